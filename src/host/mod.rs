@@ -1,0 +1,11 @@
+//! What the operating system of the host offers, in the words of this
+//! product: directories, private files, locks, processes, terminals.
+//!
+//! The bottom room: it may use the system and small crates, nothing of this
+//! crate. Every other room may use it.
+
+pub mod directories;
+pub mod files;
+pub mod lock;
+pub mod process;
+pub mod user_namespace;
