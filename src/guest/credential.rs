@@ -4,6 +4,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
 
 /// One named value for the guest.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl std::fmt::Debug for Credential {
 }
 
 /// A file that QEMU reads at its start.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CredentialFile {
     /// The credential's name, which is also the file's.
     pub name: String,
@@ -35,8 +36,20 @@ pub struct CredentialFile {
     pub content: Vec<u8>,
 }
 
+impl std::fmt::Debug for CredentialFile {
+    /// Never shows the content: it may be a private key.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            formatter,
+            "CredentialFile({}, {} bytes)",
+            self.name,
+            self.content.len()
+        )
+    }
+}
+
 /// The seed as files for QEMU.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Transport {
     /// One SMBIOS type 11 string each.
     pub smbios: Vec<CredentialFile>,
