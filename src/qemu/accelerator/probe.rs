@@ -8,6 +8,7 @@ use std::os::fd::{FromRawFd, IntoRawFd};
 use std::os::unix::thread::JoinHandleExt;
 use std::ptr::{self, NonNull};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -105,14 +106,18 @@ fn interrupt(thread: &thread::JoinHandle<()>) {
     }
 }
 
-/// While it lives, [`INTERRUPT`] makes system calls return `EINTR`.
+/// While it lives, [`INTERRUPT`] makes system calls return `EINTR`. One at a
+/// time: the action of a signal belongs to the whole process.
 struct Interruptible {
     previous: Option<SigAction>,
+    _only: MutexGuard<'static, ()>,
 }
 
 impl Interruptible {
     fn install() -> Self {
+        static ONLY: Mutex<()> = Mutex::new(());
         extern "C" fn ignore(_: nix::libc::c_int) {}
+        let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
         let action = SigAction::new(
             SigHandler::Handler(ignore),
             SaFlags::empty(),
@@ -120,7 +125,10 @@ impl Interruptible {
         );
         // SAFETY: the handler does nothing, so it is async-signal-safe.
         let previous = unsafe { signal::sigaction(INTERRUPT, &action) }.ok();
-        Self { previous }
+        Self {
+            previous,
+            _only: only,
+        }
     }
 }
 
