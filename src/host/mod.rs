@@ -1,5 +1,13 @@
-//! What the product knows of the machine it runs on, and the few things every
-//! room does with it. Uses nothing else of this crate; every room may use it.
+//! What the operating system of the host offers, in the words of this
+//! product: directories, private files, locks, processes, terminals.
+//!
+//! The bottom room: it may use the system and small crates, nothing of this
+//! crate. Every other room may use it.
 
-//pub mod bounded_command;
-//pub mod distribution;
+pub mod bounded_command;
+pub mod directories;
+pub mod distribution;
+pub mod files;
+pub mod lock;
+pub mod process;
+pub mod user_namespace;

@@ -1,7 +1,12 @@
-//! QEMU as a program: finding it, choosing how it executes the guest, and
-//! asking it things. Uses `host`; used by `sandbox` and `doctor`.
+//! QEMU: its command line, its monitor, its disk format.
+//!
+//! Knows nothing of sandboxes; may use [`crate::host`]. Used by
+//! [`crate::sandbox`], which decides what to run, and by the doctor.
 
 pub mod accelerator;
-//pub mod program;
+pub mod argv;
+pub mod overlay;
+pub mod program;
+pub mod qmp;
 
 mod probe_cache;

@@ -2,13 +2,15 @@
 //! the world it holds. They only save time: whatever is wrong with one, the
 //! probe runs again.
 
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::host::files::{self, FileError};
+
+/// More than any of these files holds.
+const LARGEST: u64 = 64 * 1024;
 
 #[derive(Serialize, Deserialize)]
 struct Entry<Key, Value> {
@@ -23,7 +25,7 @@ where
     Key: DeserializeOwned + PartialEq,
     Value: DeserializeOwned,
 {
-    let text = fs::read(file).ok()?;
+    let text = files::read_if_present(file, LARGEST).ok()??;
     let entry: Entry<Key, Value> = serde_json::from_slice(&text).ok()?;
     (entry.key == *key).then_some(entry.value)
 }
@@ -40,23 +42,18 @@ where
     }
 }
 
-fn replace(file: &Path, content: &impl Serialize) -> io::Result<()> {
-    let directory = file
-        .parent()
-        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)?;
-    // Created with mode 0600.
-    let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
-    temporary.write_all(&serde_json::to_vec(content)?)?;
-    temporary.persist(file)?;
-    Ok(())
+fn replace(file: &Path, content: &impl Serialize) -> Result<(), FileError> {
+    let text = serde_json::to_vec(content)
+        .map_err(|error| FileError::new("encode", file)(error.into()))?;
+    if let Some(directory) = file.parent() {
+        files::create_private_directory(directory)?;
+    }
+    files::write_private(file, &text)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
