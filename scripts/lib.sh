@@ -1,6 +1,7 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # variables from and for the scripts
 # Bootstrap shared by the scripts beside this file: what the machine lacks, and
-# how to get it. Sourced; needs `root`, the repository's directory.
+# how to get it. Sourced; needs `root`, the repository's directory, and to be
+# in it: rustup takes settings from the working directory.
 #
 # Nothing here writes to standard output: that belongs to the caller's command.
 
