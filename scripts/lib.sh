@@ -137,9 +137,13 @@ install_rustup() {
         install_packages 'rustup rustup'
     else
         install_packages 'curl curl'
-        say 'installing rustup in ~/.cargo from https://sh.rustup.rs'
-        curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs |
-            sh -s -- -y --no-modify-path --profile minimal --default-toolchain none >&2
+        # The script behind https://sh.rustup.rs, from the host of the toolchains.
+        source=https://static.rust-lang.org/rustup/rustup-init.sh
+        say "installing rustup in ~/.cargo from $source"
+        installer=$(mktemp)
+        curl --proto '=https' --tlsv1.2 -sSf -o "$installer" "$source"
+        sh "$installer" -y --no-modify-path --profile minimal --default-toolchain none >&2 </dev/null
+        rm "$installer"
     fi
 }
 
