@@ -4,7 +4,9 @@
 //! The bottom room: it may use the system and small crates, nothing of this
 //! crate. Every other room may use it.
 
+pub mod bounded_command;
 pub mod directories;
+pub mod distribution;
 pub mod files;
 pub mod lock;
 pub mod process;
