@@ -1,1 +1,4 @@
+//! A virtual machine of its own for a project directory, with one command.
 
+pub mod host;
+pub mod ssh;
