@@ -1,4 +1,5 @@
 //! A virtual machine of its own for a project directory, with one command.
 
+pub mod console;
 pub mod host;
 pub mod ssh;

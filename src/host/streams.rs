@@ -197,15 +197,15 @@ impl Output {
         }
     }
 
-    /// Waits until everything is written.
+    /// Waits until everything is written; nothing can be written afterwards.
     ///
     /// # Errors
     /// What a write gave.
-    pub async fn finish(mut self) -> io::Result<()> {
+    pub async fn finish(&mut self) -> io::Result<()> {
         if self.pieces.take().is_none() {
             return Ok(());
         }
-        match self.ended.await {
+        match (&mut self.ended).await {
             Ok(result) => result,
             Err(_) => Err(io::ErrorKind::BrokenPipe.into()),
         }

@@ -229,7 +229,10 @@ impl Receiving<'_> {
             Stop::Closed => false,
         };
         // What arrived is shown, also when the rest is missing.
-        for (stream, target) in [(Stream::Output, self.output), (Stream::Error, self.error)] {
+        for (stream, target) in [
+            (Stream::Output, &mut self.output),
+            (Stream::Error, &mut self.error),
+        ] {
             if let Err(source) = target.finish().await {
                 return local_failure(stream, source);
             }

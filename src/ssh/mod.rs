@@ -6,12 +6,14 @@
 //! shell, `ssh`, `info`). Whatever the far end sends is hostile: its bytes reach the user's streams
 //! as the command's output, but never an error message or a log line unsanitised.
 
+pub mod agent;
+pub mod alias;
 mod client;
 pub mod command_line;
 mod ending;
 mod error;
 mod execute;
-
+mod include;
 pub mod keys;
 mod openssh;
 mod pty;
