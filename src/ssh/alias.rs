@@ -136,6 +136,7 @@ mod tests {
         let file = directory.path().join("alias.conf");
         fs::write(&file, text("box", &endpoint)).unwrap();
         let argv = openssh_command(&endpoint);
+        // `-G` prints the options as `ssh` would use them.
         let from_file = Command::new("ssh")
             .args(["-G", "-F"])
             .arg(&file)
@@ -152,12 +153,7 @@ mod tests {
             assert!(has("hostkeyalias box"), "{resolved}");
             assert!(has("stricthostkeychecking true"), "{resolved}");
             assert!(has("identitiesonly yes"), "{resolved}");
-            // `ssh -G` prints tokens before they are expanded.
-            let known_hosts = endpoint
-                .known_hosts
-                .display()
-                .to_string()
-                .replace('%', "%%");
+            let known_hosts = endpoint.known_hosts.display();
             assert!(
                 has(&format!("userknownhostsfile {known_hosts}")),
                 "{resolved}"
