@@ -96,7 +96,9 @@ impl Console {
         streams: Streams,
         notices: &mut Notices,
     ) -> Result<Left, ConsoleError> {
-        let (from_console, to_console) = self.socket.into_split();
+        // The half for sending stays open to the end: QEMU takes a half-closed connection for a
+        // closed one.
+        let (from_console, mut to_console) = self.socket.into_split();
         let raw_mode = if streams.input.is_terminal() {
             Some(RawMode::enter(streams.input.as_fd())?)
         } else {
@@ -105,7 +107,7 @@ impl Console {
         let input = Input::start(streams.input).map_err(transfer("read the input"))?;
         let output = Output::start(streams.output).map_err(transfer("write the output"))?;
         let (alive, mut activity) = tokio::sync::watch::channel(());
-        let typed = type_input(input, to_console, raw_mode.is_some());
+        let typed = type_input(input, &mut to_console, raw_mode.is_some());
         let typing = async {
             let left = typed.await?;
             if left == Left::InputEnded {
@@ -168,7 +170,7 @@ async fn show_output(
 /// Sends the input, up to Ctrl-] if a user types it.
 async fn type_input(
     mut input: Input,
-    mut to_console: OwnedWriteHalf,
+    to_console: &mut OwnedWriteHalf,
     typed: bool,
 ) -> Result<Left, ConsoleError> {
     while let Some(piece) = input.next().await.map_err(transfer("read the input"))? {

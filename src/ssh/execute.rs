@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use russh::client::Msg;
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Pty};
 
 use super::client::Connection;
 use super::ending::{Ending, RemoteSignal, request_of};
@@ -45,12 +45,15 @@ impl Connection {
         let output = Output::start(streams.output).map_err(local(Stream::Output))?;
         let error = Output::start(streams.error).map_err(local(Stream::Error))?;
 
+        // Before raw mode, which is not what the guest's terminal should be like.
+        let modes = pty.map(PtyRequest::modes).unwrap_or_default();
         let raw_mode = match pty.and_then(|pty| pty.keyboard.as_ref()) {
             Some(keyboard) => Some(RawMode::enter(keyboard.as_fd())?),
             None => None,
         };
         if let Some(pty) = pty {
-            self.request_pty(pty, &to_guest, &mut from_guest).await?;
+            self.request_pty(pty, &modes, &to_guest, &mut from_guest)
+                .await?;
         }
         let started = to_guest.exec(true, command).await.is_ok();
         if !started {
@@ -101,6 +104,7 @@ impl Connection {
     async fn request_pty(
         &self,
         pty: &PtyRequest,
+        modes: &[(Pty, u32)],
         to_guest: &ChannelWriteHalf<Msg>,
         from_guest: &mut ChannelReadHalf,
     ) -> Result<(), SshError> {
@@ -113,7 +117,7 @@ impl Connection {
                 size.rows.into(),
                 size.pixel_width.into(),
                 size.pixel_height.into(),
-                &pty.modes(),
+                modes,
             )
             .await;
         if asked.is_err() {
