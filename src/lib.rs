@@ -6,9 +6,16 @@
 //! a supervisor process carries the plan out, and sessions enter the running
 //! guest. `docs/design.md` explains the rooms and their order.
 
+pub mod cli;
+pub mod commands;
+pub mod console;
 pub mod doctor;
 pub mod guest;
 pub mod host;
+pub mod image;
+pub mod output;
 pub mod qemu;
 pub mod sandbox;
+pub mod settings;
 pub mod share;
+pub mod ssh;

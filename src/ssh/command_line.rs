@@ -1,0 +1,414 @@
+//! The one line that sshd hands to the user's login shell, such that a command arrives exactly.
+//!
+//! sshd runs `SHELL -c LINE` (RFC 4254 section 6.5 leaves the form open). Every word is quoted the
+//! way that the POSIX shells, bash and zsh agree on, so nothing in it is ever interpreted. The line
+//! ends in an `exec`, so that signals and exit status are the command's own.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::error::SshError;
+
+/// The status of a command that could not even be tried, as `docker exec` and `env` use it.
+const NOT_STARTED: u8 = 125;
+
+/// The most bytes in one argument of a program: `MAX_ARG_STRLEN` (Linux, 32 pages) less the null
+/// byte. The whole line is one argument of the login shell.
+const LONGEST_LINE: usize = 32 * 4096 - 1;
+
+/// The users that sshd lets in with the sandbox's key.
+const LOGIN_USERS: [&str; 2] = ["dev", "root"];
+
+/// A variable for the environment of a command: a name without `=`, and any value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvironmentVariable {
+    name: OsString,
+    value: OsString,
+}
+
+impl EnvironmentVariable {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// When the name is empty or holds `=`, or either holds a null byte.
+    pub fn new(name: OsString, value: OsString) -> Result<Self, SshError> {
+        let bytes = name.as_bytes();
+        if bytes.is_empty() || bytes.contains(&b'=') {
+            return Err(SshError::InvalidAssignment {
+                assignment: name.to_string_lossy().escape_debug().to_string(),
+            });
+        }
+        if bytes.contains(&0) || value.as_bytes().contains(&0) {
+            return Err(SshError::NullByte {
+                what: "an environment variable",
+            });
+        }
+        Ok(Self { name, value })
+    }
+
+    fn assignment(&self) -> Vec<u8> {
+        [self.name.as_bytes(), b"=", self.value.as_bytes()].concat()
+    }
+}
+
+/// A command for the guest.
+#[derive(Debug, Clone)]
+pub struct GuestCommand {
+    /// Program and arguments.
+    pub argv: Vec<OsString>,
+    /// The directory to start in; `None` for the user's home directory.
+    pub workdir: Option<PathBuf>,
+    /// Added to the environment that the session has.
+    pub environment: Vec<EnvironmentVariable>,
+    /// Who runs it: a name or number known in the guest.
+    pub user: String,
+}
+
+impl GuestCommand {
+    /// Who has to log in to run this: the user itself, or `root` for those who have no key.
+    pub fn login_user(&self) -> &str {
+        if LOGIN_USERS.contains(&self.user.as_str()) {
+            &self.user
+        } else {
+            "root"
+        }
+    }
+
+    /// The line for the login shell of [`GuestCommand::login_user`].
+    ///
+    /// # Errors
+    /// When there is no program, a word holds a null byte, or the line is too long for Linux.
+    pub fn line(&self) -> Result<Vec<u8>, SshError> {
+        let program = self.argv.first().ok_or(SshError::EmptyCommand)?;
+        let mut line = Vec::new();
+        let other_user = self.login_user() != self.user;
+        if other_user {
+            line.extend(find_user(&self.user));
+        }
+        if let Some(workdir) = &self.workdir {
+            line.extend(enter(workdir.as_os_str().as_bytes()));
+        }
+        line.extend(b"exec ");
+        if other_user {
+            line.extend(become_user(&self.user));
+        }
+        line.extend(b"env --");
+        for variable in &self.environment {
+            push_word(&mut line, &variable.assignment());
+        }
+        if program.as_bytes().contains(&b'=') {
+            // `env` would take the program for one more variable.
+            line.extend(br#" sh -c 'exec "$0" "$@"'"#);
+        }
+        for word in &self.argv {
+            push_word(&mut line, word.as_bytes());
+        }
+        if line.contains(&0) {
+            return Err(SshError::NullByte {
+                what: "the command",
+            });
+        }
+        if line.len() > LONGEST_LINE {
+            return Err(SshError::CommandTooLong {
+                length: line.len(),
+                limit: LONGEST_LINE,
+            });
+        }
+        Ok(line)
+    }
+}
+
+/// The line for an interactive login shell of the user who logs in, in `workdir`. Where that cannot
+/// be entered, the shell says so and starts in the home directory: it is what mends things.
+pub fn login_shell(workdir: &std::path::Path) -> Vec<u8> {
+    let workdir = workdir.as_os_str().as_bytes();
+    let mut line = b"cd --".to_vec();
+    push_word(&mut line, &unambiguous(workdir));
+    line.extend(b" 2>/dev/null || ");
+    line.extend(complain(b"cannot enter the directory", workdir));
+    line.extend(br#"exec "${SHELL:-/bin/sh}" -l"#);
+    line
+}
+
+/// Sets the shell variables `uid`, `gid`, `home` and `shell` for `user`, or ends.
+fn find_user(user: &str) -> Vec<u8> {
+    let mut line = b"entry=$(getent passwd --".to_vec();
+    push_word(&mut line, user.as_bytes());
+    line.extend(b") || { ");
+    line.extend(complain(b"there is no user", user.as_bytes()));
+    line.extend(format!("exit {NOT_STARTED}; }}; ").as_bytes());
+    for (variable, field) in [
+        ("name", 1),
+        ("uid", 3),
+        ("gid", 4),
+        ("home", 6),
+        ("shell", 7),
+    ] {
+        line.extend(
+            format!(r#"{variable}=$(printf %s "$entry" | cut -d: -f{field}); "#).as_bytes(),
+        );
+    }
+    line
+}
+
+/// Continues as the user found by [`find_user`], with what a login would set for that user.
+fn become_user(_user: &str) -> Vec<u8> {
+    concat!(
+        r#"setpriv --reuid="$uid" --regid="$gid" --init-groups -- "#,
+        "env -u XDG_RUNTIME_DIR -u DBUS_SESSION_BUS_ADDRESS -u MAIL -- ",
+        r#"HOME="$home" SHELL="$shell" USER="$name" LOGNAME="$name" "#,
+    )
+    .into()
+}
+
+fn enter(directory: &[u8]) -> Vec<u8> {
+    let mut line = b"cd --".to_vec();
+    push_word(&mut line, &unambiguous(directory));
+    line.extend(b" 2>/dev/null || { ");
+    line.extend(complain(b"cannot enter the directory", directory));
+    line.extend(format!("exit {NOT_STARTED}; }}; ").as_bytes());
+    line
+}
+
+/// A relative path that neither `CDPATH` nor `cd -` can catch.
+fn unambiguous(directory: &[u8]) -> Vec<u8> {
+    match directory.first() {
+        Some(b'/') => directory.to_vec(),
+        _ => [b"./", directory].concat(),
+    }
+}
+
+/// Prints `sandbox: PROBLEM `WORD` in the sandbox` to standard error.
+fn complain(problem: &[u8], word: &[u8]) -> Vec<u8> {
+    let mut line = br"printf 'sandbox: %s `%s` in the sandbox\n'".to_vec();
+    push_word(&mut line, problem);
+    push_word(&mut line, word);
+    line.extend(b" >&2; ");
+    line
+}
+
+/// Appends a blank and `word` in single quotes, each single quote in it as `'\''`.
+fn push_word(line: &mut Vec<u8>, word: &[u8]) {
+    line.extend(b" '");
+    for &byte in word {
+        match byte {
+            b'\'' => line.extend(br"'\''"),
+            _ => line.push(byte),
+        }
+    }
+    line.push(b'\'');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::os::unix::ffi::OsStringExt;
+    use std::process::{Command, Output};
+
+    const SHELLS: [&str; 2] = ["sh", "bash"];
+
+    fn command(argv: &[&[u8]]) -> GuestCommand {
+        GuestCommand {
+            argv: argv
+                .iter()
+                .map(|word| OsString::from_vec(word.to_vec()))
+                .collect(),
+            workdir: None,
+            environment: Vec::new(),
+            user: "dev".into(),
+        }
+    }
+
+    fn run(shell: &str, line: &[u8]) -> Output {
+        Command::new(shell)
+            .arg("-c")
+            .arg(OsStr::from_bytes(line))
+            .output()
+            .unwrap()
+    }
+
+    #[test]
+    fn every_word_arrives_byte_for_byte() {
+        let every_byte: Vec<u8> = (1..=255).collect();
+        let words: Vec<&[u8]> = vec![
+            b"",
+            b" ",
+            b"plain",
+            b"two words",
+            b"'",
+            b"'\\''",
+            b"\"",
+            b"\\",
+            b"\\\\n",
+            b"$HOME ${HOME} $(id) `id`",
+            b"*",
+            b"?[a-z]",
+            b"~",
+            b"~root",
+            b"!!",
+            b"#comment",
+            b"a;b&c|d>e<f",
+            b"{a,b}",
+            b"-n",
+            b"--",
+            b"A=B",
+            b"line\nline\n",
+            b"\n",
+            b"\t\r",
+            b"\xff\xfe",
+            "Grüße ✓".as_bytes(),
+            &every_byte,
+            b"",
+        ];
+        let mut argv: Vec<&[u8]> = vec![b"printf", b"%s\\0"];
+        argv.extend(&words);
+        let line = command(&argv).line().unwrap();
+        for shell in SHELLS {
+            let output = run(shell, &line);
+            assert!(output.status.success(), "{shell}: {output:?}");
+            let mut received: Vec<&[u8]> = output.stdout.split(|&byte| byte == 0).collect();
+            assert_eq!(received.pop(), Some(&b""[..]));
+            assert_eq!(received, words, "{shell}");
+        }
+    }
+
+    #[test]
+    fn workdir_and_environment_are_exact() {
+        let directory = tempfile::tempdir().unwrap();
+        let workdir = directory.path().join("it's a \"dir\" $x\n");
+        fs::create_dir(&workdir).unwrap();
+        // No `sh` in between: it would drop a name that it cannot use itself.
+        let mut command = command(&[b"env", b"-0"]);
+        command.workdir = Some(workdir.clone());
+        command.environment = vec![
+            EnvironmentVariable::new("QUOTED".into(), "a 'b' $c\n\"d\"".into()).unwrap(),
+            EnvironmentVariable::new("not-a.name".into(), "=x=".into()).unwrap(),
+        ];
+        let line = command.line().unwrap();
+        let directory = [b"PWD=", workdir.as_os_str().as_bytes()].concat();
+        for shell in SHELLS {
+            let output = run(shell, &line);
+            let variables: Vec<&[u8]> = output.stdout.split(|&byte| byte == 0).collect();
+            for expected in [&directory[..], b"QUOTED=a 'b' $c\n\"d\"", b"not-a.name==x="] {
+                assert!(variables.contains(&expected), "{shell}: {output:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn status_and_process_are_the_commands_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("a=b");
+        fs::write(&program, "#!/bin/sh\nprintf '%s' \"$1\"; exit 7\n").unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&program, executable).unwrap();
+        let program = program.as_os_str().as_bytes();
+        let cases: &[(&[&[u8]], i32, &str)] = &[
+            (&[b"true"], 0, ""),
+            (&[b"sh", b"-c", b"exit 3"], 3, ""),
+            (&[b"no-such-program"], 127, ""),
+            (&[b""], 127, ""),
+            (&[b"-program"], 127, ""),
+            (&[b"/etc/passwd"], 126, ""),
+            (&[program, b"x y"], 7, "x y"),
+        ];
+        for shell in SHELLS {
+            for (argv, status, stdout) in cases {
+                let output = run(shell, &command(argv).line().unwrap());
+                assert_eq!(
+                    output.status.code(),
+                    Some(*status),
+                    "{shell} {argv:?} {output:?}"
+                );
+                assert_eq!(output.stdout, stdout.as_bytes(), "{shell} {argv:?}");
+            }
+            let killed = run(
+                shell,
+                &command(&[b"sh", b"-c", b"kill -9 $$"]).line().unwrap(),
+            );
+            let signal = std::os::unix::process::ExitStatusExt::signal(&killed.status);
+            assert_eq!(signal, Some(9), "{shell}");
+        }
+    }
+
+    #[test]
+    fn a_missing_workdir_is_named() {
+        for workdir in ["/no/such 'dir'", "-", "relative"] {
+            let mut command = command(&[b"true"]);
+            command.workdir = Some(workdir.into());
+            for shell in SHELLS {
+                let output = run(shell, &command.line().unwrap());
+                assert_eq!(output.status.code(), Some(NOT_STARTED.into()), "{shell}");
+                assert_eq!(
+                    String::from_utf8_lossy(&output.stderr),
+                    format!("sandbox: cannot enter the directory `{workdir}` in the sandbox\n"),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn other_users_go_through_root() {
+        let mut command = command(&[b"id", b"-un"]);
+        assert_eq!(command.login_user(), "dev");
+        command.user = "root".into();
+        assert_eq!(command.login_user(), "root");
+        command.user = "www-data".into();
+        assert_eq!(command.login_user(), "root");
+        command.user = "no such 'user'".into();
+        for shell in SHELLS {
+            let output = run(shell, &command.line().unwrap());
+            assert_eq!(output.status.code(), Some(NOT_STARTED.into()), "{output:?}");
+            assert_eq!(
+                String::from_utf8_lossy(&output.stderr),
+                "sandbox: there is no user `no such 'user'` in the sandbox\n",
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_passed_on_is_refused() {
+        assert!(matches!(command(&[]).line(), Err(SshError::EmptyCommand)));
+        assert!(matches!(
+            command(&[b"a\0b"]).line(),
+            Err(SshError::NullByte { .. })
+        ));
+        let longest = vec![b'x'; LONGEST_LINE - "exec env -- 'true' ''".len()];
+        let line = command(&[b"true", &longest]).line().unwrap();
+        assert!(run("sh", &line).status.success());
+        let longer = [&longest[..], b"x"].concat();
+        assert!(matches!(
+            command(&[b"true", &longer]).line(),
+            Err(SshError::CommandTooLong { .. })
+        ));
+        for name in ["", "A=B"] {
+            assert!(matches!(
+                EnvironmentVariable::new(name.into(), "x".into()),
+                Err(SshError::InvalidAssignment { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn a_login_shell_starts_even_where_the_workdir_is_gone() {
+        let line = login_shell(std::path::Path::new("/no/such"));
+        let output = Command::new("bash")
+            .arg("-c")
+            .arg(OsStr::from_bytes(&line))
+            .env("SHELL", "/bin/echo")
+            .output()
+            .unwrap();
+        assert_eq!(output.stdout, b"-l\n");
+        assert!(
+            output
+                .stderr
+                .starts_with(b"sandbox: cannot enter the directory `/no/such`")
+        );
+        let line = login_shell(std::path::Path::new("/tmp"));
+        let output = run("bash", &[&line[..], b" -c pwd"].concat());
+        assert_eq!(output.stdout, b"/tmp\n");
+    }
+}

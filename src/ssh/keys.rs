@@ -1,0 +1,131 @@
+//! The keys of one sandbox: made new for every start, on the host.
+
+use std::fs;
+use std::path::PathBuf;
+
+use russh::keys::key::safe_rng;
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::{Algorithm, PrivateKey, PublicKey};
+
+use super::error::{Cause, SshError};
+use crate::host::files::{FileError, write_private};
+
+/// The files of one sandbox's keys, in OpenSSH's formats, named as OpenSSH names them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFiles {
+    directory: PathBuf,
+}
+
+impl KeyFiles {
+    /// The key files of a sandbox whose SSH state is in `directory`.
+    pub fn in_directory(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+        }
+    }
+
+    /// The client's private key.
+    pub fn identity(&self) -> PathBuf {
+        self.directory.join("id_ed25519")
+    }
+
+    /// The client's public key, a line of `authorized_keys`.
+    pub fn identity_public(&self) -> PathBuf {
+        self.directory.join("id_ed25519.pub")
+    }
+
+    /// The guest's private host key.
+    pub fn host_key(&self) -> PathBuf {
+        self.directory.join("ssh_host_ed25519_key")
+    }
+
+    /// The only entry is the host key, under the sandbox's name.
+    pub fn known_hosts(&self) -> PathBuf {
+        self.directory.join("known_hosts")
+    }
+
+    /// Makes all keys new and writes them, each 0600, into the directory, which must exist.
+    /// `name` is the sandbox's: `known_hosts` lists the host key under it, so that the file does not
+    /// depend on the port (`HostKeyAlias` of ssh_config(5)).
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn generate(&self, name: &str) -> Result<Keys, SshError> {
+        let identity = new_key(&format!("sandbox {name}"))?;
+        let host_key = new_key(name)?;
+        let keys = Keys {
+            authorized_key: public_line(identity.public_key())?,
+            host_key: host_key.public_key().clone(),
+            host_key_private: private_text(&host_key)?,
+        };
+        write_private(&self.identity(), private_text(&identity)?.as_bytes())?;
+        write_private(
+            &self.identity_public(),
+            format!("{}\n", keys.authorized_key).as_bytes(),
+        )?;
+        write_private(&self.host_key(), keys.host_key_private.as_bytes())?;
+        let mut bare_host_key = keys.host_key.clone();
+        bare_host_key.set_comment("");
+        write_private(
+            &self.known_hosts(),
+            format!("{name} {}\n", public_line(&bare_host_key)?.trim_end()).as_bytes(),
+        )?;
+        Ok(keys)
+    }
+
+    /// The public host key of a sandbox that was started earlier.
+    ///
+    /// # Errors
+    /// When the file is missing or holds no key.
+    pub fn read_host_key(&self) -> Result<PublicKey, SshError> {
+        let path = self.host_key();
+        let text = fs::read(&path).map_err(FileError::new("read", &path))?;
+        match PrivateKey::from_openssh(text) {
+            Ok(key) => Ok(key.public_key().clone()),
+            Err(error) => Err(SshError::ParseKey {
+                path,
+                source: Cause::of(&error),
+            }),
+        }
+    }
+}
+
+/// What the guest has to be told.
+pub struct Keys {
+    /// The line of `authorized_keys` that lets the host in.
+    pub authorized_key: String,
+    /// What the guest's sshd will show.
+    pub host_key: PublicKey,
+    /// The guest's host key in OpenSSH's private format. A secret.
+    pub host_key_private: String,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Keys")
+            .field("authorized_key", &self.authorized_key)
+            .field("host_key", &self.host_key)
+            .finish_non_exhaustive()
+    }
+}
+
+fn new_key(comment: &str) -> Result<PrivateKey, SshError> {
+    let mut key =
+        PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).map_err(generate_error)?;
+    key.set_comment(comment);
+    Ok(key)
+}
+
+fn private_text(key: &PrivateKey) -> Result<String, SshError> {
+    let text = key.to_openssh(LineEnding::LF).map_err(generate_error)?;
+    Ok(text.to_string())
+}
+
+fn public_line(key: &PublicKey) -> Result<String, SshError> {
+    key.to_openssh().map_err(generate_error)
+}
+
+fn generate_error(error: russh::keys::ssh_key::Error) -> SshError {
+    SshError::GenerateKey(Cause::of(&error))
+}
