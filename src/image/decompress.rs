@@ -111,10 +111,8 @@ mod tests {
         gzip.write_all(content).unwrap();
         let mut xz = Vec::new();
         lzma_rs::xz_compress(&mut &content[..], &mut xz).unwrap();
-        let zstd = ruzstd::encoding::compress_to_vec(
-            content,
-            ruzstd::encoding::CompressionLevel::Fastest,
-        );
+        let zstd =
+            ruzstd::encoding::compress_to_vec(content, ruzstd::encoding::CompressionLevel::Fastest);
         [
             (Compression::Gzip, gzip.finish().unwrap()),
             (Compression::Xz, xz),
@@ -141,7 +139,10 @@ mod tests {
             let error = compression
                 .decompress(&bytes, content.len() - 1)
                 .unwrap_err();
-            assert!(error.to_string().contains("99999"), "{compression:?}: {error}");
+            assert!(
+                error.to_string().contains("99999"),
+                "{compression:?}: {error}"
+            );
         }
     }
 
@@ -149,7 +150,10 @@ mod tests {
     fn damaged_input_is_an_error() {
         for (compression, bytes) in compressed(&b"a kernel ".repeat(5000)) {
             let half = &bytes[..bytes.len() / 2];
-            assert!(compression.decompress(half, 1 << 20).is_err(), "{compression:?}");
+            assert!(
+                compression.decompress(half, 1 << 20).is_err(),
+                "{compression:?}"
+            );
         }
     }
 

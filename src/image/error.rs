@@ -31,9 +31,7 @@ pub enum ImageError {
         source: serde_json::Error,
     },
     /// A metadata file comes from another version of this program.
-    #[error(
-        "image `{name}` has metadata of version {found}, this program knows version {known}"
-    )]
+    #[error("image `{name}` has metadata of version {found}, this program knows version {known}")]
     UnknownMetadataVersion {
         /// The image.
         name: ImageReference,

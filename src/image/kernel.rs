@@ -135,7 +135,10 @@ pub enum KernelError {
     #[error("the kernel is not a bzImage")]
     NotBzImage,
     /// A kernel from before 2008.
-    #[error("the kernel has boot protocol {:#06x}, which does not tell where its payload is", version)]
+    #[error(
+        "the kernel has boot protocol {:#06x}, which does not tell where its payload is",
+        version
+    )]
     OldProtocol {
         /// The version in the header.
         version: u16,
@@ -144,7 +147,9 @@ pub enum KernelError {
     #[error("the kernel's payload lies outside of the file")]
     PayloadOutside,
     /// Neither gzip nor xz nor zstd.
-    #[error("the kernel's payload is compressed in an unknown format (it starts with {magic:02x?})")]
+    #[error(
+        "the kernel's payload is compressed in an unknown format (it starts with {magic:02x?})"
+    )]
     UnknownCompression {
         /// The first bytes.
         magic: Vec<u8>,
@@ -230,8 +235,12 @@ mod tests {
             ("cut in the header", &good[..0x207], |e| {
                 matches!(e, KernelError::NotBzImage)
             }),
-            ("old", &old, |e| matches!(e, KernelError::OldProtocol { version: 0x0207 })),
-            ("too long", &long, |e| matches!(e, KernelError::PayloadOutside)),
+            ("old", &old, |e| {
+                matches!(e, KernelError::OldProtocol { version: 0x0207 })
+            }),
+            ("too long", &long, |e| {
+                matches!(e, KernelError::PayloadOutside)
+            }),
             ("truncated", &good[..good.len() - 1], |e| {
                 matches!(e, KernelError::PayloadOutside)
             }),

@@ -155,8 +155,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Metadata, MetadataFault> {
     struct Versioned {
         version: u64,
     }
-    let Versioned { version } =
-        serde_json::from_slice(bytes).map_err(MetadataFault::Unreadable)?;
+    let Versioned { version } = serde_json::from_slice(bytes).map_err(MetadataFault::Unreadable)?;
     if version != METADATA_VERSION {
         return Err(MetadataFault::UnknownVersion(version));
     }

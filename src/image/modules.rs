@@ -19,7 +19,10 @@ pub(super) fn load_order(
         .lines()
         .filter_map(|line| {
             let (path, needs) = line.split_once(':')?;
-            Some((module_name(path), (path, needs.split_whitespace().collect())))
+            Some((
+                module_name(path),
+                (path, needs.split_whitespace().collect()),
+            ))
         })
         .collect();
     let builtin: BTreeSet<String> = builtin.lines().map(module_name).collect();

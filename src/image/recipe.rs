@@ -306,11 +306,26 @@ mod tests {
     fn hash_depends_on_every_part() {
         let recipe = read("full", &[("base", BASE), ("full", FULL)]).unwrap();
         let changed = [
-            Recipe { suite: "sid".to_owned(), ..recipe.clone() },
-            Recipe { documentation: false, ..recipe.clone() },
-            Recipe { command_line: String::new(), ..recipe.clone() },
-            Recipe { modules: Vec::new(), ..recipe.clone() },
-            Recipe { packages: BTreeSet::new(), ..recipe.clone() },
+            Recipe {
+                suite: "sid".to_owned(),
+                ..recipe.clone()
+            },
+            Recipe {
+                documentation: false,
+                ..recipe.clone()
+            },
+            Recipe {
+                command_line: String::new(),
+                ..recipe.clone()
+            },
+            Recipe {
+                modules: Vec::new(),
+                ..recipe.clone()
+            },
+            Recipe {
+                packages: BTreeSet::new(),
+                ..recipe.clone()
+            },
         ];
         assert_eq!(recipe.hash(), recipe.clone().hash());
         for other in changed {

@@ -119,7 +119,8 @@ impl FromStr for Digest {
         }
         let mut bytes = [0; 32];
         for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&hex[2 * index..2 * index + 2], 16).map_err(|_| invalid())?;
+            *byte =
+                u8::from_str_radix(&hex[2 * index..2 * index + 2], 16).map_err(|_| invalid())?;
         }
         Ok(Self(bytes))
     }
@@ -179,7 +180,9 @@ mod tests {
             assert_eq!(name.parse::<ImageReference>().unwrap().as_str(), name);
         }
         let long = "a".repeat(NAME_LENGTH_LIMIT + 1);
-        for name in ["", ".", "..", "-a", "_a", "Debian", "a/b", "a:b", "a b", "ä", &long] {
+        for name in [
+            "", ".", "..", "-a", "_a", "Debian", "a/b", "a:b", "a b", "ä", &long,
+        ] {
             assert!(name.parse::<ImageReference>().is_err(), "{name}");
         }
     }

@@ -83,11 +83,9 @@ impl ImageStore {
         };
         let name = reference.clone();
         let metadata = metadata::parse(&bytes).map_err(|fault| match fault {
-            MetadataFault::Unreadable(source) => ImageError::UnreadableMetadata {
-                name,
-                path,
-                source,
-            },
+            MetadataFault::Unreadable(source) => {
+                ImageError::UnreadableMetadata { name, path, source }
+            }
             MetadataFault::UnknownVersion(found) => ImageError::UnknownMetadataVersion {
                 name,
                 found,

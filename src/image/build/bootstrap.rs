@@ -190,6 +190,9 @@ mod tests {
         let has = |words: &[String], text: &str| words.iter().any(|word| word == text);
         assert!(!with.iter().any(|word| word.starts_with("--dpkgopt")));
         assert!(has(&without, "--dpkgopt=path-exclude=/usr/share/man/*"));
-        assert!(has(&without, "--dpkgopt=path-include=/usr/share/doc/*/copyright"));
+        assert!(has(
+            &without,
+            "--dpkgopt=path-include=/usr/share/doc/*/copyright"
+        ));
     }
 }

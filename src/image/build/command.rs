@@ -62,8 +62,7 @@ impl<'a> Runner<'a> {
         log_path: PathBuf,
     ) -> Result<Self, BuildError> {
         let log = super::super::files::open_private(&log_path)?;
-        log.set_len(0)
-            .map_err(ImageError::io("empty", &log_path))?;
+        log.set_len(0).map_err(ImageError::io("empty", &log_path))?;
         Ok(Self {
             name,
             cancel,
@@ -102,11 +101,10 @@ impl<'a> Runner<'a> {
         self.check_cancelled()?;
         let program = program_name(&command);
         self.note(&format!("+ {}", describe(&command)))?;
-        let (reader, mut group) =
-            start(&mut command).map_err(|source| BuildError::Start {
-                program: program.clone(),
-                source,
-            })?;
+        let (reader, mut group) = start(&mut command).map_err(|source| BuildError::Start {
+            program: program.clone(),
+            source,
+        })?;
         // It holds the pipe's other end, and the end of the output is waited for.
         drop(command);
         let mut lines = Lines::new(reader);

@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn disk_has_slack_and_a_round_size() {
-        for (used_mebibytes, expected_mebibytes) in [(0, 1024), (1, 1280), (350, 1536), (1600, 2816)]
+        for (used_mebibytes, expected_mebibytes) in
+            [(0, 1024), (1, 1280), (350, 1536), (1600, 2816)]
         {
             assert_eq!(
                 disk_size(used_mebibytes * MEBIBYTE),
@@ -186,7 +187,10 @@ mod tests {
         for (line, expected) in [
             ("/13/040755/0/0/.//", None),
             ("/2/040755/0/0/..//", None),
-            ("/17/100644/0/0/vmlinuz-6.12/12171200/", Some("vmlinuz-6.12")),
+            (
+                "/17/100644/0/0/vmlinuz-6.12/12171200/",
+                Some("vmlinuz-6.12"),
+            ),
             ("/811/040755/0/0/kernel//", Some("kernel")),
             ("debugfs 1.47.0 (5-Feb-2023)", None),
             ("", None),

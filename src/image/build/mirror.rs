@@ -320,7 +320,10 @@ deb http://later.example/debian trixie main
     fn given_mirror_wins() {
         let cases = [
             ("https://mirror.example/debian/", None),
-            ("http://ftp.de.debian.org/debian", Some(DEFAULT_SECURITY_MIRROR)),
+            (
+                "http://ftp.de.debian.org/debian",
+                Some(DEFAULT_SECURITY_MIRROR),
+            ),
         ];
         for (given, security) in cases {
             assert_eq!(
@@ -328,7 +331,14 @@ deb http://later.example/debian trixie main
                 mirrors(given.trim_end_matches('/'), security)
             );
         }
-        for wrong in ["", "debian", "ftp://x/debian", "http://", "http:///x", "http://a b"] {
+        for wrong in [
+            "",
+            "debian",
+            "ftp://x/debian",
+            "http://",
+            "http:///x",
+            "http://a b",
+        ] {
             assert!(choose(Some(wrong), &[]).is_err(), "{wrong}");
         }
     }
@@ -344,7 +354,10 @@ deb http://later.example/debian trixie main
                 "deb http://m/debian-security trixie-security main",
             ]
         );
-        assert_eq!(mirrors.source_lines("sid"), ["deb http://m/debian sid main"]);
+        assert_eq!(
+            mirrors.source_lines("sid"),
+            ["deb http://m/debian sid main"]
+        );
     }
 
     #[test]

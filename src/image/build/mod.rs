@@ -121,8 +121,7 @@ pub fn build(
         runner: Runner::new(&recipe.name, cancel, log)?,
         progress,
     };
-    job.run()
-        .map_err(|error| space::explain(error, &workspace))
+    job.run().map_err(|error| space::explain(error, &workspace))
 }
 
 /// A build that has everything it needs.
@@ -140,8 +139,7 @@ impl Job<'_> {
     fn run(&mut self) -> Result<Image, BuildError> {
         self.install()?;
         (self.progress)(BuildProgress::WritingDisk);
-        let (raw, virtual_size_bytes) =
-            disk::write(&mut self.runner, self.tools, self.workspace)?;
+        let (raw, virtual_size_bytes) = disk::write(&mut self.runner, self.tools, self.workspace)?;
         self.workspace.remove_root();
 
         (self.progress)(BuildProgress::ReadingKernel);

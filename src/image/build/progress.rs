@@ -120,11 +120,23 @@ mod tests {
         };
         let installing = |done, total| Some(BuildProgress::Installing { done, total });
         let cases = [
-            ("I: running apt-get update...", Some(BuildProgress::Resolving)),
-            ("Get:1 http://deb.debian.org/debian trixie InRelease [140 kB]", None),
+            (
+                "I: running apt-get update...",
+                Some(BuildProgress::Resolving),
+            ),
+            (
+                "Get:1 http://deb.debian.org/debian trixie InRelease [140 kB]",
+                None,
+            ),
             ("Fetched 10.2 MB in 1s (11.1 MB/s)", None),
-            ("0 upgraded, 2 newly installed, 0 to remove and 0 not upgraded.", None),
-            ("Need to get 25.4 MB of archives.", downloading(0, 25_400_000)),
+            (
+                "0 upgraded, 2 newly installed, 0 to remove and 0 not upgraded.",
+                None,
+            ),
+            (
+                "Need to get 25.4 MB of archives.",
+                downloading(0, 25_400_000),
+            ),
             (
                 "Get:1 http://deb.debian.org/debian trixie/main amd64 bash amd64 5.2 [1501 kB]",
                 downloading(1_501_000, 25_400_000),
@@ -135,8 +147,14 @@ mod tests {
             ),
             ("Unpacking bash (5.2) ...", None),
             ("Setting up bash (5.2) ...", installing(1, 2)),
-            ("0 upgraded, 1 newly installed, 0 to remove and 0 not upgraded.", None),
-            ("Need to get 7812 B/130 MB of archives.", downloading(25_400_000, 25_407_812)),
+            (
+                "0 upgraded, 1 newly installed, 0 to remove and 0 not upgraded.",
+                None,
+            ),
+            (
+                "Need to get 7812 B/130 MB of archives.",
+                downloading(25_400_000, 25_407_812),
+            ),
             ("Setting up libc6 (2.41) ...", installing(2, 3)),
             ("Setting up linux-image-amd64 (6.12) ...", installing(3, 3)),
             ("Setting up once-more (1) ...", installing(3, 3)),

@@ -155,6 +155,11 @@ mod tests {
     fn missing_program_names_its_package() {
         let error = program("no-such-program", "some-package").unwrap_err();
         assert!(error.to_string().contains("`no-such-program`"));
-        assert!(error.hint().unwrap().contains("apt-get install some-package"));
+        assert!(
+            error
+                .hint()
+                .unwrap()
+                .contains("apt-get install some-package")
+        );
     }
 }

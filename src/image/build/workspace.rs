@@ -86,7 +86,11 @@ impl<'a> Workspace<'a> {
             if let Ok(scratch) = fs::read_to_string(staging.join("scratch")) {
                 remove(tools, &staging, Path::new(&scratch));
             } else {
-                remove(tools, &staging, &scratch_path(Path::new(SCRATCH_PARENT), &staging));
+                remove(
+                    tools,
+                    &staging,
+                    &scratch_path(Path::new(SCRATCH_PARENT), &staging),
+                );
             }
         }
         Ok(())
@@ -154,7 +158,10 @@ fn scratch_path(parent: &Path, staging: &Path) -> PathBuf {
 /// Removes a scratch directory, then the staging directory that names it.
 fn remove(tools: &Tools, staging: &Path, scratch: &Path) {
     if !remove_scratch(tools, scratch) {
-        tracing::warn!("cannot remove `{}`, trying again at the next build", scratch.display());
+        tracing::warn!(
+            "cannot remove `{}`, trying again at the next build",
+            scratch.display()
+        );
         return;
     }
     if let Err(error) = fs::remove_dir_all(staging) {
@@ -165,9 +172,10 @@ fn remove(tools: &Tools, staging: &Path, scratch: &Path) {
 /// Removes the scratch directory; returns whether it is gone.
 fn remove_scratch(tools: &Tools, scratch: &Path) -> bool {
     let ours = |status: &fs::Metadata| status.is_dir() && status.uid() == Uid::effective().as_raw();
-    let named = scratch
-        .file_name()
-        .is_some_and(|name| name.as_encoded_bytes().starts_with(SCRATCH_PREFIX.as_bytes()));
+    let named = scratch.file_name().is_some_and(|name| {
+        name.as_encoded_bytes()
+            .starts_with(SCRATCH_PREFIX.as_bytes())
+    });
     match fs::symlink_metadata(scratch) {
         Err(error) => return error.kind() == io::ErrorKind::NotFound,
         // Somebody else's by now: not ours to remove, and ours is gone.
