@@ -1,0 +1,176 @@
+//! The lines the guest writes to the host on its virtio-serial port: one JSON
+//! object each, at most [`MAX_LINE`] bytes.
+
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Name of the port, as the host gives it to `virtserialport,name=`.
+const PORT_NAME: &str = "org.sandbox.guest.0";
+
+/// Where Linux lists the ports of all virtio-serial devices.
+const PORT_CLASS: &str = "/sys/class/virtio-ports";
+
+/// Longest line, its newline included; the host need not buffer more.
+const MAX_LINE: usize = 4096;
+
+/// How long to wait for a port that is not there yet, is held open by another
+/// process of ours, or whose host side has not connected. Where the host does
+/// not listen at all, this is what the start loses.
+const PORT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Pause between two attempts.
+const PORT_RETRY: Duration = Duration::from_millis(5);
+
+/// What the host is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event<'a> {
+    /// The initrd's init runs.
+    Init,
+    /// The root file system is ready, systemd is started next.
+    SwitchRoot,
+    /// Readiness waits for something that may take long.
+    Waiting {
+        /// What for, e.g. `cloud-init`.
+        what: &'a str,
+    },
+    /// sshd listens, every share is mounted, cloud-init (if asked for) ended.
+    Ready {
+        /// How cloud-init ended (`done`, `error`, …), if it ran.
+        cloud_init: Option<&'a str>,
+    },
+    /// The sandbox will not become ready.
+    Failed {
+        /// Why, for the user to read.
+        reason: &'a str,
+    },
+    /// All of Debian has started.
+    Settled,
+}
+
+impl Event<'_> {
+    /// The line that goes over the wire, newline included.
+    pub(crate) fn to_line(&self) -> String {
+        let (name, detail) = match self {
+            Self::Init => ("init", None),
+            Self::SwitchRoot => ("switch-root", None),
+            Self::Waiting { what } => ("waiting", Some(("for", *what))),
+            Self::Ready { cloud_init } => ("ready", cloud_init.map(|state| ("cloud-init", state))),
+            Self::Failed { reason } => ("failed", Some(("reason", *reason))),
+            Self::Settled => ("settled", None),
+        };
+        let mut line = format!("{{\"event\":\"{name}\"");
+        if let Some((key, value)) = detail {
+            let _ = write!(line, ",\"{key}\":\"");
+            // Room for the closing quote, brace and newline.
+            escape_into(&mut line, value, MAX_LINE - 3);
+            line.push('"');
+        }
+        line.push_str("}\n");
+        line
+    }
+}
+
+/// Appends `value` as the inside of a JSON string (RFC 8259, section 7) and
+/// stops before `line` grows longer than `limit` bytes.
+fn escape_into(line: &mut String, value: &str, limit: usize) {
+    for character in value.chars() {
+        let mut escaped = String::new();
+        match character {
+            '"' | '\\' => escaped.extend(['\\', character]),
+            '\n' => escaped.push_str("\\n"),
+            control if control.is_control() && control.is_ascii() => {
+                let _ = write!(escaped, "\\u{:04x}", u32::from(control));
+            }
+            plain => escaped.push(plain),
+        }
+        if line.len() + escaped.len() > limit {
+            break;
+        }
+        line.push_str(&escaped);
+    }
+}
+
+/// Sends one event. A host that does not listen is no reason to fail: the
+/// guest may have been started by hand.
+pub(crate) fn send(event: &Event<'_>) {
+    let line = event.to_line();
+    let deadline = Instant::now() + PORT_TIMEOUT;
+    while try_send(line.as_bytes()).is_err() && Instant::now() < deadline {
+        thread::sleep(PORT_RETRY);
+    }
+}
+
+/// One attempt to open the port and to write the whole line; the kernel takes
+/// a line of this size entirely or not at all.
+fn try_send(line: &[u8]) -> io::Result<()> {
+    let mut port = open_port()?;
+    port.write_all(line)
+}
+
+fn open_port() -> io::Result<File> {
+    let path = find_port()?.ok_or(io::ErrorKind::NotFound)?;
+    OpenOptions::new()
+        .write(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+}
+
+/// Without udev there is no `/dev/virtio-ports/NAME`: the name is looked up in
+/// sysfs.
+fn find_port() -> io::Result<Option<PathBuf>> {
+    for entry in fs::read_dir(PORT_CLASS)? {
+        let entry = entry?;
+        let name = fs::read_to_string(entry.path().join("name"));
+        if name.is_ok_and(|name| name.trim_end() == PORT_NAME) {
+            return Ok(Some(PathBuf::from("/dev").join(entry.file_name())));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines() {
+        for (event, line) in [
+            (Event::Init, r#"{"event":"init"}"#),
+            (Event::SwitchRoot, r#"{"event":"switch-root"}"#),
+            (
+                Event::Waiting { what: "cloud-init" },
+                r#"{"event":"waiting","for":"cloud-init"}"#,
+            ),
+            (Event::Ready { cloud_init: None }, r#"{"event":"ready"}"#),
+            (
+                Event::Ready {
+                    cloud_init: Some("done"),
+                },
+                r#"{"event":"ready","cloud-init":"done"}"#,
+            ),
+            (
+                Event::Failed {
+                    reason: "no `/dev/vda`: \"x\"\n\\\u{1}ä",
+                },
+                "{\"event\":\"failed\",\"reason\":\"no `/dev/vda`: \\\"x\\\"\\n\\\\\\u0001ä\"}",
+            ),
+            (Event::Settled, r#"{"event":"settled"}"#),
+        ] {
+            assert_eq!(event.to_line(), format!("{line}\n"));
+        }
+    }
+
+    #[test]
+    fn long_reasons_are_cut_between_characters() {
+        let reason = "ä\n".repeat(MAX_LINE);
+        let line = Event::Failed { reason: &reason }.to_line();
+        assert!(line.len() <= MAX_LINE);
+        assert!(line.len() > MAX_LINE - 4);
+        assert!(line.ends_with("\"}\n"));
+    }
+}

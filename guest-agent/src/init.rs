@@ -1,0 +1,164 @@
+//! `/init` of the initrd: from the kernel's hand-over to systemd's start.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use rustix::io::Errno;
+use rustix::mount::MountFlags;
+use rustix::system::RebootCommand;
+
+use crate::command_line::CommandLine;
+use crate::credentials::Credentials;
+use crate::events::{self, Event};
+use crate::files::{self, ROOT, WriteError};
+use crate::modules::{self, ModuleError};
+use crate::network::{self, Network, NetworkError};
+use crate::root::{self, RootError};
+use crate::switch_root::{self, SwitchRootError};
+use crate::{AGENT_PATH, generators, report, seed};
+
+/// Where the root file system is mounted before it becomes the root.
+const NEW_ROOT: &str = "/root";
+
+/// What could not be done on the way to systemd.
+#[derive(Debug, thiserror::Error)]
+enum InitError {
+    #[error("cannot mount `{path}`")]
+    Mount { path: &'static str, source: Errno },
+    #[error("cannot read `{path}`")]
+    Read {
+        path: &'static str,
+        source: io::Error,
+    },
+    #[error("cannot read the credentials of the host")]
+    Credentials { source: io::Error },
+    #[error("cannot copy the agent to `{AGENT_PATH}`")]
+    CopyAgent { source: io::Error },
+    #[error("cannot mask the generators of units")]
+    Generators { source: io::Error },
+    #[error(transparent)]
+    Modules(#[from] ModuleError),
+    #[error(transparent)]
+    Root(#[from] RootError),
+    #[error(transparent)]
+    Seed(#[from] WriteError),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    SwitchRoot(#[from] SwitchRootError),
+}
+
+/// File systems that systemd would mount otherwise, with its own options
+/// (`src/shared/mount-setup.c`, `units/tmp.mount`). They are moved into the
+/// new root. `/tmp` is among them because sessions begin before `tmp.mount`
+/// would be started, which would hide their files.
+const MOUNTS: [Mount; 5] = [
+    Mount::new("/dev", "devtmpfs", c"mode=0755,size=4m,nr_inodes=1m").flags(MountFlags::NOSUID),
+    Mount::new("/proc", "proc", c"").flags(RESTRICTED),
+    Mount::new("/sys", "sysfs", c"").flags(RESTRICTED),
+    Mount::new("/run", "tmpfs", c"mode=0755,size=20%,nr_inodes=800k").flags(TEMPORARY),
+    Mount::new("/tmp", "tmpfs", c"mode=1777,size=50%,nr_inodes=1m")
+        .flags(TEMPORARY.union(MountFlags::STRICTATIME)),
+];
+
+const TEMPORARY: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+const RESTRICTED: MountFlags = TEMPORARY.union(MountFlags::NOEXEC);
+
+struct Mount {
+    path: &'static str,
+    file_system: &'static str,
+    options: &'static std::ffi::CStr,
+    flags: MountFlags,
+}
+
+impl Mount {
+    const fn new(
+        path: &'static str,
+        file_system: &'static str,
+        options: &'static std::ffi::CStr,
+    ) -> Self {
+        Self {
+            path,
+            file_system,
+            options,
+            flags: MountFlags::empty(),
+        }
+    }
+
+    const fn flags(mut self, flags: MountFlags) -> Self {
+        self.flags = flags;
+        self
+    }
+}
+
+/// Runs init. Does not return while all goes well; otherwise says on the
+/// console and to the host what failed, and powers off.
+pub(crate) fn run() -> ExitCode {
+    let Err(error) = start();
+    let reason = report::chain(&error);
+    report::say(&reason);
+    events::send(&Event::Failed { reason: &reason });
+    let _ = rustix::system::reboot(RebootCommand::PowerOff);
+    // The kernel panics now, and `panic=-1` ends the machine.
+    ExitCode::FAILURE
+}
+
+fn start() -> Result<std::convert::Infallible, InitError> {
+    mount_api_file_systems()?;
+    events::send(&Event::Init);
+    let command_line = fs::read_to_string("/proc/cmdline").map_err(|source| InitError::Read {
+        path: "/proc/cmdline",
+        source,
+    })?;
+    let command_line = CommandLine::parse(&command_line);
+    modules::load(command_line.fw_cfg)?;
+    root::mount(&command_line.root, Path::new(NEW_ROOT))?;
+
+    let credentials = Credentials::gather().map_err(|source| InitError::Credentials { source })?;
+    let network = credentials
+        .text("sandbox.network")
+        .map(|text| text.parse::<Network>())
+        .transpose()?;
+    seed::apply(
+        &credentials,
+        network.as_ref(),
+        Path::new(NEW_ROOT),
+        Path::new("/run"),
+    )?;
+    network::bring_up(network.as_ref())?;
+    generators::mask(Path::new(NEW_ROOT)).map_err(|source| InitError::Generators { source })?;
+    copy_agent()?;
+
+    events::send(&Event::SwitchRoot);
+    let moved = MOUNTS.map(|mount| mount.path);
+    Err(switch_root::switch_root(Path::new(NEW_ROOT), &moved).into())
+}
+
+fn mount_api_file_systems() -> Result<(), InitError> {
+    for Mount {
+        path,
+        file_system,
+        options,
+        flags,
+    } in MOUNTS
+    {
+        // The directory may be there already; if it cannot be made, mounting fails.
+        let _ = fs::create_dir(path);
+        rustix::mount::mount(file_system, path, file_system, flags, options)
+            .map_err(|source| InitError::Mount { path, source })?;
+    }
+    let _ = fs::create_dir(NEW_ROOT);
+    Ok(())
+}
+
+/// The units of the image call the agent; `/run` outlives the initrd.
+fn copy_agent() -> Result<(), InitError> {
+    let path = PathBuf::from(AGENT_PATH);
+    if let Some(parent) = path.parent() {
+        files::make_directory(parent, 0o755, ROOT)?;
+    }
+    fs::copy("/init", &path).map_err(|source| InitError::CopyAgent { source })?;
+    Ok(())
+}

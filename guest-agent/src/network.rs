@@ -1,0 +1,228 @@
+//! The guest's network: one interface with a fixed address.
+
+use std::fs;
+use std::io;
+use std::net::{AddrParseError, Ipv4Addr};
+use std::num::ParseIntError;
+use std::str::FromStr;
+
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, RecvFlags, SocketType};
+
+use crate::netlink;
+
+/// The virtio NIC; the kernel command line has `net.ifnames=0`.
+const INTERFACE: &str = "eth0";
+
+/// Why the network could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NetworkError {
+    /// The credential has not three words.
+    #[error("`{text}` is not of the form `ADDRESS/PREFIX GATEWAY DNS`")]
+    Form { text: String },
+    /// A word of the credential is no IPv4 address.
+    #[error("`{text}` is not an IPv4 address")]
+    Address {
+        text: String,
+        source: AddrParseError,
+    },
+    /// The prefix length is no number.
+    #[error("`{text}` is not a prefix length")]
+    Prefix { text: String, source: ParseIntError },
+    /// There is no such interface: no NIC, or no driver for it.
+    #[error("no network interface `{interface}`")]
+    NoInterface {
+        interface: &'static str,
+        source: io::Error,
+    },
+    /// The kernel's routing socket failed.
+    #[error("cannot talk to the kernel about the network")]
+    Socket { source: Errno },
+    /// The kernel refused a change.
+    #[error("the kernel refused to {step}")]
+    Refused {
+        step: &'static str,
+        source: io::Error,
+    },
+}
+
+/// What the credential `sandbox.network` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Network {
+    /// The guest's address.
+    pub(crate) address: Ipv4Addr,
+    /// How many leading bits of the address name its network.
+    pub(crate) prefix_length: u8,
+    /// The way to everywhere else.
+    pub(crate) gateway: Ipv4Addr,
+    /// The name server.
+    pub(crate) dns: Ipv4Addr,
+}
+
+impl FromStr for Network {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let form = || NetworkError::Form {
+            text: text.trim().to_owned(),
+        };
+        let mut words = text.split_ascii_whitespace();
+        let (Some(interface), Some(gateway), Some(dns), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return Err(form());
+        };
+        let (address, prefix) = interface.split_once('/').ok_or_else(form)?;
+        let prefix_length = prefix.parse().map_err(|source| NetworkError::Prefix {
+            text: prefix.to_owned(),
+            source,
+        })?;
+        if prefix_length > 32 {
+            return Err(form());
+        }
+        Ok(Self {
+            address: parse_address(address)?,
+            prefix_length,
+            gateway: parse_address(gateway)?,
+            dns: parse_address(dns)?,
+        })
+    }
+}
+
+fn parse_address(text: &str) -> Result<Ipv4Addr, NetworkError> {
+    text.parse().map_err(|source| NetworkError::Address {
+        text: text.to_owned(),
+        source,
+    })
+}
+
+impl Network {
+    /// The content of `/etc/resolv.conf`.
+    pub(crate) fn resolv_conf(&self) -> String {
+        format!("nameserver {}\n", self.dns)
+    }
+
+    /// The same configuration for systemd-networkd, which finds the interface
+    /// configured and leaves it as it is.
+    pub(crate) fn networkd_file(&self) -> String {
+        format!(
+            "[Match]\nName={INTERFACE}\n\n\
+             [Network]\nAddress={}/{}\nGateway={}\nDNS={}\n\
+             KeepConfiguration=yes\n",
+            self.address, self.prefix_length, self.gateway, self.dns
+        )
+    }
+}
+
+/// Brings the loopback interface up and, if the seed describes a network, the
+/// NIC with its address and the default route.
+pub(crate) fn bring_up(network: Option<&Network>) -> Result<(), NetworkError> {
+    let socket = open_socket().map_err(|source| NetworkError::Socket { source })?;
+    let loopback = interface_index("lo")?;
+    request(
+        &socket,
+        "set the loopback interface up",
+        &netlink::link_up(loopback),
+    )?;
+    let Some(network) = network else {
+        return Ok(());
+    };
+    let nic = interface_index(INTERFACE)?;
+    for (step, message) in [
+        ("set the interface up", netlink::link_up(nic)),
+        (
+            "add the address",
+            netlink::add_address(nic, network.address, network.prefix_length),
+        ),
+        (
+            "add the default route",
+            netlink::add_default_route(nic, network.gateway),
+        ),
+    ] {
+        request(&socket, step, &message)?;
+    }
+    Ok(())
+}
+
+fn interface_index(interface: &'static str) -> Result<u32, NetworkError> {
+    let failed = |source| NetworkError::NoInterface { interface, source };
+    let text = fs::read_to_string(format!("/sys/class/net/{interface}/ifindex")).map_err(failed)?;
+    text.trim()
+        .parse()
+        .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))
+}
+
+fn open_socket() -> Result<OwnedFd, Errno> {
+    // Protocol 0 is NETLINK_ROUTE.
+    let socket = rustix::net::socket(AddressFamily::NETLINK, SocketType::RAW, None)?;
+    rustix::net::connect(&socket, &SocketAddrNetlink::new(0, 0))?;
+    Ok(socket)
+}
+
+/// Sends one message and waits for the kernel's acknowledgement.
+fn request(socket: &OwnedFd, step: &'static str, message: &[u8]) -> Result<(), NetworkError> {
+    let failed = |source| NetworkError::Socket { source };
+    rustix::io::write(socket, message).map_err(failed)?;
+    let mut buffer = [0_u8; 512];
+    let (length, _) =
+        rustix::net::recv(socket, &mut buffer[..], RecvFlags::empty()).map_err(failed)?;
+    match netlink::answer(&buffer[..length]) {
+        Some(0) => Ok(()),
+        Some(code) => Err(NetworkError::Refused {
+            step,
+            source: io::Error::from_raw_os_error(-code),
+        }),
+        None => Err(failed(Errno::BADMSG)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_credential() {
+        let network: Network = "10.0.2.15/24 10.0.2.2  10.0.2.3\n".parse().unwrap();
+        assert_eq!(
+            network,
+            Network {
+                address: Ipv4Addr::new(10, 0, 2, 15),
+                prefix_length: 24,
+                gateway: Ipv4Addr::new(10, 0, 2, 2),
+                dns: Ipv4Addr::new(10, 0, 2, 3),
+            }
+        );
+        assert_eq!(network.resolv_conf(), "nameserver 10.0.2.3\n");
+        assert!(network.networkd_file().contains("\nAddress=10.0.2.15/24\n"));
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        for (text, message) in [
+            ("", "`` is not of the form `ADDRESS/PREFIX GATEWAY DNS`"),
+            (
+                "10.0.2.15/24 10.0.2.2",
+                "`10.0.2.15/24 10.0.2.2` is not of the form `ADDRESS/PREFIX GATEWAY DNS`",
+            ),
+            (
+                "10.0.2.15 1.1.1.1 1.1.1.1",
+                "`10.0.2.15 1.1.1.1 1.1.1.1` is not of the form `ADDRESS/PREFIX GATEWAY DNS`",
+            ),
+            (
+                "10.0.2.15/33 1.1.1.1 1.1.1.1",
+                "`10.0.2.15/33 1.1.1.1 1.1.1.1` is not of the form `ADDRESS/PREFIX GATEWAY DNS`",
+            ),
+            ("10.0.2.15/x 1.1.1.1 1.1.1.1", "`x` is not a prefix length"),
+            (
+                "10.0.2/24 1.1.1.1 1.1.1.1",
+                "`10.0.2` is not an IPv4 address",
+            ),
+            ("10.0.2.15/24 a 1.1.1.1", "`a` is not an IPv4 address"),
+        ] {
+            let error = text.parse::<Network>().unwrap_err();
+            assert_eq!(error.to_string(), message);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! `guest-agent power`: powers off at the ACPI power button.
+//!
+//! systemd is asked for its immediate power-off: it does not stop units one
+//! after the other, but ends all processes at once (SIGTERM, then SIGKILL),
+//! unmounts all file systems, which flushes the shares, and powers off. The
+//! root file system is thrown away by the host.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+use std::process::ExitCode;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, Signal};
+
+use crate::report;
+
+/// Where Linux lists input devices.
+const INPUT_CLASS: &str = "/sys/class/input";
+
+/// `KEY_POWER` (`linux/input-event-codes.h`).
+const KEY_POWER: u16 = 116;
+
+/// `EV_KEY`: an event about a key.
+const EV_KEY: u16 = 1;
+
+/// Length of `struct input_event` (`linux/input.h`): two 64-bit words of time,
+/// type (2), code (2), value (4).
+const EVENT_LENGTH: usize = 24;
+
+/// glibc's `SIGRTMIN` on Linux; the two signals below belong to its threads.
+const SIGRTMIN: i32 = 34;
+
+/// Tells PID 1 to power off immediately (systemd(1), `SIGRTMIN+14`).
+const POWER_OFF_NOW: i32 = SIGRTMIN + 14;
+
+/// Why the button cannot be watched.
+#[derive(Debug, thiserror::Error)]
+enum PowerError {
+    #[error("cannot look for input devices")]
+    Find { source: io::Error },
+    #[error("no input device has a power button")]
+    NoButton,
+    #[error("cannot read from the power button")]
+    Read { source: io::Error },
+    #[error("cannot tell systemd to power off")]
+    Signal { source: io::Error },
+}
+
+/// Runs the subcommand; ends only with the machine or with an error.
+pub(crate) fn run() -> ExitCode {
+    match watch() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::say(&report::chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn watch() -> Result<(), PowerError> {
+    let mut buttons = open_buttons().map_err(|source| PowerError::Find { source })?;
+    if buttons.is_empty() {
+        return Err(PowerError::NoButton);
+    }
+    while !pressed(&mut buttons).map_err(|source| PowerError::Read { source })? {}
+    // A start of the disks' write-out while processes end.
+    rustix::fs::sync();
+    // SAFETY: signal 48 is a real-time signal, which no libc reserves for itself.
+    let signal = unsafe { Signal::from_raw_unchecked(POWER_OFF_NOW) };
+    rustix::process::kill_process(Pid::INIT, signal).map_err(|source| PowerError::Signal {
+        source: source.into(),
+    })
+}
+
+/// Opens every input device that has a power button (there may be two: the
+/// fixed one of ACPI and one described in its tables).
+fn open_buttons() -> io::Result<Vec<File>> {
+    let mut buttons = Vec::new();
+    for entry in fs::read_dir(INPUT_CLASS)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !name.to_string_lossy().starts_with("event") {
+            continue;
+        }
+        let keys = fs::read_to_string(entry.path().join("device/capabilities/key"))?;
+        if has_key(&keys, KEY_POWER) {
+            buttons.push(File::open(Path::new("/dev/input").join(name))?);
+        }
+    }
+    Ok(buttons)
+}
+
+/// Looks a key up in a bitmap as sysfs prints it: hexadecimal words of 64
+/// bits, the highest first.
+fn has_key(bitmap: &str, key: u16) -> bool {
+    let key = usize::from(key);
+    bitmap
+        .split_ascii_whitespace()
+        .rev()
+        .nth(key / 64)
+        .and_then(|word| u64::from_str_radix(word, 16).ok())
+        .is_some_and(|word| word >> (key % 64) & 1 == 1)
+}
+
+/// Waits for events and tells whether one of them was a press of the button.
+fn pressed(buttons: &mut [File]) -> io::Result<bool> {
+    let mut descriptors: Vec<_> = buttons
+        .iter()
+        .map(|button| PollFd::new(button, PollFlags::IN))
+        .collect();
+    poll(&mut descriptors, None)?;
+    let readable: Vec<bool> = descriptors
+        .iter()
+        .map(|descriptor| !descriptor.revents().is_empty())
+        .collect();
+    for (button, _) in buttons.iter_mut().zip(readable).filter(|(_, ready)| *ready) {
+        let mut buffer = [0; EVENT_LENGTH * 16];
+        let length = button.read(&mut buffer)?;
+        if buffer[..length].chunks_exact(EVENT_LENGTH).any(is_press) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether an event says that the power button went down (value 1).
+fn is_press(event: &[u8]) -> bool {
+    let half = |offset: usize| u16::from_ne_bytes([event[offset], event[offset + 1]]);
+    half(16) == EV_KEY && half(18) == KEY_POWER && half(20) == 1
+}
+
+#[cfg(test)]
+#[cfg(target_endian = "little")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bitmaps() {
+        // The power button of QEMU's machines, and its keyboard.
+        assert!(has_key("10000000000000 0\n", KEY_POWER));
+        assert!(has_key(
+            "402000000 3803078f800d001 feffffdfffefffff fffffffffffffffe",
+            KEY_POWER
+        ));
+        assert!(!has_key("0 10000000000000\n", KEY_POWER));
+        assert!(!has_key("", KEY_POWER));
+    }
+
+    #[test]
+    fn presses() {
+        let event = |kind: u8, code: u8, value: u8| {
+            let mut bytes = [0; EVENT_LENGTH];
+            bytes[16] = kind;
+            bytes[18] = code;
+            bytes[20] = value;
+            bytes
+        };
+        assert!(is_press(&event(1, 116, 1)));
+        assert!(!is_press(&event(1, 116, 0)));
+        assert!(!is_press(&event(1, 30, 1)));
+        assert!(!is_press(&event(0, 0, 0)));
+    }
+}

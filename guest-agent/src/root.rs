@@ -1,0 +1,107 @@
+//! Finds, mounts and grows the root file system.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::ioctl::{Opcode, Setter, opcode};
+use rustix::mount::MountFlags;
+
+use crate::superblock::{self, Size};
+
+/// How long the device may take to appear. The drivers probe while they are
+/// loaded, so it is normally there at once.
+const DEVICE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause between two looks for the device.
+const DEVICE_RETRY: Duration = Duration::from_millis(5);
+
+/// `EXT4_IOC_RESIZE_FS` (`fs/ext4/ext4.h`): grow to this number of blocks.
+const EXT4_IOC_RESIZE_FS: Opcode = opcode::write::<u64>(b'f', 16);
+
+/// Why there is no root file system.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RootError {
+    /// The device did not appear.
+    #[error("no root device `{device}` after {} s", DEVICE_TIMEOUT.as_secs())]
+    NoDevice { device: PathBuf },
+    /// The device cannot be read.
+    #[error("cannot read the root device `{device}`")]
+    Read { device: PathBuf, source: io::Error },
+    /// The device does not begin with an ext4 file system.
+    #[error("no ext4 file system on the root device `{device}`")]
+    NotExt4 { device: PathBuf },
+    /// The kernel refused to mount it.
+    #[error("cannot mount the root device `{device}`")]
+    Mount { device: PathBuf, source: Errno },
+    /// The file system could not be enlarged to the size of its device.
+    #[error("cannot grow the root file system to {blocks} blocks")]
+    Grow { blocks: u64, source: io::Error },
+}
+
+/// Waits for the device, mounts it on `target` and grows the file system to
+/// the size of the device.
+pub(crate) fn mount(device: &Path, target: &Path) -> Result<(), RootError> {
+    wait_for(device)?;
+    let blocks = room_to_grow(device)?;
+    rustix::mount::mount(
+        device,
+        target,
+        "ext4",
+        MountFlags::empty(),
+        // New groups are zeroed when they are used, not by a kernel thread
+        // that would write the whole new inode tables.
+        c"noinit_itable",
+    )
+    .map_err(|source| RootError::Mount {
+        device: device.to_owned(),
+        source,
+    })?;
+    blocks.map_or(Ok(()), |blocks| {
+        grow(target, blocks).map_err(|source| RootError::Grow { blocks, source })
+    })
+}
+
+fn wait_for(device: &Path) -> Result<(), RootError> {
+    let deadline = Instant::now() + DEVICE_TIMEOUT;
+    while !device.exists() {
+        if Instant::now() > deadline {
+            return Err(RootError::NoDevice {
+                device: device.to_owned(),
+            });
+        }
+        thread::sleep(DEVICE_RETRY);
+    }
+    Ok(())
+}
+
+/// The number of blocks to grow to, if the device has more than are used.
+fn room_to_grow(device: &Path) -> Result<Option<u64>, RootError> {
+    let read = || {
+        let mut file = File::open(device)?;
+        let device_bytes = file.seek(SeekFrom::End(0))?;
+        file.seek(SeekFrom::Start(superblock::OFFSET))?;
+        let mut block = [0; superblock::LENGTH];
+        file.read_exact(&mut block)?;
+        Ok((device_bytes, block))
+    };
+    let (device_bytes, block) = read().map_err(|source| RootError::Read {
+        device: device.to_owned(),
+        source,
+    })?;
+    let size = Size::parse(&block).ok_or_else(|| RootError::NotExt4 {
+        device: device.to_owned(),
+    })?;
+    Ok(size.grown(device_bytes))
+}
+
+fn grow(root: &Path, blocks: u64) -> io::Result<()> {
+    let directory = fs::File::open(root)?;
+    // SAFETY: the request takes a pointer to a 64-bit block count and only
+    // reads it, which is what `Setter` passes.
+    unsafe { rustix::ioctl::ioctl(directory, Setter::<EXT4_IOC_RESIZE_FS, u64>::new(blocks))? };
+    Ok(())
+}

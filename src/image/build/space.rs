@@ -1,0 +1,68 @@
+//! Free space before a build, and the lack of it as the cause of a failure.
+
+use std::io;
+use std::path::Path;
+
+use nix::sys::statvfs::statvfs;
+
+use super::super::error::ImageError;
+use super::error::BuildError;
+use super::workspace::Workspace;
+
+/// What a build of a small image needs at least in the store and in the scratch directory,
+/// in bytes. A larger one needs more; running out later is an error of its own.
+const NEEDED_BYTES: u64 = 1 << 30;
+/// Less than this after a failure and the disk counts as full, in bytes.
+const FULL_BYTES: u64 = 8 << 20;
+/// The text of ENOSPC, which programs print.
+const NO_SPACE: &str = "No space left on device";
+
+/// Fails when there is too little space to start.
+pub(super) fn check(workspace: &Workspace<'_>) -> Result<(), BuildError> {
+    match scarcest(workspace) {
+        Some((path, available_bytes)) if available_bytes < NEEDED_BYTES => {
+            Err(full(path, available_bytes))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The full disk, if that is why a program or a write failed, else `error` itself.
+/// To be called while the build's files are still there.
+pub(super) fn explain(error: BuildError, workspace: &Workspace<'_>) -> BuildError {
+    let told = match &error {
+        BuildError::Program { last_lines, .. } => last_lines.contains(NO_SPACE),
+        BuildError::Store(ImageError::Io { source, .. }) => {
+            source.kind() == io::ErrorKind::StorageFull
+        }
+        _ => return error,
+    };
+    match scarcest(workspace) {
+        Some((path, available_bytes)) if told || available_bytes < FULL_BYTES => {
+            full(path, available_bytes)
+        }
+        _ => error,
+    }
+}
+
+/// The build's directory with the least free space, and how much that is in bytes.
+fn scarcest<'a>(workspace: &'a Workspace<'_>) -> Option<(&'a Path, u64)> {
+    [workspace.staging(), workspace.scratch()]
+        .into_iter()
+        .filter_map(|path| Some((path.parent()?, available_bytes(path)?)))
+        .min_by_key(|(_, available)| *available)
+}
+
+/// The bytes an unprivileged user may still write at `path`; `None` when it is gone.
+fn available_bytes(path: &Path) -> Option<u64> {
+    let status = statvfs(path).ok()?;
+    Some(status.blocks_available() * status.fragment_size())
+}
+
+fn full(path: &Path, available_bytes: u64) -> BuildError {
+    BuildError::DiskFull {
+        path: path.to_owned(),
+        available_bytes,
+        needed_bytes: NEEDED_BYTES,
+    }
+}

@@ -1,0 +1,163 @@
+//! The initrd: uncompressed cpio archives in the "newc" format
+//! (Linux `Documentation/driver-api/early-userspace/buffer-format.rst`).
+//!
+//! It has two parts. The image brings its kernel modules; the host puts the guest agent behind
+//! them at each start, so that init always has the host's version. The kernel unpacks both
+//! into one tree.
+
+/// The permission bits and file type (`S_IFREG`, `S_IFDIR`) of an entry.
+const REGULAR_FILE: u32 = 0o100_000;
+const DIRECTORY: u32 = 0o040_000;
+/// Headers and contents start at multiples of this many bytes.
+const ALIGNMENT_BYTES: usize = 4;
+/// Archives are padded to this many bytes, as cpio(1) does.
+const BLOCK_BYTES: usize = 512;
+/// The name that ends an archive.
+const TRAILER: &str = "TRAILER!!!";
+
+/// The image's part: `/modules/<file>` for each module and `/modules/load-order` with their
+/// file names, one a line.
+///
+/// `modules` are file names and uncompressed contents in the order of loading.
+pub fn modules_archive(modules: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut archive = Archive::default();
+    archive.add("modules", DIRECTORY | 0o755, &[]);
+    let mut load_order = String::new();
+    for (file, contents) in modules {
+        archive.add(&format!("modules/{file}"), REGULAR_FILE | 0o644, contents);
+        load_order.push_str(file);
+        load_order.push('\n');
+    }
+    archive.add(
+        "modules/load-order",
+        REGULAR_FILE | 0o644,
+        load_order.as_bytes(),
+    );
+    archive.finish()
+}
+
+/// The whole initrd: the image's archive `modules_cpio`, then one with the guest agent as
+/// `/init`.
+pub fn compose(modules_cpio: &[u8], agent: &[u8]) -> Vec<u8> {
+    let mut archive = Archive::default();
+    archive.add("init", REGULAR_FILE | 0o755, agent);
+    let agent_cpio = archive.finish();
+    let modules_bytes = modules_cpio.len().next_multiple_of(BLOCK_BYTES);
+    let mut initrd = Vec::with_capacity(modules_bytes + agent_cpio.len());
+    initrd.extend_from_slice(modules_cpio);
+    initrd.resize(modules_bytes, 0);
+    initrd.extend(agent_cpio);
+    initrd
+}
+
+/// A newc archive in the making.
+#[derive(Default)]
+struct Archive {
+    bytes: Vec<u8>,
+    entries: u32,
+}
+
+impl Archive {
+    fn add(&mut self, name: &str, mode: u32, contents: &[u8]) {
+        use std::io::Write as _;
+        // Inode numbers only tie hard links together; each entry gets its own.
+        self.entries += 1;
+        let links = 1;
+        let fields: [u32; 13] = [
+            self.entries,
+            mode,
+            0, // owner
+            0, // group
+            links,
+            0, // time of modification
+            u32::try_from(contents.len()).expect("kernel modules and init are below 4 GiB"),
+            0, // device of the file system, major
+            0, // and minor
+            0, // device of the node, major
+            0, // and minor
+            u32::try_from(name.len() + 1).expect("names are short"),
+            0, // check sum, unused in this format
+        ];
+        self.bytes.extend_from_slice(b"070701");
+        for field in fields {
+            write!(self.bytes, "{field:08x}").expect("writing to memory cannot fail");
+        }
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.push(0);
+        self.pad(ALIGNMENT_BYTES);
+        self.bytes.extend_from_slice(contents);
+        self.pad(ALIGNMENT_BYTES);
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.add(TRAILER, 0, &[]);
+        self.pad(BLOCK_BYTES);
+        self.bytes
+    }
+
+    fn pad(&mut self, alignment: usize) {
+        let padded = self.bytes.len().next_multiple_of(alignment);
+        self.bytes.resize(padded, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads an initrd as the kernel does: archives one after another, zeros between them.
+    fn unpack(mut initrd: &[u8]) -> Vec<(String, u32, Vec<u8>)> {
+        let whole = initrd.len();
+        let mut entries = Vec::new();
+        while !initrd.is_empty() {
+            let position = whole - initrd.len();
+            if initrd[0] == 0 {
+                initrd = &initrd[1..];
+                continue;
+            }
+            assert_eq!(position % ALIGNMENT_BYTES, 0);
+            assert_eq!(&initrd[..6], b"070701");
+            let field = |index: usize| {
+                let digits = std::str::from_utf8(&initrd[6 + 8 * index..][..8]).unwrap();
+                u32::from_str_radix(digits, 16).unwrap()
+            };
+            let (mode, size, name_size) = (field(1), field(6) as usize, field(11) as usize);
+            let name = std::str::from_utf8(&initrd[110..][..name_size - 1]).unwrap();
+            let start = (110 + name_size).next_multiple_of(ALIGNMENT_BYTES);
+            let contents = initrd[start..][..size].to_vec();
+            if name != TRAILER {
+                entries.push((name.to_owned(), mode, contents));
+            }
+            initrd = &initrd[(start + size).next_multiple_of(ALIGNMENT_BYTES)..];
+        }
+        entries
+    }
+
+    #[test]
+    fn initrd_holds_modules_their_order_and_init() {
+        let modules = [
+            ("b.ko".to_owned(), vec![1, 2, 3]),
+            ("a.ko".to_owned(), vec![4; 5000]),
+        ];
+        let initrd = compose(&modules_archive(&modules), b"agent");
+        let file = |name: &str, mode, contents: &[u8]| (name.to_owned(), mode, contents.to_vec());
+        assert_eq!(
+            unpack(&initrd),
+            [
+                file("modules", 0o040_755, b""),
+                file("modules/b.ko", 0o100_644, &[1, 2, 3]),
+                file("modules/a.ko", 0o100_644, &[4; 5000]),
+                file("modules/load-order", 0o100_644, b"b.ko\na.ko\n"),
+                file("init", 0o100_755, b"agent"),
+            ]
+        );
+        assert_eq!(initrd.len() % BLOCK_BYTES, 0);
+    }
+
+    #[test]
+    fn archive_of_odd_length_is_padded() {
+        let mut modules = modules_archive(&[]);
+        modules.extend([0, 0, 0]);
+        assert_eq!(unpack(&compose(&modules, b"agent")).len(), 3);
+    }
+}

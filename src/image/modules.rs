@@ -1,0 +1,140 @@
+//! Which kernel module files must be loaded, in which order (`modules.dep` of depmod(8)).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The module files below `/usr/lib/modules/<release>` that the modules `wanted` need, each
+/// after those it depends on. Modules that are built into the kernel need none.
+///
+/// `dependencies` is the text of `modules.dep`, `builtin` that of `modules.builtin`.
+///
+/// # Errors
+///
+/// A module is in neither of them.
+pub(super) fn load_order(
+    wanted: &[String],
+    dependencies: &str,
+    builtin: &str,
+) -> Result<Vec<String>, UnknownModule> {
+    let table: BTreeMap<String, (&str, Vec<&str>)> = dependencies
+        .lines()
+        .filter_map(|line| {
+            let (path, needs) = line.split_once(':')?;
+            Some((
+                module_name(path),
+                (path, needs.split_whitespace().collect()),
+            ))
+        })
+        .collect();
+    let builtin: BTreeSet<String> = builtin.lines().map(module_name).collect();
+    let mut order: Vec<String> = Vec::new();
+    for module in wanted {
+        let name = module_name(module);
+        let Some((path, needs)) = table.get(&name) else {
+            if builtin.contains(&name) {
+                continue;
+            }
+            return Err(UnknownModule {
+                module: module.clone(),
+            });
+        };
+        // depmod lists all dependencies, direct or not, in the reverse of the order of loading.
+        for file in needs.iter().rev().chain([path]) {
+            if !order.iter().any(|loaded| loaded == file) {
+                order.push((*file).to_owned());
+            }
+        }
+    }
+    Ok(order)
+}
+
+/// The name of the module in the file `path`, with `_` for `-` as the kernel does.
+fn module_name(path: &str) -> String {
+    let file = file_name(path);
+    file.split_once(".ko")
+        .map_or(file, |(name, _)| name)
+        .replace('-', "_")
+}
+
+/// The last component of `path`.
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The file name of the module `path` without the suffix of its compression.
+pub(super) fn uncompressed_file_name(path: &str) -> String {
+    let file = file_name(path);
+    match file.split_once(".ko") {
+        Some((name, _)) => format!("{name}.ko"),
+        None => file.to_owned(),
+    }
+}
+
+/// A module that the kernel does not have.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the kernel has no module `{module}`")]
+pub struct UnknownModule {
+    /// The name.
+    pub module: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEPENDENCIES: &str = "\
+kernel/drivers/net/virtio_net.ko.xz: kernel/drivers/net/net_failover.ko.xz kernel/net/core/failover.ko.xz
+kernel/drivers/net/net_failover.ko.xz: kernel/net/core/failover.ko.xz
+kernel/net/core/failover.ko.xz:
+kernel/net/9p/9pnet_virtio.ko.xz: kernel/net/9p/9pnet.ko.xz
+kernel/net/9p/9pnet.ko.xz:
+kernel/crypto/crc32c-generic.ko:
+";
+    const BUILTIN: &str = "kernel/drivers/virtio/virtio_pci.ko\n";
+
+    fn order(wanted: &[&str]) -> Result<Vec<String>, UnknownModule> {
+        let wanted: Vec<_> = wanted.iter().map(|name| (*name).to_owned()).collect();
+        load_order(&wanted, DEPENDENCIES, BUILTIN)
+    }
+
+    #[test]
+    fn dependencies_come_first_and_once() {
+        assert_eq!(
+            order(&["9pnet_virtio", "virtio_net", "net_failover", "9pnet"]).unwrap(),
+            [
+                "kernel/net/9p/9pnet.ko.xz",
+                "kernel/net/9p/9pnet_virtio.ko.xz",
+                "kernel/net/core/failover.ko.xz",
+                "kernel/drivers/net/net_failover.ko.xz",
+                "kernel/drivers/net/virtio_net.ko.xz",
+            ]
+        );
+    }
+
+    #[test]
+    fn dash_and_underscore_are_the_same() {
+        let file = ["kernel/crypto/crc32c-generic.ko"];
+        assert_eq!(order(&["crc32c_generic"]).unwrap(), file);
+        assert_eq!(order(&["crc32c-generic"]).unwrap(), file);
+    }
+
+    #[test]
+    fn builtin_module_needs_no_file() {
+        assert_eq!(order(&["virtio_pci"]).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn decompressed_module_loses_its_suffix() {
+        for (path, expected) in [
+            ("kernel/fs/9p/9p.ko.xz", "9p.ko"),
+            ("kernel/fs/9p/9p.ko.zst", "9p.ko"),
+            ("kernel/fs/9p/9p.ko", "9p.ko"),
+        ] {
+            assert_eq!(uncompressed_file_name(path), expected);
+        }
+    }
+
+    #[test]
+    fn unknown_module_is_an_error() {
+        assert_eq!(order(&["nonsense"]).unwrap_err().module, "nonsense");
+    }
+}
