@@ -5,12 +5,11 @@ mod image;
 mod options;
 mod session;
 
-
 use clap::{Args, Parser, Subcommand};
 
 pub use image::{ImageArguments, ImageCommand};
 pub use options::{ColorChoice, GlobalOptions};
-pub use session::{ExecArguments, RunArguments};
+pub use session::{CommandOptions, ExecArguments, RunArguments};
 
 use crate::sandbox::SandboxName;
 
@@ -121,7 +120,11 @@ pub struct InfoArguments {
 #[derive(Debug, Args)]
 pub struct SshArguments {
     /// Arguments for `ssh`: its options, or a command
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGUMENTS"
+    )]
     pub arguments: Vec<std::ffi::OsString>,
 }
 
@@ -158,4 +161,3 @@ pub struct SuperviseArguments {
     /// The sandbox; shown in process lists
     pub sandbox: SandboxName,
 }
-

@@ -48,7 +48,13 @@ pub struct GlobalOptions {
     pub share_mode: Option<ShareMode>,
 
     /// A cloud-config to apply at the start
-    #[arg(long, global = true, env = "SANDBOX_CLOUD_INIT", value_name = "FILE", help_heading = "Machine")]
+    #[arg(
+        long,
+        global = true,
+        env = "SANDBOX_CLOUD_INIT",
+        value_name = "FILE",
+        help_heading = "Machine"
+    )]
     pub cloud_init: Option<PathBuf>,
 
     /// How long the guest may take to become ready [default: 2m, emulated 10m]
@@ -56,7 +62,13 @@ pub struct GlobalOptions {
     pub ready_timeout: Option<Duration>,
 
     /// Say nothing but errors
-    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        conflicts_with = "verbose",
+        help_heading = "Output"
+    )]
     pub quiet: bool,
 
     /// Say more
@@ -68,7 +80,13 @@ pub struct GlobalOptions {
     pub no_progress: bool,
 
     /// When to use colours
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Output")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        help_heading = "Output"
+    )]
     pub color: ColorChoice,
 }
 

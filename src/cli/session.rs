@@ -60,7 +60,11 @@ fn variable(text: &str) -> Result<EnvironmentVariable, String> {
         Some((name, value)) => (name, OsString::from(value)),
         None => match std::env::var_os(text) {
             Some(value) => (text, value),
-            None => return Err(format!("the variable `{text}` is not set here\n\nhint: give a value, as in `{text}=value`")),
+            None => {
+                return Err(format!(
+                    "the variable `{text}` is not set here\n\nhint: give a value, as in `{text}=value`"
+                ));
+            }
         },
     };
     EnvironmentVariable::new(name.into(), value).map_err(|error| error.to_string())

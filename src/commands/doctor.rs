@@ -16,9 +16,10 @@ pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {
                 Found::Warning => "warning",
                 Found::Failure => "failure",
             };
-            context
-                .printer
-                .data(format_args!("{word:<8} {}: {}", finding.check, finding.detail))?;
+            context.printer.data(format_args!(
+                "{word:<8} {}: {}",
+                finding.check, finding.detail
+            ))?;
             if let Some(mend) = &finding.mend {
                 context.printer.data(format_args!("         {mend}"))?;
             }

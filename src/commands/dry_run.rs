@@ -24,7 +24,8 @@ pub(super) async fn run(context: &Context) -> Outcome {
         }
     };
     let accelerator = hypervisor.decision.accelerator;
-    let spec = prepare::specification(context, name, &workspace, Lifetime::Persistent, accelerator)?;
+    let spec =
+        prepare::specification(context, name, &workspace, Lifetime::Persistent, accelerator)?;
     let plan = prepare::plan(context, spec, image, &hypervisor).await?;
     context.printer.data(describe(&plan))?;
     Ok(ExitStatus::SUCCESS)
@@ -55,11 +56,21 @@ fn describe(plan: &StartPlan) -> String {
             "machine    {} processors, {} memory, {} disk, {}",
             spec.cpus, spec.memory, spec.disk, plan.accelerator
         ),
-        format!("overlay    {} on {}", plan.layout.overlay().display(), plan.image.disk.display()),
-        format!("initrd     {} and the guest agent", plan.image.modules.display()),
+        format!(
+            "overlay    {} on {}",
+            plan.layout.overlay().display(),
+            plan.image.disk.display()
+        ),
+        format!(
+            "initrd     {} and the guest agent",
+            plan.image.modules.display()
+        ),
         format!("timeout    {} s to readiness", spec.ready_timeout.as_secs()),
     ];
-    for (way, files) in [("SMBIOS", &plan.seed.smbios), ("fw_cfg", &plan.seed.firmware)] {
+    for (way, files) in [
+        ("SMBIOS", &plan.seed.smbios),
+        ("fw_cfg", &plan.seed.firmware),
+    ] {
         for file in files {
             lines.push(format!("seed       {} by {way}", file.name));
         }
@@ -74,7 +85,11 @@ fn command_line(argv: &[String]) -> String {
     let mut text = String::new();
     for (index, word) in argv.iter().enumerate() {
         if index > 0 {
-            text.push_str(if word.starts_with('-') { " \\\n    " } else { " " });
+            text.push_str(if word.starts_with('-') {
+                " \\\n    "
+            } else {
+                " "
+            });
         }
         text.push_str(&shell_words::quote(word));
     }

@@ -16,7 +16,13 @@ pub(super) async fn run(context: &Context) -> Outcome {
     let mut notices = Notices::of_process()?;
     let workspace = shareable_directory(&std::env::current_dir()?)?;
     let name = target::name(context, None)?;
-    let start = start::ensure(context, name, &workspace, Lifetime::Persistent, &mut notices);
+    let start = start::ensure(
+        context,
+        name,
+        &workspace,
+        Lifetime::Persistent,
+        &mut notices,
+    );
     let mut ready = match start.await? {
         Start::Ready(ready) => ready,
         Start::Interrupted => return Ok(ExitStatus::INTERRUPTED),
@@ -24,7 +30,11 @@ pub(super) async fn run(context: &Context) -> Outcome {
     if std::io::stdin().is_terminal() {
         return session::shell(&mut ready, &mut notices).await;
     }
-    let verb = if ready.started { "is ready" } else { "runs already" };
+    let verb = if ready.started {
+        "is ready"
+    } else {
+        "runs already"
+    };
     context.printer.notice(format_args!(
         "`{}` {verb}: enter with `sandbox --kvm` in a terminal, or run `sandbox exec -- COMMAND`",
         ready.name

@@ -17,7 +17,9 @@ pub(super) async fn run(context: &Context, command: ImageCommand) -> Outcome {
             match build(context, &recipe, mirror, &mut notices).await? {
                 Some(image) => {
                     let digest = image.metadata.digest;
-                    context.printer.notice(format_args!("built `{recipe}`, {digest}"));
+                    context
+                        .printer
+                        .notice(format_args!("built `{recipe}`, {digest}"));
                     Ok(ExitStatus::SUCCESS)
                 }
                 None => Ok(ExitStatus::INTERRUPTED),
@@ -64,7 +66,9 @@ async fn build(
     let (result_sender, mut result) = tokio::sync::oneshot::channel();
     let cancelled = cancel.clone();
     let builder = std::thread::spawn(move || {
-        let mut tell = |step| drop(steps_sender.send(step));
+        let mut tell = |step| {
+            let _ = steps_sender.send(step);
+        };
         let built = build::build(&recipe, &options, &store, &mut tell, &cancelled);
         drop(result_sender.send(built));
     });
@@ -102,7 +106,11 @@ fn show(progress: &mut crate::output::Progress, step: BuildProgress) {
             total_bytes,
         } => {
             progress.step("downloading packages");
-            progress.detail(&format!("{} of {} MB", done_bytes / 1_000_000, total_bytes / 1_000_000));
+            progress.detail(&format!(
+                "{} of {} MB",
+                done_bytes / 1_000_000,
+                total_bytes / 1_000_000
+            ));
         }
         BuildProgress::Installing { done, total } => {
             progress.step("installing packages");
@@ -146,7 +154,13 @@ fn list(context: &Context, json: bool) -> Outcome {
             }
             Err(error) => {
                 context.printer.warning(error);
-                [entry.reference.to_string(), "unusable".into(), String::new(), String::new(), String::new()]
+                [
+                    entry.reference.to_string(),
+                    "unusable".into(),
+                    String::new(),
+                    String::new(),
+                    String::new(),
+                ]
             }
         };
         table.row(row);
@@ -156,7 +170,10 @@ fn list(context: &Context, json: bool) -> Outcome {
 }
 
 fn stored(context: &Context, reference: &ImageReference) -> Result<Image, Report> {
-    context.images().open(reference)?.ok_or_else(|| absent(reference))
+    context
+        .images()
+        .open(reference)?
+        .ok_or_else(|| absent(reference))
 }
 
 fn absent(reference: &ImageReference) -> Report {
@@ -167,7 +184,9 @@ fn absent(reference: &ImageReference) -> Report {
 }
 
 fn inspect(context: &Context, reference: &ImageReference) -> Outcome {
-    context.printer.json(&stored(context, reference)?.metadata)?;
+    context
+        .printer
+        .json(&stored(context, reference)?.metadata)?;
     Ok(ExitStatus::SUCCESS)
 }
 
@@ -182,14 +201,19 @@ fn remove(context: &Context, references: &[ImageReference]) -> Outcome {
         });
         if let Some(user) = user {
             return Err(Report::new(
-                format!("the image `{reference}` is in use by the sandbox `{}`", user.name),
+                format!(
+                    "the image `{reference}` is in use by the sandbox `{}`",
+                    user.name
+                ),
                 Some(format!("stop it first: `sandbox stop {}`", user.name)),
             ));
         }
         if !context.images().remove(reference)? {
             return Err(absent(reference));
         }
-        context.printer.notice(format_args!("removed `{reference}`"));
+        context
+            .printer
+            .notice(format_args!("removed `{reference}`"));
     }
     Ok(ExitStatus::SUCCESS)
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::list::state;
-use super::{ExitStatus, Outcome, session, target};
+use super::{ExitStatus, Outcome, target};
 use crate::cli::InfoArguments;
 use crate::output::Report;
 use crate::sandbox::Record;
@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, arguments: &InfoArguments) -> Outcome {
     })?;
     let ssh_command = match record.ssh_port {
         Some(port) => {
-            let endpoint = session::endpoint(&found.name, &found.layout, port, "dev")?;
+            let endpoint = found.layout.endpoint(&found.name, port, "dev")?;
             let words: Vec<String> = openssh_command(&endpoint)
                 .iter()
                 .map(|word| word.to_string_lossy().into_owned())
@@ -80,7 +80,14 @@ pub(super) fn run(context: &Context, arguments: &InfoArguments) -> Outcome {
         ),
         ("started", created),
         ("state in", directory),
-        ("alias", record.alias_file.as_ref().map(|_| format!("ssh {}", record.name)).unwrap_or_default()),
+        (
+            "alias",
+            record
+                .alias_file
+                .as_ref()
+                .map(|_| format!("ssh {}", record.name))
+                .unwrap_or_default(),
+        ),
         ("ssh", ssh_command.unwrap_or_default()),
         ("console", console_command),
     ];

@@ -10,11 +10,23 @@ use crate::sandbox::lifecycle;
 pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {
     let found = lifecycle::list(&context.directories)?;
     if arguments.json {
-        let records: Vec<&Record> = found.iter().filter_map(|found| found.record.as_ref()).collect();
+        let records: Vec<&Record> = found
+            .iter()
+            .filter_map(|found| found.record.as_ref())
+            .collect();
         context.printer.json(&records)?;
         return Ok(ExitStatus::SUCCESS);
     }
-    let mut table = Table::new(&["name", "state", "image", "cpus", "memory", "accel", "ssh", "workspace"]);
+    let mut table = Table::new(&[
+        "name",
+        "state",
+        "image",
+        "cpus",
+        "memory",
+        "accel",
+        "ssh",
+        "workspace",
+    ]);
     for found in found {
         let Some(record) = found.record else {
             continue;
@@ -26,7 +38,10 @@ pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {
             record.cpus.to_string(),
             record.memory.to_string(),
             record.accelerator.to_string(),
-            record.ssh_port.map(|port| port.to_string()).unwrap_or_default(),
+            record
+                .ssh_port
+                .map(|port| port.to_string())
+                .unwrap_or_default(),
             record.workspace.display().to_string(),
         ]);
     }

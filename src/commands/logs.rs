@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::{ExitStatus, Outcome, target};
 use crate::cli::LogsArguments;
-use crate::console::{follow::follow, tail};
+use crate::console::{follow, last_lines};
 use crate::host::notices::{Notice, Notices};
 
 pub(super) async fn run(context: &Context, arguments: &LogsArguments) -> Outcome {
@@ -13,7 +13,7 @@ pub(super) async fn run(context: &Context, arguments: &LogsArguments) -> Outcome
         false => found.layout.console_log(),
     };
     if !arguments.follow {
-        for line in tail::last_lines(&log, arguments.lines)? {
+        for line in last_lines(&log, arguments.lines)? {
             context.printer.data(line)?;
         }
         return Ok(ExitStatus::SUCCESS);

@@ -36,7 +36,12 @@ pub(super) async fn run(context: &Context, arguments: RunArguments) -> Outcome {
             "`{0}` keeps running: `sandbox exec --name {0} -- COMMAND`, `sandbox stop {0}`",
             ready.name
         ));
-    } else if ready.connection.ask(Request::stop(STOP_GRACE)).await.is_ok() {
+    } else if ready
+        .connection
+        .ask(Request::stop(STOP_GRACE))
+        .await
+        .is_ok()
+    {
         session::until_ended(context, &mut ready).await;
     }
     outcome
@@ -52,7 +57,9 @@ fn own_name(context: &Context) -> Result<SandboxName, Report> {
     if lifecycle::find(&context.directories, name)?.is_some() {
         return Err(Report::new(
             format!("the sandbox `{name}` runs already"),
-            Some(format!("run the command in it: `sandbox exec --name {name} -- COMMAND`")),
+            Some(format!(
+                "run the command in it: `sandbox exec --name {name} -- COMMAND`"
+            )),
         ));
     }
     Ok(name.clone())

@@ -1,6 +1,5 @@
 //! Entering a ready sandbox by SSH.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::context::Context;
@@ -10,9 +9,8 @@ use crate::cli::CommandOptions;
 use crate::host::notices::Notices;
 use crate::host::streams::Streams;
 use crate::output::Report;
-use crate::sandbox::{EndReason, Event, SandboxName, StateLayout};
-use crate::ssh::keys::KeyFiles;
-use crate::ssh::{Connection, Endpoint, GuestCommand, PtyRequest, SshError, login_shell};
+use crate::sandbox::{EndReason, Event, SandboxName};
+use crate::ssh::{Connection, GuestCommand, PtyRequest, SshError, login_shell};
 
 /// How long a login may take; emulated cryptography takes about a second, and
 /// the guest may be busy.
@@ -20,24 +18,6 @@ const LOGIN_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long the supervisor may take to say why a connection broke.
 const EXPLANATION: Duration = Duration::from_secs(2);
-
-/// How a user of a sandbox is reached.
-pub(super) fn endpoint(
-    name: &SandboxName,
-    layout: &StateLayout,
-    ssh_port: u16,
-    user: &str,
-) -> Result<Endpoint, SshError> {
-    let keys = KeyFiles::in_directory(layout.ssh());
-    Ok(Endpoint {
-        address: SocketAddr::from((Ipv4Addr::LOCALHOST, ssh_port)),
-        user: user.into(),
-        identity: keys.identity(),
-        host_key: keys.read_host_key()?,
-        host_key_alias: name.to_string(),
-        known_hosts: keys.known_hosts(),
-    })
-}
 
 /// Runs a command in the sandbox; the status is the command's.
 pub(super) async fn command(
@@ -76,7 +56,7 @@ async fn execute(
     pty: Option<PtyRequest>,
     notices: &mut Notices,
 ) -> Outcome {
-    let endpoint = endpoint(&ready.name, &ready.layout, ready.ssh_port, user)?;
+    let endpoint = ready.layout.endpoint(&ready.name, ready.ssh_port, user)?;
     let session = async {
         let connection = Connection::open(&endpoint, Instant::now() + LOGIN_DEADLINE).await?;
         let ending = connection

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::context::Context;
 use super::start::{self, Start};
-use super::{ExitStatus, Outcome, session, target};
+use super::{ExitStatus, Outcome, target};
 use crate::cli::SshArguments;
 use crate::host::notices::Notices;
 use crate::output::Report;
@@ -18,7 +18,7 @@ pub(super) async fn run(context: &Context, arguments: &SshArguments) -> Outcome 
     let Start::Ready(ready) = joined.await? else {
         return Ok(ExitStatus::INTERRUPTED);
     };
-    let endpoint = session::endpoint(&ready.name, &ready.layout, ready.ssh_port, "dev")?;
+    let endpoint = ready.layout.endpoint(&ready.name, ready.ssh_port, "dev")?;
     let mut words = openssh_command(&endpoint);
     let destination = words.pop();
     let program = words.first().cloned().unwrap_or_else(|| "ssh".into());

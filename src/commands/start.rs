@@ -2,6 +2,7 @@
 //! with Ctrl-C at any stage.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::context::Context;
 use super::{image, prepare};
@@ -11,7 +12,6 @@ use crate::qemu::accelerator::Accelerator;
 use crate::sandbox::control::{Connection, Request};
 use crate::sandbox::lifecycle::{self, Claim};
 use crate::sandbox::{Event, Failure, Lifetime, Record, SandboxName, StateLayout};
-use std::time::Duration;
 
 /// A sandbox that sessions can enter.
 pub(super) struct Ready {
@@ -48,7 +48,9 @@ pub(super) async fn ensure(
         let accelerator = hypervisor.decision.accelerator;
         let spec = prepare::specification(context, name.clone(), workspace, lifetime, accelerator)?;
         let plan = prepare::plan(context, spec, prepare::boot_image(&image), &hypervisor).await?;
-        if let Claim::Free(lock) = lifecycle::claim(&layout, &name, workspace, Request::Subscribe).await? {
+        if let Claim::Free(lock) =
+            lifecycle::claim(&layout, &name, workspace, Request::Subscribe).await?
+        {
             if let Some(warning) = &hypervisor.decision.warning {
                 context.printer.warning(warning);
             }
@@ -85,7 +87,10 @@ pub(super) async fn join(
         .await
         .map_err(|error| {
             Report::of(
-                &crate::host::files::FileError::new("connect to the supervisor at", layout.control_socket())(error),
+                &crate::host::files::FileError::new(
+                    "connect to the supervisor at",
+                    layout.control_socket(),
+                )(error),
                 Some(format!("`sandbox stop {name}` clears what is left of it")),
             )
         })?;
@@ -103,11 +108,28 @@ fn warn_of_differences(context: &Context, name: &SandboxName, layout: &StateLayo
     let asked = &context.overrides;
     let differences = [
         ("--cpus", asked.cpus.is_some_and(|cpus| cpus != record.cpus)),
-        ("--memory", asked.memory.is_some_and(|memory| memory != record.memory)),
+        (
+            "--memory",
+            asked.memory.is_some_and(|memory| memory != record.memory),
+        ),
         ("--disk", asked.disk.is_some_and(|disk| disk != record.disk)),
-        ("--image", asked.image.as_ref().is_some_and(|image| image.as_str() != record.image)),
-        ("--share-mode", asked.share_mode.is_some_and(|mode| mode != record.share_mode)),
-        ("--share", !asked.shares.is_empty() && asked.shares.len() != record.shares.len()),
+        (
+            "--image",
+            asked
+                .image
+                .as_ref()
+                .is_some_and(|image| image.as_str() != record.image),
+        ),
+        (
+            "--share-mode",
+            asked
+                .share_mode
+                .is_some_and(|mode| mode != record.share_mode),
+        ),
+        (
+            "--share",
+            !asked.shares.is_empty() && asked.shares.len() != record.shares.len(),
+        ),
     ];
     let different: Vec<&str> = differences
         .iter()
@@ -196,7 +218,10 @@ impl<'a> Waiting<'a> {
             Event::Failed(failure) => return Err(self.failed(failure).await),
             Event::Ended { .. } => {
                 return Err(Report::new(
-                    format!("the sandbox `{}` was stopped before it was ready", self.name),
+                    format!(
+                        "the sandbox `{}` was stopped before it was ready",
+                        self.name
+                    ),
                     None,
                 ));
             }
@@ -223,7 +248,12 @@ impl<'a> Waiting<'a> {
     async fn interrupt(mut self) -> Result<Start, Report> {
         if self.started {
             self.progress.step("stopping");
-            if self.connection.ask(Request::stop(Duration::ZERO)).await.is_ok() {
+            if self
+                .connection
+                .ask(Request::stop(Duration::ZERO))
+                .await
+                .is_ok()
+            {
                 self.until_ended().await;
             }
         }
@@ -233,7 +263,7 @@ impl<'a> Waiting<'a> {
     /// The supervisor is gone without a word.
     fn lost(&self) -> Report {
         let log = self.layout.supervisor_log();
-        let last_lines = crate::console::tail::last_lines(&log, 10).unwrap_or_default();
+        let last_lines = crate::console::last_lines(&log, 10).unwrap_or_default();
         // Whatever it left is swept now rather than at the next start.
         drop(lifecycle::find(&self.context.directories, &self.name));
         Failure {

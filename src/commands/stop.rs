@@ -67,7 +67,9 @@ async fn stop(
     }
     // A supervisor that does not answer is killed; its QEMU dies with it.
     if let Some(record) = &found.record {
-        record.supervisor.kill_if_marked(found.name.as_str().as_ref());
+        record
+            .supervisor
+            .kill_if_marked(found.name.as_str().as_ref());
     }
     let gone = async {
         while matches!(lifecycle::find(directories, &found.name), Ok(Some(_))) {

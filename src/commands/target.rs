@@ -20,7 +20,10 @@ pub(super) fn running(context: &Context, given: Option<&SandboxName>) -> Result<
     lifecycle::find(&context.directories, &name)?.ok_or_else(|| {
         Report::new(
             format!("no sandbox named `{name}` is running"),
-            Some("`sandbox list` shows what runs; `sandbox --kvm` starts the one of this directory".into()),
+            Some(
+                "`sandbox list` shows what runs; `sandbox --kvm` starts the one of this directory"
+                    .into(),
+            ),
         )
     })
 }

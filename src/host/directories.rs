@@ -40,8 +40,8 @@ pub struct Directories {
     /// The user's configuration: `$XDG_CONFIG_HOME/sandbox`, else
     /// `~/.config/sandbox`.
     pub config: PathBuf,
-    /// The user's `~/.ssh`.
-    pub ssh: PathBuf,
+    /// The user's home directory.
+    pub home: PathBuf,
     /// A short directory of this user for sockets whose documented path would
     /// not fit into a socket address: `$XDG_RUNTIME_DIR`, else `/tmp`.
     pub runtime: PathBuf,
@@ -87,7 +87,7 @@ impl Directories {
         Ok(Self {
             state,
             config,
-            ssh: in_home(".ssh")?,
+            home: in_home("")?,
             runtime: read("XDG_RUNTIME_DIR")?.unwrap_or_else(|| PathBuf::from("/tmp")),
         })
     }
@@ -105,16 +105,6 @@ impl Directories {
     /// The user's configuration file.
     pub fn config_file(&self) -> PathBuf {
         self.config.join("config.toml")
-    }
-
-    /// Where OpenSSH aliases go, one file a sandbox.
-    pub fn ssh_aliases(&self) -> PathBuf {
-        self.ssh.join("config.d")
-    }
-
-    /// The OpenSSH client's configuration file of the user.
-    pub fn ssh_config(&self) -> PathBuf {
-        self.ssh.join("config")
     }
 }
 
@@ -140,7 +130,7 @@ mod tests {
         let found = directories(&[]).unwrap();
         assert_eq!(found.state, Path::new("/home/alice/.cache/sandbox"));
         assert_eq!(found.config, Path::new("/home/alice/.config/sandbox"));
-        assert_eq!(found.ssh_aliases(), Path::new("/home/alice/.ssh/config.d"));
+        assert_eq!(found.home, Path::new("/home/alice/"));
         assert_eq!(found.runtime, Path::new("/tmp"));
     }
 

@@ -80,6 +80,14 @@ from_errors!(
     crate::sandbox::SpecError,
     crate::sandbox::lifecycle::LifecycleError,
     crate::share::ShareError,
+    crate::console::ConsoleError,
+    crate::image::ImageError,
+    crate::image::RecipeError,
+    crate::image::build::BuildError,
+    crate::qemu::accelerator::AcceleratorError,
+    crate::qemu::program::ProgramError,
+    crate::settings::UserFileError,
+    crate::ssh::SshError,
 );
 
 impl From<std::io::Error> for Report {

@@ -11,7 +11,7 @@ impl Table {
     /// An empty table with these column heads.
     pub fn new(header: &[&str]) -> Self {
         let mut table = comfy_table::Table::new();
-        table.load_preset(NOTHING);
+        table.load_style(NOTHING);
         table.set_header(header.iter().map(|head| head.to_uppercase()));
         Self(table)
     }

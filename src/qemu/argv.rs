@@ -5,20 +5,10 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use super::accelerator::Accelerator;
 
 /// The name of the virtio-serial port on which the guest tells its events.
 pub const EVENT_PORT: &str = "org.sandbox.guest.0";
-
-/// How the guest's processors run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Acceleration {
-    /// On the host's hardware.
-    Kvm,
-    /// Emulated by QEMU, one thread a processor.
-    Tcg,
-}
 
 /// One host directory offered to the guest over 9p.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +31,7 @@ pub struct Machine {
     /// `-name`, shown in process lists.
     pub name: String,
     /// How the processors run.
-    pub acceleration: Acceleration,
+    pub accelerator: Accelerator,
     /// Number of virtual processors.
     pub cpus: u32,
     /// Size of the memory in bytes, a multiple of 1 MiB.
@@ -99,11 +89,11 @@ impl Machine {
             "-sandbox",
             "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         );
-        let (accelerator, machine, cpu) = match self.acceleration {
-            Acceleration::Kvm => ("kvm", "q35", "host"),
+        let (accelerator, machine, cpu) = match self.accelerator {
+            Accelerator::Kvm => ("kvm", "q35", "host"),
             // The high-precision event timer is only ever slower than the
             // alternatives that Linux finds, and emulating it costs.
-            Acceleration::Tcg => ("tcg,thread=multi", "q35", "max"),
+            Accelerator::Tcg => ("tcg,thread=multi", "q35", "max"),
         };
         argv.option("-machine", format!("{machine},hpet=off,vmport=off"));
         argv.option("-accel", accelerator);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::qemu::argv::Acceleration;
+use crate::qemu::accelerator::Accelerator;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub enum Event {
     /// QEMU runs and the guest's kernel is about to.
     Booting {
         /// How its processors run.
-        acceleration: Acceleration,
+        accelerator: Accelerator,
     },
     /// The guest's kernel is up: its init runs.
     KernelUp,
@@ -118,7 +118,7 @@ mod tests {
         for event in [
             Event::Preparing,
             Event::Booting {
-                acceleration: Acceleration::Tcg,
+                accelerator: Accelerator::Tcg,
             },
             Event::Ready { ssh_port: 4022 },
             Event::Failed(Failure {

@@ -17,8 +17,8 @@ pub mod supervisor;
 
 pub use event::{EndReason, Event, Failure, TimedEvent};
 pub use name::{NameError, SandboxName};
-pub use plan::{BootImage, HostSetup, PlanError, SshMaterial, StartPlan};
+pub use plan::{BootImage, HostSetup, PlanError, StartPlan};
 pub use record::{Record, RecordError};
 pub use size::{CpuCount, DiskSize, MemorySize, SizeError};
-pub use spec::{HostCapacity, Lifetime, SandboxSpec, SpecError};
+pub use spec::{HostCapacity, Lifetime, SandboxSpec, SpecError, shareable_directory};
 pub use state::StateLayout;

@@ -2,7 +2,6 @@
 //! known of the host. `--dry-run` prints it, tests compare it, the supervisor
 //! carries it out.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -10,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::{DiskSize, SandboxSpec, StateLayout};
 use crate::guest::credential::{CredentialFile, TooLarge, Transport};
 use crate::guest::seed::{self, MountUnit, SeedInput};
-use crate::qemu::argv::{Acceleration, Machine, NinePDevice};
+use crate::qemu::accelerator::Accelerator;
+use crate::qemu::argv::{Machine, NinePDevice};
 use crate::share::{Share, mount_unit};
+use crate::ssh::keys::Keys;
 
 /// The files of a base image, as the image store gives them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,37 +39,13 @@ pub struct HostSetup {
     /// The QEMU program.
     pub qemu: PathBuf,
     /// How the processors will run.
-    pub acceleration: Acceleration,
-    /// `~/.ssh/config.d`, if it exists.
-    pub alias_directory: Option<PathBuf>,
+    pub accelerator: Accelerator,
+    /// The user's home directory, where the alias for OpenSSH goes.
+    pub home: PathBuf,
     /// A machine-id for the guest, 32 lower-case hexadecimal digits.
     pub machine_id: String,
-}
-
-/// The keys of one sandbox, in OpenSSH's text forms.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SshMaterial {
-    /// The private key that opens the guest.
-    pub client_key: String,
-    /// Its public half.
-    pub client_public_key: String,
-    /// The guest's host key.
-    pub host_key: String,
-    /// Its public half.
-    pub host_public_key: String,
-    /// Further public keys that may enter: those of the user's agent.
+    /// Public keys of the user's SSH agent, which may enter, too.
     pub agent_keys: Vec<String>,
-}
-
-impl fmt::Debug for SshMaterial {
-    /// Shows no private key.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("SshMaterial")
-            .field("client_public_key", &self.client_public_key)
-            .field("host_public_key", &self.host_public_key)
-            .finish_non_exhaustive()
-    }
 }
 
 /// Why no plan could be made.
@@ -116,13 +93,13 @@ pub struct StartPlan {
     /// The base image.
     pub image: BootImage,
     /// How the processors run.
-    pub acceleration: Acceleration,
+    pub accelerator: Accelerator,
     /// The seed's files, in [`StateLayout::seed`].
     pub seed: Transport,
     /// Keys.
-    pub ssh: SshMaterial,
-    /// Where the alias for OpenSSH goes.
-    pub alias_directory: Option<PathBuf>,
+    pub keys: Keys,
+    /// The user's home directory, where the alias for OpenSSH goes.
+    pub home: PathBuf,
     /// QEMU's whole command line.
     pub argv: Vec<String>,
 }
@@ -141,7 +118,7 @@ impl StartPlan {
         layout: StateLayout,
         image: BootImage,
         host: HostSetup,
-        ssh: SshMaterial,
+        keys: Keys,
     ) -> Result<Self, PlanError> {
         let paths = [layout.directory(), &spec.workspace, &image.disk, &host.qemu];
         let shared = spec.shares.iter().map(|share| share.host.as_path());
@@ -160,16 +137,16 @@ impl StartPlan {
             });
         }
         let mounts = mounts(&spec);
-        let seed = seed(&spec, &host, &ssh, &mounts)?;
+        let seed = seed(&spec, &host, &keys, &mounts)?;
         let argv = machine(&spec, &layout, &image, &host, &mounts, &seed).to_argv();
         Ok(Self {
             spec,
             layout,
             image,
-            acceleration: host.acceleration,
+            accelerator: host.accelerator,
             seed,
-            ssh,
-            alias_directory: host.alias_directory,
+            keys,
+            home: host.home,
             argv,
         })
     }
@@ -204,7 +181,7 @@ fn mounts(spec: &SandboxSpec) -> Vec<Mount> {
 fn seed(
     spec: &SandboxSpec,
     host: &HostSetup,
-    ssh: &SshMaterial,
+    keys: &Keys,
     mounts: &[Mount],
 ) -> Result<Transport, TooLarge> {
     let units: Vec<MountUnit> = mounts
@@ -221,14 +198,14 @@ fn seed(
             [tag.clone(), share.guest.to_string(), "9p".into(), options]
         })
         .collect();
-    let authorized_keys: Vec<String> = std::iter::once(&ssh.client_public_key)
-        .chain(&ssh.agent_keys)
+    let authorized_keys: Vec<String> = std::iter::once(&keys.authorized_key)
+        .chain(&host.agent_keys)
         .map(|key| key.trim_end().to_string())
         .collect();
     Transport::of(&seed::credentials(&SeedInput {
         name: spec.name.as_str(),
         machine_id: &host.machine_id,
-        host_key: (&ssh.host_key, &ssh.host_public_key),
+        host_key: (&keys.host_key_private, &keys.host_key),
         authorized_keys: &authorized_keys,
         mount_units: &units,
         mounts: &rows,
@@ -245,7 +222,7 @@ fn machine(
     seed: &Transport,
 ) -> Machine {
     let mut command_line = format!("{} console=ttyS0", image.command_line);
-    if host.acceleration == Acceleration::Tcg {
+    if host.accelerator == Accelerator::Tcg {
         command_line.push(' ');
         command_line.push_str(TCG_COMMAND_LINE);
     }
@@ -256,7 +233,7 @@ fn machine(
     Machine {
         program: host.qemu.clone(),
         name: spec.name.to_string(),
-        acceleration: host.acceleration,
+        accelerator: host.accelerator,
         cpus: spec.cpus.get(),
         memory_bytes: spec.memory.bytes(),
         kernel: image.kernel.clone(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{CpuCount, DiskSize, MemorySize, SandboxName};
 use crate::host::files::{self, FileError};
 use crate::host::process::ProcessIdentity;
-use crate::qemu::argv::Acceleration;
+use crate::qemu::accelerator::Accelerator;
 use crate::share::{Share, ShareMode};
 
 /// The format's version; a reader refuses others.
@@ -66,7 +66,7 @@ pub struct Record {
     /// Root disk.
     pub disk: DiskSize,
     /// How the processors run.
-    pub acceleration: Acceleration,
+    pub accelerator: Accelerator,
     /// How owners and modes of shares are kept.
     pub share_mode: ShareMode,
     /// Further shares.

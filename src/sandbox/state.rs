@@ -1,5 +1,6 @@
 //! The state directory of one sandbox: where each file lies.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +8,8 @@ use sha2::{Digest, Sha256};
 
 use super::SandboxName;
 use crate::host::directories::Directories;
+use crate::ssh::keys::KeyFiles;
+use crate::ssh::{Endpoint, SshError};
 
 /// The bytes that a Unix socket's address holds, less the final NUL (unix(7)).
 const SOCKET_PATH_LIMIT: usize = 107;
@@ -87,6 +90,27 @@ impl StateLayout {
         event_socket = sockets / "events.sock";
     }
 
+    /// How `user` of this sandbox is reached by SSH.
+    ///
+    /// # Errors
+    /// When the host key that was written at the start cannot be read.
+    pub fn endpoint(
+        &self,
+        name: &SandboxName,
+        ssh_port: u16,
+        user: &str,
+    ) -> Result<Endpoint, SshError> {
+        let keys = KeyFiles::in_directory(self.ssh());
+        Ok(Endpoint {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, ssh_port)),
+            user: user.into(),
+            identity: keys.identity(),
+            host_key: keys.read_host_key()?,
+            host_key_alias: name.to_string(),
+            known_hosts: keys.known_hosts(),
+        })
+    }
+
     /// Every socket.
     pub fn socket_paths(&self) -> [PathBuf; 4] {
         [
@@ -119,7 +143,7 @@ mod tests {
         let directories = Directories {
             state: state.into(),
             config: "/c".into(),
-            ssh: "/s".into(),
+            home: "/h".into(),
             runtime: "/run/user/1000".into(),
         };
         StateLayout::new(&directories, &"sandbox-box".parse().unwrap())

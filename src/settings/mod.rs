@@ -14,7 +14,7 @@ use crate::qemu::accelerator::AcceleratorChoice;
 use crate::sandbox::{CpuCount, DiskSize, MemorySize, SandboxName};
 use crate::share::{Share, ShareMode};
 
-pub use user_file::{UserFile, UserFileError};
+pub use user_file::{UserFile, UserFileError, parse_duration};
 
 /// What the flags and the environment say; `None` where they are silent.
 #[derive(Debug, Clone, Default)]
@@ -89,10 +89,7 @@ impl Settings {
                 .or(file.accelerator)
                 .unwrap_or(AcceleratorChoice::Auto),
             shares,
-            share_mode: overrides
-                .share_mode
-                .or(file.share_mode)
-                .unwrap_or_default(),
+            share_mode: overrides.share_mode.or(file.share_mode).unwrap_or_default(),
             cloud_init: overrides.cloud_init.or(file.cloud_init),
             ready_timeout: overrides.ready_timeout.or(file.ready_timeout),
         }
@@ -112,7 +109,8 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
-        let file = UserFile::parse("cpus = 4\nmemory = \"4G\"\nshares = [\"/a:/mnt/a\"]\n").unwrap();
+        let file =
+            UserFile::parse("cpus = 4\nmemory = \"4G\"\nshares = [\"/a:/mnt/a\"]\n").unwrap();
         let overrides = Overrides {
             cpus: Some("1".parse().unwrap()),
             shares: vec!["/b:/mnt/b".parse().unwrap()],

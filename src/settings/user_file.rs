@@ -82,7 +82,8 @@ impl UserFile {
         let Some(content) = files::read_if_present(path, SIZE_LIMIT)? else {
             return Ok(Self::default());
         };
-        let content = String::from_utf8(content).map_err(|_| UserFileError::NotText(path.into()))?;
+        let content =
+            String::from_utf8(content).map_err(|_| UserFileError::NotText(path.into()))?;
         Self::parse(&content).map_err(|source| UserFileError::Format {
             path: path.into(),
             source: Box::new(source),
@@ -97,7 +98,9 @@ impl UserFile {
 /// Parses a duration as people write it: `90s`, `3m`, `1h 30m`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration = text.parse().map_err(|_| {
-        format!("`{text}` is not a duration\n\nhint: give a number with a unit, such as `90s` or `3m`")
+        format!(
+            "`{text}` is not a duration\n\nhint: give a number with a unit, such as `90s` or `3m`"
+        )
     })?;
     Duration::try_from(span).map_err(|_| format!("`{text}` is negative"))
 }
@@ -111,7 +114,11 @@ fn text<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: std::fmt::Display>>
 
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<CpuCount>, D::Error> {
     let number = u64::deserialize(deserializer)?;
-    number.to_string().parse().map(Some).map_err(de::Error::custom)
+    number
+        .to_string()
+        .parse()
+        .map(Some)
+        .map_err(de::Error::custom)
 }
 
 fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Share>, D::Error> {

@@ -82,7 +82,7 @@ fn text(name: &str, endpoint: &Endpoint) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ssh::keys::KeyFiles;
+    use crate::ssh::keys::{KeyFiles, Keys};
     use crate::ssh::openssh_command;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
@@ -94,7 +94,7 @@ mod tests {
             address: "127.0.0.1:2222".parse().unwrap(),
             user: "dev".into(),
             identity: keys.identity(),
-            host_key: keys.generate("box").unwrap().host_key,
+            host_key: Keys::generate("box").unwrap().host_key.parse().unwrap(),
             host_key_alias: "box".into(),
             known_hosts: keys.known_hosts(),
         }

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use russh::keys::key::safe_rng;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, PrivateKey, PublicKey};
+use serde::{Deserialize, Serialize};
 
 use super::error::{Cause, SshError};
-use crate::host::files::{FileError, write_private};
+use crate::host::files::{FileError, write_private_volatile};
 
 /// The files of one sandbox's keys, in OpenSSH's formats, named as OpenSSH names them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,33 +45,24 @@ impl KeyFiles {
         self.directory.join("known_hosts")
     }
 
-    /// Makes all keys new and writes them, each 0600, into the directory, which must exist.
-    /// `name` is the sandbox's: `known_hosts` lists the host key under it, so that the file does not
-    /// depend on the port (`HostKeyAlias` of ssh_config(5)).
+    /// Writes `keys`, each file 0600, into the directory, which must exist. `name` is the sandbox's:
+    /// `known_hosts` lists the host key under it, so that the file does not depend on the port
+    /// (`HostKeyAlias` of ssh_config(5)).
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn generate(&self, name: &str) -> Result<Keys, SshError> {
-        let identity = new_key(&format!("sandbox {name}"))?;
-        let host_key = new_key(name)?;
-        let keys = Keys {
-            authorized_key: public_line(identity.public_key())?,
-            host_key: host_key.public_key().clone(),
-            host_key_private: private_text(&host_key)?,
-        };
-        write_private(&self.identity(), private_text(&identity)?.as_bytes())?;
-        write_private(
+    pub fn write(&self, name: &str, keys: &Keys) -> Result<(), SshError> {
+        write_private_volatile(&self.identity(), keys.identity_private.as_bytes())?;
+        write_private_volatile(
             &self.identity_public(),
             format!("{}\n", keys.authorized_key).as_bytes(),
         )?;
-        write_private(&self.host_key(), keys.host_key_private.as_bytes())?;
-        let mut bare_host_key = keys.host_key.clone();
-        bare_host_key.set_comment("");
-        write_private(
+        write_private_volatile(&self.host_key(), keys.host_key_private.as_bytes())?;
+        write_private_volatile(
             &self.known_hosts(),
-            format!("{name} {}\n", public_line(&bare_host_key)?.trim_end()).as_bytes(),
+            format!("{name} {}\n", keys.host_key).as_bytes(),
         )?;
-        Ok(keys)
+        Ok(())
     }
 
     /// The public host key of a sandbox that was started earlier.
@@ -90,17 +82,40 @@ impl KeyFiles {
     }
 }
 
-/// What the guest has to be told.
+/// The keys of one sandbox, in OpenSSH's text formats.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keys {
-    /// The line of `authorized_keys` that lets the host in.
+    /// The private key that opens the guest. A secret.
+    pub identity_private: String,
+    /// Its public half: the line of `authorized_keys` that lets the host in.
     pub authorized_key: String,
-    /// What the guest's sshd will show.
-    pub host_key: PublicKey,
-    /// The guest's host key in OpenSSH's private format. A secret.
+    /// The guest's host key. A secret.
     pub host_key_private: String,
+    /// Its public half, without a comment.
+    pub host_key: String,
+}
+
+impl Keys {
+    /// Makes all keys new; `name` is the sandbox's, for their comments.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers.
+    pub fn generate(name: &str) -> Result<Self, SshError> {
+        let identity = new_key(&format!("sandbox {name}"))?;
+        let host_key = new_key(name)?;
+        let mut bare_host_key = host_key.public_key().clone();
+        bare_host_key.set_comment("");
+        Ok(Self {
+            identity_private: private_text(&identity)?,
+            authorized_key: public_line(identity.public_key())?,
+            host_key_private: private_text(&host_key)?,
+            host_key: public_line(&bare_host_key)?.trim_end().to_owned(),
+        })
+    }
 }
 
 impl std::fmt::Debug for Keys {
+    /// Shows no private key.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Keys")

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, User, getuid};
 use sandbox::ssh::Endpoint;
-use sandbox::ssh::keys::KeyFiles;
+use sandbox::ssh::keys::{KeyFiles, Keys};
 use tempfile::TempDir;
 
 const SSHD: &str = "/usr/sbin/sshd";
@@ -37,7 +37,8 @@ impl Server {
         }
         let directory = tempfile::tempdir().unwrap();
         let keys = KeyFiles::in_directory(directory.path());
-        keys.generate("test").unwrap();
+        keys.write("test", &Keys::generate("test").unwrap())
+            .unwrap();
         // Another process may take the port in between: then another one is tried.
         for _ in 0..10 {
             let port = free_port();

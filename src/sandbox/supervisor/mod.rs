@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use self::hub::Hub;
 use super::{EndReason, Event, Failure, StartPlan, lifecycle};
+use crate::console::last_lines;
 use crate::host::lock::DirectoryLock;
 
 /// Why the supervisor ended a sandbox that had not been told to end.
@@ -33,6 +34,9 @@ pub enum SupervisorError {
     /// The disk overlay could not be made.
     #[error(transparent)]
     Overlay(#[from] crate::qemu::overlay::OverlayError),
+    /// Keys or the alias could not be written.
+    #[error(transparent)]
+    Ssh(#[from] crate::ssh::SshError),
     /// QEMU could not be started.
     #[error("could not run `{program}`")]
     Spawn {
@@ -77,6 +81,7 @@ impl SupervisorError {
             Self::File(error) => error.hint(),
             Self::Record(error) => error.hint(),
             Self::Overlay(error) => error.hint(),
+            Self::Ssh(error) => error.hint(),
             Self::Spawn { .. } | Self::QemuEnded(_) => {
                 Some("`sandbox doctor` checks QEMU and this machine".into())
             }
@@ -138,18 +143,11 @@ const SHOWN_LINES: usize = 15;
 
 fn failure(plan: &StartPlan, error: &SupervisorError) -> Failure {
     let log = match error {
-        SupervisorError::QemuEnded(_) | SupervisorError::Spawn { .. } => {
-            let qemu = crate::console::tail::last_lines(&plan.layout.qemu_log(), SHOWN_LINES);
-            if qemu.is_empty() {
-                plan.layout.console_log()
-            } else {
-                plan.layout.qemu_log()
-            }
-        }
+        SupervisorError::QemuEnded(_) | SupervisorError::Spawn { .. } => plan.layout.qemu_log(),
         _ => plan.layout.console_log(),
     };
     Failure {
-        last_lines: crate::console::tail::last_lines(&log, SHOWN_LINES),
+        last_lines: last_lines(&log, SHOWN_LINES).unwrap_or_default(),
         ..Failure::from_error(error, error.hint())
     }
 }

@@ -105,7 +105,7 @@ async fn serve(
                     Ok(Request::Hold) => holds = true,
                     Ok(Request::Stop { grace_ms }) => {
                         let grace = Duration::from_millis(grace_ms);
-                        drop(stop.send(StopRequest::Asked(grace)).await);
+                        let _ = stop.send(StopRequest::Asked(grace)).await;
                     }
                     Err(error) => break Err(error.into()),
                 },
@@ -116,7 +116,7 @@ async fn serve(
         }
     };
     if holds && lifetime == Lifetime::Attached {
-        drop(stop.send(StopRequest::Abandoned).await);
+        let _ = stop.send(StopRequest::Abandoned).await;
     }
     result
 }

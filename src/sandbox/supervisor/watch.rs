@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -49,7 +48,7 @@ pub(super) async fn supervise(
 
     let Launched { mut child, warning } = launch::launch(plan)?;
     hub.tell(Event::Booting {
-        acceleration: plan.acceleration,
+        accelerator: plan.accelerator,
     });
     if let Some(message) = warning {
         hub.tell(Event::Warning { message });
@@ -138,7 +137,7 @@ fn new_record(plan: &StartPlan) -> Result<Record, SupervisorError> {
         cpus: spec.cpus,
         memory: spec.memory,
         disk: spec.disk,
-        acceleration: plan.acceleration,
+        accelerator: plan.accelerator,
         share_mode: spec.share_mode,
         shares: spec.shares.clone(),
         created: jiff::Timestamp::now(),
@@ -203,7 +202,12 @@ impl Running<'_> {
             .ok_or(SupervisorError::NoForwardedPort)?;
         self.record.ssh_port = Some(port);
         host_files::write_private_volatile(&layout.ssh_port(), format!("{port}\n").as_bytes())?;
-        self.record.alias_file = files::write_ssh_access(self.plan, port)?;
+        let endpoint = layout.endpoint(&self.plan.spec.name, port, "dev")?;
+        let (alias, notice) = files::write_alias(self.plan, &endpoint)?;
+        self.record.alias_file = alias;
+        if let Some(message) = notice {
+            self.hub.tell(Event::Warning { message });
+        }
         self.record.write(&layout.record())?;
         Ok(())
     }
@@ -279,13 +283,7 @@ impl Running<'_> {
         drop(self.monitor.execute(qapi_qmp::quit {}).await);
         if timeout(QUIT_GRACE, self.child.wait()).await.is_err() {
             tracing::warn!("QEMU did not quit and is killed");
-            if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) {
-                drop(nix::sys::signal::kill(
-                    nix::unistd::Pid::from_raw(pid),
-                    Signal::SIGKILL,
-                ));
-            }
-            self.child.wait().await?;
+            self.child.kill().await?;
         }
         Ok(reason)
     }
