@@ -7,7 +7,7 @@ use std::path::Path;
 ///
 /// An `Include` below `Host` or `Match` counts only where that block applies to all hosts. Files
 /// that are included themselves are not looked into.
-pub fn includes(configuration: &[u8], home: &Path, file: &Path) -> bool {
+pub(super) fn includes(configuration: &[u8], home: &Path, file: &Path) -> bool {
     let mut for_all_hosts = true;
     for line in configuration.split(|&byte| byte == b'\n') {
         let words = words(line);
