@@ -1,6 +1,10 @@
 //! SSH against a real OpenSSH server of this machine (`/usr/sbin/sshd`, package `openssh-server`),
 //! and against a server that misbehaves.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test fails")]
+
+#[path = "ssh/connecting.rs"]
+mod connecting;
 #[path = "ssh/scripted.rs"]
 mod scripted;
 #[path = "ssh/server.rs"]
@@ -9,12 +13,10 @@ mod server;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
 
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use sandbox::host::notices::{Notice, Notices, Termination};
 use sandbox::host::streams::Streams;
-use sandbox::ssh::keys::KeyFiles;
 use sandbox::ssh::{Connection, Ending, GuestCommand, PtyRequest, SshError};
 use tokio::sync::mpsc;
 
@@ -275,76 +277,6 @@ async fn a_server_that_dies_ends_the_command_with_an_error() {
     let error = ending.unwrap_err();
     assert!(matches!(error, SshError::ConnectionLost(_)), "{error:?}");
     assert!(error.hint().is_some());
-}
-
-#[tokio::test]
-async fn another_host_key_is_refused_by_name() {
-    let server = Server::start();
-    let other = tempfile::tempdir().unwrap();
-    let mut endpoint = server.endpoint();
-    endpoint.host_key = KeyFiles::in_directory(other.path())
-        .generate("other")
-        .unwrap()
-        .host_key;
-    let error = Connection::open(&endpoint, deadline()).await.unwrap_err();
-    let SshError::HostKeyMismatch {
-        expected, offered, ..
-    } = &error
-    else {
-        panic!("{error:?}");
-    };
-    assert!(expected.starts_with("SHA256:") && offered.starts_with("SHA256:"));
-    assert_ne!(expected, offered);
-    assert!(error.hint().is_some());
-}
-
-#[tokio::test]
-async fn another_client_key_is_refused() {
-    let server = Server::start();
-    let other = tempfile::tempdir().unwrap();
-    let keys = KeyFiles::in_directory(other.path());
-    keys.generate("other").unwrap();
-    let mut endpoint = server.endpoint();
-    endpoint.identity = keys.identity();
-    let error = Connection::open(&endpoint, deadline()).await.unwrap_err();
-    assert!(
-        matches!(error, SshError::AuthenticationRefused { .. }),
-        "{error:?}"
-    );
-
-    fs::write(keys.identity(), "not a key").unwrap();
-    let error = Connection::open(&endpoint, deadline()).await.unwrap_err();
-    assert!(matches!(error, SshError::ParseKey { .. }), "{error:?}");
-}
-
-#[tokio::test]
-async fn nobody_and_somebody_silent_at_the_port() {
-    let directory = tempfile::tempdir().unwrap();
-    let (mut endpoint, _asked) = scripted::serve(directory.path(), Behaviour::Silent).await;
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    endpoint.address = listener.local_addr().unwrap();
-    let soon = Instant::now() + Duration::from_millis(100);
-    let error = Connection::open(&endpoint, soon).await.unwrap_err();
-    assert!(
-        matches!(error, SshError::ConnectDeadline { .. }),
-        "{error:?}"
-    );
-    drop(listener);
-    let error = Connection::open(&endpoint, deadline()).await.unwrap_err();
-    assert!(matches!(error, SshError::Connect { .. }), "{error:?}");
-}
-
-#[tokio::test]
-async fn openssh_gets_in_with_the_printed_command() {
-    let server = Server::start();
-    let argv = sandbox::ssh::openssh_command(&server.endpoint());
-    let output = std::process::Command::new(&argv[0])
-        .args(&argv[1..])
-        .args(["echo", "in"])
-        .stdin(null())
-        .output()
-        .unwrap();
-    assert_eq!(output.stdout, b"in\n", "{output:?}");
 }
 
 /// Passes over everything asked until a command runs.
