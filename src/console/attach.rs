@@ -192,3 +192,123 @@ async fn type_input(
         Left::InputEnded
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::pty::openpty;
+    use rustix::termios::{LocalModes, tcgetattr};
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::os::fd::OwnedFd;
+    use tokio::net::UnixListener;
+
+    fn null() -> OwnedFd {
+        File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .unwrap()
+            .into()
+    }
+
+    #[tokio::test]
+    async fn a_terminal_is_raw_until_the_escape_is_typed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("console.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let pty = openpty(None, None).unwrap();
+        let streams = Streams {
+            input: pty.slave.try_clone().unwrap(),
+            output: null(),
+            error: null(),
+        };
+        let console = Console::connect(&path).await.unwrap();
+        let (mut guest, _) = listener.accept().await.unwrap();
+        let (_sender, mut notices) = Notices::channel();
+        let mut keyboard = File::from(pty.master);
+        let user = async {
+            keyboard.write_all(b"ls\x03").unwrap();
+            let mut typed = [0; 3];
+            guest.read_exact(&mut typed).await.unwrap();
+            assert_eq!(&typed, b"ls\x03");
+            let modes = tcgetattr(&pty.slave).unwrap();
+            assert!(!modes.local_modes.contains(LocalModes::ICANON));
+            keyboard.write_all(b"x\x1dy").unwrap();
+            let mut rest = Vec::new();
+            guest.read_to_end(&mut rest).await.unwrap();
+            assert_eq!(rest, b"x");
+        };
+        let attached = async {
+            let left = console.attach(streams, &mut notices).await;
+            assert_eq!(left.unwrap(), Left::Escape);
+        };
+        tokio::join!(attached, user);
+        let modes = tcgetattr(&pty.slave).unwrap();
+        assert!(
+            modes
+                .local_modes
+                .contains(LocalModes::ICANON | LocalModes::ECHO)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_script_sends_everything_and_sees_the_answer() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("console.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let (reader, mut writer) = io::pipe().unwrap();
+        let (mut shown, output) = io::pipe().unwrap();
+        let streams = Streams {
+            input: reader.into(),
+            output: output.into(),
+            error: null(),
+        };
+        writer.write_all(b"a\x1db").unwrap();
+        drop(writer);
+        let console = Console::connect(&path).await.unwrap();
+        let (mut guest, _) = listener.accept().await.unwrap();
+        let (_sender, mut notices) = Notices::channel();
+        let machine = async {
+            let mut received = [0; 3];
+            guest.read_exact(&mut received).await.unwrap();
+            guest.write_all(b"answer to ").await.unwrap();
+            guest.write_all(&received).await.unwrap();
+        };
+        let (left, ()) = tokio::join!(console.attach(streams, &mut notices), machine);
+        assert_eq!(left.unwrap(), Left::InputEnded);
+        let mut text = Vec::new();
+        shown.read_to_end(&mut text).unwrap();
+        assert_eq!(text, b"answer to a\x1db");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_sandbox_and_signals_end_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("console.sock");
+        let error = Console::connect(&path).await.unwrap_err();
+        assert!(error.hint().is_some());
+        let listener = UnixListener::bind(&path).unwrap();
+        for closes in [true, false] {
+            let (reader, _writer) = io::pipe().unwrap();
+            let streams = Streams {
+                input: reader.into(),
+                output: null(),
+                error: null(),
+            };
+            let console = Console::connect(&path).await.unwrap();
+            let (guest, _) = listener.accept().await.unwrap();
+            let (sender, mut notices) = Notices::channel();
+            let expected = if closes {
+                drop(guest);
+                Left::Closed
+            } else {
+                let hangup = Notice::Termination(Termination::Hangup);
+                sender.send(hangup).await.unwrap();
+                Left::Terminated(Termination::Hangup)
+            };
+            let left = console.attach(streams, &mut notices).await.unwrap();
+            assert_eq!(left, expected);
+        }
+    }
+}

@@ -144,3 +144,50 @@ fn public_line(key: &PublicKey) -> Result<String, SshError> {
 fn generate_error(error: russh::keys::ssh_key::Error) -> SshError {
     SshError::GenerateKey(Cause::of(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_files_are_private_new_each_time_and_agree() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = KeyFiles::in_directory(directory.path());
+        let keys = files.generate("box").unwrap();
+        for path in [
+            files.identity(),
+            files.identity_public(),
+            files.host_key(),
+            files.known_hosts(),
+        ] {
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o600, "{}", path.display());
+        }
+        assert_eq!(
+            files.read_host_key().unwrap().key_data(),
+            keys.host_key.key_data()
+        );
+        let identity = PrivateKey::read_openssh_file(files.identity()).unwrap();
+        let authorized = PublicKey::from_openssh(&keys.authorized_key).unwrap();
+        assert_eq!(identity.public_key().key_data(), authorized.key_data());
+        let known_hosts = fs::read_to_string(files.known_hosts()).unwrap();
+        let (name, key) = known_hosts.split_once(' ').unwrap();
+        assert_eq!(name, "box");
+        let known = PublicKey::from_openssh(key.trim_end()).unwrap();
+        assert_eq!(known.key_data(), keys.host_key.key_data());
+
+        let again = files.generate("box").unwrap();
+        assert_ne!(again.host_key, keys.host_key);
+        assert_ne!(again.authorized_key, keys.authorized_key);
+    }
+
+    #[test]
+    fn the_secret_is_not_printed_for_debugging() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = KeyFiles::in_directory(directory.path())
+            .generate("box")
+            .unwrap();
+        assert!(!format!("{keys:?}").contains("PRIVATE"));
+    }
+}
