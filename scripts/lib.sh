@@ -159,9 +159,11 @@ install_rust() {
     PATH=$(dirname "${suitable:-$HOME/.cargo/bin/cargo}"):$PATH
     if [ -z "$suitable" ]; then
         command -v rustup >/dev/null || install_rustup
-        say "installing Rust $rust_toolchain in ~/.rustup"
-        rustup toolchain install "$rust_toolchain" --profile minimal >&2 </dev/null
         export RUSTUP_TOOLCHAIN="$rust_toolchain"
+        if ! rustup run "$rust_toolchain" cargo --version >/dev/null 2>&1 </dev/null; then
+            say "installing Rust $rust_toolchain in ${RUSTUP_HOME:-~/.rustup}"
+            rustup toolchain install "$rust_toolchain" --profile minimal --no-self-update >&2 </dev/null
+        fi
     fi
     if ! has_guest_target rustc; then
         say "installing Rust's target $guest_target"
