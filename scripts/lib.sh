@@ -115,20 +115,11 @@ install_packages() {
 # to the next, and the code is clean with this one.
 rust_toolchain=1.95.0
 
-# The guest's program is linked statically, so that it runs as init of any initrd.
-guest_target=x86_64-unknown-linux-musl
-
-# is_suitable CARGO: it works, is new enough, and has or can get the guest's target.
+# is_suitable CARGO: it works and is new enough for this workspace.
 is_suitable() {
     least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
     version=$("$1" --version 2>/dev/null </dev/null | cut -d ' ' -f 2)
-    [ -n "$version" ] &&
-        [ "$(printf '%s\n' "$least" "$version" | sort -V | head -n 1)" = "$least" ] &&
-        { has_guest_target "$(dirname "$1")/rustc" || [ -x "$(dirname "$1")/rustup" ]; }
-}
-
-has_guest_target() {
-    [ -d "$("$1" --print sysroot 2>/dev/null)/lib/rustlib/$guest_target" ]
+    [ -n "$version" ] && [ "$(printf '%s\n' "$least" "$version" | sort -V | head -n 1)" = "$least" ]
 }
 
 install_rustup() {
@@ -164,10 +155,6 @@ install_rust() {
             say "installing Rust $rust_toolchain in ${RUSTUP_HOME:-~/.rustup}"
             rustup toolchain install "$rust_toolchain" --profile minimal --no-self-update >&2 </dev/null
         fi
-    fi
-    if ! has_guest_target rustc; then
-        say "installing Rust's target $guest_target"
-        rustup target add "$guest_target" >&2 </dev/null
     fi
     for component; do
         # Of the component `rustfmt`, the program is `cargo fmt`.
