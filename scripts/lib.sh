@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC2034,SC2154 # variables from and for the scripts
+# shellcheck shell=sh disable=SC2154 # `root` comes from the script
 # Bootstrap shared by the scripts beside this file: what the machine lacks, and
 # how to get it. Sourced; needs `root`, the repository's directory, and to be
 # in it: rustup takes settings from the working directory.
@@ -25,6 +25,7 @@ gcc                    cc
 libc6-dev              /usr/include/stdlib.h
 '
 packages_to_test='
+openssh-server         sshd
 shellcheck             shellcheck
 '
 
@@ -160,5 +161,30 @@ install_rust() {
         # Of the component `rustfmt`, the program is `cargo fmt`.
         cargo "${component#rust}" --version >/dev/null 2>&1 ||
             rustup component add "$component" >&2 </dev/null
+    done
+}
+
+# What `sandbox` needs to be built and to run.
+install_for_use() {
+    install_packages "$packages_to_run$packages_to_build"
+    install_rust
+}
+
+# The same, and what the tests need.
+install_for_tests() {
+    command -v sshd >/dev/null || mask_ssh_service
+    install_packages "$packages_to_run$packages_to_build$packages_to_test"
+    install_rust clippy rustfmt
+}
+
+# The tests start an sshd of their own; the package's service would open this
+# machine's port 22 to the network.
+mask_ssh_service() {
+    units=/etc/systemd/system
+    for unit in ssh.service ssh.socket; do
+        [ ! -e "$units/$unit" ] || continue
+        say "masking $unit: openssh-server is installed for the tests only"
+        as_root mkdir -p "$units"
+        as_root ln -s /dev/null "$units/$unit"
     done
 }
