@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC2034,SC2154 # variables from and for the scripts
+# shellcheck shell=sh disable=SC2154 # `root` comes from the script
 # Bootstrap shared by the scripts beside this file: what the machine lacks, and
 # how to get it. Sourced; needs `root`, the repository's directory, and to be
 # in it: rustup takes settings from the working directory.
@@ -25,6 +25,7 @@ gcc                    cc
 libc6-dev              /usr/include/stdlib.h
 '
 packages_to_test='
+openssh-server         sshd
 shellcheck             shellcheck
 '
 
@@ -115,20 +116,11 @@ install_packages() {
 # to the next, and the code is clean with this one.
 rust_toolchain=1.95.0
 
-# The guest's program is linked statically, so that it runs as init of any initrd.
-guest_target=x86_64-unknown-linux-musl
-
-# is_suitable CARGO: it works, is new enough, and has or can get the guest's target.
+# is_suitable CARGO: it works and is new enough for this workspace.
 is_suitable() {
     least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
     version=$("$1" --version 2>/dev/null </dev/null | cut -d ' ' -f 2)
-    [ -n "$version" ] &&
-        [ "$(printf '%s\n' "$least" "$version" | sort -V | head -n 1)" = "$least" ] &&
-        { has_guest_target "$(dirname "$1")/rustc" || [ -x "$(dirname "$1")/rustup" ]; }
-}
-
-has_guest_target() {
-    [ -d "$("$1" --print sysroot 2>/dev/null)/lib/rustlib/$guest_target" ]
+    [ -n "$version" ] && [ "$(printf '%s\n' "$least" "$version" | sort -V | head -n 1)" = "$least" ]
 }
 
 install_rustup() {
@@ -159,17 +151,40 @@ install_rust() {
     PATH=$(dirname "${suitable:-$HOME/.cargo/bin/cargo}"):$PATH
     if [ -z "$suitable" ]; then
         command -v rustup >/dev/null || install_rustup
-        say "installing Rust $rust_toolchain in ~/.rustup"
-        rustup toolchain install "$rust_toolchain" --profile minimal >&2 </dev/null
         export RUSTUP_TOOLCHAIN="$rust_toolchain"
-    fi
-    if ! has_guest_target rustc; then
-        say "installing Rust's target $guest_target"
-        rustup target add "$guest_target" >&2 </dev/null
+        if ! rustup run "$rust_toolchain" cargo --version >/dev/null 2>&1 </dev/null; then
+            say "installing Rust $rust_toolchain in ${RUSTUP_HOME:-~/.rustup}"
+            rustup toolchain install "$rust_toolchain" --profile minimal --no-self-update >&2 </dev/null
+        fi
     fi
     for component; do
         # Of the component `rustfmt`, the program is `cargo fmt`.
         cargo "${component#rust}" --version >/dev/null 2>&1 ||
             rustup component add "$component" >&2 </dev/null
+    done
+}
+
+# What `sandbox` needs to be built and to run.
+install_for_use() {
+    install_packages "$packages_to_run$packages_to_build"
+    install_rust
+}
+
+# The same, and what the tests need.
+install_for_tests() {
+    command -v sshd >/dev/null || mask_ssh_service
+    install_packages "$packages_to_run$packages_to_build$packages_to_test"
+    install_rust clippy rustfmt
+}
+
+# The tests start an sshd of their own; the package's service would open this
+# machine's port 22 to the network.
+mask_ssh_service() {
+    units=/etc/systemd/system
+    for unit in ssh.service ssh.socket; do
+        [ ! -e "$units/$unit" ] || continue
+        say "masking $unit: openssh-server is installed for the tests only"
+        as_root mkdir -p "$units"
+        as_root ln -s /dev/null "$units/$unit"
     done
 }

@@ -12,8 +12,12 @@ const TOOLS: &str = "image-tools";
 const KEYRING: &str = "archive-keyring";
 const NAMESPACES: &str = "user-namespaces";
 
-/// The keys of Debian's archive, where the package of that name puts them.
-const ARCHIVE_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// The keys of Debian's archive, where the package of that name puts them: the
+/// file's ending changed with Debian 13.
+const ARCHIVE_KEYRINGS: [&str; 2] = [
+    "/usr/share/keyrings/debian-archive-keyring.gpg",
+    "/usr/share/keyrings/debian-archive-keyring.pgp",
+];
 
 /// What one Debian system uses (Debian Policy 9.2.2: users below 65536).
 const LEAST_SUBORDINATE_IDS: u64 = 65_536;
@@ -49,10 +53,16 @@ fn check_tools(context: &Context) -> Finding {
 }
 
 fn check_keyring(context: &Context) -> Finding {
-    if Path::new(ARCHIVE_KEYRING).exists() {
-        return Finding::ok(KEYRING, format!("`{ARCHIVE_KEYRING}`"));
+    if let Some(path) = ARCHIVE_KEYRINGS
+        .iter()
+        .find(|path| Path::new(path).exists())
+    {
+        return Finding::ok(KEYRING, format!("`{path}`"));
     }
-    let detail = format!("Debian's packages cannot be verified without `{ARCHIVE_KEYRING}`");
+    let detail = format!(
+        "Debian's packages cannot be verified without `{}`",
+        ARCHIVE_KEYRINGS[0]
+    );
     let mend = install_mend(context.distribution, "debian-archive-keyring");
     Finding::failure(KEYRING, detail, Some(mend))
 }
