@@ -77,8 +77,9 @@ fn spawn(plan: &StartPlan, namespace: Option<IdentityMap>) -> Result<Child, Supe
         if nix::unistd::getppid() != supervisor {
             return Err(std::io::ErrorKind::Interrupted.into());
         }
-        // Sockets and logs that QEMU creates are its user's alone.
-        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+        // The user's own mask may be stricter than the modes that 9p gives to
+        // files of the guest; what is private lies in private directories.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
         Ok(())
     };
     // SAFETY: the closure makes system calls only and allocates nothing.

@@ -1,0 +1,1 @@
+//! The whole binary as a user runs it, without a virtual machine.
