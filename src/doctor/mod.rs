@@ -134,7 +134,7 @@ mod tests {
             directories: Directories {
                 state: home.join("state"),
                 config: home.join("config"),
-                ssh: home.join("ssh"),
+                home: home.to_path_buf(),
                 runtime: home.to_owned(),
             },
             program_override: None,

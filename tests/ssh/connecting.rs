@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sandbox::ssh::keys::KeyFiles;
+use sandbox::ssh::keys::{KeyFiles, Keys};
 use sandbox::ssh::{Connection, SshError, agent};
 
 use crate::scripted::{self, Behaviour};
@@ -13,12 +13,8 @@ use crate::server::{Server, deadline};
 #[tokio::test]
 async fn another_host_key_is_refused_by_name() {
     let server = Server::start();
-    let other = tempfile::tempdir().unwrap();
     let mut endpoint = server.endpoint();
-    endpoint.host_key = KeyFiles::in_directory(other.path())
-        .generate("other")
-        .unwrap()
-        .host_key;
+    endpoint.host_key = Keys::generate("other").unwrap().host_key.parse().unwrap();
     let error = Connection::open(&endpoint, deadline()).await.unwrap_err();
     let SshError::HostKeyMismatch {
         expected, offered, ..
@@ -36,7 +32,7 @@ async fn another_client_key_is_refused() {
     let server = Server::start();
     let other = tempfile::tempdir().unwrap();
     let keys = KeyFiles::in_directory(other.path());
-    keys.generate("other").unwrap();
+    keys.write("other", &Keys::generate("other").unwrap()).unwrap();
     let mut endpoint = server.endpoint();
     endpoint.identity = keys.identity();
     let error = Connection::open(&endpoint, deadline()).await.unwrap_err();
@@ -84,7 +80,9 @@ async fn openssh_gets_in_with_the_printed_command() {
 async fn the_keys_of_an_agent_are_found() {
     let directory = tempfile::tempdir().unwrap();
     let keys = KeyFiles::in_directory(directory.path());
-    let key = keys.generate("agent").unwrap().authorized_key;
+    let generated = Keys::generate("agent").unwrap();
+    keys.write("agent", &generated).unwrap();
+    let key = generated.authorized_key;
     let socket = directory.path().join("agent.sock");
     let mut agent = Command::new("ssh-agent")
         .arg("-D")

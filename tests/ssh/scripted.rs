@@ -8,7 +8,7 @@ use russh::keys::PrivateKey;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, Disconnect, Pty, Sig};
 use sandbox::ssh::Endpoint;
-use sandbox::ssh::keys::KeyFiles;
+use sandbox::ssh::keys::{KeyFiles, Keys};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -55,7 +55,8 @@ pub(crate) async fn serve(
     behaviour: Behaviour,
 ) -> (Endpoint, mpsc::UnboundedReceiver<Asked>) {
     let keys = KeyFiles::in_directory(directory);
-    let host_key = keys.generate("test").unwrap();
+    let host_key = Keys::generate("test").unwrap();
+    keys.write("test", &host_key).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
     let config = Arc::new(russh::server::Config {
@@ -80,7 +81,7 @@ pub(crate) async fn serve(
         address,
         user: "dev".into(),
         identity: keys.identity(),
-        host_key: host_key.host_key,
+        host_key: host_key.host_key.parse().unwrap(),
         host_key_alias: "test".into(),
         known_hosts: keys.known_hosts(),
     };
