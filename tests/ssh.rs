@@ -233,20 +233,24 @@ async fn an_output_that_cannot_be_written_is_an_error() {
 async fn ctrl_c_twice_leaves_although_nobody_takes_the_output() {
     let server = Server::start();
     let connection = connect(&server).await;
-    let (_reader, writer) = io::pipe().unwrap();
+    let (mut reader, writer) = io::pipe().unwrap();
     let streams = Streams {
-        input: null(),
+        input: File::open("/dev/zero").unwrap().into(),
         output: writer.into(),
         error: null(),
     };
     let (sender, mut notices) = Notices::channel();
-    let interrupt = Notice::Termination(Termination::Interrupt);
-    sender.send(interrupt).await.unwrap();
-    sender.send(interrupt).await.unwrap();
-    let script = "trap '' INT; exec yes";
-    let ending = connection
-        .execute(line(&["sh", "-c", script]), streams, None, &mut notices)
-        .await;
+    let user = tokio::task::spawn_blocking(move || {
+        // Enough to know that it runs; the rest stays in the pipe.
+        reader.read_exact(&mut [0; 2]).unwrap();
+        let interrupt = Notice::Termination(Termination::Interrupt);
+        sender.blocking_send(interrupt).unwrap();
+        sender.blocking_send(interrupt).unwrap();
+        reader
+    });
+    let script = line(&["sh", "-c", "trap '' INT; exec yes"]);
+    let command = connection.execute(script, streams, None, &mut notices);
+    let (ending, _reader) = tokio::join!(command, user);
     assert_eq!(ending.unwrap(), Ending::Abandoned(Termination::Interrupt));
 }
 
@@ -279,9 +283,11 @@ async fn a_server_that_dies_ends_the_command_with_an_error() {
     assert!(error.hint().is_some());
 }
 
-/// Passes over everything asked until a command runs.
-async fn command_runs(asked: &mut mpsc::UnboundedReceiver<Asked>) {
-    while !matches!(asked.recv().await, Some(Asked::Command(_))) {}
+/// Waits until the command has written something, and passes over its own request.
+async fn command_runs(mut output: io::PipeReader, asked: &mut mpsc::UnboundedReceiver<Asked>) {
+    let read = tokio::task::spawn_blocking(move || output.read_exact(&mut [0]));
+    read.await.unwrap().unwrap();
+    assert!(matches!(asked.recv().await, Some(Asked::Command(_))));
 }
 
 #[tokio::test]
@@ -293,14 +299,15 @@ async fn terminations_reach_the_command_and_the_second_ctrl_c_leaves() {
         let directory = tempfile::tempdir().unwrap();
         let (endpoint, mut asked) = scripted::serve(directory.path(), behaviour).await;
         let connection = Connection::open(&endpoint, deadline()).await.unwrap();
+        let (reader, writer) = io::pipe().unwrap();
         let streams = Streams {
             input: null(),
-            output: null(),
+            output: writer.into(),
             error: null(),
         };
         let (sender, mut notices) = Notices::channel();
         let user = async {
-            command_runs(&mut asked).await;
+            command_runs(reader, &mut asked).await;
             let send = |termination| sender.send(Notice::Termination(termination));
             send(Termination::Terminate).await.unwrap();
             assert_eq!(asked.recv().await, Some(Asked::Signal("TERM".into())));
@@ -329,9 +336,10 @@ async fn a_terminal_is_copied_followed_and_restored() {
     };
     let OpenptyResult { master, slave } = openpty(&size(100, 30), None).unwrap();
     let before = rustix::termios::tcgetattr(&slave).unwrap();
+    let (reader, writer) = io::pipe().unwrap();
     let streams = Streams {
         input: slave.try_clone().unwrap(),
-        output: slave.try_clone().unwrap(),
+        output: writer.into(),
         error: slave.try_clone().unwrap(),
     };
     let pty = PtyRequest::for_streams(&streams, "xterm".into()).unwrap();
@@ -344,7 +352,7 @@ async fn a_terminal_is_copied_followed_and_restored() {
             echo: Some(1),
         };
         assert_eq!(asked.recv().await, Some(terminal));
-        command_runs(&mut asked).await;
+        command_runs(reader, &mut asked).await;
         let raw = rustix::termios::tcgetattr(&slave).unwrap();
         assert!(
             !raw.local_modes
@@ -363,6 +371,9 @@ async fn a_terminal_is_copied_followed_and_restored() {
             rows: 40,
         };
         assert_eq!(asked.recv().await, Some(size));
+        let raw = rustix::termios::tcgetattr(&slave).unwrap();
+        let canonical = rustix::termios::LocalModes::ICANON;
+        assert!(!raw.local_modes.contains(canonical));
         let hangup = Notice::Termination(Termination::Hangup);
         sender.send(hangup).await.unwrap();
     };

@@ -86,8 +86,11 @@ impl GuestCommand {
         if other_user {
             line.extend(find_user(&self.user));
         }
-        if let Some(workdir) = &self.workdir {
-            line.extend(enter(workdir.as_os_str().as_bytes()));
+        match &self.workdir {
+            Some(workdir) => line.extend(enter(workdir.as_os_str().as_bytes())),
+            // Who logs in is at home already.
+            None if other_user => line.extend(br#"cd -- "$home" 2>/dev/null || cd /; "#),
+            None => {}
         }
         line.extend(b"exec ");
         if other_user {

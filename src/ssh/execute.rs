@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use russh::client::Msg;
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Pty};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use tokio::sync::mpsc;
 
 use super::client::Connection;
 use super::ending::{Ending, RemoteSignal, request_of};
@@ -39,27 +40,19 @@ impl Connection {
         pty: Option<&PtyRequest>,
         notices: &mut Notices,
     ) -> Result<Ending, SshError> {
-        let (mut from_guest, to_guest) = self.session().await?.split();
-        let local = |stream| move |source| SshError::LocalStream { stream, source };
-        let input = Input::start(streams.input).map_err(local(Stream::Input))?;
-        let output = Output::start(streams.output).map_err(local(Stream::Output))?;
-        let error = Output::start(streams.error).map_err(local(Stream::Error))?;
-
-        // Before raw mode, which is not what the guest's terminal should be like.
-        let modes = pty.map(PtyRequest::modes).unwrap_or_default();
+        let mut resized = false;
+        let (mut from_guest, to_guest) = tokio::select! {
+            started = self.start(command, pty) => started?,
+            termination = next_termination(notices, &mut resized) => return Ok(Ending::Abandoned(termination)),
+        };
         let raw_mode = match pty.and_then(|pty| pty.keyboard.as_ref()) {
             Some(keyboard) => Some(RawMode::enter(keyboard.as_fd())?),
             None => None,
         };
-        if let Some(pty) = pty {
-            self.request_pty(pty, &modes, &to_guest, &mut from_guest)
-                .await?;
-        }
-        let started = to_guest.exec(true, command).await.is_ok();
-        if !started {
-            return Err(self.lost());
-        }
-        self.confirmed("run a command", &mut from_guest).await?;
+        let local = |stream| move |source| SshError::LocalStream { stream, source };
+        let input = Input::start(streams.input).map_err(local(Stream::Input))?;
+        let output = Output::start(streams.output).map_err(local(Stream::Output))?;
+        let error = Output::start(streams.error).map_err(local(Stream::Error))?;
 
         let status = Cell::new(None);
         let receiving = Receiving {
@@ -68,10 +61,15 @@ impl Connection {
             error,
         };
         let receive = receiving.run(self, &mut from_guest);
+        let (orders, mut ordered) = mpsc::unbounded_channel();
+        if resized {
+            // The receiver lives as long as this does.
+            let _ = orders.send(Order::Resize);
+        }
         let control = async {
             let mut patience = Patience::default();
             loop {
-                match notices.next().await {
+                let order = match notices.next().await {
                     Notice::Termination(termination) => {
                         // Only what the command left behind still holds its output open.
                         if let Some(ending) = status.get() {
@@ -81,49 +79,66 @@ impl Connection {
                         if raw_mode.is_some() || patience.exhausted(termination, Instant::now()) {
                             break Ending::Abandoned(termination);
                         }
-                        // A lost connection is noticed by the receiving side.
-                        let _ = to_guest.signal(request_of(termination)).await;
+                        Order::Signal(termination)
                     }
-                    Notice::Resized => resize(pty, &to_guest).await,
+                    Notice::Resized => Order::Resize,
                     Notice::Continued => {
                         if let Some(raw_mode) = &raw_mode {
                             raw_mode.renew();
                         }
-                        resize(pty, &to_guest).await;
+                        Order::Resize
                     }
+                };
+                // The receiver lives as long as this does.
+                let _ = orders.send(order);
+            }
+        };
+        // Apart from `control`, since the connection takes orders only while it takes data.
+        let deliver = async {
+            while let Some(order) = ordered.recv().await {
+                match order {
+                    // A lost connection is noticed by the receiving side.
+                    Order::Signal(termination) => {
+                        let _ = to_guest.signal(request_of(termination)).await;
+                    }
+                    Order::Resize => resize(pty, &to_guest).await,
                 }
             }
+            std::future::pending().await
         };
         tokio::select! {
             ending = receive => ending,
             error = send_input(input, &to_guest) => Err(error),
             ending = control => Ok(ending),
+            ending = deliver => ending,
         }
     }
 
-    async fn request_pty(
+    /// Opens a session with a terminal, if one is wanted, and starts the command.
+    async fn start(
         &self,
-        pty: &PtyRequest,
-        modes: &[(Pty, u32)],
-        to_guest: &ChannelWriteHalf<Msg>,
-        from_guest: &mut ChannelReadHalf,
-    ) -> Result<(), SshError> {
-        let size = pty.size();
-        let asked = to_guest
-            .request_pty(
+        command: Vec<u8>,
+        pty: Option<&PtyRequest>,
+    ) -> Result<(ChannelReadHalf, ChannelWriteHalf<Msg>), SshError> {
+        let (mut from_guest, to_guest) = self.session().await?.split();
+        if let Some(pty) = pty {
+            let (size, modes) = (pty.size(), pty.modes());
+            let asked = to_guest.request_pty(
                 true,
                 &pty.term,
                 size.columns.into(),
                 size.rows.into(),
                 size.pixel_width.into(),
                 size.pixel_height.into(),
-                modes,
-            )
-            .await;
-        if asked.is_err() {
-            return Err(self.lost());
+                &modes,
+            );
+            asked.await.map_err(|_| self.lost())?;
+            self.confirmed("open a terminal", &mut from_guest).await?;
         }
-        self.confirmed("open a terminal", from_guest).await
+        let asked = to_guest.exec(true, command);
+        asked.await.map_err(|_| self.lost())?;
+        self.confirmed("run a command", &mut from_guest).await?;
+        Ok((from_guest, to_guest))
     }
 
     /// Waits for the answer to the request made last.
@@ -141,6 +156,22 @@ impl Connection {
                 Some(_) => {}
                 None => return Err(self.lost()),
             }
+        }
+    }
+}
+
+/// What to tell the guest.
+enum Order {
+    Signal(Termination),
+    Resize,
+}
+
+/// Waits for a termination and notes whether the terminal was resized meanwhile.
+async fn next_termination(notices: &mut Notices, resized: &mut bool) -> Termination {
+    loop {
+        match notices.next().await {
+            Notice::Termination(termination) => return termination,
+            Notice::Resized | Notice::Continued => *resized = true,
         }
     }
 }

@@ -140,7 +140,9 @@ impl Handler for Scripted {
         self.asked.send(Asked::Command(command.to_vec())).unwrap();
         session.channel_success(channel)?;
         match self.behaviour {
-            Behaviour::DiesOfSignals | Behaviour::IgnoresSignals => {}
+            Behaviour::DiesOfSignals | Behaviour::IgnoresSignals => {
+                session.data(channel, b"!".to_vec())?;
+            }
             Behaviour::Disconnects => {
                 session.disconnect(Disconnect::ByApplication, "\x1b]0;evil\x07bye\n\x1b[2J", "")?;
             }
