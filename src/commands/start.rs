@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::context::Context;
 use super::{image, prepare};
+use crate::host::files::{self, FileError};
 use crate::host::notices::{Notice, Notices};
 use crate::output::{Progress, Report};
 use crate::qemu::accelerator::Accelerator;
@@ -55,15 +56,24 @@ pub(super) async fn ensure(
                 context.printer.warning(warning);
             }
             let connection = lifecycle::launch(&plan, lock).await?;
-            let waiting = Waiting::new(context, name, layout, connection, true);
+            let progress = context.printer.progress();
+            let waiting = Waiting {
+                context,
+                name,
+                layout,
+                connection,
+                started: true,
+                progress,
+            };
             return waiting.for_ready(notices).await;
         }
     }
     match lifecycle::claim(&layout, &name, workspace, Request::Subscribe).await? {
         Claim::Taken(connection) => {
             warn_of_differences(context, &name, &layout);
-            let waiting = Waiting::new(context, name, layout, connection, false);
-            waiting.for_ready(notices).await
+            joined(context, name, layout, connection)
+                .for_ready(notices)
+                .await
         }
         // It ended between the two looks.
         Claim::Free(lock) => {
@@ -87,16 +97,36 @@ pub(super) async fn join(
         .await
         .map_err(|error| {
             Report::of(
-                &crate::host::files::FileError::new(
-                    "connect to the supervisor at",
-                    layout.control_socket(),
-                )(error),
+                &FileError::new("connect to the supervisor at", layout.control_socket())(error),
                 Some(format!("`sandbox stop {name}` clears what is left of it")),
             )
         })?;
-    Waiting::new(context, name, layout, connection, false)
+    joined(context, name, layout, connection)
         .for_ready(notices)
         .await
+}
+
+/// A start that another command began. What happened before it was ready is
+/// old news once it is.
+fn joined(
+    context: &Context,
+    name: SandboxName,
+    layout: StateLayout,
+    connection: Connection,
+) -> Waiting<'_> {
+    let is_ready = matches!(Record::read(&layout.record()), Ok(Some(record)) if record.ready);
+    let progress = match is_ready {
+        true => Progress::silent(),
+        false => context.printer.progress(),
+    };
+    Waiting {
+        context,
+        name,
+        layout,
+        connection,
+        started: false,
+        progress,
+    }
 }
 
 /// A running sandbox keeps what it was started with: says so where the user
@@ -144,6 +174,17 @@ fn warn_of_differences(context: &Context, name: &SandboxName, layout: &StateLayo
     }
 }
 
+/// Says once, ever, how to make the aliases work.
+fn tell_of_missing_include(context: &Context, name: &SandboxName) {
+    let told = context.directories.state.join("ssh-include-told");
+    if told.exists() || files::write_private(&told, b"").is_err() {
+        return;
+    }
+    context.printer.warning(format_args!(
+        "`~/.ssh/config` does not include `~/.ssh/config.d/`: put the line `Include config.d/*.conf` at its top to make `ssh {name}` work"
+    ));
+}
+
 /// A start that is under way.
 struct Waiting<'a> {
     context: &'a Context,
@@ -154,24 +195,7 @@ struct Waiting<'a> {
     progress: Progress,
 }
 
-impl<'a> Waiting<'a> {
-    fn new(
-        context: &'a Context,
-        name: SandboxName,
-        layout: StateLayout,
-        connection: Connection,
-        started: bool,
-    ) -> Self {
-        Self {
-            context,
-            name,
-            layout,
-            connection,
-            started,
-            progress: context.printer.progress(),
-        }
-    }
-
+impl Waiting<'_> {
     async fn for_ready(mut self, notices: &mut Notices) -> Result<Start, Report> {
         loop {
             tokio::select! {
@@ -211,8 +235,13 @@ impl<'a> Waiting<'a> {
             Event::KernelUp => progress.step("booting: waiting for the root file system"),
             Event::SystemdStarting => progress.step("booting: waiting for systemd"),
             Event::Waiting { reason } => progress.step(&format!("waiting for {reason}")),
+            // Told to whoever started it.
+            Event::Warning { .. } | Event::AliasNotIncluded if !self.started => {}
             Event::Warning { message } => {
                 progress.suspend(|| self.context.printer.warning(message));
+            }
+            Event::AliasNotIncluded => {
+                progress.suspend(|| tell_of_missing_include(self.context, &self.name));
             }
             Event::Ready { ssh_port } => return Ok(Some(ssh_port)),
             Event::Failed(failure) => return Err(self.failed(failure).await),

@@ -89,7 +89,12 @@ mod tests {
             .unwrap();
         // Right after `exec`, the command line still reads as empty.
         let mut greeting = [0; 8];
-        child.stdout.take().unwrap().read_exact(&mut greeting).unwrap();
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_exact(&mut greeting)
+            .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let real = ProcessIdentity::of(pid).unwrap();
         let earlier = ProcessIdentity {

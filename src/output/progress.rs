@@ -20,7 +20,8 @@ enum Kind {
 }
 
 impl Progress {
-    pub(super) fn silent() -> Self {
+    /// Shows nothing.
+    pub fn silent() -> Self {
         Self::new(Kind::Silent)
     }
 

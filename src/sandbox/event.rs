@@ -27,6 +27,8 @@ pub enum Event {
         /// What for, in a few words.
         reason: String,
     },
+    /// The alias for OpenSSH is written where `~/.ssh/config` does not look.
+    AliasNotIncluded,
     /// Sessions can enter.
     Ready {
         /// The host's port that leads to the guest's sshd.

@@ -166,7 +166,12 @@ mod tests {
             assert_eq!(mode & 0o7777, 0o600, "{}", path.display());
         }
         assert_eq!(
-            files.read_host_key().unwrap().to_openssh().unwrap().trim_end(),
+            files
+                .read_host_key()
+                .unwrap()
+                .to_openssh()
+                .unwrap()
+                .trim_end(),
             format!("{} box", keys.host_key)
         );
         let identity = PrivateKey::read_openssh_file(files.identity()).unwrap();

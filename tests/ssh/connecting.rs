@@ -32,7 +32,8 @@ async fn another_client_key_is_refused() {
     let server = Server::start();
     let other = tempfile::tempdir().unwrap();
     let keys = KeyFiles::in_directory(other.path());
-    keys.write("other", &Keys::generate("other").unwrap()).unwrap();
+    keys.write("other", &Keys::generate("other").unwrap())
+        .unwrap();
     let mut endpoint = server.endpoint();
     endpoint.identity = keys.identity();
     let error = Connection::open(&endpoint, deadline()).await.unwrap_err();

@@ -1,13 +1,12 @@
 //! The files of a start, written before QEMU is.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::SupervisorError;
 use crate::host::files;
 use crate::image::{guest_agent, initrd};
 use crate::qemu::overlay;
 use crate::sandbox::StartPlan;
-use crate::ssh::Endpoint;
 use crate::ssh::alias::{Aliases, Written};
 use crate::ssh::keys::KeyFiles;
 
@@ -44,23 +43,9 @@ fn read(path: &Path) -> Result<Vec<u8>, SupervisorError> {
         .map_err(SupervisorError::File)
 }
 
-/// Writes the alias for OpenSSH, if the user has a directory for such. Returns
-/// its path, and what the user should know about it.
-pub(super) fn write_alias(
-    plan: &StartPlan,
-    endpoint: &Endpoint,
-) -> Result<(Option<PathBuf>, Option<String>), SupervisorError> {
-    Ok(
-        match Aliases::of_home(&plan.home).write(plan.spec.name.as_str(), endpoint)? {
-            Written::Usable(path) => (Some(path), None),
-            Written::NotIncluded(path) => {
-                let notice = format!(
-                    "`~/.ssh/config` does not include `~/.ssh/config.d/`, so `ssh {}` does not work yet: put the line `Include config.d/*.conf` at its top",
-                    plan.spec.name
-                );
-                (Some(path), Some(notice))
-            }
-            Written::Unwanted => (None, None),
-        },
-    )
+/// Writes the alias for OpenSSH, if the user has a directory for such.
+pub(super) fn write_alias(plan: &StartPlan, port: u16) -> Result<Written, SupervisorError> {
+    let name = &plan.spec.name;
+    let endpoint = plan.layout.endpoint(name, port, "dev")?;
+    Ok(Aliases::of_home(&plan.home).write(name.as_str(), &endpoint)?)
 }

@@ -18,6 +18,7 @@ use crate::host::files as host_files;
 use crate::host::process::ProcessIdentity;
 use crate::qemu::qmp;
 use crate::sandbox::{EndReason, Event, Record, StartPlan};
+use crate::ssh::alias::Written;
 
 /// Between two attempts to reach a socket that QEMU is about to make.
 const SOCKET_RETRY: Duration = Duration::from_millis(2);
@@ -202,12 +203,14 @@ impl Running<'_> {
             .ok_or(SupervisorError::NoForwardedPort)?;
         self.record.ssh_port = Some(port);
         host_files::write_private_volatile(&layout.ssh_port(), format!("{port}\n").as_bytes())?;
-        let endpoint = layout.endpoint(&self.plan.spec.name, port, "dev")?;
-        let (alias, notice) = files::write_alias(self.plan, &endpoint)?;
-        self.record.alias_file = alias;
-        if let Some(message) = notice {
-            self.hub.tell(Event::Warning { message });
-        }
+        self.record.alias_file = match files::write_alias(self.plan, port)? {
+            Written::Usable(path) => Some(path),
+            Written::NotIncluded(path) => {
+                self.hub.tell(Event::AliasNotIncluded);
+                Some(path)
+            }
+            Written::Unwanted => None,
+        };
         self.record.write(&layout.record())?;
         Ok(())
     }
