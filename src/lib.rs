@@ -1,3 +1,21 @@
-//! A virtual machine of its own for a project directory, with one command.
+//! A virtual machine of its own for a project directory.
+//!
+//! The library behind the `sandbox` command. Data flows one way: settings
+//! become a [`sandbox::SandboxSpec`], the specification becomes a
+//! [`sandbox::StartPlan`] (a pure value: paths, seed, the QEMU command line),
+//! a supervisor process carries the plan out, and sessions enter the running
+//! guest. `docs/design.md` explains the rooms and their order.
 
+pub mod cli;
+pub mod commands;
+pub mod console;
+pub mod doctor;
+pub mod guest;
+pub mod host;
 pub mod image;
+pub mod output;
+pub mod qemu;
+pub mod sandbox;
+pub mod settings;
+pub mod share;
+pub mod ssh;

@@ -1,1 +1,7 @@
-fn main(){}
+//! The `sandbox` command: parse, run, render the error, exit.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sandbox::commands::main()
+}

@@ -8,9 +8,6 @@ use std::path::PathBuf;
 pub(crate) struct CommandLine {
     /// `root=`: the block device that holds the root file system.
     pub(crate) root: PathBuf,
-    /// `sandbox.fw_cfg`: some credentials travel in QEMU's fw_cfg device,
-    /// whose driver costs time and is loaded only then.
-    pub(crate) fw_cfg: bool,
 }
 
 impl CommandLine {
@@ -19,13 +16,10 @@ impl CommandLine {
     pub(crate) fn parse(text: &str) -> Self {
         let mut command_line = Self {
             root: PathBuf::from("/dev/vda"),
-            fw_cfg: false,
         };
         for word in text.split_ascii_whitespace() {
             if let Some(root) = word.strip_prefix("root=") {
                 command_line.root = PathBuf::from(root);
-            } else if word == "sandbox.fw_cfg" {
-                command_line.fw_cfg = true;
             }
         }
         command_line
@@ -38,16 +32,12 @@ mod tests {
 
     #[test]
     fn parameters() {
-        for (text, root, fw_cfg) in [
-            ("", "/dev/vda", false),
-            ("quiet root=/dev/vdb1 ro\n", "/dev/vdb1", false),
-            ("root=/dev/a sandbox.fw_cfg root=/dev/b", "/dev/b", true),
-            ("sandbox.fw_cfg_not rootfstype=xfs", "/dev/vda", false),
+        for (text, root) in [
+            ("", "/dev/vda"),
+            ("quiet root=/dev/vdb1 ro\n", "/dev/vdb1"),
+            ("root=/dev/a rootfstype=xfs root=/dev/b", "/dev/b"),
         ] {
-            let expected = CommandLine {
-                root: root.into(),
-                fw_cfg,
-            };
+            let expected = CommandLine { root: root.into() };
             assert_eq!(CommandLine::parse(text), expected, "{text}");
         }
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
 
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
@@ -13,7 +14,7 @@ use crate::command_line::CommandLine;
 use crate::credentials::Credentials;
 use crate::events::{self, Event};
 use crate::files::{self, ROOT, WriteError};
-use crate::modules::{self, ModuleError};
+use crate::modules::{ModuleError, Modules};
 use crate::network::{self, Network, NetworkError};
 use crate::root::{self, RootError};
 use crate::switch_root::{self, SwitchRootError};
@@ -21,6 +22,10 @@ use crate::{AGENT_PATH, generators, report, seed};
 
 /// Where the root file system is mounted before it becomes the root.
 const NEW_ROOT: &str = "/root";
+
+/// The module that completes what the root file system needs; the image's
+/// recipe lists those first.
+const ROOT_MODULE: &str = "ext4";
 
 /// What could not be done on the way to systemd.
 #[derive(Debug, thiserror::Error)]
@@ -51,16 +56,12 @@ enum InitError {
 }
 
 /// File systems that systemd would mount otherwise, with its own options
-/// (`src/shared/mount-setup.c`, `units/tmp.mount`). They are moved into the
-/// new root. `/tmp` is among them because sessions begin before `tmp.mount`
-/// would be started, which would hide their files.
-const MOUNTS: [Mount; 5] = [
+/// (`src/shared/mount-setup.c`). They are moved into the new root.
+const MOUNTS: [Mount; 4] = [
     Mount::new("/dev", "devtmpfs", c"mode=0755,size=4m,nr_inodes=1m").flags(MountFlags::NOSUID),
     Mount::new("/proc", "proc", c"").flags(RESTRICTED),
     Mount::new("/sys", "sysfs", c"").flags(RESTRICTED),
     Mount::new("/run", "tmpfs", c"mode=0755,size=20%,nr_inodes=800k").flags(TEMPORARY),
-    Mount::new("/tmp", "tmpfs", c"mode=1777,size=50%,nr_inodes=1m")
-        .flags(TEMPORARY.union(MountFlags::STRICTATIME)),
 ];
 
 const TEMPORARY: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
@@ -113,27 +114,40 @@ fn start() -> Result<std::convert::Infallible, InitError> {
         source,
     })?;
     let command_line = CommandLine::parse(&command_line);
-    modules::load(command_line.fw_cfg)?;
-    root::mount(&command_line.root, Path::new(NEW_ROOT))?;
+    let modules = Modules::list()?;
+    thread::scope(|scope| {
+        let devices = scope.spawn(|| prepare_devices(&modules));
+        modules.load_through(ROOT_MODULE)?;
+        root::mount(&command_line.root, Path::new(NEW_ROOT))?;
+        generators::mask(Path::new(NEW_ROOT)).map_err(|source| InitError::Generators { source })?;
+        copy_agent()?;
+        let (credentials, network) = devices
+            .join()
+            .expect("a panic of any thread ends the program")?;
+        seed::apply(
+            &credentials,
+            network.as_ref(),
+            Path::new(NEW_ROOT),
+            Path::new("/run"),
+        )?;
+        Ok::<_, InitError>(())
+    })?;
+    events::send(&Event::SwitchRoot);
+    let moved = MOUNTS.map(|mount| mount.path);
+    Err(switch_root::switch_root(Path::new(NEW_ROOT), &moved).into())
+}
 
+/// What needs no root file system, done while another thread mounts it: the
+/// remaining modules, the seed's values, the network.
+fn prepare_devices(modules: &Modules) -> Result<(Credentials, Option<Network>), InitError> {
+    modules.load_all()?;
     let credentials = Credentials::gather().map_err(|source| InitError::Credentials { source })?;
     let network = credentials
         .text("sandbox.network")
         .map(|text| text.parse::<Network>())
         .transpose()?;
-    seed::apply(
-        &credentials,
-        network.as_ref(),
-        Path::new(NEW_ROOT),
-        Path::new("/run"),
-    )?;
     network::bring_up(network.as_ref())?;
-    generators::mask(Path::new(NEW_ROOT)).map_err(|source| InitError::Generators { source })?;
-    copy_agent()?;
-
-    events::send(&Event::SwitchRoot);
-    let moved = MOUNTS.map(|mount| mount.path);
-    Err(switch_root::switch_root(Path::new(NEW_ROOT), &moved).into())
+    Ok((credentials, network))
 }
 
 fn mount_api_file_systems() -> Result<(), InitError> {

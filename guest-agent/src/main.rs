@@ -17,6 +17,7 @@ mod events;
 mod files;
 mod generators;
 mod init;
+mod module_info;
 mod modules;
 mod netlink;
 mod network;

@@ -1,0 +1,175 @@
+# shellcheck shell=sh disable=SC2034,SC2154 # variables from and for the scripts
+# Bootstrap shared by the scripts beside this file: what the machine lacks, and
+# how to get it. Sourced; needs `root`, the repository's directory, and to be
+# in it: rustup takes settings from the working directory.
+#
+# Nothing here writes to standard output: that belongs to the caller's command.
+
+# Administrators' programs (mkfs.ext4) are not on every user's PATH.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+# A package of Debian and Ubuntu, and the program or file that shows it is there.
+packages_to_run='
+ca-certificates        /etc/ssl/certs/ca-certificates.crt
+debian-archive-keyring /usr/share/keyrings/debian-archive-keyring.gpg
+e2fsprogs              mkfs.ext4
+mmdebstrap             mmdebstrap
+openssh-client         ssh
+qemu-system-x86        qemu-system-x86_64
+qemu-utils             qemu-img
+socat                  socat
+uidmap                 newuidmap
+'
+packages_to_build='
+gcc                    cc
+libc6-dev              /usr/include/stdlib.h
+'
+packages_to_test='
+shellcheck             shellcheck
+'
+
+say() { printf 'sandbox: %s\n' "$*" >&2; }
+
+fail() {
+    say "error: $1"
+    [ $# -lt 2 ] || say "hint: $2"
+    exit 1
+}
+
+# missing_packages TABLE: the packages of the table that are not there.
+missing_packages() {
+    printf '%s\n' "$1" | while read -r package proof; do
+        case $proof in
+        '') continue ;;
+        /*) [ ! -e "$proof" ] || continue ;;
+        *) ! command -v "$proof" >/dev/null || continue ;;
+        esac
+        printf '%s ' "$package"
+    done
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    else
+        sudo "$@"
+    fi
+}
+
+# apt_get ARGS…: without questions, waiting for another apt to finish.
+apt_get() {
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -o DPkg::Lock::Timeout=300 "$@" </dev/null >&2
+}
+
+# Debian 12: QEMU's packages must all be of one version, so where one of them
+# came from backports, the others have to.
+qemu_is_from_backports() {
+    [ "$(. /etc/os-release && printf %s "${VERSION_CODENAME:-}")" = bookworm ] || return 1
+    dpkg-query -W -f '${db:Status-Status} ${Version}\n' 'qemu-utils' 'qemu-system-*' 2>/dev/null |
+        grep -q '^installed .*~bpo12'
+}
+
+add_backports() {
+    file=/etc/apt/sources.list.d/bookworm-backports.sources
+    # shellcheck disable=SC2016 # apt's own placeholders
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' 'Created-By: Packages' | head -n 1)
+    say "adding the package source $file: bookworm-backports of ${mirror:=http://deb.debian.org/debian/}"
+    printf '%s\n' 'Types: deb' "URIs: $mirror" 'Suites: bookworm-backports' 'Components: main' \
+        'Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg' |
+        as_root tee "$file" >/dev/null
+}
+
+# install_packages TABLE: installs what of the table is missing; if nothing is,
+# takes no time.
+install_packages() {
+    missing=$(missing_packages "$1")
+    [ -n "$missing" ] || return 0
+    command -v apt-get >/dev/null ||
+        fail "missing on this machine: $missing" 'install the packages of these names (Debian) of your distribution'
+    [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null ||
+        fail "missing on this machine: $missing" "as root: apt-get install $missing"
+
+    say "installing with apt-get: $missing"
+    qemu='' others=''
+    for package in $missing; do
+        case $package in
+        qemu-*) qemu="$qemu $package" ;;
+        *) others="$others $package" ;;
+        esac
+    done
+    release=''
+    if [ -n "$qemu" ] && qemu_is_from_backports; then
+        release=bookworm-backports
+        say "taking$qemu from $release, as the QEMU packages that are installed"
+        apt-cache policy | grep -q "n=$release" || add_backports
+    fi
+    apt_get update -q
+    # shellcheck disable=SC2086 # lists of words
+    [ -z "$others" ] || apt_get install -qy --no-install-recommends $others
+    # shellcheck disable=SC2086
+    [ -z "$qemu" ] || apt_get install -qy --no-install-recommends ${release:+-t "$release"} $qemu
+}
+
+# Installed where no Rust of this machine will do: lints change from one version
+# to the next, and the code is clean with this one.
+rust_toolchain=1.95.0
+
+# The guest's program is linked statically, so that it runs as init of any initrd.
+guest_target=x86_64-unknown-linux-musl
+
+# is_suitable CARGO: it works, is new enough, and has or can get the guest's target.
+is_suitable() {
+    least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
+    version=$("$1" --version 2>/dev/null </dev/null | cut -d ' ' -f 2)
+    [ -n "$version" ] &&
+        [ "$(printf '%s\n' "$least" "$version" | sort -V | head -n 1)" = "$least" ] &&
+        { has_guest_target "$(dirname "$1")/rustc" || [ -x "$(dirname "$1")/rustup" ]; }
+}
+
+has_guest_target() {
+    [ -d "$("$1" --print sysroot 2>/dev/null)/lib/rustlib/$guest_target" ]
+}
+
+install_rustup() {
+    # The distribution's rustup excludes the distribution's cargo: leave that alone.
+    if ! command -v cargo >/dev/null && apt-cache policy rustup 2>/dev/null | grep -q 'Candidate: [0-9]'; then
+        install_packages 'rustup rustup'
+    else
+        install_packages 'curl curl'
+        # The script behind https://sh.rustup.rs, from the host of the toolchains.
+        source=https://static.rust-lang.org/rustup/rustup-init.sh
+        say "installing rustup in ~/.cargo from $source"
+        installer=$(mktemp)
+        curl --proto '=https' --tlsv1.2 -sSf -o "$installer" "$source"
+        sh "$installer" -y --no-modify-path --profile minimal --default-toolchain none >&2 </dev/null
+        rm "$installer"
+    fi
+}
+
+# install_rust COMPONENT…: puts a suitable cargo and its rustc first on the PATH,
+# installing them if needed.
+install_rust() {
+    suitable=''
+    for cargo in "$(command -v cargo || :)" "$HOME/.cargo/bin/cargo"; do
+        if [ -z "$suitable" ] && [ -x "$cargo" ] && is_suitable "$cargo"; then
+            suitable=$cargo
+        fi
+    done
+    PATH=$(dirname "${suitable:-$HOME/.cargo/bin/cargo}"):$PATH
+    if [ -z "$suitable" ]; then
+        command -v rustup >/dev/null || install_rustup
+        say "installing Rust $rust_toolchain in ~/.rustup"
+        rustup toolchain install "$rust_toolchain" --profile minimal >&2 </dev/null
+        export RUSTUP_TOOLCHAIN="$rust_toolchain"
+    fi
+    if ! has_guest_target rustc; then
+        say "installing Rust's target $guest_target"
+        rustup target add "$guest_target" >&2 </dev/null
+    fi
+    for component; do
+        # Of the component `rustfmt`, the program is `cargo fmt`.
+        cargo "${component#rust}" --version >/dev/null 2>&1 ||
+            rustup component add "$component" >&2 </dev/null
+    done
+}

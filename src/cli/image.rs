@@ -1,0 +1,41 @@
+//! `image`.
+
+use clap::{Args, Subcommand};
+
+use super::JsonArguments;
+use crate::image::ImageReference;
+
+/// Arguments of `image`.
+#[derive(Debug, Args)]
+pub struct ImageArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ImageCommand,
+}
+
+/// What to do with images.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Build an image from its recipe
+    Build {
+        /// The recipe [possible values: debian-13, debian-13-minimal]
+        recipe: ImageReference,
+        /// Debian mirror [default: the one of this host's apt]
+        #[arg(long, value_name = "URL")]
+        mirror: Option<String>,
+    },
+    /// List the stored images
+    #[command(visible_alias = "list")]
+    Ls(JsonArguments),
+    /// Show an image as JSON
+    Inspect {
+        /// The image
+        image_name: ImageReference,
+    },
+    /// Remove images
+    Rm {
+        /// The images
+        #[arg(required = true)]
+        images: Vec<ImageReference>,
+    },
+}

@@ -1,0 +1,47 @@
+//! What every command needs.
+
+use crate::cli::GlobalOptions;
+use crate::host::directories::Directories;
+use crate::image::ImageStore;
+use crate::output::{Printer, Report};
+use crate::settings::{Overrides, Settings, UserFile};
+
+/// The state of one invocation.
+pub(super) struct Context {
+    pub(super) directories: Directories,
+    pub(super) settings: Settings,
+    pub(super) printer: Printer,
+    /// What the user said on the command line or by the environment; a
+    /// running sandbox that differs from it deserves a warning.
+    pub(super) overrides: Overrides,
+}
+
+impl Context {
+    pub(super) fn new(options: GlobalOptions, printer: Printer) -> Result<Self, Report> {
+        let directories = Directories::from_environment()?;
+        let file = UserFile::read(&directories.config_file())?;
+        let overrides = Overrides {
+            name: options.name,
+            image: options.image,
+            cpus: options.cpus,
+            memory: options.memory,
+            disk: options.disk,
+            accelerator: options.accel,
+            shares: options.share,
+            share_mode: options.share_mode,
+            cloud_init: options.cloud_init,
+            ready_timeout: options.ready_timeout,
+        };
+        Ok(Self {
+            directories,
+            settings: Settings::merge(overrides.clone(), file),
+            printer,
+            overrides,
+        })
+    }
+
+    /// The image store.
+    pub(super) fn images(&self) -> ImageStore {
+        ImageStore::new(self.directories.images())
+    }
+}

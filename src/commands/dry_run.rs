@@ -1,0 +1,97 @@
+//! `sandbox --kvm --dry-run`: the plan, and nothing done.
+
+use super::context::Context;
+use super::{ExitStatus, Outcome, prepare, target};
+use crate::sandbox::{BootImage, Lifetime, StartPlan, shareable_directory};
+
+pub(super) async fn run(context: &Context) -> Outcome {
+    let workspace = shareable_directory(&std::env::current_dir()?)?;
+    let name = target::name(context, None)?;
+    // What QEMU and KVM are is found out as for a start, and forgotten.
+    let scratch = tempfile::tempdir()?;
+    let hypervisor = prepare::hypervisor(context, scratch.path())?;
+    if let Some(warning) = &hypervisor.decision.warning {
+        context.printer.warning(warning);
+    }
+    let image = match context.images().open(&context.settings.image)? {
+        Some(image) => prepare::boot_image(&image),
+        None => {
+            context.printer.notice(format_args!(
+                "the image `{}` is not stored yet: a start builds it first, and its files get names by their digests",
+                context.settings.image
+            ));
+            unknown_image(context)
+        }
+    };
+    let accelerator = hypervisor.decision.accelerator;
+    let spec =
+        prepare::specification(context, name, &workspace, Lifetime::Persistent, accelerator)?;
+    let plan = prepare::plan(context, spec, image, &hypervisor).await?;
+    context.printer.data(describe(&plan))?;
+    Ok(ExitStatus::SUCCESS)
+}
+
+/// Names where the real ones are known only once the image is built.
+fn unknown_image(context: &Context) -> BootImage {
+    let blobs = context.directories.images().join("blobs/sha256");
+    BootImage {
+        name: context.settings.image.to_string(),
+        digest: "unknown".into(),
+        disk: blobs.join("DISK"),
+        disk_bytes: 0,
+        kernel: blobs.join("KERNEL"),
+        modules: blobs.join("MODULES"),
+        command_line: "root=/dev/vda".into(),
+    }
+}
+
+fn describe(plan: &StartPlan) -> String {
+    let spec = &plan.spec;
+    let mut lines = vec![
+        format!("sandbox    {}", spec.name),
+        format!("workspace  {}", spec.workspace.display()),
+        format!("state      {}", plan.layout.directory().display()),
+        format!("image      {} {}", plan.image.name, plan.image.digest),
+        format!(
+            "machine    {} processors, {} memory, {} disk, {}",
+            spec.cpus, spec.memory, spec.disk, plan.accelerator
+        ),
+        format!(
+            "overlay    {} on {}",
+            plan.layout.overlay().display(),
+            plan.image.disk.display()
+        ),
+        format!(
+            "initrd     {} and the guest agent",
+            plan.image.modules.display()
+        ),
+        format!("timeout    {} s to readiness", spec.ready_timeout.as_secs()),
+    ];
+    for (way, files) in [
+        ("SMBIOS", &plan.seed.smbios),
+        ("fw_cfg", &plan.seed.firmware),
+    ] {
+        for file in files {
+            lines.push(format!("seed       {} by {way}", file.name));
+        }
+    }
+    lines.push(String::new());
+    lines.push(command_line(&plan.argv));
+    lines.join("\n")
+}
+
+/// The command line, quoted for a shell, an option and its value a line.
+fn command_line(argv: &[String]) -> String {
+    let mut text = String::new();
+    for (index, word) in argv.iter().enumerate() {
+        if index > 0 {
+            text.push_str(if word.starts_with('-') {
+                " \\\n    "
+            } else {
+                " "
+            });
+        }
+        text.push_str(&shell_words::quote(word));
+    }
+    text
+}

@@ -1,0 +1,55 @@
+//! `sandbox list`.
+
+use super::context::Context;
+use super::{ExitStatus, Outcome};
+use crate::cli::JsonArguments;
+use crate::output::Table;
+use crate::sandbox::Record;
+use crate::sandbox::lifecycle;
+
+pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {
+    let found = lifecycle::list(&context.directories)?;
+    if arguments.json {
+        let records: Vec<&Record> = found
+            .iter()
+            .filter_map(|found| found.record.as_ref())
+            .collect();
+        context.printer.json(&records)?;
+        return Ok(ExitStatus::SUCCESS);
+    }
+    let mut table = Table::new(&[
+        "name",
+        "state",
+        "image",
+        "cpus",
+        "memory",
+        "accel",
+        "ssh",
+        "workspace",
+    ]);
+    for found in found {
+        let Some(record) = found.record else {
+            continue;
+        };
+        table.row([
+            record.name.to_string(),
+            state(&record).to_owned(),
+            record.image,
+            record.cpus.to_string(),
+            record.memory.to_string(),
+            record.accelerator.to_string(),
+            record
+                .ssh_port
+                .map(|port| port.to_string())
+                .unwrap_or_default(),
+            record.workspace.display().to_string(),
+        ]);
+    }
+    context.printer.data(table)?;
+    Ok(ExitStatus::SUCCESS)
+}
+
+/// One word for where a sandbox is in its life.
+pub(super) fn state(record: &Record) -> &'static str {
+    if record.ready { "running" } else { "starting" }
+}

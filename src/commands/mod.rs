@@ -1,0 +1,115 @@
+//! One file a verb: settings in, exit status out.
+//!
+//! May use every room below; only this room turns what happened into words for
+//! the user, through the printer.
+
+mod console;
+mod context;
+mod doctor;
+mod dry_run;
+mod enter;
+mod exec;
+mod image;
+mod info;
+mod list;
+mod logs;
+mod prepare;
+mod run;
+mod session;
+mod ssh;
+mod start;
+mod stop;
+mod supervise;
+mod target;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use self::context::Context;
+use crate::cli::{Cli, Command};
+use crate::output::{Printer, Report, Verbosity};
+
+/// How a command ended: the status of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ExitStatus(u8);
+
+impl ExitStatus {
+    const SUCCESS: Self = Self(0);
+    /// A failure of this tool.
+    const FAILURE: Self = Self(1);
+    /// A failure of this tool where the status of a guest's command is
+    /// expected, as with `docker run` and `env`.
+    const SESSION_FAILURE: Self = Self(125);
+    /// Ended by Ctrl-C.
+    const INTERRUPTED: Self = Self(130);
+}
+
+/// What a command returns.
+type Outcome = Result<ExitStatus, Report>;
+
+/// Parses the process's arguments, runs the command, and gives its status.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli.global.color.apply();
+    let printer = Printer::new(Verbosity {
+        quiet: cli.global.quiet,
+        verbose: cli.global.verbose,
+        no_progress: cli.global.no_progress,
+    });
+    let failure = match &cli.command {
+        None | Some(Command::Exec(_) | Command::Run(_)) => ExitStatus::SESSION_FAILURE,
+        _ => ExitStatus::FAILURE,
+    };
+    let status = run(cli, printer).unwrap_or_else(|report| {
+        printer.report(&report);
+        failure
+    });
+    ExitCode::from(status.0)
+}
+
+fn run(cli: Cli, printer: Printer) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let status = runtime.block_on(dispatch(cli, printer));
+    // A thread that still reads from a terminal must not hold up the end.
+    runtime.shutdown_background();
+    status
+}
+
+async fn dispatch(cli: Cli, printer: Printer) -> Outcome {
+    if let Some(Command::Completions(arguments)) = &cli.command {
+        let mut script = Vec::new();
+        clap_complete::generate(arguments.shell, &mut Cli::command(), "sandbox", &mut script);
+        printer.raw_data(&String::from_utf8_lossy(&script))?;
+        return Ok(ExitStatus::SUCCESS);
+    }
+    if let Some(Command::Supervise(_)) = &cli.command {
+        return supervise::run().await;
+    }
+    let context = Context::new(cli.global, printer)?;
+    if cli.dry_run && cli.command.is_some() {
+        return Err(Report::new(
+            "`--dry-run` shows the start of a sandbox and goes with no command",
+            Some("leave the command away: `sandbox --kvm --dry-run`".into()),
+        ));
+    }
+    match cli.command {
+        None if cli.dry_run => dry_run::run(&context).await,
+        None => enter::run(&context).await,
+        Some(Command::Exec(arguments)) => exec::run(&context, arguments).await,
+        Some(Command::Run(arguments)) => run::run(&context, arguments).await,
+        Some(Command::Stop(arguments)) => stop::run(&context, &arguments).await,
+        Some(Command::List(arguments)) => list::run(&context, &arguments),
+        Some(Command::Info(arguments)) => info::run(&context, &arguments),
+        Some(Command::Console(arguments)) => console::run(&context, &arguments).await,
+        Some(Command::Ssh(arguments)) => ssh::run(&context, &arguments).await,
+        Some(Command::Logs(arguments)) => logs::run(&context, &arguments).await,
+        Some(Command::Image(arguments)) => image::run(&context, arguments.command).await,
+        Some(Command::Doctor(arguments)) => doctor::run(&context, &arguments),
+        Some(Command::Completions(_) | Command::Supervise(_)) => {
+            unreachable!("both returned above")
+        }
+    }
+}

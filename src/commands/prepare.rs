@@ -1,0 +1,138 @@
+//! From settings to a start plan: image, QEMU, accelerator, keys.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::context::Context;
+use crate::guest::cloud_config;
+use crate::host::files::FileError;
+use crate::image::Image;
+use crate::output::Report;
+use crate::qemu::accelerator::{self, Accelerator, Decision};
+use crate::qemu::program::{self, QemuProgram, Search};
+use crate::sandbox::{
+    BootImage, HostCapacity, HostSetup, Lifetime, SandboxName, SandboxSpec, StartPlan, StateLayout,
+    shareable_directory,
+};
+use crate::ssh::{agent, keys::Keys};
+
+/// How long a guest may take to become ready if the user does not say: about
+/// ten times what it takes.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+/// The same under emulation, on a busy machine.
+const READY_TIMEOUT_EMULATED: Duration = Duration::from_secs(600);
+
+/// QEMU and how it runs the guest's processors.
+pub(super) struct Hypervisor {
+    pub(super) program: QemuProgram,
+    pub(super) decision: Decision,
+}
+
+/// Finds QEMU and an accelerator; what is found is remembered in
+/// `cache_directory`.
+pub(super) fn hypervisor(context: &Context, cache_directory: &Path) -> Result<Hypervisor, Report> {
+    let program = program::locate(Search {
+        program_override: std::env::var_os(program::OVERRIDE_VARIABLE).as_deref(),
+        search_path: std::env::var_os("PATH").as_deref(),
+        cache_directory,
+    })?;
+    let decision = accelerator::select(context.settings.accelerator, cache_directory)?;
+    Ok(Hypervisor { program, decision })
+}
+
+/// What the user wants, checked against this host.
+pub(super) fn specification(
+    context: &Context,
+    name: SandboxName,
+    workspace: &Path,
+    lifetime: Lifetime,
+    accelerator: Accelerator,
+) -> Result<SandboxSpec, Report> {
+    let settings = &context.settings;
+    let shares = settings
+        .shares
+        .iter()
+        .map(|share| {
+            let mut share = share.clone();
+            share.host = shareable_directory(&expand_home(context, &share.host))?;
+            Ok(share)
+        })
+        .collect::<Result<_, Report>>()?;
+    let cloud_config = match &settings.cloud_init {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(FileError::new("read", path))?;
+            Some(cloud_config::parse(&text)?)
+        }
+        None => None,
+    };
+    let ready_timeout = settings.ready_timeout.unwrap_or(match accelerator {
+        Accelerator::Kvm => READY_TIMEOUT,
+        Accelerator::Tcg => READY_TIMEOUT_EMULATED,
+    });
+    let spec = SandboxSpec {
+        name,
+        workspace: workspace.into(),
+        cpus: settings.cpus,
+        memory: settings.memory,
+        disk: settings.disk,
+        shares,
+        share_mode: settings.share_mode,
+        cloud_config,
+        ready_timeout,
+        lifetime,
+    };
+    spec.check(HostCapacity::of_this_host(), &context.directories.state)?;
+    Ok(spec)
+}
+
+/// `~/…`, which a shell does not expand behind `--share`.
+fn expand_home(context: &Context, path: &Path) -> std::path::PathBuf {
+    match path.strip_prefix("~") {
+        Ok(rest) => context.directories.home.join(rest),
+        Err(_) => path.into(),
+    }
+}
+
+/// The plan, with new keys.
+pub(super) async fn plan(
+    context: &Context,
+    spec: SandboxSpec,
+    image: BootImage,
+    hypervisor: &Hypervisor,
+) -> Result<StartPlan, Report> {
+    let layout = StateLayout::new(&context.directories, &spec.name);
+    let keys = Keys::generate(spec.name.as_str())?;
+    let agent_keys = match std::env::var_os("SSH_AUTH_SOCK") {
+        Some(socket) => agent::public_keys(Path::new(&socket)).await,
+        None => Vec::new(),
+    };
+    let host = HostSetup {
+        qemu: hypervisor.program.path.clone(),
+        accelerator: hypervisor.decision.accelerator,
+        home: context.directories.home.clone(),
+        machine_id: machine_id()?,
+        agent_keys,
+    };
+    Ok(StartPlan::new(spec, layout, image, host, keys)?)
+}
+
+/// A new machine-id (machine-id(5)), from the kernel's random UUID.
+fn machine_id() -> Result<String, Report> {
+    let path = Path::new("/proc/sys/kernel/random/uuid");
+    let uuid = std::fs::read_to_string(path).map_err(FileError::new("read", path))?;
+    Ok(uuid.chars().filter(char::is_ascii_hexdigit).collect())
+}
+
+/// The files of a stored image.
+pub(super) fn boot_image(image: &Image) -> BootImage {
+    let content = &image.metadata.content;
+    BootImage {
+        name: image.metadata.name.to_string(),
+        digest: image.metadata.digest.to_string(),
+        disk: image.disk.clone(),
+        disk_bytes: content.files.disk.virtual_size_bytes,
+        kernel: image.kernel.clone(),
+        modules: image.modules.clone(),
+        command_line: content.command_line.clone(),
+    }
+}

@@ -1,0 +1,277 @@
+//! Starting a sandbox, or joining one that starts or runs, with progress and
+//! with Ctrl-C at any stage.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::context::Context;
+use super::{image, prepare};
+use crate::host::notices::{Notice, Notices};
+use crate::output::{Progress, Report};
+use crate::qemu::accelerator::Accelerator;
+use crate::sandbox::control::{Connection, Request};
+use crate::sandbox::lifecycle::{self, Claim};
+use crate::sandbox::{Event, Failure, Lifetime, Record, SandboxName, StateLayout};
+
+/// A sandbox that sessions can enter.
+pub(super) struct Ready {
+    pub(super) name: SandboxName,
+    pub(super) layout: StateLayout,
+    pub(super) ssh_port: u16,
+    /// Events go on; an attached sandbox lives as long as this.
+    pub(super) connection: Connection,
+    /// Whether this command started it.
+    pub(super) started: bool,
+}
+
+/// How an attempt to get a sandbox ended without an error.
+pub(super) enum Start {
+    Ready(Ready),
+    /// By the user, with Ctrl-C or the like; nothing is left.
+    Interrupted,
+}
+
+/// Joins the sandbox `name` of `workspace` if it runs, else starts it.
+pub(super) async fn ensure(
+    context: &Context,
+    name: SandboxName,
+    workspace: &Path,
+    lifetime: Lifetime,
+    notices: &mut Notices,
+) -> Result<Start, Report> {
+    let layout = StateLayout::new(&context.directories, &name);
+    if lifecycle::find(&context.directories, &name)?.is_none() {
+        let Some(image) = image::obtain(context, &context.settings.image, notices).await? else {
+            return Ok(Start::Interrupted);
+        };
+        let hypervisor = prepare::hypervisor(context, &context.directories.state)?;
+        let accelerator = hypervisor.decision.accelerator;
+        let spec = prepare::specification(context, name.clone(), workspace, lifetime, accelerator)?;
+        let plan = prepare::plan(context, spec, prepare::boot_image(&image), &hypervisor).await?;
+        if let Claim::Free(lock) =
+            lifecycle::claim(&layout, &name, workspace, Request::Subscribe).await?
+        {
+            if let Some(warning) = &hypervisor.decision.warning {
+                context.printer.warning(warning);
+            }
+            let connection = lifecycle::launch(&plan, lock).await?;
+            let waiting = Waiting::new(context, name, layout, connection, true);
+            return waiting.for_ready(notices).await;
+        }
+    }
+    match lifecycle::claim(&layout, &name, workspace, Request::Subscribe).await? {
+        Claim::Taken(connection) => {
+            warn_of_differences(context, &name, &layout);
+            let waiting = Waiting::new(context, name, layout, connection, false);
+            waiting.for_ready(notices).await
+        }
+        // It ended between the two looks.
+        Claim::Free(lock) => {
+            lifecycle::sweep(&layout, lock);
+            Err(Report::new(
+                format!("the sandbox `{name}` has just ended"),
+                Some("try again".into()),
+            ))
+        }
+    }
+}
+
+/// Waits until a sandbox that some command started is ready.
+pub(super) async fn join(
+    context: &Context,
+    name: SandboxName,
+    layout: StateLayout,
+    notices: &mut Notices,
+) -> Result<Start, Report> {
+    let connection = Connection::open(&layout.control_socket(), Request::Subscribe)
+        .await
+        .map_err(|error| {
+            Report::of(
+                &crate::host::files::FileError::new(
+                    "connect to the supervisor at",
+                    layout.control_socket(),
+                )(error),
+                Some(format!("`sandbox stop {name}` clears what is left of it")),
+            )
+        })?;
+    Waiting::new(context, name, layout, connection, false)
+        .for_ready(notices)
+        .await
+}
+
+/// A running sandbox keeps what it was started with: says so where the user
+/// asks for something else.
+fn warn_of_differences(context: &Context, name: &SandboxName, layout: &StateLayout) {
+    let Ok(Some(record)) = Record::read(&layout.record()) else {
+        return;
+    };
+    let asked = &context.overrides;
+    let differences = [
+        ("--cpus", asked.cpus.is_some_and(|cpus| cpus != record.cpus)),
+        (
+            "--memory",
+            asked.memory.is_some_and(|memory| memory != record.memory),
+        ),
+        ("--disk", asked.disk.is_some_and(|disk| disk != record.disk)),
+        (
+            "--image",
+            asked
+                .image
+                .as_ref()
+                .is_some_and(|image| image.as_str() != record.image),
+        ),
+        (
+            "--share-mode",
+            asked
+                .share_mode
+                .is_some_and(|mode| mode != record.share_mode),
+        ),
+        (
+            "--share",
+            !asked.shares.is_empty() && asked.shares.len() != record.shares.len(),
+        ),
+    ];
+    let different: Vec<&str> = differences
+        .iter()
+        .filter(|(_, differs)| *differs)
+        .map(|(flag, _)| *flag)
+        .collect();
+    if !different.is_empty() {
+        context.printer.warning(format_args!(
+            "`{name}` runs already, with another value of {}; `sandbox stop {name}` first to change that",
+            different.join(", ")
+        ));
+    }
+}
+
+/// A start that is under way.
+struct Waiting<'a> {
+    context: &'a Context,
+    name: SandboxName,
+    layout: StateLayout,
+    connection: Connection,
+    started: bool,
+    progress: Progress,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(
+        context: &'a Context,
+        name: SandboxName,
+        layout: StateLayout,
+        connection: Connection,
+        started: bool,
+    ) -> Self {
+        Self {
+            context,
+            name,
+            layout,
+            connection,
+            started,
+            progress: context.printer.progress(),
+        }
+    }
+
+    async fn for_ready(mut self, notices: &mut Notices) -> Result<Start, Report> {
+        loop {
+            tokio::select! {
+                event = self.connection.next_event() => {
+                    let Ok(Some(event)) = event else {
+                        return Err(self.lost());
+                    };
+                    if let Some(ready) = self.handle(event.event).await? {
+                        self.progress.finish();
+                        return Ok(Start::Ready(Ready {
+                            name: self.name,
+                            layout: self.layout,
+                            ssh_port: ready,
+                            connection: self.connection,
+                            started: self.started,
+                        }));
+                    }
+                }
+                notice = notices.next() => {
+                    if matches!(notice, Notice::Termination(_)) {
+                        return self.interrupt().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Shows an event; the SSH port once the sandbox is ready.
+    async fn handle(&mut self, event: Event) -> Result<Option<u16>, Report> {
+        let progress = &mut self.progress;
+        match event {
+            Event::Preparing => progress.step("preparing the disk"),
+            Event::Booting { accelerator } => progress.step(match accelerator {
+                Accelerator::Kvm => "booting: waiting for the kernel",
+                Accelerator::Tcg => "booting in emulation: waiting for the kernel",
+            }),
+            Event::KernelUp => progress.step("booting: waiting for the root file system"),
+            Event::SystemdStarting => progress.step("booting: waiting for systemd"),
+            Event::Waiting { reason } => progress.step(&format!("waiting for {reason}")),
+            Event::Warning { message } => {
+                progress.suspend(|| self.context.printer.warning(message));
+            }
+            Event::Ready { ssh_port } => return Ok(Some(ssh_port)),
+            Event::Failed(failure) => return Err(self.failed(failure).await),
+            Event::Ended { .. } => {
+                return Err(Report::new(
+                    format!(
+                        "the sandbox `{}` was stopped before it was ready",
+                        self.name
+                    ),
+                    None,
+                ));
+            }
+            Event::Stopping | Event::Settled => {}
+        }
+        Ok(None)
+    }
+
+    /// A failed start is reported when nothing is left of it.
+    async fn failed(&mut self, failure: Failure) -> Report {
+        self.until_ended().await;
+        failure.into()
+    }
+
+    async fn until_ended(&mut self) {
+        while let Ok(Some(event)) = self.connection.next_event().await {
+            if matches!(event.event, Event::Ended { .. }) {
+                break;
+            }
+        }
+    }
+
+    /// Ctrl-C: who started the sandbox takes it down again.
+    async fn interrupt(mut self) -> Result<Start, Report> {
+        if self.started {
+            self.progress.step("stopping");
+            if self
+                .connection
+                .ask(Request::stop(Duration::ZERO))
+                .await
+                .is_ok()
+            {
+                self.until_ended().await;
+            }
+        }
+        Ok(Start::Interrupted)
+    }
+
+    /// The supervisor is gone without a word.
+    fn lost(&self) -> Report {
+        let log = self.layout.supervisor_log();
+        let last_lines = crate::console::last_lines(&log, 10).unwrap_or_default();
+        // Whatever it left is swept now rather than at the next start.
+        drop(lifecycle::find(&self.context.directories, &self.name));
+        Failure {
+            message: format!("the supervisor of `{}` was killed", self.name),
+            causes: Vec::new(),
+            last_lines,
+            hint: Some("try again; `sandbox doctor` checks this machine".into()),
+        }
+        .into()
+    }
+}

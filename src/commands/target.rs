@@ -1,0 +1,29 @@
+//! Which sandbox a command is about.
+
+use super::context::Context;
+use crate::output::Report;
+use crate::sandbox::lifecycle::{self, Found};
+use crate::sandbox::{SandboxName, shareable_directory};
+
+/// The name: the positional one, `--name`, or that of the current directory.
+pub(super) fn name(context: &Context, given: Option<&SandboxName>) -> Result<SandboxName, Report> {
+    if let Some(name) = given.or(context.settings.name.as_ref()) {
+        return Ok(name.clone());
+    }
+    let workspace = shareable_directory(&std::env::current_dir()?)?;
+    Ok(lifecycle::name_for(&context.directories, &workspace)?)
+}
+
+/// The running sandbox of that name.
+pub(super) fn running(context: &Context, given: Option<&SandboxName>) -> Result<Found, Report> {
+    let name = name(context, given)?;
+    lifecycle::find(&context.directories, &name)?.ok_or_else(|| {
+        Report::new(
+            format!("no sandbox named `{name}` is running"),
+            Some(
+                "`sandbox list` shows what runs; `sandbox --kvm` starts the one of this directory"
+                    .into(),
+            ),
+        )
+    })
+}

@@ -1,0 +1,199 @@
+//! Showing what a console says while it says it.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::{ConsoleError, transfer};
+use super::tail::{LONGEST_TAIL, lines, read_tail};
+use crate::host::files::{FileError, is_same_file};
+use crate::host::printable::sanitize;
+
+/// How often the log is looked at.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Passes the last `count` lines of the log at `path` to `show`, then everything that is added,
+/// until `stop` is ready, the log is removed, or nobody reads what is shown any more.
+///
+/// # Errors
+/// When the log cannot be read or the text not shown.
+pub async fn follow(
+    path: &Path,
+    count: usize,
+    mut show: impl FnMut(&str) -> io::Result<()>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ConsoleError> {
+    tokio::pin!(stop);
+    let mut follower = Follower::start(path, count)?;
+    let mut stopped = false;
+    loop {
+        let text = follower.advance()?;
+        if !text.is_empty() {
+            match show(&text) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                shown => shown.map_err(transfer("write the output"))?,
+            }
+            continue;
+        }
+        if stopped || follower.removed {
+            if follower.unfinished.is_empty() {
+                return Ok(());
+            }
+            continue;
+        }
+        tokio::select! {
+            () = &mut stop => stopped = true,
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+    }
+}
+
+/// A place in a log that grows.
+struct Follower {
+    path: PathBuf,
+    file: File,
+    offset: u64,
+    /// Ready to be shown.
+    begun: String,
+    /// The beginning of a line whose end has not been written yet.
+    unfinished: Vec<u8>,
+    removed: bool,
+}
+
+impl Follower {
+    fn start(path: &Path, count: usize) -> Result<Self, ConsoleError> {
+        let mut file = File::open(path).map_err(FileError::new("read", path))?;
+        let (tail, offset) = read_tail(&mut file).map_err(FileError::new("read", path))?;
+        let begun = lines(&tail, count)
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect();
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            offset,
+            begun,
+            unfinished: Vec::new(),
+            removed: false,
+        })
+    }
+
+    /// What is new, fit to be shown; empty when nothing is. Whole lines come at once, a line
+    /// without an end (a prompt) when nothing followed it since the last time.
+    fn advance(&mut self) -> Result<String, ConsoleError> {
+        if !self.begun.is_empty() {
+            return Ok(std::mem::take(&mut self.begun));
+        }
+        let added = self
+            .read_added()
+            .map_err(FileError::new("read", &self.path))?;
+        let before = self.unfinished.len();
+        self.unfinished.extend(&added);
+        let line_feed = added.iter().rposition(|&byte| byte == b'\n');
+        let ready = match line_feed {
+            Some(line_feed) => before + line_feed + 1,
+            None if added.is_empty() || before as u64 > LONGEST_TAIL => self.unfinished.len(),
+            None => 0,
+        };
+        let rest = self.unfinished.split_off(ready);
+        Ok(sanitize(&std::mem::replace(&mut self.unfinished, rest)))
+    }
+
+    /// At most [`LONGEST_TAIL`] bytes that were added since the last time. Begins anew with a log
+    /// that was truncated or replaced.
+    fn read_added(&mut self) -> io::Result<Vec<u8>> {
+        let mut added = Vec::new();
+        self.file.seek(SeekFrom::Start(self.offset))?;
+        Read::take(&mut self.file, LONGEST_TAIL).read_to_end(&mut added)?;
+        self.offset += added.len() as u64;
+        if !added.is_empty() {
+            return Ok(added);
+        }
+        let opened = self.file.metadata()?;
+        match fs::metadata(&self.path) {
+            Ok(named) if !is_same_file(&opened, &named) => {
+                self.file = File::open(&self.path)?;
+                self.offset = 0;
+            }
+            Ok(_) if opened.len() < self.offset => self.offset = 0,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.removed = true,
+            Err(error) => return Err(error),
+        }
+        Ok(added)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn survives_truncation_replacement_and_half_lines() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("console.log");
+        fs::write(&path, "old\none\r\ntwo\r\n").unwrap();
+        let mut follower = Follower::start(&path, 2).unwrap();
+        assert_eq!(follower.advance().unwrap(), "one\ntwo\n");
+        assert_eq!(follower.advance().unwrap(), "");
+
+        let mut log = File::options().append(true).open(&path).unwrap();
+        log.write_all(b"three\r\nlogin\x1b[0").unwrap();
+        assert_eq!(follower.advance().unwrap(), "three\n");
+        log.write_all(b"m: ").unwrap();
+        assert_eq!(follower.advance().unwrap(), "");
+        assert_eq!(follower.advance().unwrap(), "login: ");
+
+        log.set_len(0).unwrap();
+        assert_eq!(follower.advance().unwrap(), "");
+        log.write_all(b"again\n").unwrap();
+        assert_eq!(follower.advance().unwrap(), "again\n");
+
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "new file\n").unwrap();
+        assert_eq!(follower.advance().unwrap(), "");
+        assert_eq!(follower.advance().unwrap(), "new file\n");
+
+        fs::remove_file(&path).unwrap();
+        assert_eq!(follower.advance().unwrap(), "");
+        assert!(follower.removed);
+    }
+
+    #[tokio::test]
+    async fn ends_when_told_and_shows_the_rest_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("console.log");
+        fs::write(&path, "one\nprompt: ").unwrap();
+        let mut shown = String::new();
+        let show = |text: &str| {
+            shown.push_str(text);
+            Ok(())
+        };
+        follow(&path, 0, show, std::future::ready(()))
+            .await
+            .unwrap();
+        assert_eq!(shown, "");
+        let mut shown = String::new();
+        let show = |text: &str| {
+            shown.push_str(text);
+            Ok(())
+        };
+        follow(&path, 10, show, std::future::ready(()))
+            .await
+            .unwrap();
+        assert_eq!(shown, "one\nprompt:\n");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_went_away_is_no_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("console.log");
+        fs::write(&path, "one\n").unwrap();
+        let show = |_: &str| Err(io::ErrorKind::BrokenPipe.into());
+        follow(&path, 10, show, std::future::pending())
+            .await
+            .unwrap();
+    }
+}

@@ -1,0 +1,83 @@
+//! The last lines that a console said.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use super::error::ConsoleError;
+use crate::host::files::FileError;
+use crate::host::printable::sanitize;
+
+/// Bytes of a log's end that are looked at: the guest decides how long the log and its lines are.
+pub(super) const LONGEST_TAIL: u64 = 256 * 1024;
+
+/// The last lines, at most `count`, of the console log at `path`, fit to be shown. Empty lines at
+/// the end do not count. A log that does not exist is empty.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn last_lines(path: &Path, count: usize) -> Result<Vec<String>, ConsoleError> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(FileError::new("read", path)(error).into()),
+    };
+    let (tail, _) = read_tail(&mut file).map_err(FileError::new("read", path))?;
+    Ok(lines(&tail, count))
+}
+
+/// At most [`LONGEST_TAIL`] bytes at the end of `file`, whole lines where possible, and the offset
+/// after them.
+pub(super) fn read_tail(file: &mut File) -> std::io::Result<(Vec<u8>, u64)> {
+    let length = file.seek(SeekFrom::End(0))?;
+    let start = length.saturating_sub(LONGEST_TAIL);
+    file.seek(SeekFrom::Start(start))?;
+    let mut tail = Vec::new();
+    Read::take(&mut *file, LONGEST_TAIL).read_to_end(&mut tail)?;
+    let end = start + tail.len() as u64;
+    if start > 0
+        && let Some(line_feed) = tail.iter().position(|&byte| byte == b'\n')
+    {
+        tail.drain(..=line_feed);
+    }
+    Ok((tail, end))
+}
+
+pub(super) fn lines(text: &[u8], count: usize) -> Vec<String> {
+    let clean = sanitize(text);
+    let lines: Vec<&str> = clean.trim_end().lines().map(str::trim_end).collect();
+    let first = lines.len().saturating_sub(count);
+    lines[first..].iter().map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn shows_the_end_of_any_log() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("console.log");
+        assert!(last_lines(&path, 5).unwrap().is_empty());
+        fs::write(&path, "one\r\ntwo\r\n\x1b[32mthree\x1b[0m\r\n\r\n").unwrap();
+        assert_eq!(last_lines(&path, 2).unwrap(), ["two", "three"]);
+        assert_eq!(last_lines(&path, 9).unwrap(), ["one", "two", "three"]);
+        assert!(last_lines(&path, 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_huge_or_binary_log_is_read_in_bounds() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("console.log");
+        let file = File::create(&path).unwrap();
+        // Sparse: 1 TiB without a line feed.
+        file.set_len(1 << 40).unwrap();
+        assert!(last_lines(&path, 3).unwrap().len() <= 1);
+        let noise: Vec<u8> = (0..=255u8).cycle().take(1 << 20).collect();
+        fs::write(&path, &noise).unwrap();
+        let lines = last_lines(&path, 3).unwrap();
+        assert_eq!(lines.len(), 3);
+        assert!(lines.concat().chars().all(|c| !c.is_control() || c == '\t'));
+    }
+}

@@ -1,0 +1,207 @@
+//! Whether a base image can be built here.
+
+use std::fs;
+use std::path::Path;
+
+use nix::unistd::{Uid, User};
+
+use super::tool::{Tool, install_mend, install_tools_mend};
+use super::{Context, Finding};
+
+const TOOLS: &str = "image-tools";
+const KEYRING: &str = "archive-keyring";
+const NAMESPACES: &str = "user-namespaces";
+
+/// The keys of Debian's archive, where the package of that name puts them.
+const ARCHIVE_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// What one Debian system uses (Debian Policy 9.2.2: users below 65536).
+const LEAST_SUBORDINATE_IDS: u64 = 65_536;
+
+pub(super) fn check(context: &Context) -> Vec<Finding> {
+    let mut findings = vec![check_tools(context), check_keyring(context)];
+    if !Uid::effective().is_root() {
+        findings.push(check_namespaces());
+    }
+    findings
+}
+
+fn check_tools(context: &Context) -> Finding {
+    let mut needed = vec![Tool::Mmdebstrap, Tool::MakeExt4, Tool::QemuImg];
+    if !Uid::effective().is_root() {
+        needed.push(Tool::NewUidMap);
+    }
+    let names = |tools: &[Tool]| {
+        let names: Vec<_> = tools.iter().map(|tool| tool.program()).collect();
+        format!("`{}`", names.join("`, `"))
+    };
+    let missing: Vec<_> = needed
+        .iter()
+        .copied()
+        .filter(|tool| tool.find(context).is_none())
+        .collect();
+    if missing.is_empty() {
+        return Finding::ok(TOOLS, names(&needed));
+    }
+    let detail = format!("no base image can be built without {}", names(&missing));
+    let mend = install_tools_mend(context.distribution, &missing);
+    Finding::failure(TOOLS, detail, Some(mend))
+}
+
+fn check_keyring(context: &Context) -> Finding {
+    if Path::new(ARCHIVE_KEYRING).exists() {
+        return Finding::ok(KEYRING, format!("`{ARCHIVE_KEYRING}`"));
+    }
+    let detail = format!("Debian's packages cannot be verified without `{ARCHIVE_KEYRING}`");
+    let mend = install_mend(context.distribution, "debian-archive-keyring");
+    Finding::failure(KEYRING, detail, Some(mend))
+}
+
+/// Without root, a base image is built in a user namespace.
+fn check_namespaces() -> Finding {
+    let user = User::from_uid(Uid::effective()).ok().flatten();
+    let name = user.map_or_else(String::new, |user| user.name);
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    judge_namespaces(&Namespaces {
+        user: &name,
+        uid: Uid::effective().as_raw(),
+        subordinate_users: &read("/etc/subuid"),
+        subordinate_groups: &read("/etc/subgid"),
+        // Debian's own switch; absent elsewhere.
+        unprivileged_clone: &read("/proc/sys/kernel/unprivileged_userns_clone"),
+        most_namespaces: &read("/proc/sys/user/max_user_namespaces"),
+    })
+}
+
+/// The contents of the files that decide.
+struct Namespaces<'a> {
+    user: &'a str,
+    uid: u32,
+    subordinate_users: &'a str,
+    subordinate_groups: &'a str,
+    unprivileged_clone: &'a str,
+    most_namespaces: &'a str,
+}
+
+fn judge_namespaces(namespaces: &Namespaces<'_>) -> Finding {
+    for (setting, value, enough) in [
+        (
+            "kernel.unprivileged_userns_clone",
+            namespaces.unprivileged_clone,
+            1,
+        ),
+        (
+            "user.max_user_namespaces",
+            namespaces.most_namespaces,
+            10_000,
+        ),
+    ] {
+        if value.trim() == "0" {
+            let detail = format!("no base image can be built without root: `{setting}` is 0");
+            let mend = format!("allow user namespaces: `sudo sysctl {setting}={enough}`");
+            return Finding::failure(NAMESPACES, detail, Some(mend));
+        }
+    }
+    let has_ids = |content| subordinate_ids(content, namespaces) >= LEAST_SUBORDINATE_IDS;
+    for (file, content) in [
+        ("/etc/subuid", namespaces.subordinate_users),
+        ("/etc/subgid", namespaces.subordinate_groups),
+    ] {
+        if !has_ids(content) {
+            let detail = format!(
+                "no base image can be built without root: `{file}` gives you fewer than \
+                 {LEAST_SUBORDINATE_IDS} ids"
+            );
+            let mend = "get some: `sudo usermod --add-subuids 100000-165535 \
+                        --add-subgids 100000-165535 $USER` (if nobody has these)";
+            return Finding::failure(NAMESPACES, detail, Some(mend.into()));
+        }
+    }
+    Finding::ok(NAMESPACES, "user namespaces with ids of your own")
+}
+
+/// The largest count among the user's lines `NAME_OR_UID:START:COUNT` (subuid(5)).
+fn subordinate_ids(content: &str, namespaces: &Namespaces<'_>) -> u64 {
+    let uid = namespaces.uid.to_string();
+    content
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':');
+            let owner = fields.next()?;
+            let count = fields.nth(1)?.trim().parse().ok()?;
+            (owner == namespaces.user || owner == uid).then_some(count)
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Outcome;
+    use super::*;
+
+    const GOOD: Namespaces<'_> = Namespaces {
+        user: "person",
+        uid: 1000,
+        subordinate_users: "other:100000:65536\nperson:165536:65536\n",
+        subordinate_groups: "1000:165536:65536\n",
+        unprivileged_clone: "1\n",
+        most_namespaces: "15000\n",
+    };
+
+    #[test]
+    fn a_stock_debian_or_ubuntu_passes() {
+        assert_eq!(judge_namespaces(&GOOD).outcome, Outcome::Ok);
+        let absent = Namespaces {
+            unprivileged_clone: "",
+            ..GOOD
+        };
+        assert_eq!(judge_namespaces(&absent).outcome, Outcome::Ok);
+    }
+
+    #[test]
+    fn each_obstacle_has_its_own_mend() {
+        let cases = [
+            (
+                Namespaces {
+                    unprivileged_clone: "0\n",
+                    ..GOOD
+                },
+                "unprivileged_userns_clone=1",
+            ),
+            (
+                Namespaces {
+                    most_namespaces: "0\n",
+                    ..GOOD
+                },
+                "max_user_namespaces=10000",
+            ),
+            (
+                Namespaces {
+                    subordinate_users: "other:1:65536\n",
+                    ..GOOD
+                },
+                "--add-subuids",
+            ),
+            (
+                Namespaces {
+                    subordinate_groups: "person:1:100\n",
+                    ..GOOD
+                },
+                "--add-subgids",
+            ),
+            (
+                Namespaces {
+                    subordinate_groups: "person\n:::\n",
+                    ..GOOD
+                },
+                "--add-subgids",
+            ),
+        ];
+        for (namespaces, expected) in cases {
+            let finding = judge_namespaces(&namespaces);
+            assert_eq!(finding.outcome, Outcome::Failure, "{finding:?}");
+            assert!(finding.mend.unwrap().contains(expected), "{expected}");
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Whether QEMU is there, new enough, and built with what is needed.
+
+use super::{Context, Finding, with_causes};
+use crate::qemu::program::{Search, locate, probe_features};
+
+const CHECK: &str = "qemu";
+const FEATURES: &str = "qemu-features";
+
+pub(super) fn check(context: &Context) -> Vec<Finding> {
+    let program = match locate(Search {
+        program_override: context.program_override.as_deref(),
+        search_path: context.search_path.as_deref(),
+        cache_directory: &context.directories.state,
+    }) {
+        Ok(program) => program,
+        Err(error) => return vec![Finding::failure(CHECK, with_causes(&error), error.hint())],
+    };
+    let path = program.path.display();
+    let found = Finding::ok(CHECK, format!("QEMU {} (`{path}`)", program.version));
+    let features = match probe_features(&program.path) {
+        Ok(features) if features.missing().is_empty() => {
+            Finding::ok(FEATURES, "user network, 9p shares, seccomp sandbox")
+        }
+        Ok(features) => Finding::failure(
+            FEATURES,
+            format!(
+                "`{path}` was built without: {}",
+                features.missing().join(", ")
+            ),
+            Some("use the QEMU of your distribution, or build yours with these".into()),
+        ),
+        Err(error) => Finding::failure(
+            FEATURES,
+            format!("could not ask `{path}` what it was built with: {error}"),
+            Some(format!("try it yourself: `{path} -netdev help`")),
+        ),
+    };
+    vec![found, features]
+}

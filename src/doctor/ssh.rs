@@ -1,0 +1,31 @@
+//! Programs for entering a sandbox by other ways than `sandbox` itself.
+
+use super::tool::{Tool, install_tools_mend};
+use super::{Context, Finding};
+
+pub(super) fn check(context: &Context) -> [Finding; 2] {
+    [
+        find(
+            context,
+            Tool::Ssh,
+            "ssh",
+            "`sandbox ssh` and SSH aliases do not work without `ssh`",
+        ),
+        find(
+            context,
+            Tool::Socat,
+            "socat",
+            "the console's `socat` line does not work without it",
+        ),
+    ]
+}
+
+fn find(context: &Context, tool: Tool, check: &'static str, without: &str) -> Finding {
+    match tool.find(context) {
+        Some(path) => Finding::ok(check, format!("`{}`", path.display())),
+        None => {
+            let mend = install_tools_mend(context.distribution, &[tool]);
+            Finding::warning(check, without, Some(mend))
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Whether state and images can be kept.
+
+use std::path::Path;
+
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, access};
+
+use super::{Context, Finding};
+
+const DIRECTORY: &str = "state-directory";
+const SPACE: &str = "free-space";
+
+const GIBIBYTE: u64 = 1 << 30;
+
+/// Below this, a sandbox fills the disk soon after its start.
+const LEAST_FREE: u64 = GIBIBYTE;
+
+/// What building a base image takes at its height: the system unpacked, as a
+/// file system and as an image.
+const ENOUGH_FREE: u64 = 6 * GIBIBYTE;
+
+pub(super) fn check(context: &Context) -> Vec<Finding> {
+    let wanted = context.directories.state.as_path();
+    // It is created by the first start: until then its nearest parent counts.
+    let Some(existing) = wanted.ancestors().find(|path| path.exists()) else {
+        return vec![unusable(wanted, wanted, "it has no existing parent")];
+    };
+    if !existing.is_dir() {
+        return vec![unusable(wanted, existing, "not a directory")];
+    }
+    if let Err(errno) = access(existing, AccessFlags::W_OK | AccessFlags::X_OK) {
+        return vec![unusable(wanted, existing, errno.desc())];
+    }
+    let found = Finding::ok(DIRECTORY, format!("`{}`", wanted.display()));
+    let space = match statvfs(existing) {
+        Ok(figures) => judge_space(wanted, figures.blocks_available() * figures.fragment_size()),
+        Err(errno) => unusable(wanted, existing, errno.desc()),
+    };
+    vec![found, space]
+}
+
+fn unusable(wanted: &Path, cause: &Path, problem: &str) -> Finding {
+    let detail = format!(
+        "nothing can be kept in `{}`: `{}`: {problem}",
+        wanted.display(),
+        cause.display()
+    );
+    let mend = "make it a directory you can write to, or set `SANDBOX_HOME` to one";
+    Finding::failure(DIRECTORY, detail, Some(mend.into()))
+}
+
+fn judge_space(directory: &Path, free_bytes: u64) -> Finding {
+    let free = format!(
+        "{:.1} GiB free in `{}`",
+        free_bytes as f64 / GIBIBYTE as f64,
+        directory.display()
+    );
+    let mend =
+        Some("free space there, or set `SANDBOX_HOME` to a directory on a larger disk".into());
+    if free_bytes < LEAST_FREE {
+        Finding::failure(SPACE, free, mend)
+    } else if free_bytes < ENOUGH_FREE {
+        let detail = format!(
+            "{free}: building a base image may take {} GiB",
+            ENOUGH_FREE / GIBIBYTE
+        );
+        Finding::warning(SPACE, detail, mend)
+    } else {
+        Finding::ok(SPACE, free)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Outcome;
+    use super::*;
+
+    #[test]
+    fn space_is_judged_by_what_an_image_takes() {
+        let cases = [
+            (GIBIBYTE - 1, Outcome::Failure),
+            (GIBIBYTE, Outcome::Warning),
+            (6 * GIBIBYTE, Outcome::Ok),
+        ];
+        for (free, expected) in cases {
+            assert_eq!(
+                judge_space(Path::new("/state"), free).outcome,
+                expected,
+                "{free}"
+            );
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The cloud-config that the seed carries: our own part, with the user's
+//! merged in. The words are those of cloud-init's module reference.
+
+use serde_json::{Map, Value, json};
+
+/// What the product itself wants of cloud-init.
+#[derive(Debug, Clone)]
+pub struct Generated<'a> {
+    /// The guest's hostname.
+    pub hostname: &'a str,
+    /// Lines of `authorized_keys` for `dev`.
+    pub authorized_keys: &'a [String],
+    /// The guest's SSH host key, private and public, in OpenSSH's text forms.
+    pub host_key: (&'a str, &'a str),
+    /// Variables of every session.
+    pub environment: &'a [(String, String)],
+    /// Mounts as rows of fstab(5): what, where, type, options.
+    pub mounts: &'a [[String; 4]],
+}
+
+/// Why a user's cloud-config was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum CloudConfigError {
+    /// The file is another kind of user data.
+    #[error("the first line of a cloud-config must be `#cloud-config`, not `{found}`")]
+    NotCloudConfig {
+        /// The first line, shortened.
+        found: String,
+    },
+    /// Not YAML.
+    #[error("the cloud-config is not valid YAML")]
+    Yaml(#[source] yaml_serde::Error),
+    /// YAML, but no mapping.
+    #[error("the cloud-config is not a mapping of keys to values")]
+    NotMapping,
+}
+
+impl CloudConfigError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NotCloudConfig { .. } => {
+                "put a script into `runcmd:` of a cloud-config; see https://cloudinit.readthedocs.io/en/latest/explanation/format.html".into()
+            }
+            Self::Yaml(_) | Self::NotMapping => {
+                "check the file with `cloud-init schema --config-file FILE`".into()
+            }
+        })
+    }
+}
+
+/// Keys of the user's that are not taken: the sandbox's identity and the way
+/// into it are the product's.
+const PROTECTED: [&str; 7] = [
+    "hostname",
+    "fqdn",
+    "prefer_fqdn_over_hostname",
+    "preserve_hostname",
+    "ssh_keys",
+    "ssh_deletekeys",
+    "create_hostname_file",
+];
+
+/// Parses a user's cloud-config.
+pub fn parse(text: &str) -> Result<Map<String, Value>, CloudConfigError> {
+    let first = text.lines().next().unwrap_or_default().trim_end();
+    if first != "#cloud-config" {
+        return Err(CloudConfigError::NotCloudConfig {
+            found: first
+                .chars()
+                .take(40)
+                .filter(|character| !character.is_control())
+                .collect(),
+        });
+    }
+    match yaml_serde::from_str(text).map_err(CloudConfigError::Yaml)? {
+        Value::Object(map) => Ok(map),
+        Value::Null => Ok(Map::new()),
+        _ => Err(CloudConfigError::NotMapping),
+    }
+}
+
+/// The whole cloud-config as text. Lists of both sides are appended, ours
+/// first; otherwise the user's value wins, but for the hostname, the host key
+/// and the user `dev`.
+pub fn render(generated: &Generated<'_>, user: Option<&Map<String, Value>>) -> String {
+    let mut config = generate(generated);
+    if let Some(user) = user {
+        merge(&mut config, user);
+    }
+    let body = yaml_serde::to_string(&config)
+        .expect("strings, lists and maps with string keys have a YAML form");
+    format!("#cloud-config\n{body}")
+}
+
+fn generate(generated: &Generated<'_>) -> Map<String, Value> {
+    let environment: String = generated
+        .environment
+        .iter()
+        .map(|(key, value)| format!("{key}={value}\n"))
+        .collect();
+    let mounts: Vec<Value> = generated
+        .mounts
+        .iter()
+        .map(|[what, mount_point, kind, options]| {
+            json!([what, mount_point, kind, options, "0", "0"])
+        })
+        .collect();
+    let config = json!({
+        "hostname": generated.hostname,
+        "create_hostname_file": false,
+        "preserve_hostname": true,
+        "ssh_deletekeys": false,
+        "ssh_keys": {
+            "ed25519_private": generated.host_key.0,
+            "ed25519_public": generated.host_key.1,
+        },
+        "users": [{
+            "name": "dev",
+            "uid": super::DEV_ID,
+            "shell": "/bin/bash",
+            "sudo": "ALL=(ALL) NOPASSWD:ALL",
+            "lock_passwd": true,
+            "ssh_authorized_keys": generated.authorized_keys,
+        }],
+        "disable_root": false,
+        "write_files": [{
+            "path": "/etc/environment",
+            "content": environment,
+            "append": true,
+        }],
+        "mounts": mounts,
+    });
+    match config {
+        Value::Object(map) => map,
+        _ => unreachable!("the literal above is an object"),
+    }
+}
+
+fn merge(config: &mut Map<String, Value>, user: &Map<String, Value>) {
+    for (key, value) in user {
+        if PROTECTED.contains(&key.as_str()) {
+            continue;
+        }
+        match (config.get_mut(key), value) {
+            (Some(Value::Array(ours)), Value::Array(theirs)) => {
+                let taken = theirs
+                    .iter()
+                    .filter(|entry| key != "users" || !names_dev(entry));
+                ours.extend(taken.cloned());
+            }
+            // A list of ours is never replaced by something that is no list.
+            (Some(Value::Array(_)), _) => {}
+            _ => {
+                config.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// An entry of `users` that speaks of `dev`: a bare name or a mapping.
+fn names_dev(entry: &Value) -> bool {
+    entry == "dev" || entry.get("name").is_some_and(|name| name == "dev")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(user: Option<&str>) -> Value {
+        let keys = ["ssh-ed25519 AAAA me".to_string()];
+        let environment = [("SANDBOX_CONTAINER".to_string(), "box".to_string())];
+        let mounts = [["workspace", "/home/dev/workspace", "9p", "trans=virtio"].map(String::from)];
+        let generated = Generated {
+            hostname: "box",
+            authorized_keys: &keys,
+            host_key: ("PRIVATE\nKEY\n", "ssh-ed25519 BBBB"),
+            environment: &environment,
+            mounts: &mounts,
+        };
+        let user = user.map(|text| parse(text).unwrap());
+        let text = render(&generated, user.as_ref());
+        assert!(text.starts_with("#cloud-config\n"));
+        yaml_serde::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn our_part_names_host_user_keys_files_and_mounts() {
+        let config = rendered(None);
+        assert_eq!(config["hostname"], "box");
+        assert_eq!(config["users"][0]["name"], "dev");
+        assert_eq!(
+            config["users"][0]["ssh_authorized_keys"][0],
+            "ssh-ed25519 AAAA me"
+        );
+        assert_eq!(config["ssh_keys"]["ed25519_private"], "PRIVATE\nKEY\n");
+        assert_eq!(
+            config["write_files"][0]["content"],
+            "SANDBOX_CONTAINER=box\n"
+        );
+        assert_eq!(config["mounts"][0][1], "/home/dev/workspace");
+    }
+
+    #[test]
+    fn lists_are_appended_and_other_keys_added() {
+        let config = rendered(Some(
+            "#cloud-config\npackages: [cowsay]\nwrite_files:\n- {path: /a, content: b}\nusers: [default, {name: eve}]\ntimezone: Europe/Berlin\n",
+        ));
+        assert_eq!(config["packages"][0], "cowsay");
+        assert_eq!(config["write_files"].as_array().unwrap().len(), 2);
+        assert_eq!(config["write_files"][1]["path"], "/a");
+        assert_eq!(config["users"][1], "default");
+        assert_eq!(config["users"][2]["name"], "eve");
+        assert_eq!(config["timezone"], "Europe/Berlin");
+    }
+
+    #[test]
+    fn identity_and_the_user_dev_are_protected() {
+        let config = rendered(Some(
+            "#cloud-config\nhostname: evil\nfqdn: evil.example\nssh_deletekeys: true\nusers: [dev, {name: dev, sudo: false}]\nmounts: nonsense\n",
+        ));
+        assert_eq!(config["hostname"], "box");
+        assert!(config.get("fqdn").is_none());
+        assert_eq!(config["ssh_deletekeys"], false);
+        assert_eq!(config["users"].as_array().unwrap().len(), 1);
+        assert_eq!(config["users"][0]["sudo"], "ALL=(ALL) NOPASSWD:ALL");
+        assert!(config["mounts"].is_array());
+    }
+
+    #[test]
+    fn other_user_data_is_refused_with_what_it_is() {
+        for (text, message) in [
+            ("#!/bin/sh\necho", "not `#!/bin/sh`"),
+            ("", "not ``"),
+            ("#cloud-config\n- a\n", "not a mapping"),
+            ("#cloud-config\na: [\n", "not valid YAML"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.to_string().contains(message), "{error}");
+            assert!(error.hint().is_some());
+        }
+        assert!(parse("#cloud-config\n").unwrap().is_empty());
+    }
+}

@@ -1,0 +1,16 @@
+//! What a guest is told at boot: the seed and the credentials that carry it.
+//!
+//! Values and text only; nothing here touches the system. Used by
+//! [`crate::sandbox`], which writes the seed's files, and kept in step with
+//! `guest-agent/`, which reads them (docs/guest-contract.md).
+
+pub mod cloud_config;
+pub mod credential;
+pub mod event;
+pub mod seed;
+
+/// The uid and gid of the user `dev` in every guest.
+pub const DEV_ID: u32 = 1000;
+
+/// Where the workspace is mounted.
+pub const WORKSPACE: &str = "/home/dev/workspace";

@@ -1,0 +1,161 @@
+//! The seed: all credentials of one start, made from what the host knows.
+//! The names and who applies them: docs/guest-contract.md.
+
+use super::cloud_config;
+use super::credential::Credential;
+
+/// One mount of the guest's, as a systemd unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountUnit {
+    /// The unit's name, `home-dev-workspace.mount`.
+    pub name: String,
+    /// The unit file.
+    pub content: String,
+}
+
+/// What goes into a seed.
+#[derive(Debug, Clone)]
+pub struct SeedInput<'a> {
+    /// The sandbox's name: hostname, and `SANDBOX_CONTAINER`.
+    pub name: &'a str,
+    /// The guest's machine-id, 32 lower-case hexadecimal digits.
+    pub machine_id: &'a str,
+    /// The guest's SSH host key, private and public, in OpenSSH's text forms.
+    pub host_key: (&'a str, &'a str),
+    /// Lines of `authorized_keys`.
+    pub authorized_keys: &'a [String],
+    /// The shares' mount units.
+    pub mount_units: &'a [MountUnit],
+    /// The same mounts as rows of fstab(5), for the cloud-config.
+    pub mounts: &'a [[String; 4]],
+    /// The user's cloud-config.
+    pub cloud_config: Option<&'a serde_json::Map<String, serde_json::Value>>,
+}
+
+/// Address, gateway and DNS server of QEMU's user network (qemu(1), `-netdev
+/// user`).
+const NETWORK: &str = "10.0.2.15/24 10.0.2.2 10.0.2.3";
+
+/// Makes the credentials of one start.
+pub fn credentials(input: &SeedInput<'_>) -> Vec<Credential> {
+    let environment = [("SANDBOX_CONTAINER".to_string(), input.name.to_string())];
+    let environment_lines: String = environment
+        .iter()
+        .map(|(key, value)| format!("{key}={value}\n"))
+        .collect();
+    let mut authorized_keys = input.authorized_keys.join("\n");
+    authorized_keys.push('\n');
+    let mut credentials = vec![
+        Credential::new("system.hostname", input.name),
+        Credential::new("system.machine_id", input.machine_id),
+        Credential::new("sandbox.environment", environment_lines),
+        Credential::new("sandbox.ssh-host-key", input.host_key.0),
+        Credential::new("sandbox.authorized-keys", authorized_keys),
+        Credential::new("sandbox.network", NETWORK),
+    ];
+    for unit in input.mount_units {
+        credentials.push(Credential::new(
+            format!("systemd.extra-unit.{}", unit.name),
+            unit.content.as_str(),
+        ));
+    }
+    if !input.mount_units.is_empty() {
+        let names: Vec<&str> = input
+            .mount_units
+            .iter()
+            .map(|unit| unit.name.as_str())
+            .collect();
+        let names = names.join(" ");
+        credentials.push(Credential::new(
+            "systemd.unit-dropin.sandbox.target",
+            format!("[Unit]\nWants={names}\nAfter={names}\n"),
+        ));
+    }
+    let generated = cloud_config::Generated {
+        hostname: input.name,
+        authorized_keys: input.authorized_keys,
+        host_key: input.host_key,
+        environment: &environment,
+        mounts: input.mounts,
+    };
+    credentials.push(Credential::new(
+        "cloud-init.user-data",
+        cloud_config::render(&generated, input.cloud_config),
+    ));
+    credentials.push(Credential::new(
+        "cloud-init.meta-data",
+        format!(
+            "instance-id: {}\nlocal-hostname: {}\n",
+            input.machine_id, input.name
+        ),
+    ));
+    if input.cloud_config.is_some() {
+        credentials.push(Credential::new("sandbox.cloud-init", "run"));
+    }
+    credentials
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input() -> SeedInput<'static> {
+        SeedInput {
+            name: "sandbox-box",
+            machine_id: "0123456789abcdef0123456789abcdef",
+            host_key: ("PRIVATE", "PUBLIC"),
+            authorized_keys: &[],
+            mount_units: &[],
+            mounts: &[],
+            cloud_config: None,
+        }
+    }
+
+    fn names(input: &SeedInput<'_>) -> Vec<String> {
+        credentials(input)
+            .into_iter()
+            .map(|credential| credential.name)
+            .collect()
+    }
+
+    #[test]
+    fn cloud_init_is_asked_to_run_only_for_a_config_of_the_users() {
+        assert!(!names(&input()).contains(&"sandbox.cloud-init".to_string()));
+        let config = serde_json::Map::new();
+        let with = SeedInput {
+            cloud_config: Some(&config),
+            ..input()
+        };
+        assert!(names(&with).contains(&"sandbox.cloud-init".to_string()));
+    }
+
+    #[test]
+    fn every_share_is_a_unit_that_the_target_waits_for() {
+        let units = [
+            MountUnit {
+                name: "a.mount".into(),
+                content: "A".into(),
+            },
+            MountUnit {
+                name: "b.mount".into(),
+                content: "B".into(),
+            },
+        ];
+        let seed = credentials(&SeedInput {
+            mount_units: &units,
+            ..input()
+        });
+        let find = |name: &str| {
+            let found = seed
+                .iter()
+                .find(|credential| credential.name == name)
+                .unwrap();
+            String::from_utf8(found.value.clone()).unwrap()
+        };
+        assert_eq!(find("systemd.extra-unit.b.mount"), "B");
+        assert_eq!(
+            find("systemd.unit-dropin.sandbox.target"),
+            "[Unit]\nWants=a.mount b.mount\nAfter=a.mount b.mount\n"
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! Where the product keeps its state: the XDG directories and `SANDBOX_HOME`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What went wrong while finding the directories.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoriesError {
+    /// Neither `HOME` nor the user database names a home directory.
+    #[error("no home directory is known: `HOME` is not set")]
+    NoHome,
+    /// A variable holds a relative path, which the XDG specification forbids.
+    #[error("`{variable}` is not an absolute path: `{}`", path.display())]
+    Relative {
+        /// The environment variable.
+        variable: &'static str,
+        /// Its value.
+        path: PathBuf,
+    },
+}
+
+impl DirectoriesError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoHome => "set `HOME`, or `SANDBOX_HOME` and `XDG_CONFIG_HOME`".into(),
+            Self::Relative { variable, .. } => {
+                format!("give `{variable}` as an absolute path, or unset it")
+            }
+        })
+    }
+}
+
+/// The directories of one user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directories {
+    /// Images and the state of sandboxes: `SANDBOX_HOME`, else
+    /// `$XDG_CACHE_HOME/sandbox`, else `~/.cache/sandbox`.
+    pub state: PathBuf,
+    /// The user's configuration: `$XDG_CONFIG_HOME/sandbox`, else
+    /// `~/.config/sandbox`.
+    pub config: PathBuf,
+    /// The user's home directory.
+    pub home: PathBuf,
+    /// A short directory of this user for sockets whose documented path would
+    /// not fit into a socket address: `$XDG_RUNTIME_DIR`, else `/tmp`.
+    pub runtime: PathBuf,
+}
+
+impl Directories {
+    /// Reads the process's environment.
+    pub fn from_environment() -> Result<Self, DirectoriesError> {
+        Self::from_variables(|name| std::env::var_os(name), etcetera::home_dir().ok())
+    }
+
+    fn from_variables(
+        variable: impl Fn(&str) -> Option<OsString>,
+        home: Option<PathBuf>,
+    ) -> Result<Self, DirectoriesError> {
+        let read = |name: &'static str| -> Result<Option<PathBuf>, DirectoriesError> {
+            match variable(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+            {
+                Some(path) if path.is_relative() => Err(DirectoriesError::Relative {
+                    variable: name,
+                    path,
+                }),
+                other => Ok(other),
+            }
+        };
+        let home = home.filter(|path| path.is_absolute());
+        let in_home = |below: &str| {
+            home.as_deref()
+                .map(|home| home.join(below))
+                .ok_or(DirectoriesError::NoHome)
+        };
+        let state = match (read("SANDBOX_HOME")?, read("XDG_CACHE_HOME")?) {
+            (Some(own), _) => own,
+            (None, Some(cache)) => cache.join("sandbox"),
+            (None, None) => in_home(".cache/sandbox")?,
+        };
+        let config = match read("XDG_CONFIG_HOME")? {
+            Some(config) => config.join("sandbox"),
+            None => in_home(".config/sandbox")?,
+        };
+        Ok(Self {
+            state,
+            config,
+            home: in_home("")?,
+            runtime: read("XDG_RUNTIME_DIR")?.unwrap_or_else(|| PathBuf::from("/tmp")),
+        })
+    }
+
+    /// The image store.
+    pub fn images(&self) -> PathBuf {
+        self.state.join("kvm-cache")
+    }
+
+    /// The parent of every sandbox's state directory.
+    pub fn sandboxes(&self) -> PathBuf {
+        self.state.join("kvm-vms")
+    }
+
+    /// The user's configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        self.config.join("config.toml")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn directories(variables: &[(&str, &str)]) -> Result<Directories, DirectoriesError> {
+        Directories::from_variables(
+            |name| {
+                variables
+                    .iter()
+                    .find(|(key, _)| *key == name)
+                    .map(|(_, value)| OsString::from(value))
+            },
+            Some(PathBuf::from("/home/alice")),
+        )
+    }
+
+    #[test]
+    fn defaults_lie_below_the_home_directory() {
+        let found = directories(&[]).unwrap();
+        assert_eq!(found.state, Path::new("/home/alice/.cache/sandbox"));
+        assert_eq!(found.config, Path::new("/home/alice/.config/sandbox"));
+        assert_eq!(found.home, Path::new("/home/alice/"));
+        assert_eq!(found.runtime, Path::new("/tmp"));
+    }
+
+    #[test]
+    fn sandbox_home_wins_over_the_cache_directory() {
+        let found =
+            directories(&[("SANDBOX_HOME", "/srv/vm"), ("XDG_CACHE_HOME", "/var/c")]).unwrap();
+        assert_eq!(found.images(), Path::new("/srv/vm/kvm-cache"));
+        let found = directories(&[("SANDBOX_HOME", ""), ("XDG_CACHE_HOME", "/var/c")]).unwrap();
+        assert_eq!(found.sandboxes(), Path::new("/var/c/sandbox/kvm-vms"));
+    }
+
+    #[test]
+    fn relative_directories_are_refused() {
+        assert!(matches!(
+            directories(&[("XDG_CACHE_HOME", "cache")]),
+            Err(DirectoriesError::Relative {
+                variable: "XDG_CACHE_HOME",
+                ..
+            })
+        ));
+    }
+}

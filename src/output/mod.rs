@@ -1,0 +1,104 @@
+//! Every byte that the product says: data on stdout, everything else on
+//! stderr, with quiet and no-progress modes and colours in one place.
+//!
+//! Used by the commands; knows nothing of what they do.
+
+mod progress;
+mod report;
+mod table;
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+
+use anstyle::{AnsiColor, Style};
+
+pub use progress::Progress;
+pub use report::Report;
+pub use table::Table;
+
+/// What the user wants to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Verbosity {
+    /// Errors only.
+    pub quiet: bool,
+    /// Details, too.
+    pub verbose: bool,
+    /// No moving progress.
+    pub no_progress: bool,
+}
+
+/// The printer.
+#[derive(Debug, Clone, Copy)]
+pub struct Printer {
+    verbosity: Verbosity,
+}
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+const HINT: Style = AnsiColor::Cyan.on_default().bold();
+
+impl Printer {
+    /// A printer. Whether colours reach a stream is decided by the `anstream`
+    /// crate from the terminal, `NO_COLOR` and `--color`.
+    pub fn new(verbosity: Verbosity) -> Self {
+        Self { verbosity }
+    }
+
+    /// A line of data on stdout.
+    pub fn data(&self, line: impl Display) -> io::Result<()> {
+        writeln!(anstream::stdout().lock(), "{line}")
+    }
+
+    /// Data on stdout as it is, flushed.
+    pub fn raw_data(&self, text: &str) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        stdout.flush()
+    }
+
+    /// Data as JSON on stdout.
+    pub fn json(&self, value: &impl serde::Serialize) -> io::Result<()> {
+        self.data(serde_json::to_string_pretty(value)?)
+    }
+
+    /// A line for the person on stderr, unless quiet. A closed stderr is no
+    /// reason to fail.
+    pub fn notice(&self, line: impl Display) {
+        if !self.verbosity.quiet {
+            drop(writeln!(anstream::stderr().lock(), "{line}"));
+        }
+    }
+
+    /// A detail on stderr, with `-v`.
+    pub fn detail(&self, line: impl Display) {
+        if self.verbosity.verbose {
+            self.notice(line);
+        }
+    }
+
+    /// A warning on stderr, unless quiet.
+    pub fn warning(&self, line: impl Display) {
+        self.notice(format_args!("{WARNING}warning:{WARNING:#} {line}"));
+    }
+
+    /// An error on stderr, always.
+    pub fn report(&self, report: &Report) {
+        drop(write!(anstream::stderr().lock(), "{}", report.render()));
+    }
+
+    /// Progress on stderr: moving on a terminal, else a line a step.
+    pub fn progress(&self) -> Progress {
+        let Verbosity {
+            quiet,
+            verbose,
+            no_progress,
+        } = self.verbosity;
+        if quiet {
+            Progress::silent()
+        } else if no_progress || verbose || !io::stderr().is_terminal() {
+            Progress::lines()
+        } else {
+            Progress::moving()
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! `/dev/kvm` as a file: whether it opens, who may open it, and the probe's
+//! verdict remembered for this boot of the host.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::unistd::{Gid, Group, Uid, User};
+use serde::{Deserialize, Serialize};
+
+use super::probe;
+use super::processor::Processor;
+use super::verdict::{KvmVerdict, Permissions, ProbeStep};
+use crate::qemu::probe_cache;
+
+const DEVICE: &str = "/dev/kvm";
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+const CACHE_FILE: &str = "kvm-verdict.json";
+
+/// Everything a remembered verdict depends on.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct CacheKey {
+    tool_version: String,
+    boot_id: String,
+    device_number: u64,
+    device_mode: u32,
+    device_owner: u32,
+    device_group: u32,
+    caller: u32,
+}
+
+/// Probes `/dev/kvm` now. Takes a millisecond on hardware, a tenth of a second
+/// on an emulation, at most two and a half seconds on anything.
+pub fn probe_kvm() -> KvmVerdict {
+    match open(Path::new(DEVICE)) {
+        Ok(device) => probe::measure(device),
+        Err(verdict) => verdict,
+    }
+}
+
+/// As [`probe_kvm`], but a verdict of this boot is taken from
+/// `kvm-verdict.json` in `cache_directory`, or put there.
+///
+/// The device is opened each time all the same, so a change of permissions is
+/// noticed.
+pub fn probe_kvm_once_per_boot(cache_directory: &Path) -> KvmVerdict {
+    match open(Path::new(DEVICE)) {
+        Ok(device) => recall_or_measure(device, cache_directory, probe::measure),
+        Err(verdict) => verdict,
+    }
+}
+
+fn recall_or_measure(
+    device: File,
+    cache_directory: &Path,
+    measure: impl FnOnce(File) -> KvmVerdict,
+) -> KvmVerdict {
+    let Some(key) = cache_key(&device) else {
+        return measure(device);
+    };
+    let file = cache_directory.join(CACHE_FILE);
+    if let Some(verdict) = probe_cache::recall(&file, &key) {
+        return verdict;
+    }
+    let verdict = measure(device);
+    if verdict.is_lasting() {
+        probe_cache::remember(&file, key, &verdict);
+    }
+    verdict
+}
+
+fn cache_key(device: &File) -> Option<CacheKey> {
+    let metadata = device.metadata().ok()?;
+    let boot_id = std::fs::read_to_string(BOOT_ID).ok()?;
+    Some(CacheKey {
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot_id: boot_id.trim().to_owned(),
+        device_number: metadata.rdev(),
+        device_mode: metadata.mode(),
+        device_owner: metadata.uid(),
+        device_group: metadata.gid(),
+        caller: Uid::effective().as_raw(),
+    })
+}
+
+fn open(path: &Path) -> Result<File, KvmVerdict> {
+    let error = match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(device) => return Ok(device),
+        Err(error) => error,
+    };
+    let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+    Err(match errno {
+        // A device node can be there without a driver behind it.
+        Errno::ENOENT | Errno::ENODEV | Errno::ENXIO => KvmVerdict::Missing {
+            processor: Processor::of_this_machine(),
+        },
+        Errno::EACCES | Errno::EPERM => match std::fs::metadata(path) {
+            Ok(metadata) => KvmVerdict::Forbidden(permissions(&metadata)),
+            Err(error) => failed_to_open(&error),
+        },
+        _ => failed_to_open(&error),
+    })
+}
+
+fn failed_to_open(error: &io::Error) -> KvmVerdict {
+    KvmVerdict::Failed {
+        step: ProbeStep::Open,
+        errno: error.raw_os_error().unwrap_or(Errno::EIO as i32),
+    }
+}
+
+fn permissions(metadata: &Metadata) -> Permissions {
+    let owner = User::from_uid(Uid::from_raw(metadata.uid())).ok().flatten();
+    let group = Group::from_gid(Gid::from_raw(metadata.gid()))
+        .ok()
+        .flatten();
+    let caller = User::from_uid(Uid::effective()).ok().flatten();
+    let joined = match (&group, &caller) {
+        (Some(group), Some(caller)) => group.mem.contains(&caller.name) || caller.gid == group.gid,
+        _ => false,
+    };
+    Permissions {
+        owner: owner.map_or_else(|| metadata.uid().to_string(), |owner| owner.name),
+        group: group.map_or_else(|| metadata.gid().to_string(), |group| group.name),
+        mode: metadata.mode() & 0o7777,
+        caller_is_root: Uid::effective().is_root(),
+        caller_joined_group: joined,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn an_absent_device_is_missing() {
+        let home = tempfile::tempdir().unwrap();
+        let verdict = open(&home.path().join("kvm")).unwrap_err();
+        assert!(matches!(verdict, KvmVerdict::Missing { .. }), "{verdict:?}");
+    }
+
+    #[test]
+    fn an_ordinary_file_is_not_kvm() {
+        let verdict = probe::measure(tempfile::tempfile().unwrap());
+        let expected = KvmVerdict::Failed {
+            step: ProbeStep::ReadVersion,
+            errno: Errno::ENOTTY as i32,
+        };
+        assert_eq!(verdict, expected);
+    }
+
+    #[test]
+    fn permissions_name_owner_and_group() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let permissions = permissions(&file.as_file().metadata().unwrap());
+        assert_eq!(permissions.mode, 0o600);
+        assert_eq!(permissions.caller_is_root, Uid::effective().is_root());
+        assert!(!permissions.owner.is_empty() && !permissions.group.is_empty());
+    }
+
+    #[test]
+    fn only_a_lasting_verdict_is_measured_once() {
+        let cases = [
+            (
+                KvmVerdict::Emulated {
+                    ns_per_instruction: 950.5,
+                },
+                1,
+            ),
+            (KvmVerdict::Busy, 2),
+        ];
+        for (verdict, expected) in cases {
+            let cache = tempfile::tempdir().unwrap();
+            let device = tempfile::tempfile().unwrap();
+            let mut measured = 0;
+            for _ in 0..2 {
+                let device = device.try_clone().unwrap();
+                let seen = recall_or_measure(device, cache.path(), |_| {
+                    measured += 1;
+                    verdict.clone()
+                });
+                assert_eq!(seen, verdict);
+            }
+            assert_eq!(measured, expected, "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_of_permissions_forgets_the_verdict() {
+        let cache = tempfile::tempdir().unwrap();
+        let device = tempfile::tempfile().unwrap();
+        let slow = KvmVerdict::Emulated {
+            ns_per_instruction: 950.5,
+        };
+        recall_or_measure(device.try_clone().unwrap(), cache.path(), |_| slow);
+        device
+            .set_permissions(Permissions::from_mode(0o640))
+            .unwrap();
+        let again = recall_or_measure(device, cache.path(), |_| KvmVerdict::Busy);
+        assert_eq!(again, KvmVerdict::Busy);
+    }
+}

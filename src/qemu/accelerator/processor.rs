@@ -1,0 +1,93 @@
+//! What `/proc/cpuinfo` tells about the processor's virtualization.
+
+use serde::{Deserialize, Serialize};
+
+/// What the kernel of this machine sees of its processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Processor {
+    /// Who made it.
+    pub vendor: Vendor,
+    /// Hardware virtualization is offered to this kernel (flag `vmx` or `svm`).
+    pub virtualization: bool,
+    /// This machine is itself a virtual machine (flag `hypervisor`).
+    pub virtual_machine: bool,
+}
+
+/// The makers whose KVM modules and firmware settings have different names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Vendor {
+    /// VT-x, module `kvm_intel`.
+    Intel,
+    /// SVM (AMD-V), module `kvm_amd`; also Hygon, whose processors are AMD's design.
+    Amd,
+    /// Anything else.
+    Other,
+}
+
+impl Processor {
+    /// Reads the content of `/proc/cpuinfo` (Linux `arch/x86/kernel/cpu/proc.c`);
+    /// the first processor speaks for all.
+    pub fn parse(cpuinfo: &str) -> Self {
+        let field = |name: &str| {
+            cpuinfo
+                .lines()
+                .filter_map(|line| line.split_once(':'))
+                .find(|(key, _)| key.trim() == name)
+                .map_or("", |(_, value)| value.trim())
+        };
+        let has = |flag: &str| field("flags").split(' ').any(|word| word == flag);
+        Self {
+            vendor: match field("vendor_id") {
+                "GenuineIntel" => Vendor::Intel,
+                "AuthenticAMD" | "HygonGenuine" => Vendor::Amd,
+                _ => Vendor::Other,
+            },
+            virtualization: has("vmx") || has("svm"),
+            virtual_machine: has("hypervisor"),
+        }
+    }
+
+    /// The processor of this machine; an unreadable `/proc` tells nothing.
+    pub(super) fn of_this_machine() -> Self {
+        Self::parse(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_vendor_and_flags() {
+        let cases = [
+            ("", Vendor::Other, false, false),
+            (
+                "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu vmx sse\n",
+                Vendor::Intel,
+                true,
+                false,
+            ),
+            (
+                "vendor_id\t: AuthenticAMD\nflags\t\t: fpu svm_lock hypervisor\n",
+                Vendor::Amd,
+                false,
+                true,
+            ),
+            (
+                "vendor_id\t: HygonGenuine\nflags\t\t: svm\nvmx flags\t: vnmi\n",
+                Vendor::Amd,
+                true,
+                false,
+            ),
+        ];
+        for (cpuinfo, vendor, virtualization, virtual_machine) in cases {
+            let expected = Processor {
+                vendor,
+                virtualization,
+                virtual_machine,
+            };
+            assert_eq!(Processor::parse(cpuinfo), expected, "{cpuinfo}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The QEMU program: where it is, its version, and what was built into it.
+
+mod features;
+mod version;
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::unistd::{AccessFlags, access};
+use serde::{Deserialize, Serialize};
+
+pub use features::{Features, probe_features};
+pub use version::{LEAST_VERSION, QemuVersion};
+
+use crate::host::bounded_command::run_bounded;
+use crate::host::distribution::Distribution;
+use crate::qemu::probe_cache;
+
+/// The program's name, as every distribution calls it.
+pub const PROGRAM: &str = "qemu-system-x86_64";
+
+/// The environment variable that names another program. Read by the caller.
+pub const OVERRIDE_VARIABLE: &str = "SANDBOX_QEMU";
+
+const CACHE_FILE: &str = "qemu-version.json";
+
+/// QEMU tells its version in 20 ms; a cold disk on a busy machine takes longer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
+/// A QEMU program that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QemuProgram {
+    /// Its path, absolute unless the search path or the override is relative.
+    pub path: PathBuf,
+    /// Its version, at least [`LEAST_VERSION`].
+    pub version: QemuVersion,
+}
+
+/// Where to look for QEMU.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// The value of [`OVERRIDE_VARIABLE`]: a path, or a name to look for on the search path.
+    pub program_override: Option<&'a OsStr>,
+    /// The value of `PATH`.
+    pub search_path: Option<&'a OsStr>,
+    /// Where the version is remembered between starts.
+    pub cache_directory: &'a Path,
+}
+
+/// There is no usable QEMU.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// Nothing of that name can be executed.
+    #[error("QEMU is not installed: no program `{name}` on the `PATH`")]
+    Missing {
+        /// The name searched for.
+        name: String,
+    },
+    /// [`OVERRIDE_VARIABLE`] names no program.
+    #[error("`{OVERRIDE_VARIABLE}` names no program that can be executed: `{value}`")]
+    OverrideMissing {
+        /// The variable's value.
+        value: String,
+    },
+    /// The program could not be asked for its version.
+    #[error("could not run `{} --version`", path.display())]
+    Run {
+        /// The program.
+        path: PathBuf,
+        /// Why; [`io::ErrorKind::TimedOut`] if it did not answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The program's answer is not QEMU's.
+    #[error("`{} --version` does not tell a QEMU version: `{answer}`", path.display())]
+    UnknownVersion {
+        /// The program.
+        path: PathBuf,
+        /// The first line of its answer.
+        answer: String,
+    },
+    /// The program is older than [`LEAST_VERSION`].
+    #[error("QEMU {version} (`{}`) is too old: at least {LEAST_VERSION} is needed", path.display())]
+    TooOld {
+        /// The program.
+        path: PathBuf,
+        /// Its version.
+        version: QemuVersion,
+    },
+}
+
+impl ProgramError {
+    /// What the user can do, in terms of this machine's distribution.
+    pub fn hint(&self) -> Option<String> {
+        self.hint_for(Distribution::of_this_machine())
+    }
+
+    fn hint_for(&self, distribution: Distribution) -> Option<String> {
+        Some(match self {
+            Self::Missing { .. } => match distribution.install_command(package(distribution)) {
+                Some(command) => format!("install it: `{command}`"),
+                None => format!(
+                    "install QEMU's system emulation for x86-64, or name it in `{OVERRIDE_VARIABLE}`"
+                ),
+            },
+            Self::OverrideMissing { .. } | Self::UnknownVersion { .. } => {
+                format!("set `{OVERRIDE_VARIABLE}` to the path of a `{PROGRAM}`, or unset it")
+            }
+            Self::Run { path, .. } => format!("try it yourself: `{} --version`", path.display()),
+            Self::TooOld { .. } => format!(
+                "install QEMU {LEAST_VERSION} or later (Debian 12, Ubuntu 24.04 and later have \
+                 it), or name one in `{OVERRIDE_VARIABLE}`"
+            ),
+        })
+    }
+}
+
+/// The package that holds [`PROGRAM`].
+fn package(distribution: Distribution) -> &'static str {
+    match distribution {
+        Distribution::Suse => "qemu-x86",
+        Distribution::Alpine => "qemu-system-x86_64",
+        Distribution::Debian | Distribution::Fedora | Distribution::Arch | Distribution::Other => {
+            "qemu-system-x86"
+        }
+    }
+}
+
+/// Finds QEMU and its version. The program is asked only if it is not the one
+/// of the last time (path, size and time of change).
+///
+/// # Errors
+///
+/// [`ProgramError`] if it is missing, does not answer, or is too old.
+pub fn locate(search: Search<'_>) -> Result<QemuProgram, ProgramError> {
+    let path = find(search)?;
+    let version = version_of(&path, search.cache_directory)?;
+    if version < LEAST_VERSION {
+        return Err(ProgramError::TooOld { path, version });
+    }
+    Ok(QemuProgram { path, version })
+}
+
+fn find(search: Search<'_>) -> Result<PathBuf, ProgramError> {
+    let overridden = search.program_override.filter(|value| !value.is_empty());
+    let name = overridden.unwrap_or(OsStr::new(PROGRAM));
+    on_search_path(name, search.search_path).ok_or_else(|| {
+        let name = name.to_string_lossy().into_owned();
+        match overridden {
+            Some(_) => ProgramError::OverrideMissing { value: name },
+            None => ProgramError::Missing { name },
+        }
+    })
+}
+
+/// The program that a shell would run for `name`: with a slash in it a path,
+/// otherwise the first match in the directories of `search_path`.
+pub fn on_search_path(name: &OsStr, search_path: Option<&OsStr>) -> Option<PathBuf> {
+    let is_program =
+        |path: &PathBuf| path.is_file() && access(path.as_path(), AccessFlags::X_OK).is_ok();
+    if name.as_encoded_bytes().contains(&b'/') {
+        return Some(PathBuf::from(name)).filter(is_program);
+    }
+    std::env::split_paths(search_path?)
+        .map(|directory| directory.join(name))
+        .find(is_program)
+}
+
+/// Tells one build of a program from the next.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct CacheKey {
+    path: PathBuf,
+    size: u64,
+    changed_ns: i128,
+}
+
+fn version_of(path: &Path, cache_directory: &Path) -> Result<QemuVersion, ProgramError> {
+    let run_error = |source| ProgramError::Run {
+        path: path.to_owned(),
+        source,
+    };
+    let metadata = path.metadata().map_err(run_error)?;
+    let key = CacheKey {
+        path: path.to_owned(),
+        size: metadata.size(),
+        changed_ns: i128::from(metadata.mtime()) * 1_000_000_000
+            + i128::from(metadata.mtime_nsec()),
+    };
+    let file = cache_directory.join(CACHE_FILE);
+    if let Some(version) = probe_cache::recall(&file, &key) {
+        return Ok(version);
+    }
+    let output =
+        run_bounded(Command::new(path).arg("--version"), ANSWER_LIMIT).map_err(run_error)?;
+    let version = QemuVersion::parse_answer(&output.text).ok_or_else(|| {
+        let answer = output.text.lines().next().unwrap_or_default().to_owned();
+        ProgramError::UnknownVersion {
+            path: path.to_owned(),
+            answer,
+        }
+    })?;
+    probe_cache::remember(&file, key, version);
+    Ok(version)
+}
+
+#[cfg(test)]
+mod tests;

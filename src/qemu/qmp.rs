@@ -1,0 +1,303 @@
+//! A client of QEMU's machine protocol (QMP): typed commands of `qapi-qmp`
+//! over a transport of our own.
+//!
+//! The transport exists because the crate's own ends at the first event that
+//! it does not know. One task owns the socket: answers go to whoever asked,
+//! by id; events that we know go to a channel, others are passed over.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use qapi_qmp::QmpCommand;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+
+/// An answer of QEMU is far smaller; a longer line means that something else
+/// is at the socket.
+const LINE_LIMIT: u64 = 1 << 20;
+
+/// What a QMP conversation can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum QmpError {
+    /// The socket could not be reached.
+    #[error("could not connect to QEMU's monitor")]
+    Connect(#[source] io::Error),
+    /// The conversation ended: QEMU is gone.
+    #[error("QEMU closed its monitor during `{command}`")]
+    Closed {
+        /// The command that got no answer.
+        command: &'static str,
+    },
+    /// QEMU refused the command.
+    #[error("QEMU refused `{command}`: {description}")]
+    Refused {
+        /// The command.
+        command: &'static str,
+        /// QEMU's words.
+        description: String,
+    },
+    /// The answer is not of the command's type.
+    #[error("QEMU's answer to `{command}` could not be read")]
+    Answer {
+        /// The command.
+        command: &'static str,
+        /// The cause.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// No answer in time.
+    #[error("QEMU did not answer `{command}` within {} s", timeout.as_secs())]
+    TimedOut {
+        /// The command.
+        command: &'static str,
+        /// How long it had.
+        timeout: Duration,
+    },
+}
+
+/// An answer, or QEMU's words of refusal.
+type Answer = Result<Value, String>;
+type Pending = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>>;
+
+/// A connection to one QEMU process.
+pub struct Client {
+    writer: OwnedWriteHalf,
+    pending: Pending,
+    next_id: u64,
+    /// Events in the order in which QEMU sent them.
+    pub events: mpsc::UnboundedReceiver<qapi_qmp::Event>,
+}
+
+impl Client {
+    /// How long QEMU may take for an answer. Its main loop answers within
+    /// milliseconds; on a host under load it has taken seconds.
+    const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+    /// Connects and negotiates the capabilities (QEMU's qmp-spec, "Capabilities
+    /// Negotiation").
+    pub async fn connect(socket: &Path) -> Result<Self, QmpError> {
+        let stream = UnixStream::connect(socket)
+            .await
+            .map_err(QmpError::Connect)?;
+        let (reader, writer) = stream.into_split();
+        let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
+        let (sender, events) = mpsc::unbounded_channel();
+        tokio::spawn(read_messages(reader, pending.clone(), sender));
+        let mut client = Self {
+            writer,
+            pending,
+            next_id: 0,
+            events,
+        };
+        client
+            .execute(qapi_qmp::qmp_capabilities { enable: None })
+            .await?;
+        Ok(client)
+    }
+
+    /// Sends one command and waits for its answer.
+    pub async fn execute<C: QmpCommand>(&mut self, command: C) -> Result<C::Ok, QmpError> {
+        let name = C::NAME;
+        let closed = || QmpError::Closed { command: name };
+        self.next_id += 1;
+        let id = self.next_id;
+        let (sender, receiver) = oneshot::channel();
+        match self
+            .pending
+            .lock()
+            .expect("no holder of this lock panics")
+            .as_mut()
+        {
+            Some(pending) => pending.insert(id, sender),
+            None => return Err(closed()),
+        };
+        let arguments = serde_json::to_value(&command).map_err(|source| QmpError::Answer {
+            command: name,
+            source,
+        })?;
+        let mut line = json!({"execute": name, "arguments": arguments, "id": id}).to_string();
+        line.push('\n');
+        self.writer
+            .write_all(line.as_bytes())
+            .await
+            .map_err(|_| closed())?;
+        let answer = tokio::time::timeout(Self::ANSWER_TIMEOUT, receiver)
+            .await
+            .map_err(|_| QmpError::TimedOut {
+                command: name,
+                timeout: Self::ANSWER_TIMEOUT,
+            })?
+            .map_err(|_| closed())?;
+        match answer {
+            Ok(value) => serde_json::from_value(value).map_err(|source| QmpError::Answer {
+                command: name,
+                source,
+            }),
+            Err(description) => Err(QmpError::Refused {
+                command: name,
+                description,
+            }),
+        }
+    }
+
+    /// The host port that QEMU's user network forwards to the guest's port
+    /// `guest_port`: the kernel chose it, and QEMU has held it ever since.
+    pub async fn forwarded_port(&mut self, guest_port: u16) -> Result<Option<u16>, QmpError> {
+        let text = self
+            .execute(qapi_qmp::human_monitor_command {
+                command_line: "info usernet".into(),
+                cpu_index: None,
+            })
+            .await?;
+        Ok(parse_forwarded_port(&text, guest_port))
+    }
+}
+
+/// Finds the line of `info usernet` for a forwarded TCP port. Its columns are
+/// protocol and state, descriptor, source address and port, destination
+/// address and port, and two queue lengths (QEMU, net/slirp.c; libslirp,
+/// `slirp_connection_info`).
+fn parse_forwarded_port(text: &str, guest_port: u16) -> Option<u16> {
+    text.lines().find_map(|line| {
+        let columns: Vec<&str> = line.split_ascii_whitespace().collect();
+        match columns[..] {
+            ["TCP[HOST_FORWARD]", _, _, host, _, guest, ..] if guest.parse() == Ok(guest_port) => {
+                host.parse().ok()
+            }
+            _ => None,
+        }
+    })
+}
+
+async fn read_messages(
+    reader: OwnedReadHalf,
+    pending: Pending,
+    events: mpsc::UnboundedSender<qapi_qmp::Event>,
+) {
+    use tokio::io::AsyncReadExt;
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = (&mut reader)
+            .take(LINE_LIMIT)
+            .read_until(b'\n', &mut line)
+            .await;
+        if !matches!(read, Ok(count) if count > 0) || line.last() != Some(&b'\n') {
+            break;
+        }
+        let Ok(message) = serde_json::from_slice::<Value>(&line) else {
+            break;
+        };
+        if message.get("event").is_some() {
+            match serde_json::from_value(message) {
+                Ok(event) => drop(events.send(event)),
+                Err(error) => tracing::debug!(%error, "an event of QEMU that is not known here"),
+            }
+        } else if let Some((id, answer)) = read_answer(message) {
+            let waiting = pending
+                .lock()
+                .expect("no holder of this lock panics")
+                .as_mut()
+                .and_then(|pending| pending.remove(&id));
+            if let Some(waiting) = waiting {
+                drop(waiting.send(answer));
+            }
+        }
+    }
+    // Dropping the senders tells everyone who waits that QEMU is gone.
+    drop(
+        pending
+            .lock()
+            .expect("no holder of this lock panics")
+            .take(),
+    );
+}
+
+/// The id of an answer and what it says; `None` for the greeting.
+fn read_answer(mut message: Value) -> Option<(u64, Answer)> {
+    let id = message.get("id")?.as_u64()?;
+    if let Some(error) = message.get("error") {
+        let description = error
+            .get("desc")
+            .and_then(Value::as_str)
+            .unwrap_or("no reason given");
+        return Some((id, Err(description.into())));
+    }
+    Some((id, Ok(message.get_mut("return")?.take())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_forwarded_port_is_found_among_other_connections() {
+        let text = "Hub -1 (net):\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\n  TCP[ESTABLISHED]   20       127.0.0.1 41020       10.0.2.15    22     0     0\n  TCP[HOST_FORWARD]  14       127.0.0.1 45987       10.0.2.15    22     0     0\n  UDP[236 sec]       21       10.0.2.15 58120         1.1.1.1    53     0     0\n";
+        assert_eq!(parse_forwarded_port(text, 22), Some(45987));
+        assert_eq!(parse_forwarded_port(text, 80), None);
+        assert_eq!(parse_forwarded_port("", 22), None);
+    }
+
+    #[test]
+    fn answers_are_told_from_greetings_and_refusals() {
+        assert!(read_answer(json!({"QMP": {}})).is_none());
+        assert_eq!(
+            read_answer(json!({"return": {"a": 1}, "id": 4})),
+            Some((4, Ok(json!({"a": 1}))))
+        );
+        assert_eq!(
+            read_answer(json!({"error": {"class": "GenericError", "desc": "no"}, "id": 5})),
+            Some((5, Err("no".into())))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_conversation_survives_unknown_events_and_reports_refusals() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("qmp.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (reader, mut writer) = stream.into_split();
+            let mut lines = BufReader::new(reader).lines();
+            writer
+                .write_all(b"{\"QMP\": {\"version\": {}, \"capabilities\": []}}\n")
+                .await
+                .unwrap();
+            for answer in [
+                r#"{"return": {}, "id": 1}"#,
+                "{\"event\": \"NETDEV_VHOST_USER_CONNECTED\", \"data\": {}, \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}\n{\"event\": \"STOP\", \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}\n{\"error\": {\"class\": \"GenericError\", \"desc\": \"not now\"}, \"id\": 2}",
+            ] {
+                lines.next_line().await.unwrap().unwrap();
+                writer
+                    .write_all(format!("{answer}\n").as_bytes())
+                    .await
+                    .unwrap();
+            }
+        });
+        let mut client = Client::connect(&socket).await.unwrap();
+        let refused = client
+            .execute(qapi_qmp::system_powerdown {})
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(refused, QmpError::Refused { description, .. } if description == "not now")
+        );
+        assert!(matches!(
+            client.events.recv().await,
+            Some(qapi_qmp::Event::STOP { .. })
+        ));
+        server.await.unwrap();
+        assert!(matches!(
+            client.execute(qapi_qmp::quit {}).await,
+            Err(QmpError::Closed { command: "quit" })
+        ));
+    }
+}

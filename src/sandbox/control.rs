@@ -1,0 +1,74 @@
+//! The supervisor's socket: one request a connection, answered by a stream of
+//! events, both as lines of JSON.
+//!
+//! Only the user's own processes reach it (the directory is 0700), so its
+//! bytes are trusted as far as their sender is.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::TimedEvent;
+
+/// What a command asks of a supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum Request {
+    /// Tell every event from the first to the last.
+    Subscribe,
+    /// The same; and an attached sandbox ends with this connection.
+    Hold,
+    /// Power down, and tell every event until nothing is left.
+    Stop {
+        /// How long the guest has to power itself down, in milliseconds.
+        grace_ms: u64,
+    },
+}
+
+/// A conversation with a supervisor.
+pub struct Connection {
+    events: Lines<BufReader<OwnedReadHalf>>,
+    writer: OwnedWriteHalf,
+}
+
+impl Connection {
+    /// Connects and asks.
+    pub async fn open(socket: &Path, request: Request) -> io::Result<Self> {
+        let (reader, writer) = UnixStream::connect(socket).await?.into_split();
+        let mut connection = Self {
+            events: BufReader::new(reader).lines(),
+            writer,
+        };
+        connection.ask(request).await?;
+        Ok(connection)
+    }
+
+    /// Asks for something more on the same connection.
+    pub async fn ask(&mut self, request: Request) -> io::Result<()> {
+        let mut line = serde_json::to_string(&request)?;
+        line.push('\n');
+        self.writer.write_all(line.as_bytes()).await
+    }
+
+    /// The next event; `None` once the supervisor is gone. May be cancelled.
+    pub async fn next_event(&mut self) -> io::Result<Option<TimedEvent>> {
+        match self.events.next_line().await? {
+            Some(line) => Ok(Some(serde_json::from_str(&line)?)),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Request {
+    /// A request to stop with this grace.
+    pub fn stop(grace: Duration) -> Self {
+        Self::Stop {
+            grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}

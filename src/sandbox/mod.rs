@@ -1,0 +1,24 @@
+//! The heart: what a sandbox is, the plan of its start, the supervisor that
+//! owns it while it runs, and how commands find, start and stop it.
+//!
+//! May use every room below it (image, qemu, guest, share, ssh, console,
+//! host). Used by the commands; it knows nothing of arguments or of printing.
+
+pub mod control;
+mod event;
+pub mod lifecycle;
+mod name;
+mod plan;
+mod record;
+mod size;
+mod spec;
+mod state;
+pub mod supervisor;
+
+pub use event::{EndReason, Event, Failure, TimedEvent};
+pub use name::{NameError, SandboxName};
+pub use plan::{BootImage, HostSetup, PlanError, StartPlan};
+pub use record::{Record, RecordError};
+pub use size::{CpuCount, DiskSize, MemorySize, SizeError};
+pub use spec::{HostCapacity, Lifetime, SandboxSpec, SpecError, shareable_directory};
+pub use state::StateLayout;

@@ -1,0 +1,180 @@
+//! The name of a sandbox: hostname, SSH alias, state directory, all at once.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Why a name was refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NameError {
+    /// Characters that a hostname or a file name cannot hold.
+    #[error("the name `{0}` holds other characters than letters, digits, `-` and `_`")]
+    Characters(String),
+    /// Nothing left to name it by.
+    #[error("the name `{0}` has no letter and no digit")]
+    Empty(String),
+    /// Longer than a hostname may be.
+    #[error("the name `{0}` has {length} characters, more than {max}", length = .0.len(), max = SandboxName::MAX_LENGTH)]
+    TooLong(String),
+    /// It would be read as a flag.
+    #[error("the name `{0}` begins with `-`")]
+    LeadingDash(String),
+}
+
+impl NameError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some("choose a name with `--name`, such as `--name my-project`".into())
+    }
+}
+
+/// A valid name: `[A-Za-z0-9_][A-Za-z0-9_-]*` with at least one letter or
+/// digit, at most 63 bytes, the length of a hostname's label (RFC 1035,
+/// section 2.3.4).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SandboxName(String);
+
+impl SandboxName {
+    /// The most bytes that a name may have.
+    pub const MAX_LENGTH: usize = 63;
+
+    /// The name of a directory's sandbox: `sandbox-` and the directory's own
+    /// name, with other characters replaced by `_`.
+    pub fn for_directory(directory: &Path) -> Result<Self, NameError> {
+        let base = directory.file_name().unwrap_or_default().to_string_lossy();
+        let cleaned: String = base
+            .chars()
+            .map(|character| match character {
+                'A'..='Z' | 'a'..='z' | '0'..='9' | '_' | '-' => character,
+                _ => '_',
+            })
+            .collect();
+        if !cleaned.contains(|character: char| character.is_ascii_alphanumeric()) {
+            return Err(NameError::Empty(base.into_owned()));
+        }
+        format!("sandbox-{cleaned}").parse()
+    }
+
+    /// The name to take where [`Self::for_directory`]'s belongs to another
+    /// directory: eight hexadecimal digits of the path's SHA-256 are appended.
+    pub fn for_directory_with_hash(directory: &Path) -> Result<Self, NameError> {
+        use std::os::unix::ffi::OsStrExt;
+        let plain = Self::for_directory(directory)?;
+        let hash = Sha256::digest(directory.as_os_str().as_bytes());
+        let digits: String = hash
+            .iter()
+            .take(4)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("{plain}-{digits}").parse()
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SandboxName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        if !text.bytes().all(allowed) {
+            return Err(NameError::Characters(text.into()));
+        }
+        if !text.bytes().any(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(NameError::Empty(text.into()));
+        }
+        if text.starts_with('-') {
+            return Err(NameError::LeadingDash(text.into()));
+        }
+        if text.len() > Self::MAX_LENGTH {
+            return Err(NameError::TooLong(text.into()));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl TryFrom<String> for SandboxName {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<SandboxName> for String {
+    fn from(name: SandboxName) -> Self {
+        name.0
+    }
+}
+
+impl AsRef<str> for SandboxName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SandboxName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_give_names() {
+        for (directory, expected) in [
+            ("/home/alice/project", "sandbox-project"),
+            ("/home/alice/my.web app", "sandbox-my_web_app"),
+            ("/home/alice/größe", "sandbox-gr__e"),
+            ("/home/alice/.config", "sandbox-_config"),
+        ] {
+            assert_eq!(
+                SandboxName::for_directory(Path::new(directory))
+                    .unwrap()
+                    .as_str(),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn names_that_nothing_can_carry_are_refused() {
+        for directory in ["/", "/home/...", "/home/___", "/home/日本"] {
+            assert!(matches!(
+                SandboxName::for_directory(Path::new(directory)),
+                Err(NameError::Empty(_))
+            ));
+        }
+        let long = format!("/home/{}", "x".repeat(60));
+        assert!(matches!(
+            SandboxName::for_directory(Path::new(&long)),
+            Err(NameError::TooLong(_))
+        ));
+        for (name, expected) in [
+            ("", NameError::Empty(String::new())),
+            ("-x", NameError::LeadingDash("-x".into())),
+            ("a b", NameError::Characters("a b".into())),
+            ("../x", NameError::Characters("../x".into())),
+        ] {
+            assert_eq!(name.parse::<SandboxName>(), Err(expected));
+        }
+    }
+
+    #[test]
+    fn the_same_name_elsewhere_gets_a_hash_of_its_path() {
+        let one = SandboxName::for_directory_with_hash(Path::new("/a/project")).unwrap();
+        let other = SandboxName::for_directory_with_hash(Path::new("/b/project")).unwrap();
+        assert_ne!(one, other);
+        assert_eq!(one.as_str().len(), "sandbox-project-01234567".len());
+    }
+}

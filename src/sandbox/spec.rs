@@ -1,0 +1,187 @@
+//! What the user wants, in the words of the domain.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{CpuCount, DiskSize, MemorySize, SandboxName};
+use crate::host::files::FileError;
+use crate::share::{Share, ShareMode};
+
+/// How long a sandbox lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lifetime {
+    /// Until it is stopped.
+    Persistent,
+    /// As long as the command that started it, even if that is killed.
+    Attached,
+}
+
+/// A sandbox that the user asked for; every field is valid by itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SandboxSpec {
+    /// Its name.
+    pub name: SandboxName,
+    /// The host directory to share at `/home/dev/workspace`: absolute,
+    /// canonical, existing.
+    pub workspace: PathBuf,
+    /// Number of processors.
+    pub cpus: CpuCount,
+    /// Memory.
+    pub memory: MemorySize,
+    /// Size of the root disk as the guest sees it.
+    pub disk: DiskSize,
+    /// Further shares.
+    pub shares: Vec<Share>,
+    /// How owners and modes of shares are kept.
+    pub share_mode: ShareMode,
+    /// The user's cloud-config, parsed.
+    pub cloud_config: Option<Map<String, Value>>,
+    /// How long the guest may take to become ready.
+    pub ready_timeout: Duration,
+    /// How long it lives.
+    pub lifetime: Lifetime,
+}
+
+/// What the host has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostCapacity {
+    /// Processors that this process may run on.
+    pub cpus: u32,
+    /// Physical memory in bytes.
+    pub memory_bytes: u64,
+}
+
+impl HostCapacity {
+    /// Asks the system.
+    pub fn of_this_host() -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let info = rustix::system::sysinfo();
+        Self {
+            cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
+            memory_bytes: u64::from(info.mem_unit).saturating_mul(info.totalram),
+        }
+    }
+}
+
+/// Why a specification cannot be met on this host.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// More processors than there are.
+    #[error("{asked} processors were asked for, and this host has {available}")]
+    Cpus {
+        /// What was asked for.
+        asked: CpuCount,
+        /// What there is.
+        available: u32,
+    },
+    /// More memory than there is.
+    #[error("{asked} of memory were asked for, and this host has {available_mib}M")]
+    Memory {
+        /// What was asked for.
+        asked: MemorySize,
+        /// What there is, in MiB.
+        available_mib: u64,
+    },
+    /// A directory to share cannot be used.
+    #[error("the directory to share cannot be used")]
+    Directory(#[source] FileError),
+    /// The path to share is no directory.
+    #[error("`{}` is not a directory", .0.display())]
+    NotDirectory(PathBuf),
+    /// The root directory as workspace would hand the whole host to the guest.
+    #[error("the whole file system `/` cannot be a workspace")]
+    Root,
+    /// The state directory lies in a share, so that the guest could write it.
+    #[error("`{}` holds the state of sandboxes (`{}`) and cannot be shared with one", share.display(), state.display())]
+    HoldsState {
+        /// The directory to share.
+        share: PathBuf,
+        /// The state directory.
+        state: PathBuf,
+    },
+    /// Two shares at one place.
+    #[error("two shares have the same place in the guest, `{0}`")]
+    SamePlace(String),
+}
+
+impl SpecError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Cpus { available, .. } => Some(format!("give at most `--cpus {available}`")),
+            Self::Memory { available_mib, .. } => {
+                Some(format!("give less than `--memory {available_mib}M`"))
+            }
+            Self::Directory(error) => error.hint().or_else(|| Some("check the path".into())),
+            Self::NotDirectory(_) => Some("share the directory that holds it".into()),
+            Self::Root => Some("change into a project directory first".into()),
+            Self::HoldsState { .. } => Some(
+                "share a project directory below it, or move the state with `SANDBOX_HOME`".into(),
+            ),
+            Self::SamePlace(_) => Some("give each `--share` a place of its own".into()),
+        }
+    }
+}
+
+impl SandboxSpec {
+    /// Checks what only shows against the host: capacity, and shares whose
+    /// directories must be usable and distinct.
+    pub fn check(&self, host: HostCapacity, state: &Path) -> Result<(), SpecError> {
+        if self.cpus.get() > host.cpus {
+            return Err(SpecError::Cpus {
+                asked: self.cpus,
+                available: host.cpus,
+            });
+        }
+        if self.memory.bytes() > host.memory_bytes {
+            return Err(SpecError::Memory {
+                asked: self.memory,
+                available_mib: host.memory_bytes >> 20,
+            });
+        }
+        let mut places = vec![crate::guest::WORKSPACE];
+        for share in &self.shares {
+            if places.contains(&share.guest.as_str()) {
+                return Err(SpecError::SamePlace(share.guest.to_string()));
+            }
+            places.push(share.guest.as_str());
+        }
+        for directory in self
+            .shares
+            .iter()
+            .map(|share| &share.host)
+            .chain([&self.workspace])
+        {
+            if state.starts_with(directory) {
+                return Err(SpecError::HoldsState {
+                    share: directory.clone(),
+                    state: state.into(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The canonical path of a directory that is to be shared: it exists, can be
+/// listed, and is not the root.
+pub fn shareable_directory(path: &Path) -> Result<PathBuf, SpecError> {
+    let directory = path
+        .canonicalize()
+        .map_err(FileError::new("find", path))
+        .map_err(SpecError::Directory)?;
+    if directory == Path::new("/") {
+        return Err(SpecError::Root);
+    }
+    if !directory.is_dir() {
+        return Err(SpecError::NotDirectory(directory));
+    }
+    std::fs::read_dir(&directory)
+        .map_err(FileError::new("read the directory", &directory))
+        .map_err(SpecError::Directory)?;
+    Ok(directory)
+}

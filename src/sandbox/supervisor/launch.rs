@@ -1,0 +1,93 @@
+//! Starting QEMU as a child that cannot outlive its supervisor.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::process::{Command as StdCommand, Stdio};
+
+use nix::sys::signal::Signal;
+use tokio::process::{Child, Command};
+
+use super::SupervisorError;
+use crate::guest::DEV_ID;
+use crate::host::files::FileError;
+use crate::host::user_namespace::IdentityMap;
+use crate::sandbox::StartPlan;
+
+/// A started QEMU.
+pub(super) struct Launched {
+    pub(super) child: Child,
+    /// What the user should know about how it runs.
+    pub(super) warning: Option<String>,
+}
+
+/// Starts QEMU: in a user namespace where the caller's files belong to `dev`,
+/// or without one where the host forbids it.
+pub(super) fn launch(plan: &StartPlan) -> Result<Launched, SupervisorError> {
+    let Some(map) = IdentityMap::of_caller(DEV_ID) else {
+        return Ok(Launched {
+            child: spawn(plan, None)?,
+            warning: None,
+        });
+    };
+    match spawn(plan, Some(map)) {
+        Ok(child) => Ok(Launched {
+            child,
+            warning: None,
+        }),
+        Err(SupervisorError::Spawn { source, .. })
+            if source.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            Ok(Launched {
+                child: spawn(plan, None)?,
+                warning: Some(format!(
+                    "this host forbids user namespaces, so files in the workspace show their owner's number ({}) in the guest, and `dev` ({DEV_ID}) may not write them; use `sudo` there, or allow `user.max_user_namespaces` and AppArmor's `kernel.apparmor_restrict_unprivileged_userns=0`",
+                    nix::unistd::geteuid()
+                )),
+            })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn spawn(plan: &StartPlan, namespace: Option<IdentityMap>) -> Result<Child, SupervisorError> {
+    let log_path = plan.layout.qemu_log();
+    let log = File::options()
+        .append(true)
+        .create(true)
+        .open(&log_path)
+        .map_err(FileError::new("open", &log_path))?;
+    let program = plan.argv.first().map(String::as_str).unwrap_or_default();
+    let mut command = StdCommand::new(program);
+    command
+        .args(plan.argv.iter().skip(1))
+        // The user's environment may hold secrets, and QEMU faces the guest.
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    let supervisor = nix::unistd::getpid();
+    let prepare = move || {
+        if let Some(map) = &namespace {
+            map.enter()?;
+        }
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // The supervisor may have died before the line above.
+        if nix::unistd::getppid() != supervisor {
+            return Err(std::io::ErrorKind::Interrupted.into());
+        }
+        // Sockets and logs that QEMU creates are its user's alone.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls only and allocates nothing.
+    unsafe { command.pre_exec(prepare) };
+    Command::from(command)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|source| SupervisorError::Spawn {
+            program: program.into(),
+            source,
+        })
+}

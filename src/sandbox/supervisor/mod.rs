@@ -1,0 +1,153 @@
+//! The process that owns one running sandbox: QEMU's parent, QMP's client,
+//! the one that tells what happens and that cleans up.
+//!
+//! It holds the lock of the state directory from its parent's hands to its
+//! own end. Whatever ends it by force ends QEMU too (a parent-death signal);
+//! what then lies around is swept by whoever finds the lock free.
+
+mod files;
+mod guest_events;
+mod hub;
+mod launch;
+mod log_limit;
+mod server;
+mod watch;
+
+use std::os::unix::net::UnixListener;
+
+use tokio::sync::mpsc;
+
+use self::hub::Hub;
+use super::{EndReason, Event, Failure, StartPlan, lifecycle};
+use crate::console::last_lines;
+use crate::host::lock::DirectoryLock;
+
+/// Why the supervisor ended a sandbox that had not been told to end.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// A file of the state could not be made.
+    #[error(transparent)]
+    File(#[from] crate::host::files::FileError),
+    /// The record could not be written.
+    #[error(transparent)]
+    Record(#[from] super::RecordError),
+    /// The disk overlay could not be made.
+    #[error(transparent)]
+    Overlay(#[from] crate::qemu::overlay::OverlayError),
+    /// Keys or the alias could not be written.
+    #[error(transparent)]
+    Ssh(#[from] crate::ssh::SshError),
+    /// QEMU could not be started.
+    #[error("could not run `{program}`")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// QEMU ended by itself.
+    #[error("QEMU ended unexpectedly: {0}")]
+    QemuEnded(std::process::ExitStatus),
+    /// QEMU's monitor could not be used.
+    #[error(transparent)]
+    Monitor(#[from] crate::qemu::qmp::QmpError),
+    /// QEMU forwards no port.
+    #[error("QEMU does not say which port it forwards to the guest's SSH")]
+    NoForwardedPort,
+    /// The guest says that it cannot become ready.
+    #[error("the guest could not start: {reason}")]
+    Guest {
+        /// The guest's words, cleaned.
+        reason: String,
+    },
+    /// The deadline passed.
+    #[error("the guest was not ready within {} s; it was last seen {stage}", timeout.as_secs())]
+    NotReady {
+        /// The deadline.
+        timeout: std::time::Duration,
+        /// What had been reached.
+        stage: &'static str,
+    },
+    /// The host failed at something basic.
+    #[error("the supervisor cannot go on")]
+    System(#[from] std::io::Error),
+}
+
+impl SupervisorError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::File(error) => error.hint(),
+            Self::Record(error) => error.hint(),
+            Self::Overlay(error) => error.hint(),
+            Self::Ssh(error) => error.hint(),
+            Self::Spawn { .. } | Self::QemuEnded(_) => {
+                Some("`sandbox doctor` checks QEMU and this machine".into())
+            }
+            Self::NotReady { .. } => Some(
+                "give it more time with `--ready-timeout 10m`, or more memory with `--memory 4G`"
+                    .into(),
+            ),
+            Self::Guest { .. } => Some("see the lines of its console above".into()),
+            Self::Monitor(_) | Self::NoForwardedPort | Self::System(_) => None,
+        }
+    }
+}
+
+/// How a supervised sandbox came to its end.
+enum Outcome {
+    /// In an orderly way.
+    Ended(EndReason),
+    /// By a failure.
+    Failed(SupervisorError),
+}
+
+/// Owns the sandbox of `plan` until it ends. `lock` is held and `listener`
+/// listens already, so that no client ever has to wait for either.
+pub async fn run(plan: StartPlan, lock: DirectoryLock, listener: UnixListener) {
+    let hub = Hub::default();
+    let (stop_sender, stop_requests) = mpsc::channel(16);
+    let server = match server::start(listener, hub.clone(), stop_sender, plan.spec.lifetime) {
+        Ok(server) => server,
+        Err(error) => {
+            tracing::error!(%error, "the control socket is unusable");
+            lifecycle::sweep(&plan.layout, lock);
+            return;
+        }
+    };
+    let outcome = match watch::supervise(&plan, &hub, stop_requests).await {
+        Ok(reason) => Outcome::Ended(reason),
+        Err(error) => Outcome::Failed(error),
+    };
+    let reason = match outcome {
+        Outcome::Ended(reason) => reason,
+        Outcome::Failed(error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the sandbox failed"
+            );
+            hub.tell(Event::Failed(failure(&plan, &error)));
+            EndReason::Failed
+        }
+    };
+    // The lock goes last: until then nobody takes the half-removed state for
+    // anything else.
+    lifecycle::sweep(&plan.layout, lock);
+    hub.tell(Event::Ended { reason });
+    server.finish().await;
+}
+
+/// How many lines of the console a failure shows.
+const SHOWN_LINES: usize = 15;
+
+fn failure(plan: &StartPlan, error: &SupervisorError) -> Failure {
+    let log = match error {
+        SupervisorError::QemuEnded(_) | SupervisorError::Spawn { .. } => plan.layout.qemu_log(),
+        _ => plan.layout.console_log(),
+    };
+    Failure {
+        last_lines: last_lines(&log, SHOWN_LINES).unwrap_or_default(),
+        ..Failure::from_error(error, error.hint())
+    }
+}

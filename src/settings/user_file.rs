@@ -1,0 +1,166 @@
+//! `~/.config/sandbox/config.toml`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::host::files::{self, FileError};
+use crate::image::ImageReference;
+use crate::qemu::accelerator::AcceleratorChoice;
+use crate::sandbox::{CpuCount, DiskSize, MemorySize};
+use crate::share::{Share, ShareMode};
+
+/// A configuration is a few lines; anything larger is none.
+const SIZE_LIMIT: u64 = 1 << 20;
+
+/// Why the configuration file could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum UserFileError {
+    /// It could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It is no TOML, or says what is not understood.
+    #[error("`{}` is not a valid configuration", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// It is not text.
+    #[error("`{}` is not valid UTF-8", .0.display())]
+    NotText(PathBuf),
+}
+
+impl UserFileError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::File(error) => error.hint(),
+            Self::Format { path, .. } | Self::NotText(path) => Some(format!(
+                "mend or remove `{}`; docs/guide.md lists the keys",
+                path.display()
+            )),
+        }
+    }
+}
+
+/// The keys of the file; each is that of the flag of the same name.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct UserFile {
+    /// Base image.
+    #[serde(deserialize_with = "text")]
+    pub image: Option<ImageReference>,
+    /// Number of processors.
+    #[serde(deserialize_with = "number")]
+    pub cpus: Option<CpuCount>,
+    /// Memory, as `"2G"`.
+    pub memory: Option<MemorySize>,
+    /// Root disk, as `"20G"`.
+    pub disk: Option<DiskSize>,
+    /// `"auto"`, `"kvm"` or `"tcg"`.
+    #[serde(rename = "accel", deserialize_with = "text")]
+    pub accelerator: Option<AcceleratorChoice>,
+    /// Further shares, as `"HOST:GUEST[:ro]"`.
+    #[serde(deserialize_with = "texts")]
+    pub shares: Vec<Share>,
+    /// `"mapped"` or `"passthrough"`.
+    pub share_mode: Option<ShareMode>,
+    /// A cloud-config file.
+    pub cloud_init: Option<PathBuf>,
+    /// How long the guest may take, as `"3m"`.
+    #[serde(deserialize_with = "duration")]
+    pub ready_timeout: Option<Duration>,
+}
+
+impl UserFile {
+    /// Reads the file; its absence is an empty configuration.
+    pub fn read(path: &Path) -> Result<Self, UserFileError> {
+        let Some(content) = files::read_if_present(path, SIZE_LIMIT)? else {
+            return Ok(Self::default());
+        };
+        let content =
+            String::from_utf8(content).map_err(|_| UserFileError::NotText(path.into()))?;
+        Self::parse(&content).map_err(|source| UserFileError::Format {
+            path: path.into(),
+            source: Box::new(source),
+        })
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+}
+
+/// Parses a duration as people write it: `90s`, `3m`, `1h 30m`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration = text.parse().map_err(|_| {
+        format!(
+            "`{text}` is not a duration\n\nhint: give a number with a unit, such as `90s` or `3m`"
+        )
+    })?;
+    Duration::try_from(span).map_err(|_| format!("`{text}` is negative"))
+}
+
+fn text<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: std::fmt::Display>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(de::Error::custom)
+}
+
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<CpuCount>, D::Error> {
+    let number = u64::deserialize(deserializer)?;
+    number
+        .to_string()
+        .parse()
+        .map(Some)
+        .map_err(de::Error::custom)
+}
+
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Share>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?
+        .iter()
+        .map(|text| text.parse().map_err(de::Error::custom))
+        .collect()
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    parse_duration(&String::deserialize(deserializer)?)
+        .map(Some)
+        .map_err(de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_and_bad_values_are_refused_with_their_place() {
+        for (text, expected) in [
+            ("memry = \"2G\"", "unknown field `memry`"),
+            ("memory = \"2X\"", "`2X` is not a size"),
+            ("cpus = 0", "`0` is not a number of processors"),
+            ("accel = \"hvf\"", "hvf"),
+            ("shares = [\"/a\"]", "HOST:GUEST"),
+            ("ready-timeout = \"soon\"", "`soon` is not a duration"),
+        ] {
+            let error = UserFile::parse(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_key_is_understood() {
+        let file = UserFile::parse(
+            "image = \"debian-13-minimal\"\ncpus = 2\nmemory = \"1G\"\ndisk = \"8G\"\naccel = \"tcg\"\nshares = [\"/a:/mnt/a:ro\"]\nshare-mode = \"passthrough\"\ncloud-init = \"/c.yaml\"\nready-timeout = \"3m\"\n",
+        )
+        .unwrap();
+        assert_eq!(file.ready_timeout, Some(Duration::from_secs(180)));
+        assert_eq!(file.shares.len(), 1);
+        assert_eq!(file.share_mode, Some(ShareMode::Passthrough));
+    }
+}

@@ -1,0 +1,163 @@
+//! The file that makes `ssh NAME` work: `~/.ssh/config.d/alias-NAME.conf`.
+
+use std::path::{Path, PathBuf};
+
+use super::client::Endpoint;
+use super::error::SshError;
+use super::include;
+use super::openssh::options;
+use crate::host::files::{read_if_present, remove_file_if_present, write_private};
+
+/// More than this of `~/.ssh/config` is not looked at.
+const LARGEST_CONFIGURATION: u64 = 1 << 20;
+
+/// The alias files of a user.
+#[derive(Debug, Clone)]
+pub struct Aliases {
+    home: PathBuf,
+}
+
+/// What became of a request to write an alias.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// `ssh NAME` works.
+    Usable(PathBuf),
+    /// The file is there, but `~/.ssh/config` does not include it: the user has to be told.
+    NotIncluded(PathBuf),
+    /// `~/.ssh/config.d/` does not exist: the user does not want aliases.
+    Unwanted,
+}
+
+impl Aliases {
+    /// The aliases of the user whose home directory is `home`.
+    pub fn of_home(home: impl Into<PathBuf>) -> Self {
+        Self { home: home.into() }
+    }
+
+    /// Where the alias of the sandbox `name` is.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.home
+            .join(".ssh/config.d")
+            .join(format!("alias-{name}.conf"))
+    }
+
+    /// Writes the alias of the sandbox `name` if the user has the directory for it.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or `~/.ssh/config` cannot be read.
+    pub fn write(&self, name: &str, endpoint: &Endpoint) -> Result<Written, SshError> {
+        let path = self.path(name);
+        if !path.parent().is_some_and(Path::is_dir) {
+            return Ok(Written::Unwanted);
+        }
+        write_private(&path, &text(name, endpoint))?;
+        let configuration = read_if_present(&self.home.join(".ssh/config"), LARGEST_CONFIGURATION)?
+            .unwrap_or_default();
+        if include::includes(&configuration, &self.home, &path) {
+            Ok(Written::Usable(path))
+        } else {
+            Ok(Written::NotIncluded(path))
+        }
+    }
+
+    /// Removes the alias of the sandbox `name`; its absence is success.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<(), SshError> {
+        Ok(remove_file_if_present(&self.path(name))?)
+    }
+}
+
+/// The content of the alias file, in the format of ssh_config(5).
+fn text(name: &str, endpoint: &Endpoint) -> Vec<u8> {
+    let mut text =
+        format!("# Written by `sandbox`, removed when `{name}` stops.\nHost {name}\n").into_bytes();
+    for (option, value) in options(endpoint) {
+        text.extend([b"    ", option.as_bytes(), b" ", &value, b"\n"].concat());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ssh::keys::{KeyFiles, Keys};
+    use crate::ssh::openssh_command;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
+    fn endpoint(directory: &Path) -> Endpoint {
+        let keys = KeyFiles::in_directory(directory);
+        Endpoint {
+            address: "127.0.0.1:2222".parse().unwrap(),
+            user: "dev".into(),
+            identity: keys.identity(),
+            host_key: Keys::generate("box").unwrap().host_key.parse().unwrap(),
+            host_key_alias: "box".into(),
+            known_hosts: keys.known_hosts(),
+        }
+    }
+
+    #[test]
+    fn is_written_only_where_it_is_wanted_and_reported_where_it_is_not_included() {
+        let home = tempfile::tempdir().unwrap();
+        let aliases = Aliases::of_home(home.path());
+        let endpoint = endpoint(home.path());
+        assert_eq!(aliases.write("box", &endpoint).unwrap(), Written::Unwanted);
+        assert!(!home.path().join(".ssh").exists());
+
+        fs::create_dir_all(home.path().join(".ssh/config.d")).unwrap();
+        let path = aliases.path("box");
+        assert_eq!(
+            aliases.write("box", &endpoint).unwrap(),
+            Written::NotIncluded(path.clone())
+        );
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+
+        fs::write(home.path().join(".ssh/config"), "Include config.d/*\n").unwrap();
+        assert_eq!(
+            aliases.write("box", &endpoint).unwrap(),
+            Written::Usable(path.clone())
+        );
+        aliases.remove("box").unwrap();
+        aliases.remove("box").unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn openssh_reads_back_what_was_meant() {
+        let directory = tempfile::tempdir().unwrap();
+        let odd = directory.path().join("a \"b\" 100% c");
+        fs::create_dir(&odd).unwrap();
+        let endpoint = endpoint(&odd);
+        let file = directory.path().join("alias.conf");
+        fs::write(&file, text("box", &endpoint)).unwrap();
+        let argv = openssh_command(&endpoint);
+        // `-G` prints the options as `ssh` would use them.
+        let from_file = Command::new("ssh")
+            .args(["-G", "-F"])
+            .arg(&file)
+            .arg("box")
+            .output();
+        let from_argv = Command::new(&argv[0]).arg("-G").args(&argv[1..]).output();
+        for output in [from_file.unwrap(), from_argv.unwrap()] {
+            let resolved = String::from_utf8(output.stdout).unwrap();
+            let has = |line: &str| resolved.lines().any(|resolved| resolved == line);
+            let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(has("hostname 127.0.0.1"), "{resolved}{complaint}");
+            assert!(has("port 2222"), "{resolved}");
+            assert!(has("user dev"), "{resolved}");
+            assert!(has("hostkeyalias box"), "{resolved}");
+            assert!(has("stricthostkeychecking true"), "{resolved}");
+            assert!(has("identitiesonly yes"), "{resolved}");
+            let known_hosts = endpoint.known_hosts.display();
+            assert!(
+                has(&format!("userknownhostsfile {known_hosts}")),
+                "{resolved}"
+            );
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The keys of one sandbox: made new for every start, on the host.
+
+use std::fs;
+use std::path::PathBuf;
+
+use russh::keys::key::safe_rng;
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::{Algorithm, PrivateKey, PublicKey};
+use serde::{Deserialize, Serialize};
+
+use super::error::{Cause, SshError};
+use crate::host::files::{FileError, write_private_volatile};
+
+/// The files of one sandbox's keys, in OpenSSH's formats, named as OpenSSH names them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFiles {
+    directory: PathBuf,
+}
+
+impl KeyFiles {
+    /// The key files of a sandbox whose SSH state is in `directory`.
+    pub fn in_directory(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+        }
+    }
+
+    /// The client's private key.
+    pub fn identity(&self) -> PathBuf {
+        self.directory.join("id_ed25519")
+    }
+
+    /// The client's public key, a line of `authorized_keys`.
+    pub fn identity_public(&self) -> PathBuf {
+        self.directory.join("id_ed25519.pub")
+    }
+
+    /// The guest's private host key.
+    pub fn host_key(&self) -> PathBuf {
+        self.directory.join("ssh_host_ed25519_key")
+    }
+
+    /// The only entry is the host key, under the sandbox's name.
+    pub fn known_hosts(&self) -> PathBuf {
+        self.directory.join("known_hosts")
+    }
+
+    /// Writes `keys`, each file 0600, into the directory, which must exist. `name` is the sandbox's:
+    /// `known_hosts` lists the host key under it, so that the file does not depend on the port
+    /// (`HostKeyAlias` of ssh_config(5)).
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn write(&self, name: &str, keys: &Keys) -> Result<(), SshError> {
+        write_private_volatile(&self.identity(), keys.identity_private.as_bytes())?;
+        write_private_volatile(
+            &self.identity_public(),
+            format!("{}\n", keys.authorized_key).as_bytes(),
+        )?;
+        write_private_volatile(&self.host_key(), keys.host_key_private.as_bytes())?;
+        write_private_volatile(
+            &self.known_hosts(),
+            format!("{name} {}\n", keys.host_key).as_bytes(),
+        )?;
+        Ok(())
+    }
+
+    /// The public host key of a sandbox that was started earlier.
+    ///
+    /// # Errors
+    /// When the file is missing or holds no key.
+    pub fn read_host_key(&self) -> Result<PublicKey, SshError> {
+        let path = self.host_key();
+        let text = fs::read(&path).map_err(FileError::new("read", &path))?;
+        match PrivateKey::from_openssh(text) {
+            Ok(key) => Ok(key.public_key().clone()),
+            Err(error) => Err(SshError::ParseKey {
+                path,
+                source: Cause::of(&error),
+            }),
+        }
+    }
+}
+
+/// The keys of one sandbox, in OpenSSH's text formats.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keys {
+    /// The private key that opens the guest. A secret.
+    pub identity_private: String,
+    /// Its public half: the line of `authorized_keys` that lets the host in.
+    pub authorized_key: String,
+    /// The guest's host key. A secret.
+    pub host_key_private: String,
+    /// Its public half, without a comment.
+    pub host_key: String,
+}
+
+impl Keys {
+    /// Makes all keys new; `name` is the sandbox's, for their comments.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers.
+    pub fn generate(name: &str) -> Result<Self, SshError> {
+        let identity = new_key(&format!("sandbox {name}"))?;
+        let host_key = new_key(name)?;
+        let mut bare_host_key = host_key.public_key().clone();
+        bare_host_key.set_comment("");
+        Ok(Self {
+            identity_private: private_text(&identity)?,
+            authorized_key: public_line(identity.public_key())?,
+            host_key_private: private_text(&host_key)?,
+            host_key: public_line(&bare_host_key)?.trim_end().to_owned(),
+        })
+    }
+}
+
+impl std::fmt::Debug for Keys {
+    /// Shows no private key.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Keys")
+            .field("authorized_key", &self.authorized_key)
+            .field("host_key", &self.host_key)
+            .finish_non_exhaustive()
+    }
+}
+
+fn new_key(comment: &str) -> Result<PrivateKey, SshError> {
+    let mut key =
+        PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).map_err(generate_error)?;
+    key.set_comment(comment);
+    Ok(key)
+}
+
+fn private_text(key: &PrivateKey) -> Result<String, SshError> {
+    let text = key.to_openssh(LineEnding::LF).map_err(generate_error)?;
+    Ok(text.to_string())
+}
+
+fn public_line(key: &PublicKey) -> Result<String, SshError> {
+    key.to_openssh().map_err(generate_error)
+}
+
+fn generate_error(error: russh::keys::ssh_key::Error) -> SshError {
+    SshError::GenerateKey(Cause::of(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_files_are_private_new_each_time_and_agree() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = KeyFiles::in_directory(directory.path());
+        let keys = files.generate("box").unwrap();
+        for path in [
+            files.identity(),
+            files.identity_public(),
+            files.host_key(),
+            files.known_hosts(),
+        ] {
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o600, "{}", path.display());
+        }
+        assert_eq!(
+            files.read_host_key().unwrap().key_data(),
+            keys.host_key.key_data()
+        );
+        let identity = PrivateKey::read_openssh_file(files.identity()).unwrap();
+        let authorized = PublicKey::from_openssh(&keys.authorized_key).unwrap();
+        assert_eq!(identity.public_key().key_data(), authorized.key_data());
+        let known_hosts = fs::read_to_string(files.known_hosts()).unwrap();
+        let (name, key) = known_hosts.split_once(' ').unwrap();
+        assert_eq!(name, "box");
+        let known = PublicKey::from_openssh(key.trim_end()).unwrap();
+        assert_eq!(known.key_data(), keys.host_key.key_data());
+
+        let again = files.generate("box").unwrap();
+        assert_ne!(again.host_key, keys.host_key);
+        assert_ne!(again.authorized_key, keys.authorized_key);
+    }
+
+    #[test]
+    fn the_secret_is_not_printed_for_debugging() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = KeyFiles::in_directory(directory.path())
+            .generate("box")
+            .unwrap();
+        assert!(!format!("{keys:?}").contains("PRIVATE"));
+    }
+}

@@ -1,0 +1,404 @@
+//! SSH against a real OpenSSH server of this machine (`/usr/sbin/sshd`, package `openssh-server`),
+//! and against a server that misbehaves.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test fails")]
+
+#[path = "ssh/connecting.rs"]
+mod connecting;
+#[path = "ssh/scripted.rs"]
+mod scripted;
+#[path = "ssh/server.rs"]
+mod server;
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::pty::{OpenptyResult, Winsize, openpty};
+use sandbox::host::notices::{Notice, Notices, Termination};
+use sandbox::host::streams::Streams;
+use sandbox::ssh::{Connection, Ending, GuestCommand, PtyRequest, SshError};
+use tokio::sync::mpsc;
+
+use scripted::{Asked, Behaviour};
+use server::{Server, deadline};
+
+/// What a command did.
+struct Finished {
+    ending: Ending,
+    output: Vec<u8>,
+    error: Vec<u8>,
+}
+
+fn null() -> OwnedFd {
+    File::open("/dev/null").unwrap().into()
+}
+
+fn contents(file: &mut File) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    file.rewind().unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+fn line(words: &[&str]) -> Vec<u8> {
+    let command = GuestCommand {
+        argv: words.iter().map(Into::into).collect(),
+        workdir: None,
+        environment: Vec::new(),
+        user: "dev".into(),
+    };
+    command.line().unwrap()
+}
+
+async fn connect(server: &Server) -> Connection {
+    Connection::open(&server.endpoint(), deadline())
+        .await
+        .unwrap()
+}
+
+/// Runs `line` with `input` and everything collected.
+async fn run(connection: &Connection, line: Vec<u8>, input: OwnedFd) -> Result<Finished, SshError> {
+    let mut output = tempfile::tempfile().unwrap();
+    let mut error = tempfile::tempfile().unwrap();
+    let streams = Streams {
+        input,
+        output: output.try_clone().unwrap().into(),
+        error: error.try_clone().unwrap().into(),
+    };
+    let (_sender, mut notices) = Notices::channel();
+    let ending = connection
+        .execute(line, streams, None, &mut notices)
+        .await?;
+    Ok(Finished {
+        ending,
+        output: contents(&mut output),
+        error: contents(&mut error),
+    })
+}
+
+#[tokio::test]
+async fn streams_are_separate_and_the_status_is_the_commands() {
+    let server = Server::start();
+    let connection = connect(&server).await;
+    let cases: &[(&[&str], u8)] = &[
+        (&["true"], 0),
+        (&["sh", "-c", "exit 3"], 3),
+        (&["/nonexistent/program"], 127),
+        (&["/etc/passwd"], 126),
+        (&["sh", "-c", "kill -9 $$"], 137),
+        (&["sh", "-c", "kill -TERM $$"], 143),
+    ];
+    for (words, code) in cases {
+        let finished = run(&connection, line(words), null()).await.unwrap();
+        assert_eq!(finished.ending.exit_code(), *code, "{words:?}");
+    }
+    let words = ["sh", "-c", "echo out; echo err >&2"];
+    let finished = run(&connection, line(&words), null()).await.unwrap();
+    assert_eq!(finished.output, b"out\n");
+    assert_eq!(finished.error, b"err\n");
+    connection.close().await;
+}
+
+#[tokio::test]
+async fn arguments_arrive_exactly() {
+    let server = Server::start();
+    let connection = connect(&server).await;
+    let words = [
+        "",
+        "'",
+        "\"$HOME\" `id` $(id)",
+        "*",
+        "a\nb\n",
+        "\\",
+        "-n",
+        "ü",
+        "~",
+        "",
+    ];
+    let argv = [&["printf", "%s\\0"], &words[..]].concat();
+    let finished = run(&connection, line(&argv), null()).await.unwrap();
+    let expected: Vec<u8> = words
+        .iter()
+        .flat_map(|word| [word.as_bytes(), b"\0"].concat())
+        .collect();
+    assert_eq!(finished.output, expected);
+}
+
+/// Bytes without a period that a lost or doubled block could hide in.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+#[tokio::test]
+async fn fifty_mebibytes_go_there_and_back_unchanged() {
+    let server = Server::start();
+    let connection = connect(&server).await;
+    let bytes = noise(50 << 20);
+    let path = server.directory.path().join("input");
+    fs::write(&path, &bytes).unwrap();
+    let input = File::open(&path).unwrap().into();
+    let finished = run(&connection, line(&["cat"]), input).await.unwrap();
+    assert_eq!(finished.ending, Ending::Exited(0));
+    assert!(finished.output == bytes);
+}
+
+#[tokio::test]
+async fn a_command_that_reads_nothing_ends_although_input_stays_open() {
+    let server = Server::start();
+    let connection = connect(&server).await;
+    let (reader, mut writer) = io::pipe().unwrap();
+    let finished = run(
+        &connection,
+        line(&["true"]),
+        reader.try_clone().unwrap().into(),
+    )
+    .await;
+    assert_eq!(finished.unwrap().ending, Ending::Exited(0));
+    // What is written afterwards is left for whoever reads next.
+    writer.write_all(b"later").unwrap();
+    drop(writer);
+    let mut rest = String::new();
+    let mut reader = reader;
+    reader.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "later");
+}
+
+#[tokio::test]
+async fn eight_commands_run_at_once_over_one_connection() {
+    let server = Server::start();
+    let connection = connect(&server).await;
+    let numbers = ["0", "1", "2", "3", "4", "5", "6", "7"];
+    let commands = numbers.map(|number| {
+        let script = format!("head -c 1000000 /dev/zero | wc -c; exit {number}");
+        run(&connection, line(&["sh", "-c", &script]), null())
+    });
+    let [a, b, c, d, e, f, g, h] = commands;
+    let (a, b, c, d, e, f, g, h) = tokio::join!(a, b, c, d, e, f, g, h);
+    for (number, finished) in [a, b, c, d, e, f, g, h].into_iter().enumerate() {
+        let finished = finished.unwrap();
+        assert_eq!(usize::from(finished.ending.exit_code()), number);
+        assert_eq!(finished.output, b"1000000\n");
+    }
+}
+
+#[tokio::test]
+async fn a_closed_output_ends_the_command() {
+    let server = Server::start();
+    let connection = connect(&server).await;
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let streams = Streams {
+        input: null(),
+        output: writer.into(),
+        error: null(),
+    };
+    let (_sender, mut notices) = Notices::channel();
+    let ending = connection
+        .execute(line(&["yes"]), streams, None, &mut notices)
+        .await;
+    assert_eq!(ending.unwrap().exit_code(), 141);
+}
+
+#[tokio::test]
+async fn an_output_that_cannot_be_written_is_an_error() {
+    let server = Server::start();
+    let connection = connect(&server).await;
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let streams = Streams {
+        input: null(),
+        output: full.into(),
+        error: null(),
+    };
+    let (_sender, mut notices) = Notices::channel();
+    let ending = connection
+        .execute(line(&["yes"]), streams, None, &mut notices)
+        .await;
+    assert!(
+        matches!(ending, Err(SshError::LocalStream { .. })),
+        "{ending:?}"
+    );
+}
+
+#[tokio::test]
+async fn ctrl_c_twice_leaves_although_nobody_takes_the_output() {
+    let server = Server::start();
+    let connection = connect(&server).await;
+    let (_reader, writer) = io::pipe().unwrap();
+    let streams = Streams {
+        input: null(),
+        output: writer.into(),
+        error: null(),
+    };
+    let (sender, mut notices) = Notices::channel();
+    let interrupt = Notice::Termination(Termination::Interrupt);
+    sender.send(interrupt).await.unwrap();
+    sender.send(interrupt).await.unwrap();
+    let script = "trap '' INT; exec yes";
+    let ending = connection
+        .execute(line(&["sh", "-c", script]), streams, None, &mut notices)
+        .await;
+    assert_eq!(ending.unwrap(), Ending::Abandoned(Termination::Interrupt));
+}
+
+#[tokio::test]
+async fn a_server_that_dies_ends_the_command_with_an_error() {
+    let server = Server::start();
+    let connection = connect(&server).await;
+    let (mut reader, writer) = io::pipe().unwrap();
+    let streams = Streams {
+        input: null(),
+        output: writer.into(),
+        error: null(),
+    };
+    let (_sender, mut notices) = Notices::channel();
+    let command = connection.execute(
+        line(&["sh", "-c", "echo started; exec sleep 1000"]),
+        streams,
+        None,
+        &mut notices,
+    );
+    let kill = tokio::task::spawn_blocking(move || {
+        let mut started = [0; 8];
+        reader.read_exact(&mut started).unwrap();
+        server.kill();
+        server
+    });
+    let (ending, _server) = tokio::join!(command, kill);
+    let error = ending.unwrap_err();
+    assert!(matches!(error, SshError::ConnectionLost(_)), "{error:?}");
+    assert!(error.hint().is_some());
+}
+
+/// Passes over everything asked until a command runs.
+async fn command_runs(asked: &mut mpsc::UnboundedReceiver<Asked>) {
+    while !matches!(asked.recv().await, Some(Asked::Command(_))) {}
+}
+
+#[tokio::test]
+async fn terminations_reach_the_command_and_the_second_ctrl_c_leaves() {
+    for (behaviour, expected) in [
+        (Behaviour::DiesOfSignals, 143),
+        (Behaviour::IgnoresSignals, 130),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let (endpoint, mut asked) = scripted::serve(directory.path(), behaviour).await;
+        let connection = Connection::open(&endpoint, deadline()).await.unwrap();
+        let streams = Streams {
+            input: null(),
+            output: null(),
+            error: null(),
+        };
+        let (sender, mut notices) = Notices::channel();
+        let user = async {
+            command_runs(&mut asked).await;
+            let send = |termination| sender.send(Notice::Termination(termination));
+            send(Termination::Terminate).await.unwrap();
+            assert_eq!(asked.recv().await, Some(Asked::Signal("TERM".into())));
+            if let Behaviour::IgnoresSignals = behaviour {
+                send(Termination::Interrupt).await.unwrap();
+                assert_eq!(asked.recv().await, Some(Asked::Signal("INT".into())));
+                send(Termination::Interrupt).await.unwrap();
+            }
+        };
+        let command = connection.execute(line(&["sleep"]), streams, None, &mut notices);
+        let (ending, ()) = tokio::join!(command, user);
+        assert_eq!(ending.unwrap().exit_code(), expected, "{behaviour:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_terminal_is_copied_followed_and_restored() {
+    let directory = tempfile::tempdir().unwrap();
+    let (endpoint, mut asked) = scripted::serve(directory.path(), Behaviour::DiesOfSignals).await;
+    let connection = Connection::open(&endpoint, deadline()).await.unwrap();
+    let size = |columns, rows| Winsize {
+        ws_col: columns,
+        ws_row: rows,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let OpenptyResult { master, slave } = openpty(&size(100, 30), None).unwrap();
+    let before = rustix::termios::tcgetattr(&slave).unwrap();
+    let streams = Streams {
+        input: slave.try_clone().unwrap(),
+        output: slave.try_clone().unwrap(),
+        error: slave.try_clone().unwrap(),
+    };
+    let pty = PtyRequest::for_streams(&streams, "xterm".into()).unwrap();
+    let (sender, mut notices) = Notices::channel();
+    let user = async {
+        let terminal = Asked::Terminal {
+            term: "xterm".into(),
+            columns: 100,
+            rows: 30,
+            echo: Some(1),
+        };
+        assert_eq!(asked.recv().await, Some(terminal));
+        command_runs(&mut asked).await;
+        let raw = rustix::termios::tcgetattr(&slave).unwrap();
+        assert!(
+            !raw.local_modes
+                .contains(rustix::termios::LocalModes::ICANON)
+        );
+        let resized = rustix::termios::Winsize {
+            ws_col: 120,
+            ws_row: 40,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        rustix::termios::tcsetwinsize(master.as_fd(), resized).unwrap();
+        sender.send(Notice::Resized).await.unwrap();
+        let size = Asked::Size {
+            columns: 120,
+            rows: 40,
+        };
+        assert_eq!(asked.recv().await, Some(size));
+        let hangup = Notice::Termination(Termination::Hangup);
+        sender.send(hangup).await.unwrap();
+    };
+    let command = connection.execute(line(&["sh"]), streams, Some(&pty), &mut notices);
+    let (ending, ()) = tokio::join!(command, user);
+    assert_eq!(ending.unwrap().exit_code(), 129);
+    let after = rustix::termios::tcgetattr(&slave).unwrap();
+    assert_eq!(before.local_modes, after.local_modes);
+    assert_eq!(before.input_modes, after.input_modes);
+    assert_eq!(before.output_modes, after.output_modes);
+}
+
+#[tokio::test]
+async fn what_a_hostile_server_says_is_harmless() {
+    for behaviour in [
+        Behaviour::Disconnects,
+        Behaviour::Nonsense,
+        Behaviour::Silent,
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let (endpoint, _asked) = scripted::serve(directory.path(), behaviour).await;
+        let connection = Connection::open(&endpoint, deadline()).await.unwrap();
+        match (behaviour, run(&connection, line(&["true"]), null()).await) {
+            (Behaviour::Disconnects, Err(error)) => {
+                assert!(matches!(error, SshError::ConnectionLost(_)), "{error:?}");
+                let cause = std::error::Error::source(&error).unwrap().to_string();
+                assert_eq!(cause, "the server disconnected: bye");
+            }
+            (Behaviour::Nonsense, Ok(finished)) => {
+                assert_eq!(finished.ending.exit_code(), 255);
+            }
+            (Behaviour::Silent, Err(error)) => {
+                assert!(matches!(error, SshError::NoExitStatus), "{error:?}");
+            }
+            (_, Ok(finished)) => panic!("{behaviour:?}: {:?}", finished.ending),
+            (_, Err(error)) => panic!("{behaviour:?}: {error:?}"),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Who is let in, and who is not.
+
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sandbox::ssh::keys::KeyFiles;
+use sandbox::ssh::{Connection, SshError, agent};
+
+use crate::scripted::{self, Behaviour};
+use crate::server::{Server, deadline};
+
+#[tokio::test]
+async fn another_host_key_is_refused_by_name() {
+    let server = Server::start();
+    let other = tempfile::tempdir().unwrap();
+    let mut endpoint = server.endpoint();
+    endpoint.host_key = KeyFiles::in_directory(other.path())
+        .generate("other")
+        .unwrap()
+        .host_key;
+    let error = Connection::open(&endpoint, deadline()).await.unwrap_err();
+    let SshError::HostKeyMismatch {
+        expected, offered, ..
+    } = &error
+    else {
+        panic!("{error:?}");
+    };
+    assert!(expected.starts_with("SHA256:") && offered.starts_with("SHA256:"));
+    assert_ne!(expected, offered);
+    assert!(error.hint().is_some());
+}
+
+#[tokio::test]
+async fn another_client_key_is_refused() {
+    let server = Server::start();
+    let other = tempfile::tempdir().unwrap();
+    let keys = KeyFiles::in_directory(other.path());
+    keys.generate("other").unwrap();
+    let mut endpoint = server.endpoint();
+    endpoint.identity = keys.identity();
+    let error = Connection::open(&endpoint, deadline()).await.unwrap_err();
+    assert!(
+        matches!(error, SshError::AuthenticationRefused { .. }),
+        "{error:?}"
+    );
+
+    fs::write(keys.identity(), "not a key").unwrap();
+    let error = Connection::open(&endpoint, deadline()).await.unwrap_err();
+    assert!(matches!(error, SshError::ParseKey { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn nobody_and_somebody_silent_at_the_port() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut endpoint, _asked) = scripted::serve(directory.path(), Behaviour::Silent).await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    endpoint.address = listener.local_addr().unwrap();
+    let soon = Instant::now() + Duration::from_millis(100);
+    let error = Connection::open(&endpoint, soon).await.unwrap_err();
+    assert!(
+        matches!(error, SshError::ConnectDeadline { .. }),
+        "{error:?}"
+    );
+    drop(listener);
+    let error = Connection::open(&endpoint, deadline()).await.unwrap_err();
+    assert!(matches!(error, SshError::Connect { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn openssh_gets_in_with_the_printed_command() {
+    let server = Server::start();
+    let argv = sandbox::ssh::openssh_command(&server.endpoint());
+    let output = std::process::Command::new(&argv[0])
+        .args(&argv[1..])
+        .args(["echo", "in"])
+        .stdin(File::open("/dev/null").unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout, b"in\n", "{output:?}");
+}
+
+#[tokio::test]
+async fn the_keys_of_an_agent_are_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = KeyFiles::in_directory(directory.path());
+    let key = keys.generate("agent").unwrap().authorized_key;
+    let socket = directory.path().join("agent.sock");
+    let mut agent = Command::new("ssh-agent")
+        .arg("-D")
+        .arg("-a")
+        .arg(&socket)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !socket.exists() && agent.try_wait().unwrap().is_none() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let added = Command::new("ssh-add")
+        .arg(keys.identity())
+        .env("SSH_AUTH_SOCK", &socket)
+        .output()
+        .unwrap();
+    let found = agent::public_keys(&socket).await;
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    assert!(added.status.success(), "{added:?}");
+    assert_eq!(found, [key]);
+}

@@ -1,0 +1,145 @@
+//! An OpenSSH server of the test's own: own directory, own keys, loopback only.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, User, getuid};
+use sandbox::ssh::Endpoint;
+use sandbox::ssh::keys::{KeyFiles, Keys};
+use tempfile::TempDir;
+
+const SSHD: &str = "/usr/sbin/sshd";
+
+/// A running server; stops, with everything it started, when dropped.
+pub(crate) struct Server {
+    pub(crate) directory: TempDir,
+    pub(crate) port: u16,
+    process: Child,
+}
+
+impl Server {
+    /// Starts a server that lets the user of this process in.
+    pub(crate) fn start() -> Self {
+        assert!(
+            Path::new(SSHD).exists(),
+            "`{SSHD}` is missing: install the package `openssh-server`"
+        );
+        // Needed by an sshd that runs as root; the package makes it at boot.
+        if getuid().is_root() {
+            fs::create_dir_all("/run/sshd").unwrap();
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let keys = KeyFiles::in_directory(directory.path());
+        keys.write("test", &Keys::generate("test").unwrap())
+            .unwrap();
+        // Another process may take the port in between: then another one is tried.
+        for _ in 0..10 {
+            let port = free_port();
+            let configuration = directory.path().join("sshd_config");
+            fs::write(&configuration, sshd_config(&keys, port)).unwrap();
+            let mut process = Command::new(SSHD)
+                .args(["-D", "-e", "-f"])
+                .arg(&configuration)
+                .stdin(Stdio::null())
+                .stderr(Stdio::piped())
+                .process_group(0)
+                .spawn()
+                .unwrap();
+            let mut lines = BufReader::new(process.stderr.take().unwrap());
+            let mut line = String::new();
+            while lines.read_line(&mut line).unwrap() > 0 {
+                if line.contains("Server listening on") {
+                    thread::spawn(move || {
+                        let mut rest = Vec::new();
+                        let _ = lines.read_to_end(&mut rest);
+                    });
+                    return Self {
+                        directory,
+                        port,
+                        process,
+                    };
+                }
+            }
+            process.wait().unwrap();
+            eprintln!("sshd did not start: {line}");
+        }
+        panic!("sshd does not start");
+    }
+
+    /// How to reach it.
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        let keys = self.keys();
+        Endpoint {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
+            user: user(),
+            identity: keys.identity(),
+            host_key: keys.read_host_key().unwrap(),
+            host_key_alias: "test".into(),
+            known_hosts: keys.known_hosts(),
+        }
+    }
+
+    /// The keys that it uses.
+    pub(crate) fn keys(&self) -> KeyFiles {
+        KeyFiles::in_directory(self.directory.path())
+    }
+
+    /// Kills the server with all its sessions, as the end of a VM would.
+    pub(crate) fn kill(&self) {
+        for process in processes_below(self.process.id()) {
+            // One may have ended by itself.
+            let _ = nix::sys::signal::kill(Pid::from_raw(process as i32), Signal::SIGKILL);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = killpg(Pid::from_raw(self.process.id() as i32), Signal::SIGKILL);
+        self.process.wait().unwrap();
+    }
+}
+
+/// A process and its descendants, from the `children` files of proc(5).
+fn processes_below(process: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    let mut all = vec![process];
+    for child in children.unwrap_or_default().split_whitespace() {
+        all.extend(processes_below(child.parse().unwrap()));
+    }
+    all
+}
+
+fn sshd_config(keys: &KeyFiles, port: u16) -> String {
+    let quoted = |path: PathBuf| format!("\"{}\"", path.display());
+    format!(
+        "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
+         UsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin yes\n\
+         MaxStartups 100\n",
+        quoted(keys.host_key()),
+        quoted(keys.identity_public()),
+    )
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// The user who runs the test.
+pub(crate) fn user() -> String {
+    User::from_uid(getuid()).unwrap().unwrap().name
+}
+
+/// A time by which everything has long happened.
+pub(crate) fn deadline() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
