@@ -230,7 +230,8 @@ mod tests {
         old[VERSION] = 0x07;
         let mut long = good.clone();
         long[PAYLOAD_LENGTH..PAYLOAD_LENGTH + 4].copy_from_slice(&[0xff; 4]);
-        let cases: [(&str, &[u8], fn(&KernelError) -> bool); 7] = [
+        type Check = fn(&KernelError) -> bool;
+        let cases: [(&str, &[u8], Check); 7] = [
             ("empty", &[], |e| matches!(e, KernelError::NotBzImage)),
             ("cut in the header", &good[..0x207], |e| {
                 matches!(e, KernelError::NotBzImage)

@@ -7,12 +7,13 @@ payload=$(dirname "$0")
 
 # mmdebstrap's copies of the host's files.
 rm -f "$root/etc/hostname" "$root/etc/resolv.conf"
-# The host's proxy is the host's; the guest is told its own at each start.
-settings=$root/etc/apt/apt.conf.d/99mmdebstrap
-if [ -e "$settings" ]; then
-    sed -i '/^Acquire::https\?::Proxy/d' "$settings"
-    [ -s "$settings" ] || rm -f "$settings"
-fi
+# Settings for the build alone: the host's proxy, and dpkg's disregard of power losses.
+for file in "$root/etc/apt/apt.conf.d/99mmdebstrap" "$root/etc/dpkg/dpkg.cfg.d/99mmdebstrap"; do
+    if [ -e "$file" ]; then
+        sed -i -e '/^Acquire::https*::Proxy/d' -e '/^force-unsafe-io/d' "$file"
+        [ -s "$file" ] || rm "$file"
+    fi
+done
 
 cp -R "$payload/root/." "$root/"
 

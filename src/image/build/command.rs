@@ -3,11 +3,11 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, PipeReader, Read, Write};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -88,23 +88,21 @@ impl<'a> Runner<'a> {
             .map_err(BuildError::from)
     }
 
-    /// Runs `command` to its end, giving each line that it or its children print to `on_line`.
+    /// Runs `command`, which is `program` to people, to its end, giving each line that it or its children print to `on_line`.
     ///
     /// # Errors
     ///
     /// It cannot be started, fails, or the build is cancelled; then its process group is killed.
     pub(super) fn run(
         &mut self,
+        program: &'static str,
         mut command: Command,
         on_line: &mut dyn FnMut(&str),
     ) -> Result<(), BuildError> {
         self.check_cancelled()?;
-        let program = program_name(&command);
         self.note(&format!("+ {}", describe(&command)))?;
-        let (reader, mut group) = start(&mut command).map_err(|source| BuildError::Start {
-            program: program.clone(),
-            source,
-        })?;
+        let (reader, mut group) =
+            start(&mut command).map_err(|source| BuildError::Start { program, source })?;
         // It holds the pipe's other end, and the end of the output is waited for.
         drop(command);
         let mut lines = Lines::new(reader);
@@ -128,10 +126,9 @@ impl<'a> Runner<'a> {
                 break;
             }
         }
-        let status = group.wait().map_err(|source| BuildError::Start {
-            program: program.clone(),
-            source,
-        })?;
+        let status = group
+            .wait()
+            .map_err(|source| BuildError::Start { program, source })?;
         if status.success() {
             return Ok(());
         }
@@ -144,55 +141,63 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// Starts `command` in a process group of its own that does not outlive this thread.
+/// The program that ends a process group when this process is gone, however it went: its
+/// standard input is a pipe that only this process holds the other end of. A user namespace
+/// leaves no other way, as `PR_SET_PDEATHSIG` reaches mmdebstrap but not its children.
+const WATCHDOG: [&str; 3] = ["/bin/sh", "-c", "read -r line; kill -KILL 0"];
+
+/// Starts `command` in a process group of its own that does not outlive this process.
 fn start(command: &mut Command) -> io::Result<(PipeReader, ProcessGroup)> {
+    let (lifeline_end, lifeline) = io::pipe()?;
+    let watchdog = Command::new(WATCHDOG[0])
+        .args(&WATCHDOG[1..])
+        .stdin(lifeline_end)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()?;
+    let mut group = ProcessGroup {
+        watchdog,
+        _lifeline: lifeline,
+        child: None,
+    };
     let (reader, writer) = io::pipe()?;
-    command
+    let child = command
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
         .stderr(writer)
-        .process_group(0);
-    // SAFETY: the closure runs between fork and exec; prctl is a bare system call.
-    unsafe {
-        command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
-    }
-    let child = command.spawn()?;
-    Ok((
-        reader,
-        ProcessGroup {
-            child,
-            ended: false,
-        },
-    ))
+        .process_group(group.id().as_raw())
+        .spawn()?;
+    group.child = Some(child);
+    Ok((reader, group))
 }
 
-/// A child that leads its process group; the group is killed with it.
+/// A watchdog that leads a process group, and the program in it. Dropping it kills the group.
 struct ProcessGroup {
-    child: Child,
-    ended: bool,
+    watchdog: Child,
+    _lifeline: PipeWriter,
+    child: Option<Child>,
 }
 
 impl ProcessGroup {
-    fn wait(&mut self) -> io::Result<std::process::ExitStatus> {
-        let status = self.child.wait()?;
-        self.ended = true;
-        Ok(status)
+    fn id(&self) -> Pid {
+        Pid::from_raw(self.watchdog.id().cast_signed())
     }
 
-    /// Kills the group and reaps its leader. The programs run in namespaces of their own, whose
-    /// mounts and remaining processes go with their first process.
+    /// How the program ended.
+    fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child
+            .as_mut()
+            .expect("the program was started with the group")
+            .wait()
+    }
+
+    /// Kills everything in the group. The programs run in namespaces of their own, whose mounts
+    /// and remaining processes go with their first process.
     fn kill(&mut self) {
-        if self.ended {
-            return;
-        }
-        let group = Pid::from_raw(self.child.id().cast_signed());
-        if let Err(error) = killpg(group, Signal::SIGKILL)
-            && error != Errno::ESRCH
-        {
-            tracing::warn!("cannot kill process group {group}: {error}");
-        }
-        if let Err(error) = self.wait() {
-            tracing::warn!("cannot wait for process {group}: {error}");
+        // The watchdog is not reaped before `drop`, so the number cannot be another group's.
+        if let Err(error) = killpg(self.id(), Signal::SIGKILL) {
+            tracing::warn!("cannot kill process group {}: {error}", self.id());
         }
     }
 }
@@ -200,6 +205,11 @@ impl ProcessGroup {
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
         self.kill();
+        for process in self.child.iter_mut().chain([&mut self.watchdog]) {
+            if let Err(error) = process.wait() {
+                tracing::warn!("cannot wait for process {}: {error}", process.id());
+            }
+        }
     }
 }
 
@@ -256,14 +266,6 @@ impl Lines {
     }
 }
 
-fn program_name(command: &Command) -> String {
-    let path = Path::new(command.get_program());
-    path.file_name()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned()
-}
-
 fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     shell_words::join(words.map(|word| word.to_string_lossy().into_owned()))
@@ -294,7 +296,7 @@ mod tests {
             let mut command = Command::new("/bin/sh");
             command.args(["-c", script]);
             let mut lines = Vec::new();
-            let result = runner.run(command, &mut |line| {
+            let result = runner.run("sh", command, &mut |line| {
                 lines.push(line.to_owned());
                 if line == "cancel" {
                     self.cancel.cancel();
@@ -342,7 +344,7 @@ mod tests {
         let log = fixture.directory.path().join("log");
         let mut runner = Runner::new(&fixture.name, &fixture.cancel, log).unwrap();
         let error = runner
-            .run(Command::new("/nonexistent/program"), &mut |_| {})
+            .run("program", Command::new("/nonexistent/program"), &mut |_| {})
             .unwrap_err();
         assert_eq!(error.to_string(), "cannot run `program`");
     }

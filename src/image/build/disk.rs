@@ -36,7 +36,7 @@ pub(super) fn write(
     let mut used = bootstrap::as_owner(tools, Path::new("du"), workspace.scratch());
     used.args(["-skx", "--"]).arg(&root);
     let mut used_bytes = 0;
-    runner.run(used, &mut |line| {
+    runner.run("du", used, &mut |line| {
         let kibibytes = line.split('\t').next().and_then(|word| word.parse().ok());
         used_bytes = kibibytes.map_or(used_bytes, |kibibytes: u64| kibibytes << 10);
     })?;
@@ -71,7 +71,7 @@ pub(super) fn write(
         child_fd: DISK_DESCRIPTOR,
     }])
     .expect("one descriptor collides with nothing");
-    runner.run(mkfs, &mut |_| {})?;
+    runner.run("mkfs.ext4", mkfs, &mut |_| {})?;
     Ok((raw, size_bytes))
 }
 
@@ -87,7 +87,7 @@ pub(super) fn convert(
         .args(["convert", "-f", "raw", "-O", "qcow2"])
         .args([raw, qcow2])
         .env("LC_ALL", "C.UTF-8");
-    runner.run(command, &mut |_| {})
+    runner.run("qemu-img", command, &mut |_| {})
 }
 
 /// Reads files out of an ext4 file system in a raw file.
@@ -109,9 +109,13 @@ impl DiskReader<'_> {
         path: &str,
     ) -> Result<Vec<String>, BuildError> {
         let mut names = Vec::new();
-        runner.run(self.debugfs(&format!("ls -p {path}")), &mut |line| {
-            names.extend(listed_name(line).map(str::to_owned));
-        })?;
+        runner.run(
+            "debugfs",
+            self.debugfs(&format!("ls -p {path}")),
+            &mut |line| {
+                names.extend(listed_name(line).map(str::to_owned));
+            },
+        )?;
         Ok(names)
     }
 
@@ -121,7 +125,11 @@ impl DiskReader<'_> {
         let copy = self.directory.join(COPY);
         super::super::files::remove_file(&copy)?;
         // debugfs succeeds when the file is missing, and then writes none.
-        runner.run(self.debugfs(&format!("dump {path} {COPY}")), &mut |_| {})?;
+        runner.run(
+            "debugfs",
+            self.debugfs(&format!("dump {path} {COPY}")),
+            &mut |_| {},
+        )?;
         match fs::read(&copy) {
             Ok(contents) => {
                 super::super::files::remove_file(&copy)?;

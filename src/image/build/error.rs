@@ -61,7 +61,7 @@ pub enum BuildError {
     #[error("cannot run `{program}`")]
     Start {
         /// The program.
-        program: String,
+        program: &'static str,
         /// The cause.
         #[source]
         source: io::Error,
@@ -70,7 +70,7 @@ pub enum BuildError {
     #[error("`{program}` failed ({status}), the end of `{}`:\n{last_lines}", log.display())]
     Program {
         /// The program.
-        program: String,
+        program: &'static str,
         /// How it ended.
         status: ExitStatus,
         /// The last lines it printed.
@@ -157,12 +157,16 @@ impl BuildError {
                 "at least {} MiB must be free there; `sandbox image rm` removes images",
                 needed_bytes >> 20
             )),
-            Self::Program { .. } => Some(
+            Self::Program {
+                program: "mmdebstrap",
+                ..
+            } => Some(
                 "if the mirror could not be reached, choose another one with `--mirror URL`"
                     .to_owned(),
             ),
             Self::Store(source) => source.hint(),
             Self::Start { .. }
+            | Self::Program { .. }
             | Self::MissingFile { .. }
             | Self::KernelCount { .. }
             | Self::Module { .. }

@@ -63,8 +63,7 @@ pub struct BuildOptions {
 /// Builds `recipe` and stores it under the recipe's name.
 ///
 /// When another process builds the same recipe at the same time, this waits for it and returns
-/// its image. The calling thread must live as long as the programs it starts may run: they end
-/// with it.
+/// its image. The programs it starts end with this process, even if it is killed.
 ///
 /// # Errors
 ///
@@ -210,7 +209,7 @@ impl Job<'_> {
         );
         let mut follower = BootstrapFollower::default();
         let progress = &mut self.progress;
-        self.runner.run(command, &mut |line| {
+        self.runner.run("mmdebstrap", command, &mut |line| {
             if let Some(step) = follower.line(line) {
                 progress(step);
             }

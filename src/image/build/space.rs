@@ -14,8 +14,11 @@ use super::workspace::Workspace;
 const NEEDED_BYTES: u64 = 1 << 30;
 /// Less than this after a failure and the disk counts as full, in bytes.
 const FULL_BYTES: u64 = 8 << 20;
-/// The text of ENOSPC, which programs print.
-const NO_SPACE: &str = "No space left on device";
+/// How programs tell it: the text of ENOSPC, and apt before it starts.
+const NO_SPACE: [&str; 2] = [
+    "No space left on device",
+    "You don't have enough free space in",
+];
 
 /// Fails when there is too little space to start.
 pub(super) fn check(workspace: &Workspace<'_>) -> Result<(), BuildError> {
@@ -31,7 +34,9 @@ pub(super) fn check(workspace: &Workspace<'_>) -> Result<(), BuildError> {
 /// To be called while the build's files are still there.
 pub(super) fn explain(error: BuildError, workspace: &Workspace<'_>) -> BuildError {
     let told = match &error {
-        BuildError::Program { last_lines, .. } => last_lines.contains(NO_SPACE),
+        BuildError::Program { last_lines, .. } => {
+            NO_SPACE.iter().any(|text| last_lines.contains(text))
+        }
         BuildError::Store(ImageError::Io { source, .. }) => {
             source.kind() == io::ErrorKind::StorageFull
         }

@@ -50,6 +50,7 @@ impl<'a> Workspace<'a> {
         let _store_lock = store.lock()?;
         let staging = tempfile::Builder::new()
             .prefix("build-")
+            .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(&all)
             .map_err(ImageError::io("create directory in", &all))?
             .keep();
