@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus};
+use std::thread;
+use std::time::Duration;
 
 use crate::events::{self, Event};
 use crate::{generators, report, seed, shares};
@@ -14,6 +16,10 @@ const SSH_PORT: u16 = 22;
 
 /// All of Debian.
 const FULL_SYSTEM: &str = "multi-user.target";
+
+/// Head start of the first command: for so long after readiness the rest of
+/// Debian does not compete with it for the processors.
+const FIRST_COMMAND: Duration = Duration::from_millis(1500);
 
 /// Why the sandbox is not ready, or not complete.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +79,7 @@ fn become_ready() -> Result<(), ReadyError> {
         });
     } else {
         events::send(&Event::Ready { cloud_init: None });
+        thread::sleep(FIRST_COMMAND);
         start_everything()?;
     }
     events::send(&Event::Settled);
