@@ -1,1 +1,8 @@
 //! The whole binary as a user runs it, without a virtual machine.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod help;
