@@ -16,7 +16,8 @@ pub fn options(read_only: bool) -> String {
 
 /// The unit that mounts the share `tag` at `mount_point`. Its dependencies are
 /// only what it needs, so that it is mounted long before the rest of the
-/// system is up.
+/// system is up; its output does not go to the journal, after whose socket
+/// systemd would order it.
 pub fn content(tag: &str, mount_point: &GuestPath, read_only: bool) -> String {
     format!(
         "[Unit]\n\
@@ -29,7 +30,9 @@ pub fn content(tag: &str, mount_point: &GuestPath, read_only: bool) -> String {
          What={tag}\n\
          Where={}\n\
          Type=9p\n\
-         Options={}\n",
+         Options={}\n\
+         StandardOutput=null\n\
+         StandardError=file:/dev/console\n",
         mount_point.as_str().replace('%', "%%"),
         options(read_only)
     )

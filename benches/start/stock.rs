@@ -1,0 +1,210 @@
+//! The comparison: a Debian as a recipe of the usual kind makes it, started by
+//! plain QEMU and asked over SSH until it answers.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::Result;
+
+/// How often the usual recipe asks whether sshd answers.
+const POLL: Duration = Duration::from_secs(2);
+
+/// What a cloud image of Debian 13 holds that matters for its start.
+const PACKAGES: &str = "systemd-sysv,dbus,libpam-systemd,udev,systemd-resolved,systemd-timesyncd,\
+    openssh-server,sudo,linux-image-amd64,initramfs-tools,cloud-init,netplan.io,iproute2,\
+    ca-certificates,procps,python3,locales,less,apparmor,unattended-upgrades,cron";
+
+/// A stored stock guest.
+pub(super) struct Guest {
+    directory: PathBuf,
+}
+
+impl Guest {
+    /// The guest in `directory`, built if it is not there.
+    pub(super) fn obtain(directory: PathBuf) -> Result<Self> {
+        let guest = Self { directory };
+        if !guest.file("stock.qcow2").exists() {
+            eprintln!("building the stock guest, once");
+            guest.build()?;
+        }
+        Ok(guest)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    fn build(&self) -> Result<()> {
+        fs::create_dir_all(&self.directory)?;
+        let key = self.file("id_ed25519");
+        if !key.exists() {
+            run(Command::new("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+                .arg(&key))?;
+        }
+        let public_key = fs::read_to_string(key.with_extension("pub"))?;
+        let hook = self.file("hook");
+        fs::write(&hook, hook_script(&self.directory, public_key.trim()))?;
+        run(Command::new("chmod").arg("+x").arg(&hook))?;
+        run(Command::new("mmdebstrap")
+            .args(["--variant=minbase", "--format=null", "--quiet"])
+            .arg(format!("--include={}", PACKAGES.replace(' ', "")))
+            .arg(format!("--customize-hook={}", hook.display()))
+            .args(["trixie", "/dev/null"]))?;
+        let partial = self.file("partial.qcow2");
+        run(Command::new("qemu-img")
+            .args(["convert", "-f", "raw", "-O", "qcow2"])
+            .args([&self.file("stock.raw"), &partial]))?;
+        fs::remove_file(self.file("stock.raw"))?;
+        fs::rename(partial, self.file("stock.qcow2"))?;
+        Ok(())
+    }
+
+    /// Starts the guest and asks over SSH, every two seconds, until `true`
+    /// has run in it.
+    pub(super) fn time_to_first_ssh(&self, patience: Duration) -> Result<Duration> {
+        let overlay = self.file("overlay.qcow2");
+        run(Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
+            .arg(self.file("stock.qcow2"))
+            .arg(&overlay))?;
+        // Free a moment ago; nothing else here takes ports.
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let started = Instant::now();
+        let mut qemu = Running(self.qemu(&overlay, port).spawn()?);
+        loop {
+            std::thread::sleep(POLL);
+            if self.ssh(port).status()?.success() {
+                return Ok(started.elapsed());
+            }
+            if let Some(status) = qemu.0.try_wait()? {
+                return Err(format!("the stock guest's QEMU ended with {status}").into());
+            }
+            if started.elapsed() > patience {
+                return Err("the stock guest did not answer in time".into());
+            }
+        }
+    }
+
+    fn qemu(&self, overlay: &Path, port: u16) -> Command {
+        let mut command = Command::new("qemu-system-x86_64");
+        let accelerator = if kvm_is_usable() {
+            ["-accel", "kvm", "-cpu", "host"]
+        } else {
+            ["-accel", "tcg,thread=multi", "-cpu", "max"]
+        };
+        command
+            .args([
+                "-machine",
+                "pc",
+                "-smp",
+                "2",
+                "-m",
+                "2G",
+                "-display",
+                "none",
+                "-nodefaults",
+            ])
+            .args(accelerator)
+            .arg("-kernel")
+            .arg(self.file("vmlinuz"))
+            .arg("-initrd")
+            .arg(self.file("initrd.img"))
+            .args(["-append", "root=/dev/vda ro console=ttyS0"])
+            .arg("-drive")
+            .arg(format!("file={},if=virtio,format=qcow2", overlay.display()))
+            .args([
+                "-netdev",
+                &format!("user,id=n,hostfwd=tcp:127.0.0.1:{port}-:22"),
+            ])
+            .args([
+                "-device",
+                "virtio-net-pci,netdev=n",
+                "-device",
+                "virtio-rng-pci",
+            ])
+            .args(["-serial", "null"])
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn ssh(&self, port: u16) -> Command {
+        let mut command = Command::new("ssh");
+        command
+            .args([
+                "-F",
+                "none",
+                "-o",
+                "StrictHostKeyChecking=no",
+                "-o",
+                "UserKnownHostsFile=/dev/null",
+            ])
+            .args([
+                "-o",
+                "BatchMode=yes",
+                "-o",
+                "ConnectTimeout=2",
+                "-o",
+                "LogLevel=QUIET",
+                "-i",
+            ])
+            .arg(self.file("id_ed25519"))
+            .args(["-p", &port.to_string(), "debian@127.0.0.1", "true"])
+            .stdin(Stdio::null());
+        command
+    }
+}
+
+/// Ends with its owner.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn kvm_is_usable() -> bool {
+    sandbox::qemu::accelerator::probe_kvm().is_usable()
+}
+
+/// Takes kernel and initrd out of the new root and writes it to a disk; the
+/// cloud-init of the guest finds its data in the directory of NoCloud.
+fn hook_script(directory: &Path, public_key: &str) -> String {
+    format!(
+        r#"#!/bin/sh
+set -eu
+root=$1
+out='{directory}'
+echo 'LABEL=root / ext4 defaults 0 1' > "$root/etc/fstab"
+seed=$root/var/lib/cloud/seed/nocloud
+mkdir -p "$seed"
+printf 'instance-id: stock\nlocal-hostname: stock\n' > "$seed/meta-data"
+cat > "$seed/user-data" <<'END'
+#cloud-config
+users:
+- name: debian
+  sudo: ALL=(ALL) NOPASSWD:ALL
+  shell: /bin/bash
+  ssh_authorized_keys: ['{public_key}']
+END
+cp "$root"/boot/vmlinuz-* "$out/vmlinuz"
+cp "$root"/boot/initrd.img-* "$out/initrd.img"
+rm -f "$out/stock.raw"
+mkfs.ext4 -q -L root -E lazy_itable_init=0,lazy_journal_init=0 -d "$root" "$out/stock.raw" 4G
+"#,
+        directory = directory.display()
+    )
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.status()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("{command:?} ended with {status}").into()),
+    }
+}
