@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::harness::{Check, Host, Terminal, eventually, run_checks};
+use crate::harness::{Check, Host, Terminal, run_checks};
 
 const CHECKS: &[Check] = &[
     ("every service of Debian starts", everything_starts),
@@ -32,18 +32,8 @@ fn the_machine_is_a_whole_debian_of_the_shape_that_was_asked_for() {
     host.stop();
 }
 
-/// Waits until all that starts after readiness has started.
-fn settle(host: &Host) -> String {
-    eventually("the guest to settle", || {
-        // Its status tells the same again.
-        let output = host.exec(&["systemctl", "is-system-running"]);
-        let state = output.stdout.trim().to_owned();
-        (!["starting", "initializing"].contains(&state.as_str())).then_some(state)
-    })
-}
-
 fn everything_starts(host: &Host) {
-    let state = settle(host);
+    let state = host.settle();
     let failed = host.guest("systemctl --failed --no-legend --plain");
     assert_eq!((state.as_str(), failed.as_str()), ("running", ""));
     assert_eq!(
@@ -61,7 +51,7 @@ fn everything_starts(host: &Host) {
 }
 
 fn port_link(host: &Host) {
-    settle(host);
+    host.settle();
     assert_eq!(
         host.guest("readlink -f /dev/virtio-ports/org.sandbox.guest.0"),
         host.guest("ls -d /dev/vport*p1")
@@ -69,7 +59,7 @@ fn port_link(host: &Host) {
 }
 
 fn login_session(host: &Host) {
-    settle(host);
+    host.settle();
     let mut shell = Terminal::open(&host.command(["--kvm"]));
     shell.expect("$ ");
     shell.send("loginctl show-session $XDG_SESSION_ID --property=Name --property=Remote\r");

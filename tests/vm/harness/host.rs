@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::running::Running;
 use super::slots::Slots;
-use super::{image, image::IMAGE};
+use super::{eventually, image, image::IMAGE};
 use crate::support::{Output, TestEnvironment};
 
 /// A [`TestEnvironment`] that can boot [`IMAGE`]. When the test ends nothing
@@ -125,6 +125,20 @@ impl Host {
     pub(crate) fn guest(&self, script: &str) -> String {
         let output = self.exec(&["sh", "-euc", script]).success();
         output.stdout.trim_end_matches('\n').to_owned()
+    }
+
+    /// Waits until the guest has started all that starts after readiness, and
+    /// gives systemd's word for how it went: `running` if all is well.
+    #[track_caller]
+    pub(crate) fn settle(&self) -> String {
+        eventually("the guest to settle", || {
+            // Its status says the same once more; it fails until D-Bus is up.
+            let state = self.exec(&["systemctl", "is-system-running"]).stdout;
+            let state = state.trim();
+            ["running", "degraded", "maintenance"]
+                .contains(&state)
+                .then(|| state.to_owned())
+        })
     }
 
     /// `sandbox info --json` of the project's sandbox.

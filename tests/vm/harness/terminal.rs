@@ -37,6 +37,8 @@ impl Terminal {
                     .get_envs()
                     .filter_map(|(name, value)| Some((name, value?))),
             )
+            // With 256 colours, Debian's prompt is coloured word by word.
+            .env("TERM", "xterm")
             .current_dir(command.get_current_dir().unwrap())
             .stdin(slave.try_clone().unwrap())
             .stdout(slave.try_clone().unwrap())
