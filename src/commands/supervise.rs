@@ -17,6 +17,8 @@ pub(super) async fn run() -> Outcome {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // A full disk must not end the supervisor by a panic about its log.
+        .log_internal_errors(false)
         .with_max_level(tracing::Level::INFO)
         .init();
     let lock = DirectoryLock::inherited(inherited(LOCK_DESCRIPTOR)?);
