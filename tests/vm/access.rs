@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 
 use serde_json::Value;
 
@@ -15,10 +14,16 @@ const CHECKS: &[Check] = &[
     ("the ssh line of info works as printed", ssh_line),
     ("ssh NAME works by the alias", alias),
     ("sandbox ssh passes options and commands on", own_ssh),
-    ("the console is a terminal of dev, and Ctrl-] leaves it", console),
+    (
+        "the console is a terminal of dev, and Ctrl-] leaves it",
+        console,
+    ),
     ("the socat line of info works as printed", socat_line),
     ("logs show the console", logs),
-    ("a second start with other flags says that they have no effect", other_flags),
+    (
+        "a second start with other flags says that they have no effect",
+        other_flags,
+    ),
 ];
 
 #[test]
@@ -41,12 +46,19 @@ fn a_machine_can_be_looked_at_and_entered_in_every_way() {
     logs.expect_stdout("login:");
     host.stop();
     logs.finish().success();
-    for command in [&["info"][..], &["exec", "--", "true"], &["console"], &["stop"]] {
+    for command in [
+        &["info"][..],
+        &["exec", "--", "true"],
+        &["console"],
+        &["stop"],
+    ] {
         let output = host.run(command);
         let expected = if command[0] == "exec" { 125 } else { 1 };
         assert_eq!(output.status, expected, "{command:?}: {output}");
         assert!(
-            output.stderr.contains("no sandbox named `sandbox-project` is running"),
+            output
+                .stderr
+                .contains("no sandbox named `sandbox-project` is running"),
             "{output}"
         );
     }
@@ -56,7 +68,13 @@ fn a_machine_can_be_looked_at_and_entered_in_every_way() {
 fn list(host: &Host) {
     let output = host.run(["list"]).success();
     let row = output.stdout.lines().nth(1).unwrap();
-    for word in ["sandbox-project", "running", "debian-13-minimal", "2G", "tcg"] {
+    for word in [
+        "sandbox-project",
+        "running",
+        "debian-13-minimal",
+        "2G",
+        "tcg",
+    ] {
         assert!(row.contains(word), "{word}: {output}");
     }
     assert!(row.contains(host.project().to_str().unwrap()), "{output}");
@@ -80,7 +98,10 @@ fn info(host: &Host) {
         let line = info[line].as_str().unwrap();
         assert!(text.contains(line), "{line}: {text}");
     }
-    assert!(text.contains("2 processors, 2G memory, 20G disk, tcg"), "{text}");
+    assert!(
+        text.contains("2 processors, 2G memory, 20G disk, tcg"),
+        "{text}"
+    );
     assert!(text.contains("ssh sandbox-project"), "{text}");
     // By name, from anywhere.
     let mut command = host.command(["info", "sandbox-project"]);
@@ -88,20 +109,8 @@ fn info(host: &Host) {
 }
 
 /// Runs a printed line as a person would: by pasting it into a shell.
-fn paste(host: &Host, line: &str, further: &str) -> Command {
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", &format!("{line} {further}")])
-        .current_dir("/")
-        .env_clear()
-        .env("HOME", host.home())
-        .env("PATH", std::env::var_os("PATH").unwrap())
-        .stdin(std::process::Stdio::null());
-    command
-}
-
 fn pasted(host: &Host, line: &str, further: &str) -> Output {
-    Running::start(&mut paste(host, line, further)).finish()
+    Running::start(&mut host.shell(&format!("{line} {further}"))).finish()
 }
 
 fn ssh_line(host: &Host) {
@@ -118,7 +127,10 @@ fn ssh_line(host: &Host) {
 
 fn alias(host: &Host) {
     let file = host.home().join(".ssh/config.d/alias-sandbox-project.conf");
-    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o7777,
+        0o600
+    );
     let configuration = host.home().join(".ssh/config");
     fs::write(&configuration, format!("Include {}\n", file.display())).unwrap();
     let line = format!("ssh -F '{}' sandbox-project", configuration.display());
@@ -129,7 +141,11 @@ fn alias(host: &Host) {
 
 fn own_ssh(host: &Host) {
     let output = host.run(["ssh", "echo $SANDBOX_CONTAINER; exit 6"]);
-    assert_eq!((output.status, output.stdout.as_str()), (6, "sandbox-project\n"), "{output}");
+    assert_eq!(
+        (output.status, output.stdout.as_str()),
+        (6, "sandbox-project\n"),
+        "{output}"
+    );
     let output = host.run(["ssh", "-T", "-o", "SetEnv=LC_TEST=x", "echo $LC_TEST"]);
     assert_eq!(output.success().stdout, "x\n");
 }
@@ -153,7 +169,7 @@ fn console(host: &Host) {
 fn socat_line(host: &Host) {
     let info = host.info();
     let line = info["console_command"].as_str().unwrap();
-    let mut socat = Terminal::open(&paste(host, line, ""));
+    let mut socat = Terminal::open(&host.shell(line));
     socat.send("\r");
     socat.expect("dev@sandbox-project:~$ ");
     socat.send("echo $((7 * 7))\r");

@@ -40,7 +40,10 @@ fn a_cloud_config_is_applied_before_the_machine_is_ready() {
     let file = host.root().join("cloud config.yaml");
     fs::write(&file, config).unwrap();
     let output = host.start(&["--cloud-init", file.to_str().unwrap()]);
-    assert!(output.stderr.contains("cloud-init"), "it says what it waits for: {output}");
+    assert!(
+        output.stderr.contains("cloud-init"),
+        "it says what it waits for: {output}"
+    );
     run_checks(&host, CHECKS);
     host.stop();
 }
@@ -70,19 +73,30 @@ fn commands(host: &Host) {
 }
 
 fn users(host: &Host) {
-    assert_eq!(host.guest("id -u alice; getent passwd alice | cut -d: -f7"), "1500\n/bin/bash");
+    assert_eq!(
+        host.guest("id -u alice; getent passwd alice | cut -d: -f7"),
+        "1500\n/bin/bash"
+    );
     assert_eq!(host.guest("id -un; id -u; sudo -n id -u"), "dev\n1000\n0");
-    let alice = host.run(["exec", "-u", "alice", "-w", "/", "--", "id", "-un"]).success();
+    let alice = host
+        .run(["exec", "-u", "alice", "-w", "/", "--", "id", "-un"])
+        .success();
     assert_eq!(alice.stdout, "alice\n");
 }
 
 fn hostname(host: &Host) {
-    assert_eq!(host.guest("hostname; sudo -n cat /etc/hostname 2>/dev/null || hostname"), "sandbox-project\nsandbox-project");
+    assert_eq!(
+        host.guest("hostname; sudo -n cat /etc/hostname 2>/dev/null || hostname"),
+        "sandbox-project\nsandbox-project"
+    );
     assert_eq!(host.guest("sudo true 2>&1"), "");
 }
 
 fn sessions(host: &Host) {
-    assert_eq!(host.guest("echo $SANDBOX_CONTAINER; touch here; ls"), "sandbox-project\nhere");
+    assert_eq!(
+        host.guest("echo $SANDBOX_CONTAINER; touch here; ls"),
+        "sandbox-project\nhere"
+    );
 }
 
 #[test]
@@ -91,7 +105,12 @@ fn without_a_cloud_config_cloud_init_costs_nothing() {
     host.start(&[]);
     host.settle();
     host.guest("test ! -e /run/cloud-init/result.json; test ! -e /var/log/cloud-init.log");
-    assert_eq!(host.guest("systemctl list-units --no-legend --all 'cloud-*.service' | grep -c running || true"), "0");
+    assert_eq!(
+        host.guest(
+            "systemctl list-units --no-legend --all 'cloud-*.service' | grep -c running || true"
+        ),
+        "0"
+    );
     // The disk that was not asked for has the default size.
     let mebibytes: u64 = host
         .guest("df --output=size --block-size=1M / | tail -1 | tr -d ' '")

@@ -1,7 +1,6 @@
 //! Building a base image, when that does not come to its end.
 
 use std::fs;
-use std::path::Path;
 
 use nix::sys::signal::{Signal, killpg};
 
@@ -13,7 +12,11 @@ const BUILD: [&str; 3] = ["image", "build", "debian-13-minimal"];
 #[test]
 fn an_interrupted_build_leaves_nothing_half_made() {
     let environment = TestEnvironment::new();
-    for stage in ["reading package lists", "downloading packages", "installing packages"] {
+    for stage in [
+        "reading package lists",
+        "downloading packages",
+        "installing packages",
+    ] {
         eprintln!("    SIGINT when it says `{stage}`");
         let running = Running::start(&mut environment.command(BUILD));
         running.expect_stderr(stage);

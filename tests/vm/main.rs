@@ -10,7 +10,13 @@ mod support;
 
 mod harness;
 
+mod access;
 mod boot;
+mod cloud_init;
+mod failures;
 mod guest;
+mod image_build;
+mod interrupts;
+mod run;
 mod sessions;
 mod workspace;

@@ -11,23 +11,44 @@ fn run_gives_the_status_of_its_command_and_leaves_nothing() {
     let host = Host::new();
     fs::write(host.project().join("input"), "from the project\n").unwrap();
     let mut command = host.command([
-        "run", "--", "sh", "-c",
+        "run",
+        "--",
+        "sh",
+        "-c",
         "cat input; cat > output; hostname >&2; exit 9",
     ]);
     let output = Running::with_input(&mut command, b"from stdin\n".to_vec()).finish();
     assert_eq!(output.status, 9, "{output}");
     assert_eq!(output.stdout, "from the project\n");
-    assert!(output.stderr.contains("\nrun-"), "a name of its own: {output}");
-    assert_eq!(fs::read_to_string(host.project().join("output")).unwrap(), "from stdin\n");
+    assert!(
+        output.stderr.contains("\nrun-"),
+        "a name of its own: {output}"
+    );
+    assert_eq!(
+        fs::read_to_string(host.project().join("output")).unwrap(),
+        "from stdin\n"
+    );
     host.assert_nothing_left();
 }
 
 #[test]
 fn run_with_keep_leaves_the_machine_running() {
     let host = Host::new();
-    let output = host.run(["run", "--keep", "--name", "kept", "--", "touch", "/tmp/mark"]).success();
+    let output = host
+        .run([
+            "run",
+            "--keep",
+            "--name",
+            "kept",
+            "--",
+            "touch",
+            "/tmp/mark",
+        ])
+        .success();
     assert!(output.stderr.contains("sandbox stop kept"), "{output}");
-    let exec = host.run(["exec", "--name", "kept", "--", "ls", "/tmp/mark"]).success();
+    let exec = host
+        .run(["exec", "--name", "kept", "--", "ls", "/tmp/mark"])
+        .success();
     assert_eq!(exec.stdout, "/tmp/mark\n");
     let again = host.run(["run", "--name", "kept", "--", "true"]);
     assert_eq!(again.status, 125, "{again}");

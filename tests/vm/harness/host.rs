@@ -5,8 +5,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::ops::Deref;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -87,6 +88,20 @@ impl Host {
         let mut command = self.environment.command(arguments);
         command.current_dir(&self.project);
         command
+    }
+
+    /// A shell that runs `script` as the user of this host.
+    pub(crate) fn shell(&self, script: &str) -> Command {
+        let sandbox = self.command([""; 0]);
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", script])
+            .env_clear()
+            .envs(explicit_environment(&sandbox))
+            .current_dir(&self.project)
+            .stdin(Stdio::null())
+            .process_group(0);
+        shell
     }
 
     /// Starts `sandbox ARGUMENTS…` with nothing on stdin.
@@ -180,6 +195,14 @@ impl Host {
         let left = self.environment.leftovers();
         assert!(left.is_empty(), "left behind: {left:#?}");
     }
+}
+
+/// The variables that were set for a command.
+pub(crate) fn explicit_environment(command: &Command) -> Vec<(&OsStr, &OsStr)> {
+    command
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
 }
 
 impl Deref for Host {

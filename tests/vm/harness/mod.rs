@@ -12,13 +12,13 @@ mod terminal;
 use std::time::{Duration, Instant};
 
 pub(crate) use checks::{Check, run_checks};
-pub(crate) use host::Host;
+pub(crate) use host::{Host, explicit_environment};
 pub(crate) use running::Running;
 pub(crate) use terminal::Terminal;
 
 /// How long anything may take: reached by a hang and by nothing else, also on
 /// a busy machine under emulation.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(240);
 
 /// Waits until `condition` gives a value.
 #[track_caller]

@@ -10,8 +10,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use rustix::termios::Winsize;
 
-use super::eventually;
 use super::running::Transcript;
+use super::{eventually, host::explicit_environment};
 
 /// A command whose standard streams are one terminal.
 pub(crate) struct Terminal {
@@ -32,11 +32,7 @@ impl Terminal {
         fresh
             .args(command.get_args())
             .env_clear()
-            .envs(
-                command
-                    .get_envs()
-                    .filter_map(|(name, value)| Some((name, value?))),
-            )
+            .envs(explicit_environment(command))
             // With 256 colours, Debian's prompt is coloured word by word.
             .env("TERM", "xterm")
             .current_dir(command.get_current_dir().unwrap())
