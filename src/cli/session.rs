@@ -14,7 +14,7 @@ pub struct CommandOptions {
     #[arg(short, long, default_value = "dev")]
     pub user: String,
 
-    /// The directory to start in
+    /// The directory to start in; a relative one counts from the workspace
     #[arg(short, long, value_name = "DIRECTORY", default_value = crate::guest::WORKSPACE)]
     pub workdir: PathBuf,
 
@@ -30,8 +30,9 @@ pub struct CommandOptions {
     #[arg(short = 'T', long, overrides_with = "tty")]
     pub no_tty: bool,
 
-    /// The command and its arguments, passed on exactly as they are
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    /// The command and its arguments, passed on exactly as they are; put `--`
+    /// before it
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 

@@ -40,12 +40,25 @@ pub(super) async fn obtain(
 ) -> Result<Option<Image>, Report> {
     if let Some(image) = context.images().open(reference)? {
         image.verify()?;
+        tell_if_outdated(context, reference, &image);
         return Ok(Some(image));
     }
     context.printer.notice(format_args!(
         "the image `{reference}` is not stored yet: building it from its recipe, once, in some minutes"
     ));
     build(context, reference, None, notices).await
+}
+
+/// An image stays as it was built; says so where this program's recipe would
+/// make another one.
+fn tell_if_outdated(context: &Context, reference: &ImageReference, image: &Image) {
+    let outdated = Recipe::embedded(reference)
+        .is_ok_and(|recipe| recipe.hash() != image.metadata.content.recipe_hash);
+    if outdated {
+        context.printer.notice(format_args!(
+            "the image `{reference}` was built from another version of its recipe; `sandbox image build {reference}` renews it"
+        ));
+    }
 }
 
 /// Builds in a thread of its own, so that Ctrl-C can reach it.

@@ -1,5 +1,6 @@
 //! Entering a ready sandbox by SSH.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::context::Context;
@@ -27,7 +28,7 @@ pub(super) async fn command(
 ) -> Outcome {
     let command = GuestCommand {
         argv: options.command,
-        workdir: Some(options.workdir),
+        workdir: Some(Path::new(crate::guest::WORKSPACE).join(options.workdir)),
         environment: options.env,
         user: options.user,
     };

@@ -46,6 +46,18 @@ pub enum ImageError {
         /// The image.
         name: ImageReference,
     },
+    /// An image keeps another agreement with the host than this program does.
+    #[error(
+        "image `{name}` keeps version {found} of the agreement between host and guest, this program version {known}"
+    )]
+    OtherContract {
+        /// The image.
+        name: ImageReference,
+        /// The image's version.
+        found: u32,
+        /// This program's version.
+        known: u32,
+    },
     /// A file of an image is not what was stored.
     #[error("image `{name}` is damaged: `{}` {damage}", path.display())]
     Corrupt {
@@ -98,6 +110,7 @@ impl ImageError {
             Self::UnreadableMetadata { name, .. }
             | Self::UnknownMetadataVersion { name, .. }
             | Self::ChangedMetadata { name }
+            | Self::OtherContract { name, .. }
             | Self::Corrupt { name, .. } => {
                 Some(format!("make it again: `sandbox image build {name}`"))
             }

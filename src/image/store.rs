@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use super::error::{Damage, ImageError};
 use super::files;
 use super::fingerprint::{Fingerprint, Fingerprints};
-use super::metadata::{self, Metadata, MetadataFault};
+use super::metadata::{self, CONTRACT_VERSION, Metadata, MetadataFault};
 use super::reference::{Digest, ImageReference};
 
 /// The image store at one directory.
@@ -253,14 +253,24 @@ impl ImageStore {
 }
 
 impl Image {
-    /// Makes sure that the files are those that were stored. As long as size, time of
+    /// Makes sure that this program can start the image and that the files are those that were
+    /// stored. As long as size, time of
     /// modification and inode are as recorded this takes microseconds; otherwise the files are
     /// hashed, and recorded anew when they are right.
     ///
     /// # Errors
     ///
-    /// [`ImageError::Corrupt`] for the first file that is missing, truncated or changed.
+    /// [`ImageError::OtherContract`]; [`ImageError::Corrupt`] for the first file that is missing,
+    /// truncated or changed.
     pub fn verify(&self) -> Result<(), ImageError> {
+        let found = self.metadata.content.contract_version;
+        if found != CONTRACT_VERSION {
+            return Err(ImageError::OtherContract {
+                name: self.metadata.name.clone(),
+                found,
+                known: CONTRACT_VERSION,
+            });
+        }
         let mut fingerprints = Fingerprints::read(&self.fingerprints);
         let before = fingerprints.clone();
         let files = &self.metadata.content.files;

@@ -207,3 +207,103 @@ fn escaped(path: &std::path::Path) -> String {
 fn text(path: &std::path::Path) -> String {
     path.to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine {
+            program: "/usr/bin/qemu-system-x86_64".into(),
+            name: "box".into(),
+            accelerator: Accelerator::Kvm,
+            cpus: 2,
+            memory_bytes: 3 << 29,
+            kernel: "/i/vmlinux".into(),
+            initrd: "/s/initrd".into(),
+            kernel_command_line: "root=/dev/vda quiet".into(),
+            disk: "/s/overlay.qcow2".into(),
+            shares: vec![
+                NinePDevice {
+                    tag: "workspace".into(),
+                    directory: "/home/a/one, two".into(),
+                    security_model: "mapped-xattr",
+                    read_only: false,
+                },
+                NinePDevice {
+                    tag: "share1".into(),
+                    directory: "/data".into(),
+                    security_model: "passthrough",
+                    read_only: true,
+                },
+            ],
+            smbios_strings: vec!["/s/seed/a,b".into()],
+            firmware_files: vec![("opt/x".into(), "/s/seed/x".into())],
+            qmp_socket: "/s/qmp.sock".into(),
+            console_socket: "/s/console.sock".into(),
+            console_log: "/s/console.log".into(),
+            event_socket: "/s/events.sock".into(),
+            pid_file: "/s/qemu.pid".into(),
+        }
+    }
+
+    /// The values of an option, in order.
+    fn values<'a>(argv: &'a [String], option: &str) -> Vec<&'a str> {
+        argv.windows(2)
+            .filter(|pair| pair[0] == option)
+            .map(|pair| pair[1].as_str())
+            .collect()
+    }
+
+    #[test]
+    fn paths_with_commas_stay_one_value() {
+        let argv = machine().to_argv();
+        assert_eq!(
+            values(&argv, "-fsdev"),
+            [
+                "local,id=workspace,path=/home/a/one,, two,security_model=mapped-xattr,multidevs=remap,fmode=0644,dmode=0755",
+                "local,id=share1,path=/data,security_model=passthrough,multidevs=remap,readonly=on",
+            ]
+        );
+        assert_eq!(values(&argv, "-smbios"), ["type=11,path=/s/seed/a,,b"]);
+        assert_eq!(values(&argv, "-fw_cfg"), ["name=opt/x,file=/s/seed/x"]);
+    }
+
+    #[test]
+    fn the_guest_gets_virtio_devices_only_and_no_boot_rom() {
+        let argv = machine().to_argv();
+        for device in values(&argv, "-device") {
+            assert!(device.starts_with("virt"), "{device}");
+            assert!(!device.starts_with("virtio-net") || device.contains("romfile="));
+        }
+        assert!(argv.contains(&"-nodefaults".to_string()));
+        assert!(argv.contains(&"-no-user-config".to_string()));
+    }
+
+    #[test]
+    fn qemu_is_confined_and_its_port_is_the_loopbacks() {
+        let argv = machine().to_argv();
+        let [sandbox] = values(&argv, "-sandbox")[..] else {
+            panic!("one -sandbox");
+        };
+        for denied in ["elevateprivileges", "spawn", "resourcecontrol", "obsolete"] {
+            assert!(sandbox.contains(&format!("{denied}=deny")), "{sandbox}");
+        }
+        assert_eq!(
+            values(&argv, "-netdev"),
+            ["user,id=net,hostfwd=tcp:127.0.0.1:0-:22"]
+        );
+    }
+
+    #[test]
+    fn sizes_and_accelerators_are_passed_on() {
+        let kvm = machine().to_argv();
+        assert_eq!(values(&kvm, "-m"), ["1536M"]);
+        assert_eq!(values(&kvm, "-cpu"), ["host"]);
+        let tcg = Machine {
+            accelerator: Accelerator::Tcg,
+            ..machine()
+        };
+        assert_eq!(values(&tcg.to_argv(), "-accel"), ["tcg,thread=multi"]);
+    }
+}

@@ -42,6 +42,8 @@ pub struct HostSetup {
     pub accelerator: Accelerator,
     /// The user's home directory, where the alias for OpenSSH goes.
     pub home: PathBuf,
+    /// Whether root starts it.
+    pub as_root: bool,
     /// A machine-id for the guest, 32 lower-case hexadecimal digits.
     pub machine_id: String,
     /// Public keys of the user's SSH agent, which may enter, too.
@@ -102,6 +104,8 @@ pub struct StartPlan {
     pub home: PathBuf,
     /// QEMU's whole command line.
     pub argv: Vec<String>,
+    /// Whether QEMU runs in a user namespace in which the caller is `dev`.
+    pub maps_caller: bool,
 }
 
 /// The mount tag of the workspace.
@@ -138,6 +142,7 @@ impl StartPlan {
         }
         let mounts = mounts(&spec);
         let seed = seed(&spec, &host, &keys, &mounts)?;
+        let maps_caller = spec.share_mode.maps_caller(host.as_root);
         let argv = machine(&spec, &layout, &image, &host, &mounts, &seed).to_argv();
         Ok(Self {
             spec,
@@ -148,6 +153,7 @@ impl StartPlan {
             keys,
             home: host.home,
             argv,
+            maps_caller,
         })
     }
 }
@@ -245,7 +251,7 @@ fn machine(
             .map(|Mount { tag, share }| NinePDevice {
                 tag: tag.clone(),
                 directory: share.host.clone(),
-                security_model: spec.share_mode.security_model(),
+                security_model: spec.share_mode.security_model(host.as_root),
                 read_only: share.read_only,
             })
             .collect(),
@@ -265,5 +271,138 @@ fn machine(
         console_log: layout.console_log(),
         event_socket: layout.event_socket(),
         pid_file: layout.qemu_pid(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::host::directories::Directories;
+    use crate::sandbox::Lifetime;
+
+    fn spec() -> SandboxSpec {
+        SandboxSpec {
+            name: "sandbox-box".parse().unwrap(),
+            workspace: "/home/a/box".into(),
+            cpus: "2".parse().unwrap(),
+            memory: "2G".parse().unwrap(),
+            disk: "20G".parse().unwrap(),
+            shares: vec!["/data:/mnt/my-data:ro".parse().unwrap()],
+            share_mode: crate::share::ShareMode::Mapped,
+            cloud_config: None,
+            ready_timeout: Duration::from_secs(60),
+            lifetime: Lifetime::Persistent,
+        }
+    }
+
+    fn plan(spec: SandboxSpec) -> Result<StartPlan, PlanError> {
+        let directories = Directories {
+            state: "/home/a/.cache/sandbox".into(),
+            config: "/home/a/.config/sandbox".into(),
+            home: "/home/a".into(),
+            runtime: "/run/user/1".into(),
+        };
+        let layout = StateLayout::new(&directories, &spec.name);
+        let image = BootImage {
+            name: "debian-13".into(),
+            digest: "sha256:00".into(),
+            disk: "/blobs/disk".into(),
+            disk_bytes: 2 << 30,
+            kernel: "/blobs/kernel".into(),
+            modules: "/blobs/modules".into(),
+            command_line: "root=/dev/vda".into(),
+        };
+        let host = HostSetup {
+            qemu: "/usr/bin/qemu-system-x86_64".into(),
+            accelerator: Accelerator::Tcg,
+            home: "/home/a".into(),
+            as_root: false,
+            machine_id: "0123456789abcdef0123456789abcdef".into(),
+            agent_keys: vec!["ssh-ed25519 AGENT".into()],
+        };
+        let keys = Keys {
+            identity_private: "IDENTITY SECRET".into(),
+            authorized_key: "ssh-ed25519 CLIENT".into(),
+            host_key_private: "HOST SECRET".into(),
+            host_key: "ssh-ed25519 HOST".into(),
+        };
+        StartPlan::new(spec, layout, image, host, keys)
+    }
+
+    fn seed_file<'a>(plan: &'a StartPlan, name: &str) -> &'a CredentialFile {
+        plan.seed
+            .smbios
+            .iter()
+            .find(|file| file.name == name)
+            .unwrap()
+    }
+
+    #[test]
+    fn nothing_of_the_seed_is_on_the_command_line() {
+        let plan = plan(spec()).unwrap();
+        let command_line = plan.argv.join(" ");
+        for secret in ["SECRET", "CLIENT", "AGENT", "0123456789abcdef"] {
+            assert!(!command_line.contains(secret), "{command_line}");
+        }
+        for file in &plan.seed.smbios {
+            let path = plan.layout.seed().join(&file.name);
+            let option = format!("type=11,path={}", path.display());
+            assert!(plan.argv.contains(&option), "{option}");
+        }
+    }
+
+    #[test]
+    fn every_share_has_a_device_and_a_unit_of_the_same_tag() {
+        let plan = plan(spec()).unwrap();
+        let unit = seed_file(&plan, "systemd.extra-unit.mnt-my\\x2ddata.mount");
+        let text = String::from_utf8_lossy(&unit.content);
+        assert!(text.starts_with("io.systemd.credential.binary:"));
+        assert!(
+            plan.argv
+                .iter()
+                .any(|word| word == "virtio-9p-pci,fsdev=share1,mount_tag=share1")
+        );
+        assert!(
+            plan.argv
+                .iter()
+                .any(|word| word.starts_with("local,id=share1,path=/data,")
+                    && word.ends_with("readonly=on"))
+        );
+    }
+
+    #[test]
+    fn the_users_agent_may_enter_too() {
+        use base64::Engine;
+        let plan = plan(spec()).unwrap();
+        let keys = seed_file(&plan, "sandbox.authorized-keys");
+        let (_, encoded) = std::str::from_utf8(&keys.content)
+            .unwrap()
+            .split_once('=')
+            .unwrap();
+        let decoded = base64::engine::general_purpose::STANDARD
+            .decode(encoded)
+            .unwrap();
+        assert_eq!(decoded, b"ssh-ed25519 CLIENT\nssh-ed25519 AGENT\n");
+    }
+
+    #[test]
+    fn a_disk_smaller_than_its_image_is_refused() {
+        let small = SandboxSpec {
+            disk: "1G".parse().unwrap(),
+            ..spec()
+        };
+        let error = plan(small).unwrap_err();
+        assert_eq!(error.hint().unwrap(), "give at least `--disk 2048M`");
+    }
+
+    #[test]
+    fn a_plan_survives_the_way_to_the_supervisor() {
+        let plan = plan(spec()).unwrap();
+        let text = serde_json::to_string(&plan).unwrap();
+        let read: StartPlan = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), text);
+        assert_eq!(read.seed, plan.seed);
     }
 }

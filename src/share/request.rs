@@ -109,12 +109,20 @@ pub enum ShareMode {
 }
 
 impl ShareMode {
-    /// QEMU's word for it.
-    pub fn security_model(self) -> &'static str {
+    /// QEMU's word for it. Only root can give files away, which QEMU's
+    /// `passthrough` insists on; `none` is the same without owners.
+    pub fn security_model(self, as_root: bool) -> &'static str {
         match self {
             Self::Mapped => "mapped-xattr",
-            Self::Passthrough => "passthrough",
+            Self::Passthrough if as_root => "passthrough",
+            Self::Passthrough => "none",
         }
+    }
+
+    /// Whether QEMU sees the caller's files as `dev`'s, in a user namespace.
+    /// Passing root's owners on needs the host's own numbers.
+    pub fn maps_caller(self, as_root: bool) -> bool {
+        !(self == Self::Passthrough && as_root)
     }
 }
 
@@ -228,7 +236,7 @@ mod tests {
     #[test]
     fn modes_name_what_qemu_understands() {
         assert_eq!(
-            "mapped".parse::<ShareMode>().unwrap().security_model(),
+            "mapped".parse::<ShareMode>().unwrap().security_model(true),
             "mapped-xattr"
         );
         assert_eq!(

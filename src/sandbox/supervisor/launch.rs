@@ -23,7 +23,11 @@ pub(super) struct Launched {
 /// Starts QEMU: in a user namespace where the caller's files belong to `dev`,
 /// or without one where the host forbids it.
 pub(super) fn launch(plan: &StartPlan) -> Result<Launched, SupervisorError> {
-    let Some(map) = IdentityMap::of_caller(DEV_ID) else {
+    let map = match plan.maps_caller {
+        true => IdentityMap::of_caller(DEV_ID),
+        false => None,
+    };
+    let Some(map) = map else {
         return Ok(Launched {
             child: spawn(plan, None)?,
             warning: None,

@@ -69,6 +69,12 @@ pub enum SupervisorError {
         /// What had been reached.
         stage: &'static str,
     },
+    /// The overlay cannot grow.
+    #[error("the host's disk is full: the sandbox's disk `{}` cannot grow", path.display())]
+    HostDiskFull {
+        /// The overlay.
+        path: std::path::PathBuf,
+    },
     /// The host failed at something basic.
     #[error("the supervisor cannot go on")]
     System(#[from] std::io::Error),
@@ -88,6 +94,9 @@ impl SupervisorError {
             Self::NotReady { .. } => Some(
                 "give it more time with `--ready-timeout 10m`, or more memory with `--memory 4G`"
                     .into(),
+            ),
+            Self::HostDiskFull { .. } => Some(
+                "free space there, or set `SANDBOX_HOME` to a directory on a larger disk".into(),
             ),
             Self::Guest { .. } => Some("see the lines of its console above".into()),
             Self::Monitor(_) | Self::NoForwardedPort | Self::System(_) => None,

@@ -94,6 +94,7 @@ async fn attend(
                 // The port is closed; QEMU's end is seen elsewhere.
                 None => events = None,
             },
+            Some(event) = sandbox.monitor.events.recv() => sandbox.handle_monitor(&event)?,
             status = sandbox.child.wait() => return sandbox.ended_by_itself(status?),
             Some(request) = stop.recv() => return sandbox.stop(request).await,
             _ = terminate.recv() => return sandbox.stop(StopRequest::Asked(QUIT_GRACE)).await,
@@ -247,6 +248,19 @@ impl Running<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// A guest whose disk finds no room on the host's is paused by QEMU. Its
+    /// processes would hang without a word, so it ends here, with one.
+    fn handle_monitor(&self, event: &qapi_qmp::Event) -> Result<(), SupervisorError> {
+        match event {
+            qapi_qmp::Event::BLOCK_IO_ERROR { data, .. } if data.nospace == Some(true) => {
+                Err(SupervisorError::HostDiskFull {
+                    path: self.plan.layout.overlay(),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// QEMU ended without having been told to: with status 0 when the guest
