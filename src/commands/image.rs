@@ -43,6 +43,7 @@ pub(super) async fn obtain(
         tell_if_outdated(context, reference, &image);
         return Ok(Some(image));
     }
+    Recipe::embedded(reference)?;
     context.printer.notice(format_args!(
         "the image `{reference}` is not stored yet: building it from its recipe, once, in some minutes"
     ));

@@ -31,6 +31,7 @@ pub(super) async fn run(context: &Context, arguments: &StopArguments) -> Outcome
     };
     if found.is_empty() {
         context.printer.notice("no sandbox is running");
+        return Ok(ExitStatus::SUCCESS);
     }
     let grace = Duration::from_secs(arguments.timeout.into());
     // All at once: each needs its own seconds to power down.
