@@ -35,6 +35,8 @@ pub(super) async fn run(Inheritance { lock, listener }: Inheritance) -> Outcome 
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // A full disk must not end the supervisor by a panic about its log.
+        .log_internal_errors(false)
         .with_max_level(tracing::Level::INFO)
         .init();
     let mut plan = Vec::new();

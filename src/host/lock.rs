@@ -80,12 +80,6 @@ impl AsFd for DirectoryLock {
     }
 }
 
-impl From<DirectoryLock> for OwnedFd {
-    fn from(lock: DirectoryLock) -> Self {
-        lock.file.into()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -92,11 +92,16 @@ pub async fn claim(
         match DirectoryLock::try_acquire(&layout.lock()) {
             Ok(LockAttempt::Acquired(lock)) => {
                 clear(layout, read_record(layout).as_ref());
-                files::write_private_volatile(
-                    &layout.workspace_path(),
-                    format!("{}\n", workspace.display()).as_bytes(),
-                )?;
-                return Ok(Claim::Free(lock));
+                let owner = format!("{}\n", workspace.display());
+                let written =
+                    files::write_private_volatile(&layout.workspace_path(), owner.as_bytes());
+                return match written {
+                    Ok(()) => Ok(Claim::Free(lock)),
+                    Err(error) => {
+                        sweep(layout, lock);
+                        Err(error.into())
+                    }
+                };
             }
             Ok(LockAttempt::Busy) => match owner(layout)? {
                 Some(owner) if owner != workspace => {
@@ -143,10 +148,22 @@ pub fn name_for(
     }
 }
 
-/// Starts the supervisor for a claimed name and hands it the plan. The
-/// connection exists before the supervisor does, so that not one event is
-/// missed, and so that its end tells the supervisor of our death.
+/// Starts the supervisor for a claimed name and hands it the plan; a failure
+/// leaves nothing. The connection exists before the supervisor does, so that
+/// not one event is missed, and so that its end tells the supervisor of our
+/// death.
 pub async fn launch(plan: &StartPlan, lock: DirectoryLock) -> Result<Connection, LifecycleError> {
+    let launched = spawn_supervisor(plan, &lock).await;
+    if launched.is_err() {
+        sweep(&plan.layout, lock);
+    }
+    launched
+}
+
+async fn spawn_supervisor(
+    plan: &StartPlan,
+    lock: &DirectoryLock,
+) -> Result<Connection, LifecycleError> {
     let layout = &plan.layout;
     let failed = |source| LifecycleError::Supervisor {
         name: plan.spec.name.clone(),
@@ -176,7 +193,7 @@ pub async fn launch(plan: &StartPlan, lock: DirectoryLock) -> Result<Connection,
         .stderr(log)
         .fd_mappings(vec![
             FdMapping {
-                parent_fd: OwnedFd::from(lock),
+                parent_fd: lock.as_fd().try_clone_to_owned().map_err(failed)?,
                 child_fd: LOCK_DESCRIPTOR,
             },
             FdMapping {

@@ -2,14 +2,12 @@
 
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::unix::{OwnedWriteHalf, SocketAddr};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::hub::Hub;
@@ -28,8 +26,12 @@ pub(super) enum StopRequest {
 /// The running server.
 pub(super) struct Server {
     accepting: JoinHandle<()>,
-    open: Arc<AtomicUsize>,
+    closing: oneshot::Sender<()>,
 }
+
+/// After the last event, how long clients that have just connected may take to
+/// be seen.
+const LATE_CLIENTS: Duration = Duration::from_millis(10);
 
 /// After the last event, how long slow readers have to take it.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -42,47 +44,67 @@ pub(super) fn start(
 ) -> io::Result<Server> {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
-    let open = Arc::new(AtomicUsize::new(0));
-    let counter = open.clone();
-    let accepting = tokio::spawn(async move {
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        counter.fetch_add(1, Ordering::Relaxed);
-                        let (hub, stop, counter) = (hub.clone(), stop.clone(), counter.clone());
-                        connections.spawn(async move {
-                            if let Err(error) = serve(stream, hub, stop, lifetime).await {
-                                tracing::debug!(%error, "a client went away");
-                            }
-                            counter.fetch_sub(1, Ordering::Relaxed);
-                        });
-                    }
-                    Err(error) => {
-                        // Descriptors are short for a moment: not a reason to
-                        // abandon the guest.
-                        tracing::warn!(%error, "a client could not be accepted");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                },
-                Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            }
-        }
-    });
-    Ok(Server { accepting, open })
+    let (closing, closed) = oneshot::channel();
+    let clients = Clients {
+        hub,
+        stop,
+        lifetime,
+        connections: JoinSet::new(),
+    };
+    Ok(Server {
+        accepting: tokio::spawn(clients.accept_until(listener, closed)),
+        closing,
+    })
 }
 
 impl Server {
     /// Waits until every client has taken the last event, or for a short time.
     pub(super) async fn finish(self) {
-        let everyone_gone = async {
-            while self.open.load(Ordering::Relaxed) > 0 {
-                tokio::time::sleep(Duration::from_millis(2)).await;
+        let _ = self.closing.send(());
+        drop(tokio::time::timeout(FAREWELL, self.accepting).await);
+    }
+}
+
+/// Everyone who is connected.
+struct Clients {
+    hub: Hub,
+    stop: mpsc::Sender<StopRequest>,
+    lifetime: Lifetime,
+    connections: JoinSet<()>,
+}
+
+impl Clients {
+    async fn accept_until(mut self, listener: UnixListener, mut closed: oneshot::Receiver<()>) {
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => self.take(accepted).await,
+                Some(_) = self.connections.join_next(), if !self.connections.is_empty() => {}
+                _ = &mut closed => break,
             }
-        };
-        drop(tokio::time::timeout(FAREWELL, everyone_gone).await);
-        self.accepting.abort();
+        }
+        while let Ok(accepted) = tokio::time::timeout(LATE_CLIENTS, listener.accept()).await {
+            self.take(accepted).await;
+        }
+        while self.connections.join_next().await.is_some() {}
+    }
+
+    async fn take(&mut self, accepted: io::Result<(UnixStream, SocketAddr)>) {
+        match accepted {
+            Ok((stream, _)) => {
+                let (hub, stop, lifetime) = (self.hub.clone(), self.stop.clone(), self.lifetime);
+                self.connections.spawn(async move {
+                    if let Err(error) = serve(stream, hub, stop, lifetime).await {
+                        tracing::debug!(%error, "a client went away");
+                    }
+                });
+            }
+            Err(error) => {
+                // Descriptors are short for a moment: not a reason to abandon
+                // the guest.
+                tracing::warn!(%error, "a client could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
     }
 }
 
@@ -95,30 +117,46 @@ async fn serve(
     let (reader, mut writer) = stream.into_split();
     let mut requests = BufReader::new(reader).lines();
     let mut holds = false;
+    // The first request comes before the first event.
+    let Some(first) = requests.next_line().await? else {
+        return Ok(());
+    };
+    holds |= obey(&first, &stop).await?;
     let telling = tell(&hub, &mut writer);
     tokio::pin!(telling);
     let result = loop {
         tokio::select! {
             line = requests.next_line() => match line {
-                Ok(Some(line)) => match serde_json::from_str(&line) {
-                    Ok(Request::Subscribe) => {}
-                    Ok(Request::Hold) => holds = true,
-                    Ok(Request::Stop { grace_ms }) => {
-                        let grace = Duration::from_millis(grace_ms);
-                        let _ = stop.send(StopRequest::Asked(grace)).await;
-                    }
-                    Err(error) => break Err(error.into()),
-                },
+                Ok(Some(line)) => holds |= obey(&line, &stop).await?,
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             },
-            told = &mut telling => break told,
+            told = &mut telling => {
+                told?;
+                // A socket that is closed with unread requests would reset the
+                // connection, and what was told might be lost.
+                while requests.next_line().await?.is_some() {}
+                return Ok(());
+            }
         }
     };
     if holds && lifetime == Lifetime::Attached {
         let _ = stop.send(StopRequest::Abandoned).await;
     }
     result
+}
+
+/// Carries a request out; true if it was to hold the sandbox.
+async fn obey(line: &str, stop: &mpsc::Sender<StopRequest>) -> io::Result<bool> {
+    match serde_json::from_str(line)? {
+        Request::Subscribe => Ok(false),
+        Request::Hold => Ok(true),
+        Request::Stop { grace_ms } => {
+            let grace = Duration::from_millis(grace_ms);
+            let _ = stop.send(StopRequest::Asked(grace)).await;
+            Ok(false)
+        }
+    }
 }
 
 /// Writes every event until the last one.
@@ -130,7 +168,93 @@ async fn tell(hub: &Hub, writer: &mut OwnedWriteHalf) -> io::Result<()> {
         line.push('\n');
         writer.write_all(line.as_bytes()).await?;
         if matches!(event.event, Event::Ended { .. }) {
-            return Ok(());
+            return writer.shutdown().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::EndReason;
+    use crate::sandbox::control::Connection;
+
+    /// A server whose client has connected before anything ran, as the
+    /// command that starts a supervisor does.
+    async fn served(
+        lifetime: Lifetime,
+        request: Request,
+    ) -> (
+        Server,
+        Hub,
+        mpsc::Receiver<StopRequest>,
+        Connection,
+        tempfile::TempDir,
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control.sock");
+        let listener = StdListener::bind(&socket).unwrap();
+        let connection = Connection::open(&socket, request).await.unwrap();
+        let hub = Hub::default();
+        let (sender, receiver) = mpsc::channel(4);
+        let server = start(listener, hub.clone(), sender, lifetime).unwrap();
+        (server, hub, receiver, connection, directory)
+    }
+
+    #[tokio::test]
+    async fn a_sandbox_that_fails_at_once_still_says_why() {
+        let (server, hub, _stop, mut connection, _directory) =
+            served(Lifetime::Persistent, Request::Hold).await;
+        hub.tell(Event::Preparing);
+        hub.tell(Event::Ended {
+            reason: EndReason::Failed,
+        });
+        let finished = tokio::spawn(server.finish());
+        assert_eq!(
+            connection.next_event().await.unwrap().unwrap().event,
+            Event::Preparing
+        );
+        assert!(matches!(
+            connection.next_event().await.unwrap().unwrap().event,
+            Event::Ended { .. }
+        ));
+        assert!(connection.next_event().await.unwrap().is_none());
+        drop(connection);
+        finished.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_attached_sandbox_ends_with_the_connection_that_holds_it() {
+        for (lifetime, request, expected) in [
+            (
+                Lifetime::Attached,
+                Request::Hold,
+                Some(StopRequest::Abandoned),
+            ),
+            (Lifetime::Attached, Request::Subscribe, None),
+            (Lifetime::Persistent, Request::Hold, None),
+        ] {
+            let (server, hub, mut stop, connection, _directory) = served(lifetime, request).await;
+            // Only once it is served does its end mean something.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            drop(connection);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            assert_eq!(stop.try_recv().ok(), expected, "{lifetime:?} {request:?}");
+            hub.tell(Event::Ended {
+                reason: EndReason::Stopped,
+            });
+            server.finish().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_to_stop_passes_its_grace_on() {
+        let request = Request::stop(Duration::from_millis(1500));
+        let (_server, _hub, mut stop, _connection, _directory) =
+            served(Lifetime::Persistent, request).await;
+        assert_eq!(
+            stop.recv().await,
+            Some(StopRequest::Asked(Duration::from_millis(1500)))
+        );
     }
 }
