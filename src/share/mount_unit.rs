@@ -4,10 +4,15 @@ use super::GuestPath;
 
 /// The mount options of a 9p share, in the order of mount(8)'s `-o`.
 ///
-/// `cache=mmap` would keep pages of files that are mapped and
-/// `cache=loose` of all files, also when the host has changed them since.
+/// `directio` sends every read and write to the host, so that none is stale;
+/// `cache=mmap` beside it keeps pages only of files that are mapped, without
+/// which shared writable mappings fail (SQLite's write-ahead log, for one).
+/// Without `directio`, a file that some process in the guest holds open reads
+/// as it was. The kernel takes at most 512000 for `msize`, the bytes of one
+/// request (Linux, net/9p/trans_virtio.c).
 pub fn options(read_only: bool) -> String {
-    let mut options = String::from("trans=virtio,version=9p2000.L,msize=512000,cache=none");
+    let mut options =
+        String::from("trans=virtio,version=9p2000.L,msize=512000,cache=mmap,directio");
     if read_only {
         options.push_str(",ro");
     }
