@@ -8,7 +8,12 @@ use std::process::Command;
 use crate::support::{Output, PROGRAM, TestEnvironment};
 
 /// What differs between machines and runs, as regular expressions.
-const FILTERS: [(&str, &str); 12] = [
+const FILTERS: [(&str, &str); 13] = [
+    // `none` is root's `passthrough` for other users.
+    (
+        r"security_model=(passthrough|none)\b",
+        "security_model=[PASSTHROUGH]",
+    ),
     (r"\brun-[0-9a-f]{8}\b", "run-[RANDOM]"),
     (r"\b[0-9a-f]{12}\b", "[SHORT DIGEST]"),
     (r"/tmp/sandbox-test-\w{6}", "[ROOT]"),
