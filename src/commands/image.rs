@@ -209,8 +209,7 @@ fn remove(context: &Context, references: &[ImageReference]) -> Outcome {
     for reference in references {
         let user = running.iter().find(|found| {
             found
-                .record
-                .as_ref()
+                .record()
                 .is_some_and(|record| record.image == reference.as_str())
         });
         if let Some(user) = user {

@@ -67,7 +67,7 @@ async fn stop(
         return Ok(());
     }
     // A supervisor that does not answer is killed; its QEMU dies with it.
-    if let Some(record) = &found.record {
+    if let Some(record) = found.record() {
         record
             .supervisor
             .kill_if_marked(found.name.as_str().as_ref());
