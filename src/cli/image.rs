@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::JsonArguments;
+use super::options::with_hint;
 use crate::image::ImageReference;
 
 /// Arguments of `image`.
@@ -19,6 +20,7 @@ pub enum ImageCommand {
     /// Build an image from its recipe
     Build {
         /// The recipe [possible values: debian-13, debian-13-minimal]
+        #[arg(value_parser = with_hint::<ImageReference>)]
         recipe: ImageReference,
         /// Debian mirror [default: the one of this host's apt]
         #[arg(long, value_name = "URL")]
@@ -30,12 +32,13 @@ pub enum ImageCommand {
     /// Show an image as JSON
     Inspect {
         /// The image
+        #[arg(value_name = "IMAGE", value_parser = with_hint::<ImageReference>)]
         image_name: ImageReference,
     },
     /// Remove images
     Rm {
         /// The images
-        #[arg(required = true)]
+        #[arg(required = true, value_parser = with_hint::<ImageReference>)]
         images: Vec<ImageReference>,
     },
 }

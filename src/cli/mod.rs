@@ -11,6 +11,7 @@ pub use image::{ImageArguments, ImageCommand};
 pub use options::{ColorChoice, GlobalOptions};
 pub use session::{CommandOptions, ExecArguments, RunArguments};
 
+use self::options::{whole_number, with_hint};
 use crate::sandbox::SandboxName;
 
 /// A virtual machine of its own for a project directory.
@@ -78,6 +79,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct NameArguments {
     /// The sandbox [default: the one of the current directory]
+    #[arg(value_parser = with_hint::<SandboxName>)]
     pub sandbox: Option<SandboxName>,
 }
 
@@ -85,7 +87,7 @@ pub struct NameArguments {
 #[derive(Debug, Args)]
 pub struct StopArguments {
     /// The sandboxes [default: the one of the current directory]
-    #[arg(conflicts_with = "all")]
+    #[arg(conflicts_with = "all", value_parser = with_hint::<SandboxName>)]
     pub sandboxes: Vec<SandboxName>,
 
     /// Stop every sandbox
@@ -93,7 +95,7 @@ pub struct StopArguments {
     pub all: bool,
 
     /// How many seconds the guest has to power itself down; 0 cuts the power
-    #[arg(short, long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 10, value_parser = whole_number::<u32>)]
     pub timeout: u32,
 }
 
@@ -140,7 +142,7 @@ pub struct LogsArguments {
     pub follow: bool,
 
     /// How many of the last lines
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 1000)]
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 1000, value_parser = whole_number::<usize>)]
     pub lines: usize,
 
     /// Show the supervisor's own messages instead

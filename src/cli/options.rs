@@ -114,7 +114,7 @@ impl ColorChoice {
 }
 
 /// An error that knows what the user can do.
-trait Hinted: std::fmt::Display {
+pub(super) trait Hinted: std::fmt::Display {
     fn hint(&self) -> Option<String>;
 }
 
@@ -136,8 +136,14 @@ hinted!(
     crate::qemu::accelerator::AcceleratorError,
 );
 
+/// Parses a count; the error names it, and what would be one.
+pub(super) fn whole_number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not a whole number\n\nhint: give a number such as `10`"))
+}
+
 /// Parses a value; the error is followed by its hint.
-fn with_hint<T: std::str::FromStr<Err: Hinted>>(text: &str) -> Result<T, String> {
+pub(super) fn with_hint<T: std::str::FromStr<Err: Hinted>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| match error.hint() {
         Some(hint) => format!("{error}\n\nhint: {hint}"),
         None => error.to_string(),

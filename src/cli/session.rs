@@ -57,6 +57,9 @@ pub struct RunArguments {
 }
 
 fn variable(text: &str) -> Result<EnvironmentVariable, String> {
+    if text.is_empty() {
+        return Err("a variable needs a name\n\nhint: as in `NAME=value`".into());
+    }
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, OsString::from(value)),
         None => match std::env::var_os(text) {

@@ -2,24 +2,21 @@
 
 use super::context::Context;
 use super::{ExitStatus, Outcome, prepare, target};
-use crate::sandbox::{BootImage, Lifetime, StartPlan, shareable_directory};
+use crate::image::Recipe;
+use crate::sandbox::{BootImage, Lifetime, StartPlan};
 
 pub(super) async fn run(context: &Context) -> Outcome {
-    let workspace = shareable_directory(&std::env::current_dir()?)?;
+    let workspace = target::workspace()?;
     let name = target::name(context, None)?;
     // What QEMU and KVM are is found out as for a start, and forgotten.
     let scratch = tempfile::tempdir()?;
     let hypervisor = prepare::hypervisor(context, scratch.path())?;
-    if let Some(warning) = &hypervisor.decision.warning {
-        context.printer.warning(warning);
-    }
-    let image = match context.images().open(&context.settings.image)? {
-        Some(image) => prepare::boot_image(&image),
+    let stored = context.images().open(&context.settings.image)?;
+    let image = match &stored {
+        Some(image) => prepare::boot_image(image),
         None => {
-            context.printer.notice(format_args!(
-                "the image `{}` is not stored yet: a start builds it first, and its files get names by their digests",
-                context.settings.image
-            ));
+            // A start would build it.
+            Recipe::embedded(&context.settings.image)?;
             unknown_image(context)
         }
     };
@@ -27,6 +24,15 @@ pub(super) async fn run(context: &Context) -> Outcome {
     let spec =
         prepare::specification(context, name, &workspace, Lifetime::Persistent, accelerator)?;
     let plan = prepare::plan(context, spec, image, &hypervisor).await?;
+    if let Some(warning) = &hypervisor.decision.warning {
+        context.printer.warning(warning);
+    }
+    if stored.is_none() {
+        context.printer.notice(format_args!(
+            "the image `{}` is not stored yet: a start builds it first, and its files get names by their digests",
+            context.settings.image
+        ));
+    }
     context.printer.data(describe(&plan))?;
     Ok(ExitStatus::SUCCESS)
 }
@@ -53,8 +59,12 @@ fn describe(plan: &StartPlan) -> String {
         format!("state      {}", plan.layout.directory().display()),
         format!("image      {} {}", plan.image.name, plan.image.digest),
         format!(
-            "machine    {} processors, {} memory, {} disk, {}",
-            spec.cpus, spec.memory, spec.disk, plan.accelerator
+            "machine    {} processor{}, {} memory, {} disk, {}",
+            spec.cpus,
+            if spec.cpus.get() == 1 { "" } else { "s" },
+            spec.memory,
+            spec.disk,
+            plan.accelerator
         ),
         format!(
             "overlay    {} on {}",

@@ -6,7 +6,7 @@ use super::context::Context;
 use super::start::{self, Start};
 use super::{ExitStatus, Outcome, session, target};
 use crate::host::notices::Notices;
-use crate::sandbox::{Lifetime, shareable_directory};
+use crate::sandbox::Lifetime;
 
 /// Set in every session of a guest.
 const INSIDE_VARIABLE: &str = "SANDBOX_CONTAINER";
@@ -14,7 +14,7 @@ const INSIDE_VARIABLE: &str = "SANDBOX_CONTAINER";
 pub(super) async fn run(context: &Context) -> Outcome {
     refuse_nesting()?;
     let mut notices = Notices::of_process()?;
-    let workspace = shareable_directory(&std::env::current_dir()?)?;
+    let workspace = target::workspace()?;
     let name = target::name(context, None)?;
     let start = start::ensure(
         context,

@@ -43,6 +43,7 @@ pub(super) async fn obtain(
         tell_if_outdated(context, reference, &image);
         return Ok(Some(image));
     }
+    Recipe::embedded(reference)?;
     context.printer.notice(format_args!(
         "the image `{reference}` is not stored yet: building it from its recipe, once, in some minutes"
     ));
@@ -208,8 +209,7 @@ fn remove(context: &Context, references: &[ImageReference]) -> Outcome {
     for reference in references {
         let user = running.iter().find(|found| {
             found
-                .record
-                .as_ref()
+                .record()
                 .is_some_and(|record| record.image == reference.as_str())
         });
         if let Some(user) = user {

@@ -23,9 +23,9 @@ struct Info<'a> {
 
 pub(super) fn run(context: &Context, arguments: &InfoArguments) -> Outcome {
     let found = target::running(context, arguments.name.sandbox.as_ref())?;
-    let record = found.record.ok_or_else(|| {
+    let record = found.record?.ok_or_else(|| {
         Report::new(
-            format!("the sandbox `{}` is just being made", found.name),
+            format!("the sandbox `{}` is just being made or removed", found.name),
             Some("try again in a moment".into()),
         )
     })?;

@@ -10,10 +10,7 @@ use crate::sandbox::lifecycle;
 pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {
     let found = lifecycle::list(&context.directories)?;
     if arguments.json {
-        let records: Vec<&Record> = found
-            .iter()
-            .filter_map(|found| found.record.as_ref())
-            .collect();
+        let records: Vec<&Record> = found.iter().filter_map(lifecycle::Found::record).collect();
         context.printer.json(&records)?;
         return Ok(ExitStatus::SUCCESS);
     }
@@ -28,8 +25,14 @@ pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {
         "workspace",
     ]);
     for found in found {
-        let Some(record) = found.record else {
-            continue;
+        let record = match found.record {
+            Ok(Some(record)) => record,
+            Ok(None) => continue,
+            Err(error) => {
+                context.printer.warning(error);
+                table.row([found.name.to_string(), "unreadable".into()]);
+                continue;
+            }
         };
         table.row([
             record.name.to_string(),

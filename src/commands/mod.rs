@@ -69,24 +69,32 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, printer: Printer) -> Outcome {
+    let inheritance = match &cli.command {
+        Some(Command::Supervise(_)) => Some(supervise::Inheritance::take()?),
+        _ => None,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let status = runtime.block_on(dispatch(cli, printer));
+    let status = runtime.block_on(dispatch(cli, printer, inheritance));
     // A thread that still reads from a terminal must not hold up the end.
     runtime.shutdown_background();
     status
 }
 
-async fn dispatch(cli: Cli, printer: Printer) -> Outcome {
+async fn dispatch(
+    cli: Cli,
+    printer: Printer,
+    inheritance: Option<supervise::Inheritance>,
+) -> Outcome {
     if let Some(Command::Completions(arguments)) = &cli.command {
         let mut script = Vec::new();
         clap_complete::generate(arguments.shell, &mut Cli::command(), "sandbox", &mut script);
-        printer.raw_data(&String::from_utf8_lossy(&script))?;
+        printer.data(String::from_utf8_lossy(&script).trim_end())?;
         return Ok(ExitStatus::SUCCESS);
     }
-    if let Some(Command::Supervise(_)) = &cli.command {
-        return supervise::run().await;
+    if let Some(inheritance) = inheritance {
+        return supervise::run(inheritance).await;
     }
     let context = Context::new(cli.global, printer)?;
     if cli.dry_run && cli.command.is_some() {

@@ -60,7 +60,10 @@ pub(super) fn specification(
         .collect::<Result<_, Report>>()?;
     let cloud_config = match &settings.cloud_init {
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(FileError::new("read", path))?;
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                let error = FileError::new("read the cloud-config", path)(error);
+                Report::of(&error, Some("`--cloud-init` takes a text file".into()))
+            })?;
             Some(cloud_config::parse(&text)?)
         }
         None => None,

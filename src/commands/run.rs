@@ -5,13 +5,13 @@ use std::time::Duration;
 use super::context::Context;
 use super::enter::refuse_nesting;
 use super::start::{self, Start};
-use super::{ExitStatus, Outcome, session};
+use super::{ExitStatus, Outcome, session, target};
 use crate::cli::RunArguments;
 use crate::host::notices::Notices;
 use crate::output::Report;
 use crate::sandbox::control::Request;
 use crate::sandbox::lifecycle;
-use crate::sandbox::{Lifetime, SandboxName, shareable_directory};
+use crate::sandbox::{Lifetime, SandboxName};
 
 /// How long the guest has to power itself down afterwards.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -19,7 +19,7 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 pub(super) async fn run(context: &Context, arguments: RunArguments) -> Outcome {
     refuse_nesting()?;
     let mut notices = Notices::of_process()?;
-    let workspace = shareable_directory(&std::env::current_dir()?)?;
+    let workspace = target::workspace()?;
     let name = own_name(context)?;
     let lifetime = match arguments.keep {
         true => Lifetime::Persistent,

@@ -42,12 +42,13 @@ pub(super) async fn ensure(
 ) -> Result<Start, Report> {
     let layout = StateLayout::new(&context.directories, &name);
     if lifecycle::find(&context.directories, &name)?.is_none() {
-        let Some(image) = image::obtain(context, &context.settings.image, notices).await? else {
-            return Ok(Start::Interrupted);
-        };
+        // First what fails at once: an image may have to be built, for minutes.
         let hypervisor = prepare::hypervisor(context, &context.directories.state)?;
         let accelerator = hypervisor.decision.accelerator;
         let spec = prepare::specification(context, name.clone(), workspace, lifetime, accelerator)?;
+        let Some(image) = image::obtain(context, &context.settings.image, notices).await? else {
+            return Ok(Start::Interrupted);
+        };
         let plan = prepare::plan(context, spec, prepare::boot_image(&image), &hypervisor).await?;
         if let Claim::Free(lock) =
             lifecycle::claim(&layout, &name, workspace, Request::Subscribe).await?

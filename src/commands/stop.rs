@@ -31,6 +31,7 @@ pub(super) async fn run(context: &Context, arguments: &StopArguments) -> Outcome
     };
     if found.is_empty() {
         context.printer.notice("no sandbox is running");
+        return Ok(ExitStatus::SUCCESS);
     }
     let grace = Duration::from_secs(arguments.timeout.into());
     // All at once: each needs its own seconds to power down.
@@ -66,7 +67,7 @@ async fn stop(
         return Ok(());
     }
     // A supervisor that does not answer is killed; its QEMU dies with it.
-    if let Some(record) = &found.record {
+    if let Some(record) = found.record() {
         record
             .supervisor
             .kill_if_marked(found.name.as_str().as_ref());

@@ -8,12 +8,30 @@ use std::os::unix::net::UnixListener;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::{ExitStatus, Outcome};
+use crate::host::files::FileError;
 use crate::host::lock::DirectoryLock;
 use crate::output::Report;
 use crate::sandbox::lifecycle::{CONTROL_DESCRIPTOR, LOCK_DESCRIPTOR};
 use crate::sandbox::{StartPlan, supervisor};
 
-pub(super) async fn run() -> Outcome {
+/// What the parent hands over beside the plan.
+pub(super) struct Inheritance {
+    lock: DirectoryLock,
+    listener: UnixListener,
+}
+
+impl Inheritance {
+    /// To be called before anything in this process opens a file, which would
+    /// get the same numbers where the parent handed over nothing.
+    pub(super) fn take() -> Result<Self, Report> {
+        Ok(Self {
+            lock: DirectoryLock::inherited(inherited(LOCK_DESCRIPTOR)?),
+            listener: UnixListener::from(inherited(CONTROL_DESCRIPTOR)?),
+        })
+    }
+}
+
+pub(super) async fn run(Inheritance { lock, listener }: Inheritance) -> Outcome {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
@@ -21,8 +39,6 @@ pub(super) async fn run() -> Outcome {
         .log_internal_errors(false)
         .with_max_level(tracing::Level::INFO)
         .init();
-    let lock = DirectoryLock::inherited(inherited(LOCK_DESCRIPTOR)?);
-    let listener = UnixListener::from(inherited(CONTROL_DESCRIPTOR)?);
     let mut plan = Vec::new();
     std::io::stdin().lock().read_to_end(&mut plan)?;
     let plan: StartPlan =
@@ -39,7 +55,7 @@ fn inherited(number: RawFd) -> Result<OwnedFd, Report> {
     if let Err(error) = fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)) {
         std::mem::forget(descriptor);
         return Err(Report::of(
-            &error,
+            &FileError::new("take over", format!("/proc/self/fd/{number}"))(error.into()),
             Some("`supervise` is started by the other commands: try `sandbox --kvm`".into()),
         ));
     }

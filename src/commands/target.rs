@@ -1,16 +1,28 @@
 //! Which sandbox a command is about.
 
+use std::path::PathBuf;
+
 use super::context::Context;
+use crate::host::files::FileError;
 use crate::output::Report;
 use crate::sandbox::lifecycle::{self, Found};
 use crate::sandbox::{SandboxName, shareable_directory};
+
+/// The current directory, if it can be a workspace.
+pub(super) fn workspace() -> Result<PathBuf, Report> {
+    let directory = std::env::current_dir().map_err(|error| {
+        let error = FileError::new("find the current directory", ".")(error);
+        Report::of(&error, Some("change into a directory that exists".into()))
+    })?;
+    Ok(shareable_directory(&directory)?)
+}
 
 /// The name: the positional one, `--name`, or that of the current directory.
 pub(super) fn name(context: &Context, given: Option<&SandboxName>) -> Result<SandboxName, Report> {
     if let Some(name) = given.or(context.settings.name.as_ref()) {
         return Ok(name.clone());
     }
-    let workspace = shareable_directory(&std::env::current_dir()?)?;
+    let workspace = workspace()?;
     Ok(lifecycle::name_for(&context.directories, &workspace)?)
 }
 

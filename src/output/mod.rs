@@ -44,12 +44,17 @@ impl Printer {
         Self { verbosity }
     }
 
-    /// A line of data on stdout.
+    /// A line of data on stdout. That nobody reads it any more, as behind
+    /// `| head`, is no failure.
     pub fn data(&self, line: impl Display) -> io::Result<()> {
-        writeln!(anstream::stdout().lock(), "{line}")
+        match writeln!(anstream::stdout().lock(), "{line}") {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written,
+        }
     }
 
-    /// Data on stdout as it is, flushed.
+    /// Data on stdout as it is, flushed; for a stream that ends when nobody
+    /// reads it any more.
     pub fn raw_data(&self, text: &str) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes())?;

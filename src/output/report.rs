@@ -37,7 +37,7 @@ impl Report {
         } = &*self.0;
         let mut text = format!("{ERROR}error:{ERROR:#} {message}\n");
         for cause in causes {
-            let _ = writeln!(text, "  caused by: {cause}");
+            let _ = writeln!(text, "  caused by: {}", cause.trim_end());
         }
         if !last_lines.is_empty() {
             text.push_str("\nlast lines of its log:\n");

@@ -325,8 +325,16 @@ pub struct Found {
     pub name: SandboxName,
     /// Where its state lies.
     pub layout: StateLayout,
-    /// What is known of it; `None` while it is just being made or removed.
-    pub record: Option<Record>,
+    /// What is known of it: nothing while it is just being made or removed,
+    /// and an error where the record is damaged or another version's.
+    pub record: Result<Option<Record>, RecordError>,
+}
+
+impl Found {
+    /// The record, where there is one to be read.
+    pub fn record(&self) -> Option<&Record> {
+        self.record.as_ref().ok()?.as_ref()
+    }
 }
 
 /// Every sandbox of the user, sorted by name. What dead ones left is swept.
@@ -360,7 +368,9 @@ pub fn find(
         return Ok(None);
     }
     if DirectoryLock::is_held(&layout.lock()) {
-        let record = Record::read(&layout.record())?;
+        // What a dead supervisor left is no record of what runs.
+        let is_current = |record: &Record| record.supervisor.is_alive(name.as_str().as_ref());
+        let record = Record::read(&layout.record()).map(|record| record.filter(is_current));
         return Ok(Some(Found {
             name: name.clone(),
             layout,

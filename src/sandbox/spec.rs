@@ -93,7 +93,7 @@ pub enum SpecError {
     #[error("`{}` is not a directory", .0.display())]
     NotDirectory(PathBuf),
     /// The root directory as workspace would hand the whole host to the guest.
-    #[error("the whole file system `/` cannot be a workspace")]
+    #[error("the whole file system `/` cannot be shared with a sandbox")]
     Root,
     /// The state directory lies in a share, so that the guest could write it.
     #[error("`{}` holds the state of sandboxes (`{}`) and cannot be shared with one", share.display(), state.display())]
@@ -116,9 +116,14 @@ impl SpecError {
             Self::Memory { available_mib, .. } => {
                 Some(format!("give less than `--memory {available_mib}M`"))
             }
-            Self::Directory(error) => error.hint().or_else(|| Some("check the path".into())),
+            Self::Directory(error) => Some(match error.source.kind() {
+                std::io::ErrorKind::PermissionDenied => {
+                    format!("make `{}` readable to you", error.path.display())
+                }
+                _ => "check the path".into(),
+            }),
             Self::NotDirectory(_) => Some("share the directory that holds it".into()),
-            Self::Root => Some("change into a project directory first".into()),
+            Self::Root => Some("change into a project directory, or share one".into()),
             Self::HoldsState { .. } => Some(
                 "share a project directory below it, or move the state with `SANDBOX_HOME`".into(),
             ),

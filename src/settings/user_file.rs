@@ -102,7 +102,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
             "`{text}` is not a duration\n\nhint: give a number with a unit, such as `90s` or `3m`"
         )
     })?;
-    Duration::try_from(span).map_err(|_| format!("`{text}` is negative"))
+    match Duration::try_from(span) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err(format!(
+            "`{text}` is no time at all\n\nhint: give more than zero, such as `90s` or `3m`"
+        )),
+    }
 }
 
 fn text<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: std::fmt::Display>>(

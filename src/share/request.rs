@@ -178,7 +178,11 @@ impl FromStr for Share {
             .filter(|(host, _)| !host.is_empty())
             .ok_or_else(|| ShareError::Form(text.into()))?;
         let guest: GuestPath = guest.parse()?;
-        if RESERVED.contains(&guest.as_str())
+        let below_kernel = ["/dev/", "/proc/", "/sys/"]
+            .iter()
+            .any(|parent| guest.as_str().starts_with(parent));
+        if below_kernel
+            || RESERVED.contains(&guest.as_str())
             || ["/home", "/home/dev", "/root"].contains(&guest.as_str())
         {
             return Err(ShareError::Reserved(guest.0));

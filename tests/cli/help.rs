@@ -1,13 +1,78 @@
 //! Help, version and completions.
 
 use crate::support::TestEnvironment;
+use crate::transcript::{Session, assert_snapshot};
 
 #[test]
 fn version() {
     let environment = TestEnvironment::new();
-    let output = environment.run(["--version"]).success();
-    assert_eq!(
-        output.stdout,
-        format!("sandbox {}\n", env!("CARGO_PKG_VERSION"))
-    );
+    for flag in ["--version", "-V"] {
+        let output = environment.run([flag]).success();
+        let expected = format!("sandbox {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(output.stdout, expected);
+    }
+}
+
+#[test]
+fn help_of_everything() {
+    let environment = TestEnvironment::new();
+    for flag in ["-h", "--help"] {
+        let mut session = Session::new();
+        session.run(&environment, flag);
+        session.assert_snapshot(&format!("help{}", flag.replace('-', "_")));
+    }
+    for command in [
+        "exec",
+        "run",
+        "stop",
+        "list",
+        "info",
+        "console",
+        "ssh",
+        "logs",
+        "image",
+        "image build",
+        "image ls",
+        "image inspect",
+        "image rm",
+        "doctor",
+        "completions",
+    ] {
+        let line = format!("{command} -h");
+        let mut session = Session::new();
+        session.run(&environment, &line);
+        session.assert_snapshot(&format!("help_{}", command.replace(' ', "_")));
+    }
+}
+
+#[test]
+fn completions_name_every_command() {
+    let environment = TestEnvironment::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let output = environment.run(["completions", shell]).success();
+        assert_eq!(output.stderr, "");
+        for word in ["exec", "console", "doctor", "share-mode"] {
+            assert!(output.stdout.contains(word), "{shell}: {word}");
+        }
+    }
+}
+
+#[test]
+fn bash_reads_its_completions() {
+    let environment = TestEnvironment::new();
+    let script = environment.run(["completions", "bash"]).success().stdout;
+    let path = environment.project().join("completions");
+    std::fs::write(&path, script).unwrap();
+    let status = std::process::Command::new("bash")
+        .args(["-n", path.to_str().unwrap()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn the_supervisor_is_not_for_people() {
+    let environment = TestEnvironment::new();
+    let output = environment.run(["supervise", "box"]);
+    assert_snapshot("supervise", &output.to_string());
 }

@@ -5,4 +5,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod doctor;
+mod dry_run;
 mod help;
+mod images;
+mod nothing_runs;
+mod printing;
+mod qemu;
+mod stale;
+mod transcript;
+mod values;
+mod workspace;

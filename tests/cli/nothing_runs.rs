@@ -1,0 +1,46 @@
+//! Commands that need a running sandbox, or list them, where none runs; and
+//! commands inside a sandbox.
+
+use crate::support::TestEnvironment;
+use crate::transcript::Session;
+
+#[test]
+fn commands_without_a_sandbox() {
+    let environment = TestEnvironment::new();
+    let mut session = Session::new();
+    for line in [
+        "exec -- true",
+        "exec --name box -- true",
+        "stop",
+        "stop box other",
+        "stop --all",
+        "stop --all --quiet",
+        "info",
+        "info box",
+        "info --json",
+        "logs",
+        "logs --follow",
+        "logs --supervisor box",
+        "console",
+        "console box",
+        "ssh",
+        "ssh -- -v uptime",
+        "list",
+        "ls",
+        "list --json",
+        "list --dry-run",
+    ] {
+        session.run(&environment, line);
+    }
+    session.assert_snapshot("nothing_runs");
+}
+
+#[test]
+fn nesting_is_refused() {
+    let environment = TestEnvironment::new().variable("SANDBOX_CONTAINER", "sandbox-outer");
+    let mut session = Session::new();
+    for line in ["", "--kvm", "run -- true"] {
+        session.run(&environment, line);
+    }
+    session.assert_snapshot("nesting");
+}

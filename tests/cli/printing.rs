@@ -1,0 +1,110 @@
+//! How the tool speaks: quiet, colours, closed and broken streams.
+
+use std::fs::File;
+use std::process::Stdio;
+
+use crate::support::{Output, TestEnvironment};
+use crate::transcript::{shell, with_qemu};
+
+const ESCAPE: char = '\u{1b}';
+
+#[test]
+fn quiet_says_nothing_but_data_and_errors() {
+    let environment = with_qemu("10.0.2").variable("SANDBOX_ACCEL", "auto");
+    let output = environment.run(["--quiet", "--dry-run"]).success();
+    assert_eq!(output.stderr, "");
+    assert!(output.stdout.starts_with("sandbox    sandbox-project\n"));
+    let output = environment.run(["-q", "stop", "--all"]).success();
+    assert_eq!((&*output.stdout, &*output.stderr), ("", ""));
+    let output = environment.run(["-q", "info"]);
+    assert_eq!(output.status, 1);
+    assert!(output.stderr.starts_with("error: "), "{output}");
+}
+
+#[test]
+fn colours_only_where_wanted() {
+    let environment = TestEnvironment::new();
+    let cases = [
+        (&["info"][..], false),
+        (&["--color", "auto", "info"], false),
+        (&["--color", "never", "info"], false),
+        (&["--color", "always", "info"], true),
+    ];
+    for (arguments, coloured) in cases {
+        let output = environment.run(arguments);
+        assert_eq!(output.stderr.contains(ESCAPE), coloured, "{output:?}");
+    }
+    // What a flag says counts more than what the environment says.
+    let environment = environment.variable("NO_COLOR", "1");
+    let output = environment.run(["--color", "always", "info"]);
+    assert!(output.stderr.contains(ESCAPE), "{output:?}");
+    let environment = environment.variable("CLICOLOR_FORCE", "1");
+    let output = environment.run(["info"]);
+    assert!(!output.stderr.contains(ESCAPE), "{output:?}");
+}
+
+#[test]
+fn usage_errors_are_coloured_as_others() {
+    let environment = TestEnvironment::new();
+    let output = environment.run(["--color", "never", "--bogus"]);
+    assert!(!output.stderr.contains(ESCAPE), "{output:?}");
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let environment = with_qemu("10.0.2");
+    for line in [
+        "--dry-run",
+        "list",
+        "list --json",
+        "image ls",
+        "image ls --json",
+        "completions bash",
+        "doctor",
+        "doctor --json",
+        "--help",
+    ] {
+        // The reader is gone before the command starts.
+        let script = format!(
+            "{{ sleep 0.2; \"$SANDBOX\" {line}; echo status $? >&2; }} | head -c 0 >/dev/null"
+        );
+        let output = Output::of(&mut shell(&environment, &script)).success();
+        let answer = output.stderr.lines().last().unwrap().to_owned();
+        let allowed: &[&str] = match line {
+            // The verdict on this machine is told all the same.
+            "doctor" | "doctor --json" => &["status 0", "status 1"],
+            _ => &["status 0"],
+        };
+        assert!(allowed.contains(&&*answer), "{line}: {output}");
+        assert!(!output.stderr.contains("panicked"), "{line}: {output}");
+        assert!(!output.stderr.contains("error:"), "{line}: {output}");
+    }
+}
+
+#[test]
+fn a_full_disk_behind_stdout_is_a_failure() {
+    let environment = TestEnvironment::new();
+    for line in ["list", "image ls --json", "completions bash"] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = Output::of(
+            environment
+                .command(shell_words::split(line).unwrap())
+                .stdout(full)
+                .stderr(Stdio::piped()),
+        );
+        assert_eq!(output.status, 1, "{line}: {output}");
+        assert!(output.stderr.starts_with("error: "), "{line}: {output}");
+    }
+}
+
+#[test]
+fn closed_streams_do_no_harm() {
+    let environment = TestEnvironment::new();
+    for redirection in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+        let script = format!("\"$SANDBOX\" list {redirection}");
+        Output::of(&mut shell(&environment, &script)).success();
+        let script = format!("\"$SANDBOX\" info {redirection}");
+        let output = Output::of(&mut shell(&environment, &script));
+        assert_eq!(output.status, 1, "{redirection}: {output}");
+    }
+}

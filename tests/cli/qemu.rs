@@ -1,0 +1,56 @@
+//! QEMU missing, too old, or something else.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::TestEnvironment;
+use crate::transcript::{Session, with_qemu};
+
+#[test]
+fn missing() {
+    let environment = TestEnvironment::new().variable("SANDBOX_ACCEL", "tcg");
+    let empty = environment.root().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let environment = environment.variable("PATH", empty);
+    let mut session = Session::new();
+    session.run(&environment, "--dry-run");
+    session.assert_snapshot("qemu_missing");
+}
+
+#[test]
+fn too_old() {
+    let mut session = Session::new();
+    session.run(&with_qemu("6.2.0"), "--dry-run");
+    session.assert_snapshot("qemu_too_old");
+}
+
+#[test]
+fn another_program() {
+    let environment = TestEnvironment::new().variable("SANDBOX_ACCEL", "tcg");
+    let program = environment.root().join("qemu");
+    let mut session = Session::new();
+    for script in [
+        "#!/bin/sh\necho 'hello there'\n",
+        "#!/bin/sh\nexit 1\n",
+        "#!/nonexistent/interpreter\n",
+    ] {
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let output = environment
+            .command(["--dry-run"])
+            .env("SANDBOX_QEMU", &program)
+            .output()
+            .unwrap();
+        session.add(&format!("{script:?}"), &output.into());
+    }
+    let output = environment
+        .command(["--dry-run"])
+        .env("SANDBOX_QEMU", "/nowhere/qemu")
+        .output()
+        .unwrap();
+    session.add(
+        "SANDBOX_QEMU=/nowhere/qemu sandbox --dry-run",
+        &output.into(),
+    );
+    session.assert_snapshot("qemu_other_program");
+}

@@ -1,0 +1,242 @@
+//! State directories whose supervisor is gone.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use sandbox::host::process::ProcessIdentity;
+use serde_json::json;
+
+use crate::support::TestEnvironment;
+use crate::transcript::{Session, shell};
+
+/// What a supervisor leaves that was killed.
+fn leave_state(environment: &TestEnvironment, name: &str, record: &[u8]) {
+    let directory = environment.sandbox(name);
+    fs::create_dir_all(directory.join("seed")).unwrap();
+    fs::write(directory.join("seed/user-data"), "secret").unwrap();
+    for file in ["lock", "overlay.qcow2", "console.log", "ssh.port"] {
+        fs::write(directory.join(file), "").unwrap();
+    }
+    fs::write(directory.join("workspace.path"), "/nowhere\n").unwrap();
+    fs::write(directory.join("sandbox.json"), record).unwrap();
+}
+
+fn record(environment: &TestEnvironment, name: &str, qemu: Option<ProcessIdentity>) -> Vec<u8> {
+    let record = json!({
+        "version": 1,
+        "name": name,
+        "workspace": "/nowhere",
+        "image": "debian-13",
+        "image_digest": "sha256:00",
+        "cpus": 2,
+        "memory": "2G",
+        "disk": "20G",
+        "accelerator": "tcg",
+        "share_mode": "mapped",
+        "shares": [],
+        "created": "2026-01-02T03:04:05Z",
+        "supervisor": {"pid": i32::MAX, "start_time": 1},
+        "qemu": qemu,
+        "ssh_port": 2222,
+        "alias_file": environment.home().join(format!(".ssh/config.d/alias-{name}.conf")),
+        "ready": true,
+    });
+    let record = serde_json::to_vec(&record).unwrap();
+    // Otherwise these tests would be about damaged records.
+    serde_json::from_slice::<sandbox::sandbox::Record>(&record).unwrap();
+    record
+}
+
+/// A live process with `marker` on its command line; ends with its stdin.
+struct Bystander(Child);
+
+impl Bystander {
+    fn start(marker: &Path) -> Self {
+        let mut process = Command::new("sh")
+            .args(["-c", "echo started; read -r line"])
+            .arg(marker)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let stdout = process.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        Self(process)
+    }
+
+    fn identity(&self) -> ProcessIdentity {
+        ProcessIdentity::of(i32::try_from(self.0.id()).unwrap()).unwrap()
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        // It may be dead already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn what_a_killed_supervisor_left_is_swept() {
+    let environment = TestEnvironment::new();
+    let aliases = environment.home().join(".ssh/config.d");
+    fs::create_dir_all(&aliases).unwrap();
+    for command in ["list", "stop --all", "info box", "stop box", "list --json"] {
+        leave_state(&environment, "box", &record(&environment, "box", None));
+        fs::write(aliases.join("alias-box.conf"), "Host box\n").unwrap();
+        fs::write(aliases.join("own.conf"), "Host own\n").unwrap();
+        let output = environment.run(shell_words::split(command).unwrap());
+        assert!(!output.stdout.contains("box"), "{command}: {output}");
+        assert!(!environment.sandbox("box").exists(), "{command}");
+        assert!(!aliases.join("alias-box.conf").exists(), "{command}");
+        assert!(aliases.join("own.conf").exists(), "{command}");
+    }
+    fs::remove_file(aliases.join("own.conf")).unwrap();
+}
+
+#[test]
+fn damaged_records_are_swept_too() {
+    let environment = TestEnvironment::new();
+    let right = record(&environment, "box", None);
+    for damaged in [
+        &b""[..],
+        b"{",
+        b"[]",
+        b"{\"version\": 99}",
+        b"\xff\xfe",
+        &right[..right.len() / 2],
+    ] {
+        leave_state(&environment, "box", damaged);
+        let output = environment.run(["list"]).success();
+        assert_eq!(output.stderr, "", "{output}");
+        assert!(!environment.sandbox("box").exists(), "{damaged:?}");
+    }
+}
+
+#[test]
+fn a_process_that_got_the_pid_of_a_dead_qemu_is_left_alone() {
+    let environment = TestEnvironment::new();
+    let directory = environment.sandbox("box");
+    // The same pid and start time, but no QEMU of this sandbox.
+    let mut other = Bystander::start(Path::new("/somewhere/else"));
+    leave_state(
+        &environment,
+        "box",
+        &record(&environment, "box", Some(other.identity())),
+    );
+    environment.run(["list"]).success();
+    assert!(!directory.exists());
+    assert!(other.is_running());
+    // A later process with the same pid, even with the same path in its command line.
+    let mut later = Bystander::start(&directory);
+    let earlier = ProcessIdentity {
+        start_time: later.identity().start_time - 1,
+        ..later.identity()
+    };
+    leave_state(
+        &environment,
+        "box",
+        &record(&environment, "box", Some(earlier)),
+    );
+    environment.run(["list"]).success();
+    assert!(!directory.exists());
+    assert!(later.is_running());
+}
+
+#[test]
+fn a_qemu_that_outlived_its_supervisor_is_killed() {
+    let environment = TestEnvironment::new();
+    let mut qemu = Bystander::start(&environment.sandbox("box"));
+    leave_state(
+        &environment,
+        "box",
+        &record(&environment, "box", Some(qemu.identity())),
+    );
+    environment.run(["list"]).success();
+    assert!(!environment.sandbox("box").exists());
+    let status = qemu.0.wait().unwrap();
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&status),
+        Some(9)
+    );
+}
+
+#[test]
+fn what_is_no_sandbox_is_left_alone() {
+    let environment = TestEnvironment::new();
+    let parent = environment.state().join("kvm-vms");
+    fs::create_dir_all(parent.join("not a name")).unwrap();
+    fs::write(parent.join("file"), "").unwrap();
+    let output = environment.run(["list"]).success();
+    assert_eq!(output.stderr, "");
+    assert!(parent.join("not a name").exists() && parent.join("file").exists());
+    fs::remove_dir_all(parent).unwrap();
+}
+
+#[test]
+fn a_sandbox_that_another_process_holds() {
+    let environment = TestEnvironment::new();
+    let mut session = Session::new();
+    leave_state(&environment, "starting", b"");
+    fs::remove_file(environment.sandbox("starting").join("sandbox.json")).unwrap();
+    leave_state(&environment, "box", &record(&environment, "box", None));
+    let locks = ["starting", "box"].map(|name| {
+        let lock = File::open(environment.sandbox(name).join("lock")).unwrap();
+        lock.lock().unwrap();
+        lock
+    });
+    for line in ["list", "info box", "info starting", "info --json starting"] {
+        session.run(&environment, line);
+    }
+    fs::write(environment.sandbox("box").join("sandbox.json"), "{").unwrap();
+    for line in ["list", "info box", "exec --name box -- true"] {
+        let output = environment.run(shell_words::split(line).unwrap());
+        session.add(&format!("damaged record; sandbox {line}"), &output);
+    }
+    session.assert_snapshot("held_by_another_process");
+    drop(locks);
+    environment.run(["stop", "--all"]).success();
+}
+
+#[test]
+fn the_short_socket_directory_is_swept() {
+    let environment = TestEnvironment::new();
+    let long = environment.home().join("long".repeat(25));
+    let environment = environment.variable("SANDBOX_HOME", &long);
+    let name: sandbox::sandbox::SandboxName = "box".parse().unwrap();
+    let directories = sandbox::host::directories::Directories {
+        state: long.clone(),
+        config: environment.home(),
+        home: environment.home(),
+        runtime: environment.runtime(),
+    };
+    let layout = sandbox::sandbox::StateLayout::new(&directories, &name);
+    let sockets = layout.short_socket_directory().unwrap();
+    fs::create_dir(sockets).unwrap();
+    fs::write(sockets.join("qmp.sock"), "").unwrap();
+    fs::create_dir_all(layout.directory()).unwrap();
+    fs::write(layout.lock(), "").unwrap();
+    environment.run(["list"]).success();
+    assert!(!sockets.exists() && !layout.directory().exists());
+}
+
+#[test]
+fn many_commands_at_once_sweep_once() {
+    let environment = TestEnvironment::new();
+    for name in ["a", "b", "c"] {
+        leave_state(&environment, name, &record(&environment, name, None));
+    }
+    let script = "for n in 1 2 3 4 5 6 7 8; do \"$SANDBOX\" list & done; wait";
+    let output = crate::support::Output::of(&mut shell(&environment, script)).success();
+    assert_eq!(output.stderr, "");
+}

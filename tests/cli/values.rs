@@ -1,0 +1,167 @@
+//! Unknown words and impossible values: status 2, and what would be right.
+
+use crate::support::{Output, TestEnvironment};
+use crate::transcript::{Session, with_qemu};
+
+fn session(name: &str, lines: &[&str]) {
+    // What is not refused as it should be finds no QEMU, and starts nothing.
+    let environment = TestEnvironment::new().variable("SANDBOX_QEMU", "/nowhere/qemu");
+    let mut session = Session::new();
+    for line in lines {
+        let output = environment.run(shell_words::split(line).unwrap());
+        assert_eq!(output.status, 2, "{line}\n{output}");
+        assert_eq!(output.stdout, "", "{line}");
+        session.add(&format!("sandbox {line}"), &output);
+    }
+    session.assert_snapshot(name);
+}
+
+#[test]
+fn unknown_words() {
+    session(
+        "unknown_words",
+        &[
+            "--bogus",
+            "bogus",
+            "lsit",
+            "exec --bogus -- true",
+            "image bogus",
+            "completions tcsh",
+            "--color sometimes",
+            "--quiet --verbose list",
+            "stop --all box",
+        ],
+    );
+}
+
+#[test]
+fn missing_words() {
+    session(
+        "missing_words",
+        &[
+            "--memory",
+            "exec",
+            "exec --",
+            "run",
+            "run --",
+            "image",
+            "image build",
+            "image inspect",
+            "image rm",
+            "completions",
+        ],
+    );
+}
+
+#[test]
+fn sizes_and_counts() {
+    session(
+        "sizes_and_counts",
+        &[
+            "--memory 0",
+            "--memory 8M",
+            "--memory 999T",
+            "--memory 2X",
+            "--memory -1G",
+            "--memory 99999999999999999999G",
+            "--cpus 0",
+            "--cpus -1",
+            "--cpus 9999",
+            "--cpus two",
+            "--cpus 1.5",
+            "--disk 1M",
+            "--disk 9999T",
+            "--disk big",
+            "--ready-timeout soon",
+            "--ready-timeout 0s",
+            "--ready-timeout=-5s",
+            "--ready-timeout 90",
+            "stop --timeout x",
+            "stop --timeout=-1",
+            "logs --lines x",
+        ],
+    );
+}
+
+#[test]
+fn names_and_kinds() {
+    session(
+        "names_and_kinds",
+        &[
+            "--name ''",
+            "--name ...",
+            "--name 'a b'",
+            "--name ../../etc",
+            "--name -x",
+            "--name xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+            "info 'a b'",
+            "stop 'a b'",
+            "--image ''",
+            "--image Debian/13",
+            "--image ../x",
+            "image build ../x",
+            "image rm ok ../x",
+            "--accel hvf",
+            "--accel KVM",
+            "--share-mode magic",
+            "exec --env '' -- true",
+            "exec --env =x -- true",
+            "exec --env NOT_SET -- true",
+        ],
+    );
+}
+
+#[test]
+fn shares() {
+    session(
+        "shares",
+        &[
+            "--share ''",
+            "--share /tmp",
+            "--share :/data",
+            "--share /tmp:",
+            "--share /tmp:data",
+            "--share /tmp:/",
+            "--share /tmp:/data/../etc",
+            "--share /tmp:/etc",
+            "--share /tmp:/proc/x",
+            "--share /tmp:/home/dev",
+            "--share /tmp:/data:rx",
+            "--share tmp,x:/data:ro:ro",
+        ],
+    );
+}
+
+#[test]
+fn values_in_the_environment() {
+    let mut session = Session::new();
+    for (name, value) in [
+        ("SANDBOX_NAME", "a b"),
+        ("SANDBOX_IMAGE", "A"),
+        ("SANDBOX_CPUS", "0"),
+        ("SANDBOX_MEMORY", "2X"),
+        ("SANDBOX_DISK", "1M"),
+        ("SANDBOX_ACCEL", "hvf"),
+        ("SANDBOX_SHARE_MODE", "magic"),
+        ("SANDBOX_READY_TIMEOUT", "soon"),
+    ] {
+        let environment = TestEnvironment::new().variable(name, value);
+        let output = environment.run(["--dry-run"]);
+        assert_eq!(output.status, 2, "{output}");
+        session.add(&format!("{name}='{value}' sandbox --dry-run"), &output);
+    }
+    session.assert_snapshot("values_in_the_environment");
+}
+
+#[test]
+fn more_than_this_host_has() {
+    let environment = with_qemu("10.0.2");
+    let mut session = Session::new();
+    for line in ["--dry-run --memory 8T", "--dry-run --cpus 255"] {
+        let output: Output = environment.run(shell_words::split(line).unwrap());
+        // A host may have 255 processors; none has been seen in a test.
+        assert_eq!(output.status, 125, "{output}");
+        session.add(&format!("sandbox {line}"), &output);
+    }
+    session.assert_snapshot("more_than_this_host_has");
+}
