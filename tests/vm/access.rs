@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{Check, Host, Running, Terminal, run_checks};
+use crate::harness::{Check, Host, Running, Terminal, eventually, run_checks};
 use crate::support::Output;
 
 const CHECKS: &[Check] = &[
@@ -28,7 +29,11 @@ const CHECKS: &[Check] = &[
 
 #[test]
 fn a_machine_can_be_looked_at_and_entered_in_every_way() {
-    let host = Host::new();
+    let host = Host::with_environment(|environment| {
+        let socket = environment.root().join("agent");
+        environment.variable("SSH_AUTH_SOCK", socket)
+    });
+    let agent = Agent::start(&host);
     let ssh = host.home().join(".ssh");
     fs::create_dir_all(ssh.join("config.d")).unwrap();
     fs::set_permissions(&ssh, fs::Permissions::from_mode(0o700)).unwrap();
@@ -41,6 +46,8 @@ fn a_machine_can_be_looked_at_and_entered_in_every_way() {
     let again = host.start(&[]);
     assert!(!again.stderr.contains("Include"), "told once: {again}");
     run_checks(&host, CHECKS);
+
+    drop(agent);
 
     let logs = host.spawn(["logs", "--follow"]);
     logs.expect_stdout("login:");
@@ -148,6 +155,42 @@ fn own_ssh(host: &Host) {
     );
     let output = host.run(["ssh", "-T", "-o", "SetEnv=LC_TEST=x", "echo $LC_TEST"]);
     assert_eq!(output.success().stdout, "x\n");
+}
+
+/// An SSH agent with one key, at `SSH_AUTH_SOCK`.
+struct Agent(Child);
+
+impl Agent {
+    fn start(host: &Host) -> Self {
+        let mut command = host.shell("exec ssh-agent -D -a \"$SSH_AUTH_SOCK\"");
+        let agent = Self(command.stdout(Stdio::null()).spawn().unwrap());
+        let socket = host.root().join("agent");
+        eventually("the agent's socket", || socket.exists().then_some(()));
+        pasted(
+            host,
+            "ssh-keygen -q -t ed25519 -N '' -f \"$HOME/key\" && ssh-add -q \"$HOME/key\"",
+            "&& rm \"$HOME/key\"",
+        )
+        .success();
+        agent
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn agent_key(host: &Host) {
+    let port = host.info()["ssh_port"].as_u64().unwrap();
+    let known_hosts = host.state_of_project().join("ssh/known_hosts");
+    let line = format!(
+        "ssh -F none -p {port} -o HostKeyAlias=sandbox-project -o UserKnownHostsFile={} dev@127.0.0.1",
+        known_hosts.display()
+    );
+    assert_eq!(pasted(host, &line, "id -un").success().stdout, "dev\n");
 }
 
 fn console(host: &Host) {

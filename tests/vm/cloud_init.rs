@@ -57,7 +57,7 @@ fn ended(host: &Host) {
 
 fn files(host: &Host) {
     assert_eq!(
-        host.guest("sudo cat /etc/from-config; stat -c '%U %a' /etc/from-config"),
+        host.guest("sudo cat /etc/from-config; echo; stat -c '%U %a' /etc/from-config"),
         "from the config\nroot 640"
     );
     let lines = LARGE / 32;

@@ -3,7 +3,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::harness::Host;
+use crate::harness::{Host, Terminal};
 
 /// What the user sees when a stage begins.
 const STAGES: [&str; 4] = [
@@ -46,5 +46,15 @@ fn a_start_whose_terminal_goes_away_leaves_nothing() {
     running.expect_stderr(STAGES[2]);
     running.signal(Signal::SIGHUP);
     assert_eq!(running.finish().status, 130);
+    host.assert_nothing_left();
+}
+
+#[test]
+fn ctrl_c_at_a_terminal_takes_the_start_back() {
+    let host = Host::new();
+    let mut terminal = Terminal::open(&host.command(["--kvm"]));
+    terminal.expect("waiting for the root file system");
+    terminal.send("\x03");
+    assert_eq!(terminal.finish(), 130);
     host.assert_nothing_left();
 }
