@@ -15,6 +15,7 @@ const CHECKS: &[Check] = &[
     ("the ssh line of info works as printed", ssh_line),
     ("ssh NAME works by the alias", alias),
     ("sandbox ssh passes options and commands on", own_ssh),
+    ("a key of the user's agent is let in", agent_key),
     (
         "the console is a terminal of dev, and Ctrl-] leaves it",
         console,
@@ -201,7 +202,8 @@ fn console(host: &Host) {
     console.send("echo $((6 * 7)) $SANDBOX_CONTAINER\r");
     console.expect("42 sandbox-project");
     // It is for the guest, not for the command at this end.
-    console.send("sleep 1000\r");
+    console.send("echo sleeping; sleep 1000\r");
+    console.expect("\rsleeping");
     console.send("\x03");
     console.expect("$ ");
     console.send("\x1d");

@@ -29,6 +29,7 @@ fn the_first_call_starts_a_machine_and_later_ones_enter_it() {
     shell.expect("dev@sandbox-project:~/workspace$ ");
     shell.send("cat /proc/sys/kernel/random/boot_id\r");
     shell.expect(early.stdout.trim());
+    shell.expect("$ ");
     // Ctrl-D leaves the shell and nothing else.
     shell.send("\x04");
     assert_eq!(shell.finish(), 0);
@@ -43,7 +44,7 @@ fn a_first_call_at_a_terminal_shows_its_progress_and_opens_a_shell() {
     shell.expect("waiting for the kernel");
     shell.expect("dev@sandbox-it_s_here:~/workspace$ ");
     shell.send("sudo hostname; exit 3\r");
-    shell.expect("\nsandbox-it_s_here");
+    shell.expect("\rsandbox-it_s_here\r\n");
     assert_eq!(shell.finish(), 3);
     host.stop();
 }

@@ -296,10 +296,11 @@ fn shell(host: &Host) {
     let mut shell = Terminal::open(&host.command(["--kvm"]));
     shell.expect("dev@sandbox-project:~/workspace$");
     shell.send("shopt -q login_shell && echo is a login shell\r");
-    shell.expect("\nis a login shell");
+    shell.expect("\ris a login shell");
     shell.send("echo $SANDBOX_CONTAINER $((6 * 7))\r");
     shell.expect("sandbox-project 42");
-    shell.send("sleep 1000\r");
+    shell.send("echo sleeping; sleep 1000\r");
+    shell.expect("\rsleeping");
     shell.send("\x03");
     shell.expect("$ ");
     shell.send("exit 7\r");
