@@ -41,6 +41,8 @@ enum InitError {
     Credentials { source: io::Error },
     #[error("cannot copy the agent to `{AGENT_PATH}`")]
     CopyAgent { source: io::Error },
+    #[error("cannot set the host name")]
+    HostName { source: Errno },
     #[error("cannot mask the generators of units")]
     Generators { source: io::Error },
     #[error(transparent)]
@@ -124,6 +126,7 @@ fn start() -> Result<std::convert::Infallible, InitError> {
         let (credentials, network) = devices
             .join()
             .expect("a panic of any thread ends the program")?;
+        seed::set_hostname(&credentials).map_err(|source| InitError::HostName { source })?;
         seed::apply(
             &credentials,
             network.as_ref(),

@@ -15,6 +15,19 @@ pub(crate) fn wants_cloud_init(value: Option<&str>) -> bool {
     value.is_some_and(|value| value.trim() == CLOUD_INIT_RUN)
 }
 
+/// The credential with the host name. systemd's own, `system.hostname`, would
+/// lose its underscores.
+const HOSTNAME: &str = "sandbox.hostname";
+
+/// Gives the running kernel the host name; systemd keeps what it finds there
+/// if nothing on the disk says otherwise.
+pub(crate) fn set_hostname(credentials: &Credentials) -> rustix::io::Result<()> {
+    match credentials.text(HOSTNAME) {
+        Some(hostname) => rustix::system::sethostname(hostname.trim().as_bytes()),
+        None => Ok(()),
+    }
+}
+
 /// Writes what the credentials say below `root`, the mounted root file system,
 /// and below `run`, the tmpfs that will be its `/run`.
 pub(crate) fn apply(
@@ -23,7 +36,7 @@ pub(crate) fn apply(
     root: &Path,
     run: &Path,
 ) -> Result<(), WriteError> {
-    if let Some(hostname) = credentials.text("system.hostname") {
+    if let Some(hostname) = credentials.text(HOSTNAME) {
         apply_hostname(hostname.trim(), root)?;
     }
     if let Some(text) = credentials.text("sandbox.environment") {
@@ -59,8 +72,11 @@ pub(crate) fn apply(
 }
 
 fn apply_hostname(hostname: &str, root: &Path) -> Result<(), WriteError> {
-    let line = format!("{hostname}\n");
-    files::write(&root.join("etc/hostname"), line.as_bytes(), 0o644, ROOT)?;
+    // systemd drops underscores from what the file says, too.
+    if !hostname.contains('_') {
+        let line = format!("{hostname}\n");
+        files::write(&root.join("etc/hostname"), line.as_bytes(), 0o644, ROOT)?;
+    }
     let line = format!("127.0.1.1\t{hostname}\n");
     files::append(&root.join("etc/hosts"), line.as_bytes())
 }

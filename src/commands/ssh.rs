@@ -19,21 +19,12 @@ pub(super) async fn run(context: &Context, arguments: &SshArguments) -> Outcome 
         return Ok(ExitStatus::INTERRUPTED);
     };
     let endpoint = ready.layout.endpoint(&ready.name, ready.ssh_port, "dev")?;
-    let mut words = openssh_command(&endpoint);
-    let destination = words.pop();
-    let program = words.first().cloned().unwrap_or_else(|| "ssh".into());
-    // The user's options come before the destination, a command after it.
-    let command_at = arguments
-        .arguments
-        .iter()
-        .position(|word| !word.to_string_lossy().starts_with('-'))
-        .unwrap_or(arguments.arguments.len());
-    let (options, command) = arguments.arguments.split_at(command_at);
-    let error = Command::new(&program)
-        .args(words.iter().skip(1))
-        .args(options)
-        .args(destination)
-        .args(command)
+    let mut words = openssh_command(&endpoint).into_iter();
+    // OpenSSH takes options behind the destination, too, and what follows
+    // them as the command; so nobody here has to know which ones have a value.
+    let error = Command::new(words.next().unwrap_or_else(|| "ssh".into()))
+        .args(words)
+        .args(&arguments.arguments)
         .exec();
     Err(Report::of(
         &error,

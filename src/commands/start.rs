@@ -11,7 +11,7 @@ use crate::host::notices::{Notice, Notices};
 use crate::output::{Progress, Report};
 use crate::qemu::accelerator::Accelerator;
 use crate::sandbox::control::{Connection, Request};
-use crate::sandbox::lifecycle::{self, Claim};
+use crate::sandbox::lifecycle::{self, Claim, LifecycleError};
 use crate::sandbox::{Event, Failure, Lifetime, Record, SandboxName, StateLayout};
 
 /// A sandbox that sessions can enter.
@@ -35,11 +35,28 @@ pub(super) enum Start {
 /// Joins the sandbox `name` of `workspace` if it runs, else starts it.
 pub(super) async fn ensure(
     context: &Context,
-    name: SandboxName,
+    mut name: SandboxName,
     workspace: &Path,
     lifetime: Lifetime,
     notices: &mut Notices,
 ) -> Result<Start, Report> {
+    loop {
+        match attempt(context, name, workspace, lifetime, notices).await? {
+            Some(start) => return Ok(start),
+            None => name = lifecycle::name_for(&context.directories, workspace)?,
+        }
+    }
+}
+
+/// Joins or starts; `None` if the name, chosen after the directory, has gone
+/// to another directory that is called the same.
+async fn attempt(
+    context: &Context,
+    name: SandboxName,
+    workspace: &Path,
+    lifetime: Lifetime,
+    notices: &mut Notices,
+) -> Result<Option<Start>, Report> {
     let layout = StateLayout::new(&context.directories, &name);
     if lifecycle::find(&context.directories, &name)?.is_none() {
         // First what fails at once: an image may have to be built, for minutes.
@@ -47,43 +64,63 @@ pub(super) async fn ensure(
         let accelerator = hypervisor.decision.accelerator;
         let spec = prepare::specification(context, name.clone(), workspace, lifetime, accelerator)?;
         let Some(image) = image::obtain(context, &context.settings.image, notices).await? else {
-            return Ok(Start::Interrupted);
+            return Ok(Some(Start::Interrupted));
         };
         let plan = prepare::plan(context, spec, prepare::boot_image(&image), &hypervisor).await?;
-        if let Claim::Free(lock) =
-            lifecycle::claim(&layout, &name, workspace, Request::Subscribe).await?
-        {
-            if let Some(warning) = &hypervisor.decision.warning {
-                context.printer.warning(warning);
+        match claim(context, &layout, &name, workspace).await? {
+            None => return Ok(None),
+            Some(Claim::Taken(_)) => {}
+            Some(Claim::Free(lock)) => {
+                if let Some(warning) = &hypervisor.decision.warning {
+                    context.printer.warning(warning);
+                }
+                let connection = lifecycle::launch(&plan, lock).await?;
+                let progress = context.printer.progress();
+                let waiting = Waiting {
+                    context,
+                    name,
+                    layout,
+                    connection,
+                    started: true,
+                    progress,
+                };
+                return waiting.for_ready(notices).await.map(Some);
             }
-            let connection = lifecycle::launch(&plan, lock).await?;
-            let progress = context.printer.progress();
-            let waiting = Waiting {
-                context,
-                name,
-                layout,
-                connection,
-                started: true,
-                progress,
-            };
-            return waiting.for_ready(notices).await;
         }
     }
-    match lifecycle::claim(&layout, &name, workspace, Request::Subscribe).await? {
-        Claim::Taken(connection) => {
+    match claim(context, &layout, &name, workspace).await? {
+        None => Ok(None),
+        Some(Claim::Taken(connection)) => {
             warn_of_differences(context, &name, &layout);
             joined(context, name, layout, connection)
                 .for_ready(notices)
                 .await
+                .map(Some)
         }
         // It ended between the two looks.
-        Claim::Free(lock) => {
+        Some(Claim::Free(lock)) => {
             lifecycle::sweep(&layout, lock);
             Err(Report::new(
                 format!("the sandbox `{name}` has just ended"),
                 Some("try again".into()),
             ))
         }
+    }
+}
+
+/// Claims the name; `None` if another directory has it and this one can have
+/// another: minutes may have passed since it was chosen.
+async fn claim(
+    context: &Context,
+    layout: &StateLayout,
+    name: &SandboxName,
+    workspace: &Path,
+) -> Result<Option<Claim>, Report> {
+    let replaceable = context.settings.name.is_none()
+        && SandboxName::for_directory(workspace).is_ok_and(|plain| plain == *name);
+    match lifecycle::claim(layout, name, workspace, Request::Subscribe).await {
+        Err(LifecycleError::OtherWorkspace { .. }) if replaceable => Ok(None),
+        claimed => Ok(Some(claimed?)),
     }
 }
 

@@ -46,7 +46,7 @@ pub fn credentials(input: &SeedInput<'_>) -> Vec<Credential> {
     let mut authorized_keys = input.authorized_keys.join("\n");
     authorized_keys.push('\n');
     let mut credentials = vec![
-        Credential::new("system.hostname", input.name),
+        Credential::new("sandbox.hostname", input.name),
         Credential::new("system.machine_id", input.machine_id),
         Credential::new("sandbox.environment", environment_lines),
         Credential::new("sandbox.ssh-host-key", input.host_key.0),

@@ -136,6 +136,11 @@ impl TestEnvironment {
         Output::of(&mut self.command(arguments))
     }
 
+    /// Names what is left of its sandboxes, and kills what still runs of them.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        leftovers::collect(self)
+    }
+
     /// Processes that belong to this environment.
     pub(crate) fn processes(&self) -> Vec<leftovers::Process> {
         leftovers::processes_mentioning(self.root.path())

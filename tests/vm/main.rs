@@ -1,1 +1,22 @@
-//! Real virtual machines.
+//! Real virtual machines, as a user starts, enters and stops them.
+//!
+//! A boot takes most of a test's time, so one test is one machine: what a
+//! theme promises about it is a list of named checks that share it. Whatever
+//! ends or breaks a machine is a test of its own. Nothing timed is asserted;
+//! waits are for events, with deadlines that only a hang reaches.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod harness;
+
+mod access;
+mod boot;
+mod cloud_init;
+mod failures;
+mod guest;
+mod image_build;
+mod interrupts;
+mod run;
+mod sessions;
+mod workspace;

@@ -1,0 +1,49 @@
+//! From the first `sandbox --kvm` to `sandbox stop`.
+
+use crate::harness::{Host, Terminal};
+
+#[test]
+fn the_first_call_starts_a_machine_and_later_ones_enter_it() {
+    // With whatever accelerator the host really has.
+    let host = Host::with_environment(|environment| environment.variable("SANDBOX_ACCEL", "auto"));
+    let start = host.spawn(["--kvm"]);
+    start.expect_stderr("waiting for the kernel");
+    // A command may come early: it waits.
+    let early = host
+        .exec(&["cat", "/proc/sys/kernel/random/boot_id"])
+        .success();
+    let first = start.finish().success();
+    assert!(
+        first.stderr.contains("`sandbox-project` is ready"),
+        "{first}"
+    );
+    assert_eq!(first.stdout, "");
+
+    let second = host.start(&[]);
+    assert!(
+        second.stderr.contains("`sandbox-project` runs already"),
+        "{second}"
+    );
+    // Plain `sandbox` is the same, and at a terminal it is a shell.
+    let mut shell = Terminal::open(&host.command([""; 0]));
+    shell.expect("dev@sandbox-project:~/workspace$ ");
+    shell.send("cat /proc/sys/kernel/random/boot_id\r");
+    shell.expect(early.stdout.trim());
+    // Ctrl-D leaves the shell and nothing else.
+    shell.send("\x04");
+    assert_eq!(shell.finish(), 0);
+    assert!(host.run(["list"]).success().stdout.contains("running"));
+    host.stop();
+}
+
+#[test]
+fn a_first_call_at_a_terminal_shows_its_progress_and_opens_a_shell() {
+    let host = Host::with_project("it's_here");
+    let mut shell = Terminal::open(&host.command(["--kvm"]));
+    shell.expect("waiting for the kernel");
+    shell.expect("dev@sandbox-it_s_here:~/workspace$ ");
+    shell.send("sudo hostname; exit 3\r");
+    shell.expect("\nsandbox-it_s_here");
+    assert_eq!(shell.finish(), 3);
+    host.stop();
+}

@@ -1,0 +1,121 @@
+//! A cloud-config of the user's: applied before the machine counts as ready,
+//! and nothing of it where there is none.
+
+use std::fmt::Write;
+use std::fs;
+
+use crate::harness::{Check, Host, run_checks};
+
+const CHECKS: &[Check] = &[
+    ("it has run to its end", ended),
+    ("its files are written", files),
+    ("its commands have run", commands),
+    ("its user is there, and dev still is", users),
+    ("the hostname is the sandbox's", hostname),
+    ("sessions and shares are as without it", sessions),
+];
+
+/// More than what SMBIOS strings can carry.
+const LARGE: usize = 30 << 10;
+
+#[test]
+fn a_cloud_config_is_applied_before_the_machine_is_ready() {
+    let host = Host::new();
+    let mut config = String::from(
+        "#cloud-config\n\
+         hostname: stolen\n\
+         users:\n\
+         - default\n\
+         - name: alice\n  shell: /bin/bash\n  uid: 1500\n\
+         runcmd:\n\
+         - [sh, -c, 'echo ran as $(id -un) > /var/tmp/ran']\n\
+         write_files:\n\
+         - path: /etc/from-config\n  content: from the config\n  permissions: '0640'\n\
+         - path: /etc/large\n  content: |\n",
+    );
+    for number in 0..LARGE / 32 {
+        writeln!(config, "    line {number:026}").unwrap();
+    }
+    assert!(config.len() > LARGE);
+    let file = host.root().join("cloud config.yaml");
+    fs::write(&file, config).unwrap();
+    let output = host.start(&["--cloud-init", file.to_str().unwrap()]);
+    assert!(
+        output.stderr.contains("cloud-init"),
+        "it says what it waits for: {output}"
+    );
+    run_checks(&host, CHECKS);
+    host.stop();
+}
+
+fn ended(host: &Host) {
+    assert_eq!(host.guest("cloud-init status"), "status: done");
+    let result = host.guest("cat /run/cloud-init/result.json");
+    assert!(result.contains("\"errors\": []"), "{result}");
+    assert!(result.contains("DataSourceNoCloud"), "{result}");
+}
+
+fn files(host: &Host) {
+    assert_eq!(
+        host.guest("sudo cat /etc/from-config; echo; stat -c '%U %a' /etc/from-config"),
+        "from the config\nroot 640"
+    );
+    let lines = LARGE / 32;
+    assert_eq!(host.guest("wc -l < /etc/large"), lines.to_string());
+    assert_eq!(
+        host.guest("tail -1 /etc/large"),
+        format!("line {:026}", lines - 1)
+    );
+}
+
+fn commands(host: &Host) {
+    assert_eq!(host.guest("cat /var/tmp/ran"), "ran as root");
+}
+
+fn users(host: &Host) {
+    assert_eq!(
+        host.guest("id -u alice; getent passwd alice | cut -d: -f7"),
+        "1500\n/bin/bash"
+    );
+    assert_eq!(host.guest("id -un; id -u; sudo -n id -u"), "dev\n1000\n0");
+    let alice = host
+        .run(["exec", "-u", "alice", "-w", "/", "--", "id", "-un"])
+        .success();
+    assert_eq!(alice.stdout, "alice\n");
+}
+
+fn hostname(host: &Host) {
+    assert_eq!(
+        host.guest("hostname; sudo -n cat /etc/hostname 2>/dev/null || hostname"),
+        "sandbox-project\nsandbox-project"
+    );
+    assert_eq!(host.guest("sudo true 2>&1"), "");
+}
+
+fn sessions(host: &Host) {
+    assert_eq!(
+        host.guest("echo $SANDBOX_CONTAINER; touch here; ls"),
+        "sandbox-project\nhere"
+    );
+}
+
+#[test]
+fn without_a_cloud_config_cloud_init_costs_nothing() {
+    let host = Host::new();
+    host.start(&[]);
+    host.settle();
+    host.guest("test ! -e /run/cloud-init/result.json; test ! -e /var/log/cloud-init.log");
+    assert_eq!(
+        host.guest(
+            "systemctl list-units --no-legend --all 'cloud-*.service' | grep -c running || true"
+        ),
+        "0"
+    );
+    // The disk that was not asked for has the default size.
+    let mebibytes: u64 = host
+        .guest("df --output=size --block-size=1M / | tail -1 | tr -d ' '")
+        .parse()
+        .unwrap();
+    assert!((19_000..=20_480).contains(&mebibytes), "{mebibytes} MiB");
+    host.stop();
+}

@@ -1,0 +1,377 @@
+//! What happens when something goes wrong: a clear error, and nothing left.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::{Host, Running, Terminal, eventually, explicit_environment};
+use crate::support::{Output, PROGRAM};
+
+#[test]
+fn two_starts_at_once_in_one_directory_make_one_machine() {
+    let host = Host::new();
+    let first = host.spawn(["--kvm"]);
+    let second = host.spawn(["--kvm"]);
+    let outputs = [first.finish().success(), second.finish().success()];
+    let started = outputs
+        .iter()
+        .filter(|output| output.stderr.contains("`sandbox-project` is ready"))
+        .count();
+    assert_eq!(started, 1, "{}{}", outputs[0], outputs[1]);
+    let list = host.run(["list", "--json"]).success();
+    assert_eq!(list.stdout.matches("\"name\"").count(), 1, "{list}");
+    host.stop();
+}
+
+#[test]
+fn two_directories_of_the_same_name_get_machines_of_their_own() {
+    let host = Host::with_machines(2);
+    let directories = ["one/project", "two/project"].map(|path| host.root().join(path));
+    for directory in &directories {
+        fs::create_dir_all(directory).unwrap();
+    }
+    let run_in = |directory: &Path, arguments: &[&str]| {
+        Running::start(host.command(arguments).current_dir(directory))
+    };
+    // At the same moment: neither finds the other one's name taken.
+    let starts = directories
+        .each_ref()
+        .map(|directory| run_in(directory, &["--kvm"]));
+    for start in starts {
+        start.finish().success();
+    }
+    let names = directories.each_ref().map(|directory| {
+        let output = run_in(
+            directory,
+            &["exec", "--", "sh", "-c", "hostname; touch mine"],
+        );
+        output.finish().success().stdout.trim().to_owned()
+    });
+    assert!(names.contains(&"sandbox-project".to_owned()), "{names:?}");
+    let hashed = names
+        .iter()
+        .find(|name| *name != "sandbox-project")
+        .unwrap();
+    assert!(hashed.starts_with("sandbox-project-"), "{names:?}");
+    assert_eq!(hashed.len(), "sandbox-project-01234567".len());
+    for directory in &directories {
+        assert!(directory.join("mine").exists());
+    }
+    // Each directory finds its own again, the plain one stopped or not.
+    run_in(&directories[0], &["stop"]).finish().success();
+    let other = run_in(&directories[1], &["exec", "--", "hostname"])
+        .finish()
+        .success();
+    assert_eq!(other.stdout.trim(), names[1]);
+    host.run(["stop", "--all"]).success();
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_killed_supervisor_takes_qemu_along_and_the_next_start_sweeps() {
+    let host = Host::new();
+    host.start(&[]);
+    let first_boot = host.guest("cat /proc/sys/kernel/random/boot_id");
+    let alias = host.home().join(".ssh/config.d");
+    assert!(!alias.exists(), "nobody asked for an alias");
+    kill(Pid::from_raw(host.supervisor()), Signal::SIGKILL).unwrap();
+    eventually("the end of QEMU", || {
+        host.processes().is_empty().then_some(())
+    });
+    assert!(host.state_of_project().join("sandbox.json").exists());
+
+    let output = host.start(&[]);
+    assert!(output.stderr.contains("is ready"), "{output}");
+    assert_ne!(
+        host.guest("cat /proc/sys/kernel/random/boot_id"),
+        first_boot
+    );
+
+    // A record may name a process that has nothing to do with it any more.
+    let mut bystander = Command::new("sleep").arg("1000").spawn().unwrap();
+    let record = host.state_of_project().join("sandbox.json");
+    let text = fs::read_to_string(&record).unwrap();
+    let qemu = host.qemu();
+    kill(Pid::from_raw(host.supervisor()), Signal::SIGKILL).unwrap();
+    eventually("the end of QEMU", || {
+        host.processes().is_empty().then_some(())
+    });
+    let reused = text.replace(
+        &format!("\"pid\": {qemu}"),
+        &format!("\"pid\": {}", bystander.id()),
+    );
+    assert_ne!(reused, text);
+    fs::write(&record, reused).unwrap();
+    let list = host.run(["list", "--json"]).success();
+    assert_eq!(list.stdout.trim(), "[]");
+    host.assert_nothing_left();
+    assert!(bystander.try_wait().unwrap().is_none(), "it was killed");
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+}
+
+#[test]
+fn a_killed_qemu_ends_the_command_in_it_with_an_error() {
+    let host = Host::new();
+    host.start(&[]);
+    let running = host.spawn(["exec", "--", "sh", "-c", "echo started; sleep 1000"]);
+    running.expect_stdout("started");
+    kill(Pid::from_raw(host.qemu()), Signal::SIGKILL).unwrap();
+    let output = running.finish();
+    assert_eq!(output.status, 125, "{output}");
+    assert!(
+        output.stderr.contains("QEMU ended unexpectedly"),
+        "{output}"
+    );
+    assert!(output.stderr.contains("hint:"), "{output}");
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_guest_that_powers_itself_off_is_removed() {
+    let host = Host::new();
+    host.start(&[]);
+    let running = host.spawn([
+        "exec",
+        "--",
+        "sh",
+        "-c",
+        "sudo systemctl poweroff; sleep 1000",
+    ]);
+    let output = running.finish();
+    assert_eq!(output.status, 125, "{output}");
+    assert!(output.stderr.contains("powered itself off"), "{output}");
+    eventually("the end of the machine", || {
+        host.processes().is_empty().then_some(())
+    });
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_guest_that_is_not_ready_in_time_is_told_and_removed() {
+    let host = Host::new();
+    let output = host.run(["--kvm", "--ready-timeout", "1s"]);
+    assert_eq!(output.status, 125, "{output}");
+    assert!(output.stderr.contains("not ready within 1 s"), "{output}");
+    assert!(output.stderr.contains("--ready-timeout"), "{output}");
+    host.assert_nothing_left();
+    let output = host.run(["run", "--ready-timeout", "5s", "--", "true"]);
+    assert_eq!(output.status, 125, "{output}");
+    assert!(output.stderr.contains("last lines of its log"), "{output}");
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_damaged_image_is_recognized() {
+    let host = Host::new();
+    let shared = fs::read_link(host.images()).unwrap();
+    fs::remove_file(host.images()).unwrap();
+    let status = Command::new("cp")
+        .args(["--recursive", "--reflink=auto", "--"])
+        .arg(&shared)
+        .arg(host.images())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let image = host
+        .run(["image", "inspect", "debian-13-minimal"])
+        .success();
+    let image: serde_json::Value = serde_json::from_str(&image.stdout).unwrap();
+    let blob = |file: &serde_json::Value| {
+        let digest = file["digest"].as_str().unwrap();
+        let hex = digest.strip_prefix("sha256:").unwrap();
+        host.images().join("blobs/sha256").join(hex)
+    };
+    let disk = blob(&image["content"]["files"]["disk"]["file"]);
+    let kernel = blob(&image["content"]["files"]["kernel"]["file"]);
+    let refused = |reason: &str| {
+        let output = host.run(["--kvm"]);
+        assert_eq!(output.status, 125, "{output}");
+        assert!(
+            output
+                .stderr
+                .contains("image `debian-13-minimal` is damaged"),
+            "{output}"
+        );
+        assert!(output.stderr.contains(reason), "{output}");
+        assert!(
+            output
+                .stderr
+                .contains("sandbox image build debian-13-minimal"),
+            "{output}"
+        );
+        host.assert_nothing_left();
+    };
+
+    let mut bytes = fs::read(&kernel).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&kernel, &bytes).unwrap();
+    refused("has changed since it was stored");
+    bytes[middle] ^= 1;
+    fs::write(&kernel, &bytes).unwrap();
+
+    let length = fs::metadata(&disk).unwrap().len();
+    fs::File::options()
+        .write(true)
+        .open(&disk)
+        .unwrap()
+        .set_len(length / 2)
+        .unwrap();
+    refused("bytes instead of");
+    fs::remove_file(&disk).unwrap();
+    refused("is missing");
+}
+
+#[test]
+fn a_very_long_home_directory_works() {
+    let host = Host::with_environment(|environment| {
+        let home = environment.home().join("x".repeat(150));
+        fs::create_dir(&home).unwrap();
+        environment.variable("HOME", home)
+    });
+    let state = host.home().join("x".repeat(150)).join(".cache/sandbox");
+    fs::create_dir_all(&state).unwrap();
+    fs::rename(host.images(), state.join("kvm-cache")).unwrap();
+    host.start(&[]);
+    assert_eq!(host.guest("hostname"), "sandbox-project");
+    let info = host.info();
+    let line = info["console_command"].as_str().unwrap();
+    let mut socat = Terminal::open(&host.shell(line));
+    socat.send("\r");
+    socat.expect("dev@sandbox-project");
+    socat.send("\x1d");
+    assert_eq!(socat.finish(), 0);
+    // The documented path leads there, too.
+    let documented = state.join("kvm-vms/sandbox-project/console.sock");
+    assert!(fs::symlink_metadata(&documented).unwrap().is_symlink());
+    host.stop();
+    assert_eq!(fs::read_dir(state.join("kvm-vms")).unwrap().count(), 0);
+}
+
+#[test]
+fn closed_standard_streams_are_no_trouble() {
+    let host = Host::new();
+    let with_closed = |streams: &str, arguments: &[&str]| {
+        let command = host.command(arguments);
+        let mut shell = host.shell(&format!("exec \"$0\" \"$@\" {streams}"));
+        shell.arg(command.get_program()).args(command.get_args());
+        Running::start(&mut shell).finish()
+    };
+    with_closed("<&- >&- 2>&-", &["--kvm"]).success();
+    let output = with_closed("<&-", &["exec", "--", "sh", "-c", "cat; echo done"]).success();
+    assert_eq!(output.stdout, "done\n");
+    let output = with_closed(">&-", &["exec", "--", "sh", "-c", "echo lost; exit 3"]);
+    assert_eq!((output.status, output.stdout.as_str()), (3, ""), "{output}");
+    assert!(
+        with_closed("<&- 2>&-", &["list"])
+            .success()
+            .stdout
+            .contains("sandbox-project")
+    );
+    with_closed("<&- >&- 2>&-", &["stop"]).success();
+    host.assert_nothing_left();
+}
+
+/// Runs a script, `sandbox` being its `$0`, with `SANDBOX_HOME` on a disk of
+/// its own that is gone with the script's mount namespace.
+fn on_small_disk(host: &Host, megabytes: u32, script: &str) -> Output {
+    let images = fs::read_link(host.images()).unwrap();
+    let prepared = format!(
+        "set -eu\n\
+         mount -t tmpfs -o size={megabytes}m,mode=700 none \"$SANDBOX_HOME\"\n\
+         ln -s '{}' \"$SANDBOX_HOME/kvm-cache\"\n\
+         {script}",
+        images.display()
+    );
+    let shell = host.shell(&prepared);
+    let mut command = Command::new("unshare");
+    if !nix::unistd::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command
+        .arg("--mount")
+        .arg(shell.get_program())
+        .args(shell.get_args())
+        .arg(PROGRAM)
+        .env_clear()
+        .envs(explicit_environment(&shell))
+        .env("SANDBOX_HOME", host.state())
+        .current_dir(host.project())
+        .stdin(Stdio::null())
+        .process_group(0);
+    Running::start(&mut command).finish()
+}
+
+#[test]
+fn a_full_disk_ends_a_start_with_an_error() {
+    let host = Host::new();
+    let script =
+        "status=0; \"$0\" --kvm || status=$?; ls -A \"$SANDBOX_HOME/kvm-vms\"; exit $status";
+    let output = on_small_disk(&host, 2, script);
+    assert_eq!(output.status, 125, "{output}");
+    assert!(
+        output.stderr.contains("No space left on device"),
+        "{output}"
+    );
+    assert!(output.stderr.contains("hint: the disk is full"), "{output}");
+    assert_eq!(output.stdout, "", "{output}");
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_full_disk_ends_a_running_machine_with_an_error() {
+    let host = Host::new();
+    let script = "\"$0\" --kvm
+        status=0
+        \"$0\" exec -- sh -c 'head -c 200M /dev/urandom > ~/large; sync; echo written' || status=$?
+        ls -A \"$SANDBOX_HOME/kvm-vms\"
+        exit $status";
+    let output = on_small_disk(&host, 96, script);
+    assert_eq!(output.status, 125, "{output}");
+    assert!(
+        output.stderr.contains("the host's disk is full"),
+        "{output}"
+    );
+    assert!(output.stderr.contains("hint:"), "{output}");
+    assert_eq!(output.stdout, "", "{output}");
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_full_disk_ends_a_build_with_an_error() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("not tried: only root can mount a small disk and build on it");
+        return;
+    }
+    let host = Host::new();
+    let look = "find \"$SANDBOX_HOME/kvm-cache\" -path '*/staging/*' -o -path '*/blobs/*/*' \
+                -o -path '*/images/*'; exit $status";
+    let too_small = format!(
+        "rm \"$SANDBOX_HOME/kvm-cache\"; status=0
+         \"$0\" image build debian-13-minimal || status=$?; {look}"
+    );
+    // Large enough at first, full when the new system is to be stored.
+    let fills_up = format!(
+        "rm \"$SANDBOX_HOME/kvm-cache\"; status=0
+         \"$0\" image build debian-13-minimal 2> \"$HOME/log\" &
+         until grep -q 'installing packages' \"$HOME/log\"; do sleep 0.2; done
+         mount -o remount,size=8m \"$SANDBOX_HOME\"
+         wait $! || status=$?; cat \"$HOME/log\" >&2; {look}"
+    );
+    for (megabytes, script) in [(64, too_small), (1100, fills_up)] {
+        let output = on_small_disk(&host, megabytes, &script);
+        assert_eq!(output.status, 1, "{output}");
+        assert!(
+            output.stderr.contains("error: the disk is full"),
+            "{output}"
+        );
+        assert!(output.stderr.contains("hint: at least"), "{output}");
+        assert_eq!(output.stdout, "", "{output}");
+        host.assert_nothing_left();
+    }
+}

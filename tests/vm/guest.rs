@@ -1,0 +1,217 @@
+//! What the machine is: a whole Debian, of the shape that was asked for, and
+//! nothing about it that others on the host could read.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::harness::{Check, Host, Terminal, run_checks};
+
+const CHECKS: &[Check] = &[
+    ("every service of Debian starts", everything_starts),
+    ("the guest's event port has its name", port_link),
+    ("an interactive login is a session of logind", login_session),
+    ("the clock is right", clock),
+    ("processors, memory and disk are as asked", shape),
+    ("the disk gives freed space back to the host", discard),
+    (
+        "apt finds its package lists' place and dpkg is content",
+        packages,
+    ),
+    ("the machine has an identity of its own", identity),
+    ("no secret is on a command line", command_lines),
+    ("state is for the user alone", modes),
+    ("only this host reaches the forwarded port", loopback_only),
+];
+
+#[test]
+fn the_machine_is_a_whole_debian_of_the_shape_that_was_asked_for() {
+    let host = Host::new();
+    host.start(&["--disk", "8G", "--memory", "1536M", "--cpus", "1"]);
+    run_checks(&host, CHECKS);
+    host.stop();
+}
+
+fn everything_starts(host: &Host) {
+    let state = host.settle();
+    let failed = host.guest("systemctl --failed --no-legend --plain");
+    assert_eq!((state.as_str(), failed.as_str()), ("running", ""));
+    assert_eq!(
+        host.guest("systemctl is-active multi-user.target"),
+        "active"
+    );
+    assert_eq!(
+        host.guest("systemctl is-active systemd-logind systemd-udevd systemd-journald dbus"),
+        "active\nactive\nactive\nactive"
+    );
+    assert_eq!(host.guest("systemctl list-jobs --no-legend"), "");
+}
+
+fn port_link(host: &Host) {
+    host.settle();
+    assert_eq!(
+        host.guest("readlink -f /dev/virtio-ports/org.sandbox.guest.0"),
+        host.guest("ls -d /dev/vport*p1")
+    );
+}
+
+fn login_session(host: &Host) {
+    host.settle();
+    let mut shell = Terminal::open(&host.command(["--kvm"]));
+    shell.expect("$ ");
+    shell.send("loginctl show-session $XDG_SESSION_ID --property=Name --property=Remote\r");
+    shell.expect("Name=dev");
+    shell.expect("Remote=yes");
+    shell.send("systemctl --user is-system-running; echo user manager: $?\r");
+    shell.expect("user manager: 0");
+    shell.send("exit\r");
+    assert_eq!(shell.finish(), 0);
+}
+
+fn clock(host: &Host) {
+    // The question takes time itself: the answer lies between before and after.
+    let now = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs_f64()
+    };
+    let before = now();
+    let guest: f64 = host.guest("date +%s.%N").parse().unwrap();
+    let after = now();
+    assert!(
+        before - 2.0 < guest && guest < after + 2.0,
+        "{before} {guest} {after}"
+    );
+}
+
+fn shape(host: &Host) {
+    assert_eq!(host.guest("nproc"), "1");
+    let memory_kib: u64 = host
+        .guest("awk '/MemTotal/ { print $2 }' /proc/meminfo")
+        .parse()
+        .unwrap();
+    assert!(
+        (1300 << 10..=1536 << 10).contains(&memory_kib),
+        "{memory_kib}"
+    );
+    assert_eq!(
+        host.guest("cat /sys/class/block/vda/size"),
+        (8u64 << 30 >> 9).to_string()
+    );
+    // The file system fills the disk, less its own tables.
+    let available: u64 = host
+        .guest("df --output=size --block-size=1M / | tail -1 | tr -d ' '")
+        .parse()
+        .unwrap();
+    assert!((7300..=8192).contains(&available), "{available} MiB");
+    assert_eq!(
+        host.guest("findmnt -no FSTYPE,OPTIONS / | grep -c '^ext4 .*rw'"),
+        "1"
+    );
+}
+
+fn discard(host: &Host) {
+    use std::os::unix::fs::MetadataExt;
+    let overlay = host.state_of_project().join("overlay.qcow2");
+    let used = || fs::metadata(&overlay).unwrap().blocks() * 512;
+    host.guest("head -c 200M /dev/urandom > ~/large; sync");
+    let full = used();
+    host.guest("rm ~/large; sync; sudo fstrim /");
+    assert!(used() + (150 << 20) < full, "{} of {full} bytes", used());
+}
+
+fn packages(host: &Host) {
+    assert_eq!(host.guest("dpkg --audit"), "");
+    host.guest("sudo apt-get check -qq; apt-cache policy systemd | grep -q Installed");
+}
+
+fn identity(host: &Host) {
+    let machine_id = host.guest("cat /etc/machine-id");
+    assert_eq!(machine_id.len(), 32, "{machine_id}");
+    // One key, which the host chose.
+    assert_eq!(
+        host.guest("ls /etc/ssh/ssh_host_*_key"),
+        "/etc/ssh/ssh_host_ed25519_key"
+    );
+    let guest_key = host.guest("ssh-keygen -y -f /etc/ssh/ssh_host_ed25519_key 2>&1 || sudo ssh-keygen -y -f /etc/ssh/ssh_host_ed25519_key");
+    let known = fs::read_to_string(host.state_of_project().join("ssh/known_hosts")).unwrap();
+    let key = guest_key.lines().last().unwrap().split(' ').nth(1).unwrap();
+    assert!(known.contains(key), "{known}{guest_key}");
+}
+
+fn command_lines(host: &Host) {
+    let arguments = fs::read(format!("/proc/{}/cmdline", host.qemu())).unwrap();
+    let text = String::from_utf8_lossy(&arguments);
+    let seed = host.state_of_project().join("seed");
+    let mut files = 0;
+    for entry in fs::read_dir(&seed).unwrap().flatten() {
+        files += 1;
+        let content = fs::read_to_string(entry.path()).unwrap();
+        let value = content
+            .split_once('=')
+            .map_or(content.as_str(), |(_, value)| value);
+        assert!(!value.trim().is_empty(), "{:?} is empty", entry.path());
+        // The name of the sandbox is no secret, and neither is `run`.
+        if value.trim().len() > 20 {
+            assert!(!text.contains(value.trim()), "{:?}", entry.path());
+        }
+        assert!(
+            text.contains(entry.path().to_str().unwrap()),
+            "{:?} is unused",
+            entry.path()
+        );
+    }
+    assert!(files > 3, "{files}");
+    for word in ["PRIVATE KEY", "ssh-ed25519", "io.systemd.credential"] {
+        assert!(!text.contains(word), "{word}");
+    }
+    let supervisor = fs::read(format!("/proc/{}/cmdline", host.supervisor())).unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&supervisor),
+        "sandbox\0supervise\0sandbox-project\0"
+    );
+}
+
+fn modes(host: &Host) {
+    let mut directories = vec![host.state_of_project()];
+    assert_eq!(mode(&host.state().join("kvm-vms")), 0o700);
+    let mut files = 0;
+    while let Some(directory) = directories.pop() {
+        assert_eq!(mode(&directory), 0o700, "{}", directory.display());
+        for entry in fs::read_dir(&directory).unwrap().flatten() {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                directories.push(entry.path());
+            } else if kind.is_file() {
+                files += 1;
+                assert_eq!(mode(&entry.path()), 0o600, "{}", entry.path().display());
+            }
+        }
+    }
+    assert!(files > 10, "{files}");
+}
+
+fn mode(path: &std::path::Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn loopback_only(host: &Host) {
+    let port = host.info()["ssh_port"].as_u64().unwrap();
+    // The local address is the second column, in hexadecimal; `0A` is LISTEN
+    // (proc_pid_net(5)).
+    let listening = |table: &str| -> Vec<String> {
+        let suffix = format!(":{port:04X}");
+        fs::read_to_string(table)
+            .unwrap_or_default()
+            .lines()
+            .filter_map(|line| {
+                let columns: Vec<&str> = line.split_whitespace().collect();
+                (columns.get(3) == Some(&"0A") && columns[1].ends_with(&suffix))
+                    .then(|| columns[1].to_owned())
+            })
+            .collect()
+    };
+    assert_eq!(listening("/proc/net/tcp"), [format!("0100007F:{port:04X}")]);
+    assert!(listening("/proc/net/tcp6").is_empty());
+}

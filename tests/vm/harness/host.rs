@@ -1,0 +1,234 @@
+//! A host as a test sees it: a home, a project, the image, and the right to
+//! run machines.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::ops::Deref;
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::running::Running;
+use super::slots::Slots;
+use super::{eventually, image, image::IMAGE};
+use crate::support::{Output, TestEnvironment};
+
+/// A [`TestEnvironment`] that can boot [`IMAGE`]. When the test ends nothing
+/// may be left of any machine.
+pub(crate) struct Host {
+    // Before the slots: processes end, then others may start.
+    environment: TestEnvironment,
+    project: PathBuf,
+    _slots: Slots,
+}
+
+impl Host {
+    /// A host for one machine, started by `sandbox --kvm` in its project.
+    pub(crate) fn new() -> Self {
+        Self::with_machines(1)
+    }
+
+    /// A host for that many machines at once.
+    pub(crate) fn with_machines(machines: usize) -> Self {
+        Self::prepare(machines, "project", |environment| environment)
+    }
+
+    /// A host whose project directory has this name.
+    pub(crate) fn with_project(name: &str) -> Self {
+        Self::prepare(1, name, |environment| environment)
+    }
+
+    /// A host with further or other environment variables.
+    pub(crate) fn with_environment(adapt: impl FnOnce(TestEnvironment) -> TestEnvironment) -> Self {
+        Self::prepare(1, "project", adapt)
+    }
+
+    fn prepare(
+        machines: usize,
+        project: &str,
+        adapt: impl FnOnce(TestEnvironment) -> TestEnvironment,
+    ) -> Self {
+        let store = image::store();
+        let slots = Slots::take(machines);
+        let environment = TestEnvironment::new()
+            .variable("SANDBOX_IMAGE", IMAGE)
+            .variable("SANDBOX_ACCEL", "tcg");
+        let environment = adapt(environment);
+        let project = environment.root().join(project);
+        fs::create_dir_all(&project).unwrap();
+        fs::create_dir_all(environment.state()).unwrap();
+        symlink(store, environment.images()).unwrap();
+        Self {
+            environment,
+            project,
+            _slots: slots,
+        }
+    }
+
+    /// The directory in which commands run.
+    pub(crate) fn project(&self) -> &Path {
+        &self.project
+    }
+
+    /// The name of the project's sandbox.
+    pub(crate) fn name(&self) -> String {
+        let directory = self.project.file_name().unwrap().to_str().unwrap();
+        let cleaned = directory.replace(|character: char| !character.is_alphanumeric(), "_");
+        format!("sandbox-{cleaned}")
+    }
+
+    /// `sandbox ARGUMENTS…` in the project.
+    pub(crate) fn command<Argument: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = Argument>,
+    ) -> Command {
+        let mut command = self.environment.command(arguments);
+        command.current_dir(&self.project);
+        command
+    }
+
+    /// A shell that runs `script` as the user of this host.
+    pub(crate) fn shell(&self, script: &str) -> Command {
+        let sandbox = self.command([""; 0]);
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", script])
+            .env_clear()
+            .envs(explicit_environment(&sandbox))
+            .current_dir(&self.project)
+            .stdin(Stdio::null())
+            .process_group(0);
+        shell
+    }
+
+    /// Starts `sandbox ARGUMENTS…` with nothing on stdin.
+    pub(crate) fn spawn<Argument: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = Argument>,
+    ) -> Running {
+        Running::start(&mut self.command(arguments))
+    }
+
+    /// `sandbox ARGUMENTS…` to its end.
+    #[track_caller]
+    pub(crate) fn run<Argument: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = Argument>,
+    ) -> Output {
+        self.spawn(arguments).finish()
+    }
+
+    /// `sandbox --kvm FLAGS…`, which must succeed.
+    #[track_caller]
+    pub(crate) fn start(&self, flags: &[&str]) -> Output {
+        let arguments = ["--kvm"].iter().chain(flags);
+        self.run(arguments).success()
+    }
+
+    /// `sandbox exec -- COMMAND…`.
+    #[track_caller]
+    pub(crate) fn exec(&self, command: &[&str]) -> Output {
+        self.run(["exec", "--"].iter().chain(command))
+    }
+
+    /// What a shell script prints in the guest, without the last newline; it
+    /// must succeed.
+    #[track_caller]
+    pub(crate) fn guest(&self, script: &str) -> String {
+        let output = self.exec(&["sh", "-euc", script]).success();
+        output.stdout.trim_end_matches('\n').to_owned()
+    }
+
+    /// Waits until the guest has started all that starts after readiness, and
+    /// gives systemd's word for how it went: `running` if all is well.
+    #[track_caller]
+    pub(crate) fn settle(&self) -> String {
+        eventually("the guest to settle", || {
+            // Its status says the same once more; it fails until D-Bus is up.
+            let state = self.exec(&["systemctl", "is-system-running"]).stdout;
+            let state = state.trim();
+            ["running", "degraded", "maintenance"]
+                .contains(&state)
+                .then(|| state.to_owned())
+        })
+    }
+
+    /// `sandbox info --json` of the project's sandbox.
+    #[track_caller]
+    pub(crate) fn info(&self) -> Value {
+        let output = self.run(["info", "--json"]).success();
+        serde_json::from_str(&output.stdout).unwrap()
+    }
+
+    /// The pid of the running QEMU.
+    #[track_caller]
+    pub(crate) fn qemu(&self) -> i32 {
+        let pid = self.info()["qemu"]["pid"].as_i64().unwrap();
+        i32::try_from(pid).unwrap()
+    }
+
+    /// The pid of the running supervisor.
+    #[track_caller]
+    pub(crate) fn supervisor(&self) -> i32 {
+        let pid = self.info()["supervisor"]["pid"].as_i64().unwrap();
+        i32::try_from(pid).unwrap()
+    }
+
+    /// The state directory of the project's sandbox.
+    pub(crate) fn state_of_project(&self) -> PathBuf {
+        self.sandbox(&self.name())
+    }
+
+    /// `sandbox stop`, which must succeed and leave nothing.
+    #[track_caller]
+    pub(crate) fn stop(&self) {
+        self.run(["stop"]).success();
+        self.assert_nothing_left();
+    }
+
+    /// Nothing of any sandbox is left: no process, no file.
+    #[track_caller]
+    pub(crate) fn assert_nothing_left(&self) {
+        let left = self.environment.leftovers();
+        assert!(left.is_empty(), "left behind: {left:#?}");
+    }
+}
+
+/// The variables that were set for a command.
+pub(crate) fn explicit_environment(command: &Command) -> Vec<(&OsStr, &OsStr)> {
+    command
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
+}
+
+impl Deref for Host {
+    type Target = TestEnvironment;
+
+    fn deref(&self) -> &TestEnvironment {
+        &self.environment
+    }
+}
+
+impl Drop for Host {
+    /// A failed test shows what its machines have to say.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let machines = fs::read_dir(self.state().join("kvm-vms")).into_iter();
+        for machine in machines.flatten().flatten() {
+            for log in ["console.log", "qemu.log", "supervisor.log"] {
+                let path = machine.path().join(log);
+                let text = fs::read(&path).unwrap_or_default();
+                let text = String::from_utf8_lossy(&text);
+                if !text.trim().is_empty() {
+                    eprintln!("----- {} -----\n{}", path.display(), text.trim_end());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The base image of all tests, built by the program under test.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use sandbox::image::Recipe;
+
+use crate::support::PROGRAM;
+
+/// The recipe that tests use.
+pub(crate) const IMAGE: &str = "debian-13-minimal";
+
+/// An image store with [`IMAGE`] in it: built at the first use, kept for as
+/// long as the recipe is the same. Tests only read it.
+pub(crate) fn store() -> &'static Path {
+    static STORE: OnceLock<PathBuf> = OnceLock::new();
+    STORE.get_or_init(|| {
+        let recipe = Recipe::embedded(&IMAGE.parse().unwrap()).unwrap();
+        let hash: String = recipe.hash().hex().chars().take(16).collect();
+        let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let home = parent.join(format!("vm-images-{hash}"));
+        fs::create_dir_all(&home).unwrap();
+        // Another run of the tests may be at it.
+        let lock = File::create(home.join("tests.lock")).unwrap();
+        lock.lock().unwrap();
+        let store = home.join("kvm-cache");
+        if !store
+            .join("images")
+            .join(IMAGE)
+            .join("metadata.json")
+            .exists()
+        {
+            remove_outdated(parent, &home);
+            build(&home);
+        }
+        store
+    })
+}
+
+fn build(home: &Path) {
+    eprintln!("building {IMAGE} for the tests, in {}", home.display());
+    let status = Command::new(PROGRAM)
+        .args(["image", "build", IMAGE])
+        .env("SANDBOX_HOME", home)
+        .status()
+        .unwrap();
+    assert!(status.success(), "the image could not be built: {status}");
+}
+
+/// Images of recipes that have changed since.
+fn remove_outdated(parent: &Path, home: &Path) {
+    for entry in fs::read_dir(parent).unwrap().flatten() {
+        let outdated = entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("vm-images-");
+        if outdated && entry.path() != home {
+            fs::remove_dir_all(entry.path()).unwrap();
+        }
+    }
+}

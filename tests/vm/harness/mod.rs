@@ -1,0 +1,38 @@
+//! What tests with virtual machines share: an image built once, hosts with
+//! homes of their own, commands that can be followed while they run, and
+//! terminals.
+
+mod checks;
+mod host;
+mod image;
+mod running;
+mod slots;
+mod terminal;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use checks::{Check, run_checks};
+pub(crate) use host::{Host, explicit_environment};
+pub(crate) use running::Running;
+pub(crate) use terminal::Terminal;
+
+/// How long anything may take: reached by a hang and by nothing else, also on
+/// a busy machine under emulation.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(240);
+
+/// Waits until `condition` gives a value.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "waited {} s for this: {what}",
+            DEADLINE.as_secs()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,33 @@
+//! How many machines may run at once: each keeps two processors busy while it
+//! boots.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+
+static TAKEN: Mutex<usize> = Mutex::new(0);
+static RETURNED: Condvar = Condvar::new();
+
+/// The right to run some machines, returned when dropped.
+pub(crate) struct Slots(usize);
+
+impl Slots {
+    /// Waits until `wanted` more machines may run. All are taken in one step,
+    /// so that two tests cannot each hold what the other one waits for.
+    pub(crate) fn take(wanted: usize) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
+        let most = (processors / 2).max(2);
+        assert!(wanted <= most, "no test needs more than two machines");
+        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = RETURNED
+            .wait_while(taken, |taken| *taken + wanted > most)
+            .unwrap_or_else(PoisonError::into_inner);
+        *taken += wanted;
+        Self(wanted)
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) -= self.0;
+        RETURNED.notify_all();
+    }
+}

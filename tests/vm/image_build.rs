@@ -1,0 +1,99 @@
+//! Building a base image, when that does not come to its end.
+
+use std::fs;
+use std::path::PathBuf;
+
+use nix::sys::signal::{Signal, killpg};
+
+use crate::harness::Running;
+use crate::support::TestEnvironment;
+
+const BUILD: [&str; 3] = ["image", "build", "debian-13-minimal"];
+
+#[test]
+fn an_interrupted_build_leaves_nothing_half_made() {
+    let environment = TestEnvironment::new();
+    for stage in [
+        "reading package lists",
+        "downloading packages",
+        "installing packages",
+    ] {
+        eprintln!("    SIGINT when it says `{stage}`");
+        let running = Running::start(&mut environment.command(BUILD));
+        running.expect_stderr(stage);
+        let scratch = scratch_directories(&environment);
+        running.signal(Signal::SIGINT);
+        let output = running.finish();
+        assert_eq!(output.status, 130, "{output}");
+        assert_nothing_half_made(&environment, &scratch);
+    }
+    // Ctrl-C at a terminal reaches every program of the build at once.
+    let running = Running::start(&mut environment.command(BUILD));
+    running.expect_stderr("downloading packages");
+    let scratch = scratch_directories(&environment);
+    killpg(running.pid(), Signal::SIGINT).unwrap();
+    let output = running.finish();
+    assert_eq!(output.status, 130, "{output}");
+    assert_nothing_half_made(&environment, &scratch);
+}
+
+#[test]
+fn a_killed_build_ends_its_programs_and_the_next_one_sweeps() {
+    let environment = TestEnvironment::new();
+    let running = Running::start(&mut environment.command(BUILD));
+    running.expect_stderr("downloading packages");
+    let mut scratch = scratch_directories(&environment);
+    running.signal(Signal::SIGKILL);
+    assert_eq!(running.finish().status, 137);
+    crate::harness::eventually("the end of the programs of the build", || {
+        environment.processes().is_empty().then_some(())
+    });
+    let running = Running::start(&mut environment.command(BUILD));
+    running.expect_stderr("reading package lists");
+    scratch.extend(scratch_directories(&environment));
+    running.signal(Signal::SIGINT);
+    assert_eq!(running.finish().status, 130);
+    assert_nothing_half_made(&environment, &scratch);
+}
+
+/// Where the builds of this environment lay out their systems: each staging
+/// directory names one.
+fn scratch_directories(environment: &TestEnvironment) -> Vec<PathBuf> {
+    let staging = fs::read_dir(environment.images().join("staging")).unwrap();
+    let scratch: Vec<PathBuf> = staging
+        .flatten()
+        .map(|entry| {
+            fs::read_to_string(entry.path().join("scratch"))
+                .unwrap()
+                .into()
+        })
+        .collect();
+    assert!(
+        scratch.iter().any(|directory| directory.exists()),
+        "{scratch:?}"
+    );
+    scratch
+}
+
+/// No program, no mount, no image, no directory of the build.
+fn assert_nothing_half_made(environment: &TestEnvironment, scratch: &[PathBuf]) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    for directory in scratch {
+        assert!(!directory.exists(), "{}", directory.display());
+        assert!(!mounts.contains(directory.to_str().unwrap()), "{mounts}");
+    }
+    let left = environment.leftovers();
+    assert!(left.is_empty(), "{left:#?}");
+    let listed = environment.run(["image", "ls", "--json"]).success();
+    assert_eq!(listed.stdout.trim(), "[]");
+    for directory in ["staging", "blobs/sha256", "images"] {
+        let directory = environment.images().join(directory);
+        let names: Vec<_> = fs::read_dir(&directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
+        assert!(names.is_empty(), "{names:?}");
+    }
+}

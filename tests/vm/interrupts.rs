@@ -1,0 +1,60 @@
+//! Ctrl-C and its like at every stage of a start: the status says so, and
+//! nothing is left.
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{Host, Terminal};
+
+/// What the user sees when a stage begins.
+const STAGES: [&str; 4] = [
+    "preparing the disk",
+    "waiting for the kernel",
+    "waiting for the root file system",
+    "waiting for systemd",
+];
+
+#[test]
+fn an_interrupted_start_leaves_nothing() {
+    let host = Host::new();
+    for stage in STAGES {
+        for (signal, command) in [
+            (Signal::SIGINT, &["--kvm"][..]),
+            (Signal::SIGTERM, &["run", "--", "true"]),
+        ] {
+            eprintln!("    {signal} when it says `{stage}`");
+            let running = host.spawn(command);
+            running.expect_stderr(stage);
+            running.signal(signal);
+            let output = running.finish();
+            assert_eq!(output.status, 130, "{signal} at `{stage}`: {output}");
+            assert!(!output.stderr.contains("error:"), "{output}");
+            host.assert_nothing_left();
+        }
+    }
+}
+
+#[test]
+fn a_start_whose_terminal_goes_away_leaves_nothing() {
+    let host = Host::new();
+    let running = host.spawn(["run", "--", "true"]);
+    running.expect_stderr(STAGES[1]);
+    running.signal(Signal::SIGKILL);
+    assert_eq!(running.finish().status, 137);
+    host.assert_nothing_left();
+
+    let running = host.spawn(["--kvm"]);
+    running.expect_stderr(STAGES[2]);
+    running.signal(Signal::SIGHUP);
+    assert_eq!(running.finish().status, 130);
+    host.assert_nothing_left();
+}
+
+#[test]
+fn ctrl_c_at_a_terminal_takes_the_start_back() {
+    let host = Host::new();
+    let mut terminal = Terminal::open(&host.command(["--kvm"]));
+    terminal.expect("waiting for the root file system");
+    terminal.send("\x03");
+    assert_eq!(terminal.finish(), 130);
+    host.assert_nothing_left();
+}

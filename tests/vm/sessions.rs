@@ -1,0 +1,321 @@
+//! What commands and shells in a running machine can rely on.
+
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+use sha2::{Digest, Sha256};
+
+use crate::harness::{Host, Running, Terminal, run_checks};
+
+#[test]
+fn commands_and_shells_behave_as_they_do_at_home() {
+    let host = Host::new();
+    host.start(&[]);
+    run_checks(
+        &host,
+        &[
+            ("the status is the command's", status),
+            ("stdout and stderr arrive apart", streams),
+            ("five megabytes go both ways unchanged", binary_round_trip),
+            (
+                "stdin that ends early or is never read is no trouble",
+                unread_input,
+            ),
+            ("arguments arrive exactly as given", arguments),
+            (
+                "it starts in the workspace, as dev, who may use sudo",
+                surroundings,
+            ),
+            ("-u chooses the user", users),
+            ("-w chooses the directory", directories),
+            ("-e sets variables", variables),
+            ("Ctrl-C reaches a command without a terminal", interrupt),
+            ("output that nobody reads ends the command", closed_output),
+            ("-t gives a terminal that follows its window", terminal),
+            (
+                "Ctrl-C at a terminal reaches the command alone",
+                interrupt_at_terminal,
+            ),
+            ("a shell is a login shell in the workspace", shell),
+            (
+                "two sessions at once do not disturb each other",
+                two_sessions,
+            ),
+        ],
+    );
+    host.stop();
+}
+
+fn status(host: &Host) {
+    for (command, expected) in [
+        (&["true"][..], 0),
+        (&["sh", "-c", "exit 3"], 3),
+        (&["sh", "-c", "exit 255"], 255),
+        (&["no-such-command"], 127),
+        (&["/etc/passwd"], 126),
+        (&["/etc"], 126),
+        (&["sh", "-c", "kill -9 $$"], 137),
+        (&["sh", "-c", "kill -TERM $$"], 143),
+        (&["sh", "-c", "kill -SEGV $$"], 139),
+    ] {
+        let output = host.exec(command);
+        assert_eq!(output.status, expected, "{command:?}: {output}");
+    }
+    let missing = host.exec(&["no-such-command"]);
+    assert!(missing.stderr.contains("no-such-command"), "{missing}");
+}
+
+fn streams(host: &Host) {
+    let output = host.exec(&["sh", "-c", "echo to stdout; echo to stderr >&2"]);
+    assert_eq!(output.stdout, "to stdout\n");
+    assert_eq!(output.stderr, "to stderr\n");
+}
+
+/// Bytes of every value that no compression and no coincidence explains.
+fn noise(length: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length + 32);
+    let mut block = Sha256::digest(b"noise");
+    while bytes.len() < length {
+        bytes.extend_from_slice(&block);
+        block = Sha256::digest(block);
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+fn binary_round_trip(host: &Host) {
+    let sent = noise(5 << 20);
+    let mut command = host.command([
+        "exec",
+        "--",
+        "sh",
+        "-c",
+        "tee /tmp/copy; sha256sum /tmp/copy >&2",
+    ]);
+    let (status, received, said) = Running::with_input(&mut command, sent.clone()).finish_bytes();
+    assert_eq!(status, 0, "{said}");
+    assert!(
+        received == sent,
+        "{} of {} bytes",
+        received.len(),
+        sent.len()
+    );
+    let expected: String = Sha256::digest(&sent)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert!(said.starts_with(&expected), "{said}");
+}
+
+fn unread_input(host: &Host) {
+    let mut command = host.command(["exec", "--", "head", "-c", "3"]);
+    let (status, received, said) = Running::with_input(&mut command, noise(1 << 20)).finish_bytes();
+    assert_eq!((status, received.len()), (0, 3), "{said}");
+    let mut command = host.command(["exec", "--", "cat"]);
+    let (status, received, said) = Running::with_input(&mut command, Vec::new()).finish_bytes();
+    assert_eq!((status, received.len()), (0, 0), "{said}");
+}
+
+fn arguments(host: &Host) {
+    let odd = [
+        "",
+        " ",
+        "a  b",
+        "'",
+        "\"",
+        "it's \"quoted\"",
+        "$HOME",
+        "`id`",
+        "$(id)",
+        "*",
+        "~",
+        "a\nb",
+        "\n",
+        "\\",
+        "\\n",
+        "!!",
+        "#",
+        "--",
+        "-n",
+        "a=b",
+        ";",
+        "&",
+        "|",
+        "größe",
+        "",
+    ];
+    let script = r#"for word; do printf '<%s>\0' "$word"; done"#;
+    let command: Vec<&str> = ["sh", "-c", script, "sh"].into_iter().chain(odd).collect();
+    let output = host.exec(&command).success();
+    let expected: String = odd.iter().map(|word| format!("<{word}>\0")).collect();
+    assert_eq!(output.stdout, expected);
+}
+
+fn surroundings(host: &Host) {
+    assert_eq!(host.guest("pwd"), "/home/dev/workspace");
+    assert_eq!(host.guest("id -un; id -u; id -g"), "dev\n1000\n1000");
+    assert_eq!(host.guest("echo $HOME"), "/home/dev");
+    assert_eq!(host.guest("hostname"), "sandbox-project");
+    assert_eq!(host.guest("uname -n"), "sandbox-project");
+    assert_eq!(host.guest("getent hosts sandbox-project | wc -l"), "1");
+    assert_eq!(host.guest("echo $SANDBOX_CONTAINER"), "sandbox-project");
+    assert_eq!(host.guest("sudo -n id -u"), "0");
+    assert_eq!(host.guest("sudo -n hostname 2>&1"), "sandbox-project");
+    assert_eq!(
+        host.guest(". /etc/os-release; echo $ID $VERSION_ID"),
+        "debian 13"
+    );
+}
+
+fn users(host: &Host) {
+    let id = |user: &str| {
+        let output = host.run(["exec", "-u", user, "--", "sh", "-c", "id -un; echo $HOME"]);
+        output.success().stdout
+    };
+    assert_eq!(id("root"), "root\n/root\n");
+    assert_eq!(id("dev"), "dev\n/home/dev\n");
+    assert_eq!(id("daemon"), "daemon\n/usr/sbin\n");
+    assert_eq!(id("1"), "daemon\n/usr/sbin\n");
+    let unknown = host.run(["exec", "-u", "nobody-here", "--", "true"]);
+    assert_eq!(unknown.status, 125, "{unknown}");
+    assert!(unknown.stderr.contains("nobody-here"), "{unknown}");
+    // The environment's promise holds for them, too.
+    let name = host.run([
+        "exec",
+        "-u",
+        "daemon",
+        "--",
+        "printenv",
+        "SANDBOX_CONTAINER",
+    ]);
+    assert_eq!(name.stdout, "sandbox-project\n", "{name}");
+}
+
+fn directories(host: &Host) {
+    let output = host.run(["exec", "-w", "/usr/lib", "--", "pwd"]).success();
+    assert_eq!(output.stdout, "/usr/lib\n");
+    let missing = host.run(["exec", "-w", "/no such place", "--", "pwd"]);
+    assert_eq!(missing.status, 125, "{missing}");
+    assert!(missing.stderr.contains("/no such place"), "{missing}");
+}
+
+fn variables(host: &Host) {
+    let output = host.run([
+        "exec",
+        "-e",
+        "A=one two",
+        "-e",
+        "B=$HOME'\"",
+        "-e",
+        "C=",
+        "-e",
+        "LANG",
+        "--",
+        "sh",
+        "-c",
+        r#"printf '%s|%s|%s|%s' "$A" "$B" "${C-unset}" "$LANG""#,
+    ]);
+    assert_eq!(output.success().stdout, "one two|$HOME'\"||C.UTF-8");
+    let kept = host.run(["exec", "-e", "A=1", "--", "printenv", "SANDBOX_CONTAINER"]);
+    assert_eq!(kept.success().stdout, "sandbox-project\n");
+}
+
+fn interrupt(host: &Host) {
+    // The command sees the signal, cleans up and chooses its status.
+    let script = "trap 'echo caught; exit 42' INT; echo started; while :; do sleep 0.1; done";
+    let running = host.spawn(["exec", "--", "sh", "-c", script]);
+    running.expect_stdout("started");
+    running.signal(Signal::SIGINT);
+    let output = running.finish();
+    assert_eq!(output.status, 42, "{output}");
+    assert_eq!(output.stdout, "started\ncaught\n");
+
+    let running = host.spawn(["exec", "--", "sh", "-c", "echo started; exec sleep 1000"]);
+    running.expect_stdout("started");
+    running.signal(Signal::SIGINT);
+    let output = running.finish();
+    assert_eq!(output.status, 130, "{output}");
+    assert_eq!(host.guest("pgrep -x sleep || echo none"), "none");
+
+    let running = host.spawn(["exec", "--", "sh", "-c", "echo started; exec sleep 1000"]);
+    running.expect_stdout("started");
+    running.signal(Signal::SIGTERM);
+    let output = running.finish();
+    assert_eq!(output.status, 143, "{output}");
+    assert_eq!(host.guest("pgrep -x sleep || echo none"), "none");
+}
+
+fn closed_output(host: &Host) {
+    let mut command = host.command(["exec", "--", "yes"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    command.stdout(writer).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    drop(reader);
+    crate::harness::eventually("the end of `sandbox exec -- yes`", || {
+        child.try_wait().unwrap()
+    });
+    crate::harness::eventually("the end of `yes` in the guest", || {
+        (host.guest("pgrep -x yes || echo none") == "none").then_some(())
+    });
+}
+
+fn terminal(host: &Host) {
+    let script = "tty; trap 'echo now $(stty size)' WINCH; echo first $(stty size); \
+                  while :; do sleep 0.1; done";
+    let mut terminal = Terminal::open(&host.command(["exec", "-t", "--", "bash", "-c", script]));
+    terminal.expect("/dev/pts/");
+    terminal.expect("first 24 80");
+    terminal.resize(31, 97);
+    terminal.expect("now 31 97");
+    terminal.send("\x03");
+    assert_eq!(terminal.finish(), 130);
+
+    let without = host.exec(&["tty"]);
+    assert_eq!(
+        (without.status, without.stdout.as_str()),
+        (1, "not a tty\n")
+    );
+    let mut variable = Terminal::open(&host.command(["exec", "-t", "--", "printenv", "TERM"]));
+    variable.expect("xterm");
+    assert_eq!(variable.finish(), 0);
+}
+
+fn interrupt_at_terminal(host: &Host) {
+    let script = "trap 'echo caught' INT; echo started; read line; echo read $line; exit 5";
+    let mut terminal = Terminal::open(&host.command(["exec", "-t", "--", "bash", "-c", script]));
+    terminal.expect("started");
+    terminal.send("\x03");
+    terminal.expect("caught");
+    terminal.send("a line\r");
+    terminal.expect("read a line");
+    assert_eq!(terminal.finish(), 5);
+}
+
+fn shell(host: &Host) {
+    let mut shell = Terminal::open(&host.command(["--kvm"]));
+    shell.expect("dev@sandbox-project:~/workspace$");
+    shell.send("shopt -q login_shell && echo is a login shell\r");
+    shell.expect("\nis a login shell");
+    shell.send("echo $SANDBOX_CONTAINER $((6 * 7))\r");
+    shell.expect("sandbox-project 42");
+    shell.send("sleep 1000\r");
+    shell.send("\x03");
+    shell.expect("$ ");
+    shell.send("exit 7\r");
+    assert_eq!(shell.finish(), 7);
+    let output = host.run(["list"]).success();
+    assert!(output.stdout.contains("sandbox-project"), "{output}");
+}
+
+fn two_sessions(host: &Host) {
+    // The first one's output is left unread for as long as the second runs.
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = host.command(["exec", "--", "head", "-c", "20000000", "/dev/zero"]);
+    let mut first = command.stdout(writer).spawn().unwrap();
+    drop(command);
+    assert_eq!(host.guest("echo undisturbed"), "undisturbed");
+    let received = std::io::copy(&mut { reader }, &mut std::io::sink()).unwrap();
+    assert_eq!(received, 20_000_000);
+    assert!(first.wait().unwrap().success());
+}
