@@ -113,7 +113,6 @@ pub(super) async fn plan(
         qemu: hypervisor.program.path.clone(),
         accelerator: hypervisor.decision.accelerator,
         home: context.directories.home.clone(),
-        as_root: nix::unistd::geteuid().is_root(),
         machine_id: machine_id()?,
         agent_keys,
     };

@@ -121,9 +121,16 @@ mod tests {
             limit *= 2;
         }
         let pid = std::fs::read_to_string(&pid_file).unwrap();
-        let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim()));
-        let is_gone = status.map_or(true, |status| status.contains("State:\tZ"));
-        assert!(is_gone, "the child {pid} lingers");
+        // A killed process is told so before it is gone.
+        let is_gone = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim()));
+            status.map_or(true, |status| status.contains("State:\tZ"))
+        };
+        let end = Instant::now() + Duration::from_secs(60);
+        while !is_gone() {
+            assert!(Instant::now() < end, "the child {pid} lingers");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]

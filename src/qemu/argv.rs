@@ -17,7 +17,7 @@ pub struct NinePDevice {
     pub tag: String,
     /// The host directory.
     pub directory: PathBuf,
-    /// `security_model=`: `mapped-xattr` or `passthrough`.
+    /// `security_model=`: `mapped-xattr` or `none`.
     pub security_model: &'static str,
     /// Whether QEMU refuses the guest's writes.
     pub read_only: bool,

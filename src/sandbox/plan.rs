@@ -42,8 +42,6 @@ pub struct HostSetup {
     pub accelerator: Accelerator,
     /// The user's home directory, where the alias for OpenSSH goes.
     pub home: PathBuf,
-    /// Whether root starts it.
-    pub as_root: bool,
     /// A machine-id for the guest, 32 lower-case hexadecimal digits.
     pub machine_id: String,
     /// Public keys of the user's SSH agent, which may enter, too.
@@ -104,8 +102,6 @@ pub struct StartPlan {
     pub home: PathBuf,
     /// QEMU's whole command line.
     pub argv: Vec<String>,
-    /// Whether QEMU runs in a user namespace in which the caller is `dev`.
-    pub maps_caller: bool,
 }
 
 /// The mount tag of the workspace.
@@ -144,7 +140,6 @@ impl StartPlan {
         }
         let mounts = mounts(&spec);
         let seed = seed(&spec, &host, &keys, &mounts)?;
-        let maps_caller = spec.share_mode.maps_caller(host.as_root);
         let argv = machine(&spec, &layout, &image, &host, &mounts, &seed).to_argv();
         Ok(Self {
             spec,
@@ -155,7 +150,6 @@ impl StartPlan {
             keys,
             home: host.home,
             argv,
-            maps_caller,
         })
     }
 }
@@ -250,7 +244,7 @@ fn machine(
             .map(|Mount { tag, share }| NinePDevice {
                 tag: tag.clone(),
                 directory: share.host.clone(),
-                security_model: spec.share_mode.security_model(host.as_root),
+                security_model: spec.share_mode.security_model(),
                 read_only: share.read_only,
             })
             .collect(),
@@ -317,7 +311,6 @@ mod tests {
             qemu: "/usr/bin/qemu-system-x86_64".into(),
             accelerator: Accelerator::Tcg,
             home: "/home/a".into(),
-            as_root: false,
             machine_id: "0123456789abcdef0123456789abcdef".into(),
             agent_keys: vec!["ssh-ed25519 AGENT".into()],
         };

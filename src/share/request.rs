@@ -104,25 +104,20 @@ pub enum ShareMode {
     /// real links, devices or setuid files on the host.
     #[default]
     Mapped,
-    /// `passthrough`: as they are.
+    /// `none`: modes, links and special files as they are; owners are the
+    /// caller's.
     Passthrough,
 }
 
 impl ShareMode {
-    /// QEMU's word for it. Only root can give files away, which QEMU's
-    /// `passthrough` insists on; `none` is the same without owners.
-    pub fn security_model(self, as_root: bool) -> &'static str {
+    /// QEMU's word for it. What QEMU calls `passthrough` insists on giving
+    /// files away, which no process without capabilities can; `none` is the
+    /// same without owners.
+    pub fn security_model(self) -> &'static str {
         match self {
             Self::Mapped => "mapped-xattr",
-            Self::Passthrough if as_root => "passthrough",
             Self::Passthrough => "none",
         }
-    }
-
-    /// Whether QEMU sees the caller's files as `dev`'s, in a user namespace.
-    /// Passing root's owners on needs the host's own numbers.
-    pub fn maps_caller(self, as_root: bool) -> bool {
-        !(self == Self::Passthrough && as_root)
     }
 }
 
@@ -240,7 +235,7 @@ mod tests {
     #[test]
     fn modes_name_what_qemu_understands() {
         assert_eq!(
-            "mapped".parse::<ShareMode>().unwrap().security_model(true),
+            "mapped".parse::<ShareMode>().unwrap().security_model(),
             "mapped-xattr"
         );
         assert_eq!(

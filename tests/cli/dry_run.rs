@@ -124,16 +124,6 @@ fn every_variable_and_key() {
 }
 
 #[test]
-fn only_root_passes_owners_through() {
-    let text = plan(&with_qemu("10.0.2"), "--share-mode passthrough");
-    let expected = match nix::unistd::geteuid().is_root() {
-        true => "security_model=passthrough,",
-        false => "security_model=none,",
-    };
-    assert!(text.contains(expected), "{text}");
-}
-
-#[test]
 fn flags_win_over_variables_and_those_over_the_file() {
     let environment = with_qemu("10.0.2").variable("SANDBOX_MEMORY", "512M");
     write_configuration(&environment, "memory = \"1G\"\ndisk = \"8G\"\n");

@@ -23,11 +23,7 @@ pub(super) struct Launched {
 /// Starts QEMU: in a user namespace where the caller's files belong to `dev`,
 /// or without one where the host forbids it.
 pub(super) fn launch(plan: &StartPlan) -> Result<Launched, SupervisorError> {
-    let map = match plan.maps_caller {
-        true => IdentityMap::of_caller(DEV_ID),
-        false => None,
-    };
-    let Some(map) = map else {
+    let Some(map) = IdentityMap::of_caller(DEV_ID) else {
         return Ok(Launched {
             child: spawn(plan, None)?,
             warning: None,
