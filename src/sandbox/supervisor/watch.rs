@@ -58,6 +58,12 @@ pub(super) async fn supervise(
         record.qemu = ProcessIdentity::of(pid).ok();
     }
     let attended = attend(plan, hub, &mut stop, record, &mut child, deadline).await;
+    // A QEMU that ends closes its monitor first; what it has printed says more.
+    if let Err(SupervisorError::Monitor(_)) = attended
+        && let Ok(status) = timeout(QUIT_GRACE, child.wait()).await
+    {
+        return Err(SupervisorError::QemuEnded(status?));
+    }
     if attended.is_err() {
         child.kill().await?;
     }
