@@ -16,7 +16,7 @@ use super::{SupervisorError, files, log_limit};
 use crate::guest::event::GuestEvent;
 use crate::host::files as host_files;
 use crate::host::process::ProcessIdentity;
-use crate::qemu::qmp;
+use crate::qemu::qmp::{self, QmpError};
 use crate::sandbox::{EndReason, Event, Record, StartPlan};
 use crate::ssh::alias::Written;
 
@@ -58,16 +58,24 @@ pub(super) async fn supervise(
         record.qemu = ProcessIdentity::of(pid).ok();
     }
     let attended = attend(plan, hub, &mut stop, record, &mut child, deadline).await;
-    // A QEMU that ends closes its monitor first; what it has printed says more.
-    if let Err(SupervisorError::Monitor(_)) = attended
-        && let Ok(status) = timeout(QUIT_GRACE, child.wait()).await
-    {
-        return Err(SupervisorError::QemuEnded(status?));
+    match attended {
+        // A monitor that closes is a QEMU that ends: its status and its own
+        // words say more.
+        Err(SupervisorError::Monitor(QmpError::Closed { .. })) => {
+            match timeout(QUIT_GRACE, child.wait()).await {
+                Ok(status) => Err(SupervisorError::QemuEnded(status?)),
+                Err(_) => {
+                    child.kill().await?;
+                    attended
+                }
+            }
+        }
+        Err(_) => {
+            child.kill().await?;
+            attended
+        }
+        Ok(_) => attended,
     }
-    if attended.is_err() {
-        child.kill().await?;
-    }
-    attended
 }
 
 /// Accompanies a started QEMU to its end, or to a failure.
@@ -178,7 +186,7 @@ async fn connect(
     loop {
         match qmp::Client::connect(&plan.layout.qmp_socket()).await {
             Ok(client) => return Ok((client, events)),
-            Err(qmp::QmpError::Connect(_)) if Instant::now() < deadline => {}
+            Err(QmpError::Connect(_)) if Instant::now() < deadline => {}
             Err(error) => return Err(error.into()),
         }
         tokio::select! {
