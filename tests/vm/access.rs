@@ -202,11 +202,12 @@ fn console(host: &Host) {
     console.send("echo $((6 * 7)) $SANDBOX_CONTAINER\r");
     console.expect("42 sandbox-project");
     // It is for the guest, not for the command at this end.
-    console.send("echo sleeping; sleep 1000\r");
-    console.expect("\rsleeping");
+    console.send("sleep 1000\r");
+    eventually("sleep to run", || {
+        (host.guest("pgrep -cx sleep || true") == "1").then_some(())
+    });
     console.send("\x03");
-    console.expect("^C");
-    console.expect("$ ");
+    console.expect("dev@sandbox-project:~$ ");
     console.send("\x1d");
     console.expect("left the console");
     assert_eq!(console.finish(), 0);

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use nix::sys::signal::Signal;
 use sha2::{Digest, Sha256};
 
-use crate::harness::{Host, Running, Terminal, run_checks};
+use crate::harness::{Host, Running, Terminal, eventually, run_checks};
 
 #[test]
 fn commands_and_shells_behave_as_they_do_at_home() {
@@ -37,6 +37,10 @@ fn commands_and_shells_behave_as_they_do_at_home() {
                 interrupt_at_terminal,
             ),
             ("a shell is a login shell in the workspace", shell),
+            (
+                "Ctrl-C leaves a shell alone, closing its terminal ends it",
+                closed_terminal,
+            ),
             (
                 "two sessions at once do not disturb each other",
                 two_sessions,
@@ -252,18 +256,24 @@ fn closed_output(host: &Host) {
     let mut child = command.spawn().unwrap();
     drop(command);
     drop(reader);
-    crate::harness::eventually("the end of `sandbox exec -- yes`", || {
+    eventually("the end of `sandbox exec -- yes`", || {
         child.try_wait().unwrap()
     });
-    crate::harness::eventually("the end of `yes` in the guest", || {
+    eventually("the end of `yes` in the guest", || {
         (host.guest("pgrep -x yes || echo none") == "none").then_some(())
     });
 }
 
 fn terminal(host: &Host) {
-    let script = "tty; trap 'echo now $(stty size)' WINCH; echo first $(stty size); \
-                  while :; do sleep 0.1; done";
-    let mut terminal = Terminal::open(&host.command(["exec", "-t", "--", "bash", "-c", script]));
+    let script = r#"
+import os, signal
+def size(word): print(word, *reversed(os.get_terminal_size()), flush=True)
+signal.signal(signal.SIGWINCH, lambda *_: size("now"))
+print(os.ttyname(0))
+size("first")
+while True: signal.pause()
+"#;
+    let mut terminal = Terminal::open(&host.command(["exec", "-t", "--", "python3", "-c", script]));
     terminal.expect("/dev/pts/");
     terminal.expect("first 24 80");
     terminal.resize(31, 97);
@@ -299,15 +309,27 @@ fn shell(host: &Host) {
     shell.expect("\ris a login shell");
     shell.send("echo $SANDBOX_CONTAINER $((6 * 7))\r");
     shell.expect("sandbox-project 42");
-    shell.send("echo sleeping; sleep 1000\r");
-    shell.expect("\rsleeping");
-    shell.send("\x03");
-    shell.expect("^C");
-    shell.expect("$ ");
     shell.send("exit 7\r");
     assert_eq!(shell.finish(), 7);
     let output = host.run(["list"]).success();
     assert!(output.stdout.contains("sandbox-project"), "{output}");
+}
+
+fn closed_terminal(host: &Host) {
+    let mut shell = Terminal::open(&host.command(["--kvm"]));
+    shell.expect("$ ");
+    shell.send("sleep 1000\r");
+    eventually("sleep to run", || {
+        (host.guest("pgrep -cx sleep || true") == "1").then_some(())
+    });
+    shell.send("\x03");
+    shell.expect("^C");
+    shell.expect("$ ");
+    assert_eq!(host.guest("pgrep -cx sleep || true"), "0");
+    drop(shell);
+    eventually("the end of the shell", || {
+        (host.guest("ls /dev/pts") == "ptmx").then_some(())
+    });
 }
 
 fn two_sessions(host: &Host) {
