@@ -14,6 +14,7 @@ mod access;
 mod boot;
 mod cloud_init;
 mod failures;
+mod full_disk;
 mod guest;
 mod image_build;
 mod interrupts;

@@ -302,6 +302,7 @@ fn shell(host: &Host) {
     shell.send("echo sleeping; sleep 1000\r");
     shell.expect("\rsleeping");
     shell.send("\x03");
+    shell.expect("^C");
     shell.expect("$ ");
     shell.send("exit 7\r");
     assert_eq!(shell.finish(), 7);

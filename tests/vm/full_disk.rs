@@ -1,0 +1,107 @@
+//! A host whose disk is full while a machine starts, runs, or is built.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use crate::harness::{Host, Running, explicit_environment};
+use crate::support::{Output, PROGRAM};
+
+/// Runs a script, `sandbox` being its `$0`, with `SANDBOX_HOME` on a disk of
+/// its own that is gone with the script's mount namespace.
+fn on_small_disk(host: &Host, megabytes: u32, script: &str) -> Output {
+    let images = fs::read_link(host.images()).unwrap();
+    let prepared = format!(
+        "set -eu\n\
+         mount -t tmpfs -o size={megabytes}m,mode=700 none \"$SANDBOX_HOME\"\n\
+         ln -s '{}' \"$SANDBOX_HOME/kvm-cache\"\n\
+         {script}",
+        images.display()
+    );
+    let shell = host.shell(&prepared);
+    let mut command = Command::new("unshare");
+    if !nix::unistd::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command
+        .arg("--mount")
+        .arg(shell.get_program())
+        .args(shell.get_args())
+        .arg(PROGRAM)
+        .env_clear()
+        .envs(explicit_environment(&shell))
+        .env("SANDBOX_HOME", host.state())
+        .current_dir(host.project())
+        .stdin(Stdio::null())
+        .process_group(0);
+    Running::start(&mut command).finish()
+}
+
+#[test]
+fn a_full_disk_ends_a_start_with_an_error() {
+    let host = Host::new();
+    let script =
+        "status=0; \"$0\" --kvm || status=$?; ls -A \"$SANDBOX_HOME/kvm-vms\"; exit $status";
+    let output = on_small_disk(&host, 2, script);
+    assert_eq!(output.status, 125, "{output}");
+    assert!(
+        output.stderr.contains("No space left on device"),
+        "{output}"
+    );
+    assert!(output.stderr.contains("hint: the disk is full"), "{output}");
+    assert_eq!(output.stdout, "", "{output}");
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_full_disk_ends_a_running_machine_with_an_error() {
+    let host = Host::new();
+    let script = "\"$0\" --kvm
+        status=0
+        \"$0\" exec -- sh -c 'head -c 200M /dev/urandom > ~/large; sync; echo written' || status=$?
+        ls -A \"$SANDBOX_HOME/kvm-vms\"
+        exit $status";
+    let output = on_small_disk(&host, 96, script);
+    assert_eq!(output.status, 125, "{output}");
+    assert!(
+        output.stderr.contains("the host's disk is full"),
+        "{output}"
+    );
+    assert!(output.stderr.contains("hint:"), "{output}");
+    assert_eq!(output.stdout, "", "{output}");
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_full_disk_ends_a_build_with_an_error() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("not tried: only root can mount a small disk and build on it");
+        return;
+    }
+    let host = Host::new();
+    let look = "find \"$SANDBOX_HOME/kvm-cache\" -path '*/staging/*' -o -path '*/blobs/*/*' \
+                -o -path '*/images/*'; exit $status";
+    let too_small = format!(
+        "rm \"$SANDBOX_HOME/kvm-cache\"; status=0
+         \"$0\" image build debian-13-minimal || status=$?; {look}"
+    );
+    // Large enough at first, full when the new system is to be stored.
+    let fills_up = format!(
+        "rm \"$SANDBOX_HOME/kvm-cache\"; status=0
+         \"$0\" image build debian-13-minimal 2> \"$HOME/log\" &
+         until grep -q 'installing packages' \"$HOME/log\"; do sleep 0.2; done
+         mount -o remount,size=8m \"$SANDBOX_HOME\"
+         wait $! || status=$?; cat \"$HOME/log\" >&2; {look}"
+    );
+    for (megabytes, script) in [(64, too_small), (1100, fills_up)] {
+        let output = on_small_disk(&host, megabytes, &script);
+        assert_eq!(output.status, 1, "{output}");
+        assert!(
+            output.stderr.contains("error: the disk is full"),
+            "{output}"
+        );
+        assert!(output.stderr.contains("hint: at least"), "{output}");
+        assert_eq!(output.stdout, "", "{output}");
+        host.assert_nothing_left();
+    }
+}
