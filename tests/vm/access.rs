@@ -205,8 +205,7 @@ fn console(host: &Host) {
     console.send("echo sleeping; sleep 1000\r");
     console.expect("\rsleeping");
     console.send("\x03");
-    console.expect("^C");
-    console.expect("$ ");
+    console.expect("dev@sandbox-project:~$ ");
     console.send("\x1d");
     console.expect("left the console");
     assert_eq!(console.finish(), 0);
