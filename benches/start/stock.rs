@@ -46,14 +46,30 @@ impl Guest {
                 .arg(&key))?;
         }
         let public_key = fs::read_to_string(key.with_extension("pub"))?;
+        let root = self.file("root");
+        if root.exists() {
+            fs::remove_dir_all(&root)?;
+        }
         let hook = self.file("hook");
         fs::write(&hook, hook_script(&self.directory, public_key.trim()))?;
         run(Command::new("chmod").arg("+x").arg(&hook))?;
         run(Command::new("mmdebstrap")
-            .args(["--variant=minbase", "--format=null", "--quiet"])
+            .args(["--variant=minbase", "--format=directory", "--quiet"])
             .arg(format!("--include={}", PACKAGES.replace(' ', "")))
             .arg(format!("--customize-hook={}", hook.display()))
-            .args(["trixie", "/dev/null"]))?;
+            .arg("trixie")
+            .arg(&root))?;
+        run(Command::new("mkfs.ext4")
+            .args([
+                "-q",
+                "-F",
+                "-E",
+                "lazy_itable_init=0,lazy_journal_init=0",
+                "-d",
+            ])
+            .args([&root, &self.file("stock.raw")])
+            .arg("4G"))?;
+        fs::remove_dir_all(&root)?;
         let partial = self.file("partial.qcow2");
         run(Command::new("qemu-img")
             .args(["convert", "-f", "raw", "-O", "qcow2"])
@@ -172,15 +188,15 @@ fn kvm_is_usable() -> bool {
     sandbox::qemu::accelerator::probe_kvm().is_usable()
 }
 
-/// Takes kernel and initrd out of the new root and writes it to a disk; the
-/// cloud-init of the guest finds its data in the directory of NoCloud.
+/// Takes kernel and initrd out of the new root; the cloud-init of the guest
+/// finds its data in the directory of NoCloud.
 fn hook_script(directory: &Path, public_key: &str) -> String {
     format!(
         r#"#!/bin/sh
 set -eu
 root=$1
 out='{directory}'
-echo 'LABEL=root / ext4 defaults 0 1' > "$root/etc/fstab"
+echo '/dev/vda / ext4 defaults 0 1' > "$root/etc/fstab"
 seed=$root/var/lib/cloud/seed/nocloud
 mkdir -p "$seed"
 printf 'instance-id: stock\nlocal-hostname: stock\n' > "$seed/meta-data"
@@ -194,8 +210,6 @@ users:
 END
 cp "$root"/boot/vmlinuz-* "$out/vmlinuz"
 cp "$root"/boot/initrd.img-* "$out/initrd.img"
-rm -f "$out/stock.raw"
-mkfs.ext4 -q -L root -E lazy_itable_init=0,lazy_journal_init=0 -d "$root" "$out/stock.raw" 4G
 "#,
         directory = directory.display()
     )
