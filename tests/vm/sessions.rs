@@ -309,6 +309,7 @@ fn shell(host: &Host) {
     shell.expect("\ris a login shell");
     shell.send("echo $SANDBOX_CONTAINER $((6 * 7))\r");
     shell.expect("sandbox-project 42");
+    shell.expect("$ ");
     shell.send("exit 7\r");
     assert_eq!(shell.finish(), 7);
     let output = host.run(["list"]).success();
