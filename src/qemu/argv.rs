@@ -58,6 +58,8 @@ pub struct Machine {
     pub console_log: PathBuf,
     /// Where QEMU listens for the reader of the guest's events.
     pub event_socket: PathBuf,
+    /// Where QEMU listens for the guest agent's peer.
+    pub agent_port_socket: PathBuf,
     /// Where QEMU writes its pid.
     pub pid_file: PathBuf,
 }
@@ -162,6 +164,17 @@ impl Machine {
             ),
         );
         argv.device(&format!("virtserialport,chardev=events,name={EVENT_PORT}"));
+        argv.option(
+            "-chardev",
+            format!(
+                "socket,id=agent,path={},server=on,wait=off",
+                escaped(&self.agent_port_socket)
+            ),
+        );
+        argv.device(&format!(
+            "virtserialport,chardev=agent,name={}",
+            agent_protocol::PORT_NAME
+        ));
         for share in &self.shares {
             let NinePDevice {
                 tag,
@@ -248,6 +261,7 @@ mod tests {
             console_socket: "/s/console.sock".into(),
             console_log: "/s/console.log".into(),
             event_socket: "/s/events.sock".into(),
+            agent_port_socket: "/s/agent-port.sock".into(),
             pid_file: "/s/qemu.pid".into(),
         }
     }

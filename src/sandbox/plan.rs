@@ -263,6 +263,7 @@ fn machine(
         console_socket: layout.console_socket(),
         console_log: layout.console_log(),
         event_socket: layout.event_socket(),
+        agent_port_socket: layout.agent_port_socket(),
         pid_file: layout.qemu_pid(),
     }
 }

@@ -33,7 +33,7 @@ impl StateLayout {
     /// The layout of the sandbox `name`.
     pub fn new(directories: &Directories, name: &SandboxName) -> Self {
         let directory = directories.sandboxes().join(name.as_str());
-        let longest = directory.join("console.sock");
+        let longest = directory.join("agent-port.sock");
         let sockets = if longest.as_os_str().len() <= SOCKET_PATH_LIMIT {
             directory.clone()
         } else {
@@ -88,6 +88,10 @@ impl StateLayout {
         console_socket = sockets / "console.sock";
         /// The guest's events.
         event_socket = sockets / "events.sock";
+        /// The guest agent's port, for the supervisor alone.
+        agent_port_socket = sockets / "agent-port.sock";
+        /// Where the supervisor passes sessions on to the guest agent.
+        agent_socket = sockets / "agent.sock";
     }
 
     /// How `user` of this sandbox is reached by SSH.
@@ -112,12 +116,14 @@ impl StateLayout {
     }
 
     /// Every socket.
-    pub fn socket_paths(&self) -> [PathBuf; 4] {
+    pub fn socket_paths(&self) -> [PathBuf; 6] {
         [
             self.control_socket(),
             self.qmp_socket(),
             self.console_socket(),
             self.event_socket(),
+            self.agent_port_socket(),
+            self.agent_socket(),
         ]
     }
 }
