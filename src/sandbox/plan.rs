@@ -10,7 +10,7 @@ use super::{DiskSize, SandboxSpec, StateLayout};
 use crate::guest::credential::{CredentialFile, TooLarge, Transport};
 use crate::guest::seed::{self, MountUnit, SeedInput};
 use crate::qemu::accelerator::Accelerator;
-use crate::qemu::argv::{Machine, NinePDevice};
+use crate::qemu::argv::{Machine, Memory, NinePDevice, Origin};
 use crate::share::{Share, mount_unit};
 use crate::ssh::keys::Keys;
 
@@ -235,9 +235,12 @@ fn machine(
         accelerator: host.accelerator,
         cpus: spec.cpus.get(),
         memory_bytes: spec.memory.bytes(),
-        kernel: image.kernel.clone(),
-        initrd: layout.initrd(),
-        kernel_command_line: command_line,
+        memory: Memory::Anonymous,
+        origin: Origin::Boot {
+            kernel: image.kernel.clone(),
+            initrd: layout.initrd(),
+            command_line,
+        },
         disk: layout.overlay(),
         shares: mounts
             .iter()
