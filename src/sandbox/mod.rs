@@ -17,7 +17,10 @@ pub mod supervisor;
 
 pub use event::{EndReason, Event, Failure, TimedEvent};
 pub use name::{NameError, SandboxName};
-pub use plan::{BootImage, HostSetup, PlanError, StartPlan};
+pub use plan::{
+    BootImage, ColdStart, HostSetup, MachineShape, PlanError, StartPlan, TemplateFiles,
+    TemplatePlan, TemplateTarget, WarmStart,
+};
 pub use record::{Record, RecordError};
 pub use size::{CpuCount, DiskSize, MemorySize, SizeError};
 pub use spec::{HostCapacity, Lifetime, SandboxSpec, SpecError, shareable_directory};

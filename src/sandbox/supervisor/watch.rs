@@ -10,7 +10,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_
 
 use super::guest_events::GuestEvents;
 use super::hub::Hub;
-use super::launch::{self, Launched};
+use super::launch::{self, Launch, Launched};
 use super::server::StopRequest;
 use super::{SupervisorError, files, log_limit};
 use crate::guest::event::GuestEvent;
@@ -45,9 +45,15 @@ pub(super) async fn supervise(
     hub.tell(Event::Preparing);
     let mut record = new_record(plan)?;
     record.write(&plan.layout.record())?;
-    files::write(plan)?;
+    files::write_common(plan)?;
+    files::write_boot_files(&plan.layout, &plan.cold.seed, &plan.image)?;
+    files::write_cold_disk(plan)?;
 
-    let Launched { mut child, warning } = launch::launch(plan)?;
+    let Launched { mut child, warning } = launch::launch(&Launch {
+        argv: &plan.cold.argv,
+        log: &plan.layout.qemu_log(),
+        filter: None,
+    })?;
     hub.tell(Event::Booting {
         accelerator: plan.accelerator,
     });
