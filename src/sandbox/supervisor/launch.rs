@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command as StdCommand, Stdio};
 
 use nix::sys::signal::Signal;
@@ -23,43 +24,53 @@ pub(super) struct Launched {
 /// Starts QEMU: in a user namespace where the caller's files belong to `dev`,
 /// or without one where the host forbids it.
 pub(super) fn launch(plan: &StartPlan) -> Result<Launched, SupervisorError> {
-    let Some(map) = IdentityMap::of_caller(DEV_ID) else {
-        return Ok(Launched {
-            child: spawn(plan, None)?,
-            warning: None,
-        });
-    };
-    match spawn(plan, Some(map)) {
-        Ok(child) => Ok(Launched {
-            child,
-            warning: None,
-        }),
-        Err(SupervisorError::Spawn { source, .. })
-            if source.kind() == std::io::ErrorKind::PermissionDenied =>
-        {
-            Ok(Launched {
-                child: spawn(plan, None)?,
-                warning: Some(format!(
-                    "this host forbids user namespaces, so files in the workspace show their owner's number ({}) in the guest, and `dev` ({DEV_ID}) may not write them; use `sudo` there, or allow `user.max_user_namespaces` and AppArmor's `kernel.apparmor_restrict_unprivileged_userns=0`",
-                    nix::unistd::geteuid()
-                )),
-            })
-        }
-        Err(error) => Err(error),
-    }
+    let map = IdentityMap::of_caller(DEV_ID);
+    launch_in(map, &plan.argv, &plan.layout.qemu_log())
 }
 
-fn spawn(plan: &StartPlan, namespace: Option<IdentityMap>) -> Result<Child, SupervisorError> {
-    let log_path = plan.layout.qemu_log();
+fn launch_in(
+    map: Option<IdentityMap>,
+    argv: &[String],
+    log: &Path,
+) -> Result<Launched, SupervisorError> {
+    let in_namespace = map.is_some();
+    let refusal = match spawn(argv, log, map) {
+        Ok(child) => {
+            return Ok(Launched {
+                child,
+                warning: None,
+            });
+        }
+        // Hosts forbid in many ways (AppArmor, a sysctl, a container's filter,
+        // a kernel without), each with an errno of its own. Whatever else was
+        // wrong is wrong without the namespace too.
+        Err(SupervisorError::Spawn { source, .. }) if in_namespace => source,
+        Err(error) => return Err(error),
+    };
+    tracing::info!(%refusal, "QEMU cannot have a user namespace");
+    Ok(Launched {
+        child: spawn(argv, log, None)?,
+        warning: Some(format!(
+            "this host forbids user namespaces, so files in the workspace show their owner's number ({}) in the guest, and `dev` ({DEV_ID}) may not write them; use `sudo` there, or allow `user.max_user_namespaces` and AppArmor's `kernel.apparmor_restrict_unprivileged_userns=0`",
+            nix::unistd::geteuid()
+        )),
+    })
+}
+
+fn spawn(
+    argv: &[String],
+    log_path: &Path,
+    namespace: Option<IdentityMap>,
+) -> Result<Child, SupervisorError> {
     let log = File::options()
         .append(true)
         .create(true)
-        .open(&log_path)
-        .map_err(FileError::new("open", &log_path))?;
-    let program = plan.argv.first().map(String::as_str).unwrap_or_default();
+        .open(log_path)
+        .map_err(FileError::new("open", log_path))?;
+    let program = argv.first().map(String::as_str).unwrap_or_default();
     let mut command = StdCommand::new(program);
     command
-        .args(plan.argv.iter().skip(1))
+        .args(argv.iter().skip(1))
         // The user's environment may hold secrets, and QEMU faces the guest.
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")
@@ -91,4 +102,48 @@ fn spawn(plan: &StartPlan, namespace: Option<IdentityMap>) -> Result<Child, Supe
             program: program.into(),
             source,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stands for QEMU: ends well if it sees the caller's own number.
+    fn argv(program: &str) -> Vec<String> {
+        let own = nix::unistd::geteuid();
+        [program, "-c", &format!("test $(id -u) = {own}")]
+            .map(str::to_owned)
+            .into()
+    }
+
+    #[tokio::test]
+    async fn starts_without_a_user_namespace_where_none_is_to_be_had() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("qemu.log");
+        // Refused with EINVAL, as by a kernel without user namespaces; AppArmor
+        // says EACCES, a limit of 0 namespaces ENOSPC.
+        let refused = Some(IdentityMap::malformed());
+        let mut launched = launch_in(refused, &argv("/bin/sh"), &log).unwrap();
+        assert!(launched.child.wait().await.unwrap().success());
+        let warning = launched.warning.unwrap();
+        assert!(
+            warning.contains("forbids user namespaces"),
+            "unexpected: {warning}"
+        );
+
+        let mut launched = launch_in(None, &argv("/bin/sh"), &log).unwrap();
+        assert!(launched.child.wait().await.unwrap().success());
+        assert_eq!(launched.warning, None);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_does_not_start_is_not_blamed_on_the_namespace() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("qemu.log");
+        let map = IdentityMap::of_caller(nix::unistd::geteuid().as_raw() + 1);
+        let Err(error) = launch_in(map, &argv("/nonexistent/qemu"), &log) else {
+            panic!("started a program that does not exist");
+        };
+        assert_eq!(error.to_string(), "could not run `/nonexistent/qemu`");
+    }
 }
