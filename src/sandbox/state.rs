@@ -15,7 +15,7 @@ use crate::ssh::{Endpoint, SshError};
 const SOCKET_PATH_LIMIT: usize = 107;
 
 /// Paths of one sandbox; a value, nothing is looked up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateLayout {
     directory: PathBuf,
     /// Where sockets lie: the state directory, or a short one of its own if

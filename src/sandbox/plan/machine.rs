@@ -92,34 +92,38 @@ pub(super) struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// A machine that boots the image's kernel with this seed.
-    pub(super) fn booted(
-        &self,
-        image: &BootImage,
-        memory: Memory,
-        shares: Vec<NinePDevice>,
-        seed: &Transport,
-    ) -> Machine {
+    /// A machine with its own memory, which has yet to be told what to boot.
+    pub(super) fn fresh(&self, shares: Vec<NinePDevice>) -> Machine {
+        self.machine(Memory::Anonymous, shares)
+    }
+
+    /// A machine whose memory becomes a template's, which has yet to be told
+    /// what to boot.
+    pub(super) fn template(&self, ram: &Path, share_devices: usize) -> Machine {
+        let spare = self.layout.spare();
+        let shares = (0..share_devices).map(|index| spare_device(index, &spare));
+        self.machine(Memory::Template(ram.into()), shares.collect())
+    }
+
+    /// Lets the machine boot the image's kernel with this seed.
+    pub(super) fn boot(&self, machine: &mut Machine, image: &BootImage, seed: &Transport) {
         let seed_path = |file: &CredentialFile| self.layout.seed().join(&file.name);
-        let origin = Origin::Boot {
+        machine.origin = Origin::Boot {
             kernel: image.kernel.clone(),
             initrd: self.layout.initrd(),
             command_line: command_line(image, self.accelerator),
         };
-        Machine {
-            smbios_strings: seed.smbios.iter().map(seed_path).collect(),
-            firmware_files: seed
-                .firmware
-                .iter()
-                .map(|file| {
-                    (
-                        format!("opt/io.systemd.credentials/{}", file.name),
-                        seed_path(file),
-                    )
-                })
-                .collect(),
-            ..self.machine(memory, origin, shares)
-        }
+        machine.smbios_strings = seed.smbios.iter().map(seed_path).collect();
+        machine.firmware_files = seed
+            .firmware
+            .iter()
+            .map(|file| {
+                (
+                    format!("opt/io.systemd.credentials/{}", file.name),
+                    seed_path(file),
+                )
+            })
+            .collect();
     }
 
     /// A machine that goes on where the template was saved.
@@ -135,22 +139,10 @@ impl Parts<'_> {
             .map(|mount| mount.device(mode))
             .chain((mounts.len()..template.share_devices).map(|index| spare_device(index, &spare)))
             .collect();
-        self.machine(
-            Memory::Restored(template.ram.clone()),
-            Origin::Restore,
-            shares,
-        )
+        self.machine(Memory::Restored(template.ram.clone()), shares)
     }
 
-    /// Devices for shares that a template has and that lead nowhere.
-    pub(super) fn spare_devices(&self, count: usize) -> Vec<NinePDevice> {
-        let spare = self.layout.spare();
-        (0..count)
-            .map(|index| spare_device(index, &spare))
-            .collect()
-    }
-
-    fn machine(&self, memory: Memory, origin: Origin, shares: Vec<NinePDevice>) -> Machine {
+    fn machine(&self, memory: Memory, shares: Vec<NinePDevice>) -> Machine {
         let layout = self.layout;
         Machine {
             program: self.program.into(),
@@ -159,7 +151,7 @@ impl Parts<'_> {
             cpus: self.cpus.get(),
             memory_bytes: self.memory.bytes(),
             memory,
-            origin,
+            origin: Origin::Restore,
             disk: layout.overlay(),
             shares,
             smbios_strings: Vec::new(),

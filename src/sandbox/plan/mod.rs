@@ -16,7 +16,6 @@ use super::{DiskSize, SandboxSpec, StateLayout};
 use crate::guest::credential::{Credential, TooLarge, Transport};
 use crate::guest::seed::{self, MountUnit, SeedInput};
 use crate::qemu::accelerator::Accelerator;
-use crate::qemu::argv::Memory;
 use crate::share::mount_unit;
 use crate::ssh::keys::Keys;
 
@@ -190,10 +189,10 @@ impl StartPlan {
             layout: &layout,
         };
         let devices = mounts.iter().map(|mount| mount.device(spec.share_mode));
+        let mut machine = parts.fresh(devices.collect());
+        parts.boot(&mut machine, &image, &seed);
         let cold = ColdStart {
-            argv: parts
-                .booted(&image, Memory::Anonymous, devices.collect(), &seed)
-                .to_argv(),
+            argv: machine.to_argv(),
             seed,
         };
         let warm = template.map(|template| WarmStart {
