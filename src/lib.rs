@@ -16,6 +16,7 @@ pub mod image;
 pub mod output;
 pub mod qemu;
 pub mod sandbox;
+pub mod session;
 pub mod settings;
 pub mod share;
 pub mod ssh;

@@ -12,6 +12,12 @@ use crate::message::{Request, Response, Size};
 /// The most data in one frame, in bytes.
 pub const DATA_LIMIT: usize = 32 << 10;
 
+/// How much input the host may have sent that the agent has not yet told to be
+/// taken ([`GuestFrame::InputTaken`]), in bytes. Resizes, signals and the end of
+/// the stream travel behind the input, so the agent always reads on, whatever
+/// the program does, and this is what it holds for it.
+pub const INPUT_WINDOW: usize = 128 << 10;
+
 /// The longest frame that the host accepts: data, or a response with text.
 pub const GUEST_FRAME_LIMIT: usize = DATA_LIMIT + 1;
 
@@ -24,7 +30,7 @@ pub const HOST_FRAME_LIMIT: usize = 4 << 20;
 pub enum HostFrame {
     /// The first one.
     Request(Request),
-    /// Input for the program.
+    /// Input for the program, within the [`INPUT_WINDOW`].
     Input(Bytes),
     /// There will be no more input.
     InputEnd,
@@ -43,6 +49,9 @@ pub enum GuestFrame {
     Output(Bytes),
     /// Error output of the program.
     ErrorOutput(Bytes),
+    /// The program took this many bytes more of its input, or will never take
+    /// them. Told at the latest when a quarter of the [`INPUT_WINDOW`] is.
+    InputTaken(u32),
 }
 
 /// A frame that says nothing.
@@ -65,6 +74,7 @@ const ERROR_DATA: u8 = 2;
 const INPUT_END: u8 = 3;
 const RESIZE: u8 = 4;
 const SIGNAL: u8 = 5;
+const INPUT_TAKEN: u8 = 6;
 
 /// Cuts what an agent sent into frames.
 pub fn guest_codec() -> LengthDelimitedCodec {
@@ -116,6 +126,7 @@ impl GuestFrame {
             Self::Response(response) => serialized(MESSAGE, response),
             Self::Output(data) => with_kind(DATA, data),
             Self::ErrorOutput(data) => with_kind(ERROR_DATA, data),
+            Self::InputTaken(length) => serialized(INPUT_TAKEN, length),
         }
     }
 
@@ -129,6 +140,7 @@ impl GuestFrame {
             MESSAGE => Self::Response(postcard::from_bytes(&content)?),
             DATA => Self::Output(content),
             ERROR_DATA => Self::ErrorOutput(content),
+            INPUT_TAKEN => Self::InputTaken(postcard::from_bytes(&content)?),
             unknown => return Err(FrameError::Kind(unknown)),
         })
     }
@@ -187,6 +199,7 @@ mod tests {
             GuestFrame::Response(Response::Refused(Refusal::Failed("ä".into()))),
             GuestFrame::Output(Bytes::new()),
             GuestFrame::ErrorOutput(Bytes::from_static(b"x")),
+            GuestFrame::InputTaken(1 << 20),
         ] {
             assert_eq!(GuestFrame::decode(&frame.encode()).unwrap(), frame);
         }

@@ -98,6 +98,9 @@ pub enum Response {
     Done,
     /// The program was started; its output follows.
     Started,
+    /// The program ended, but something that it left behind still holds its
+    /// output open: more of it may come, and [`Response::Ended`] at its end.
+    Exited(Ended),
     /// The program ended: the last frame of its stream.
     Ended(Ended),
     /// The answer to [`Request::Status`].

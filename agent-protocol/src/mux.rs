@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, BufStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 use yamux::{Config, Connection, Mode};
@@ -17,6 +17,11 @@ pub const STREAM_LIMIT: usize = 128;
 /// What one side buffers for all streams together, in bytes; yamux wants at
 /// least 256 KiB for each.
 const WINDOW_LIMIT: usize = STREAM_LIMIT * (256 << 10);
+
+/// What is read and written at once, in bytes: the longest frame that yamux
+/// makes (16 KiB and its header) fits. Each write is a copy, an interrupt and a
+/// wake-up on the other side, and one that breaks off leaves no half frame.
+const BUFFER: usize = 32 << 10;
 
 /// One stream.
 pub type Stream = Compat<yamux::Stream>;
@@ -38,6 +43,10 @@ impl Opener {
     }
 }
 
+fn buffered<S: AsyncRead + AsyncWrite>(stream: S) -> Compat<BufStream<S>> {
+    BufStream::with_capacity(BUFFER, BUFFER, stream).compat()
+}
+
 fn config() -> Config {
     let mut config = Config::default();
     config.set_max_connection_receive_window(None);
@@ -53,7 +62,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (sender, mut wanted) = mpsc::channel::<oneshot::Sender<Stream>>(1);
-    let mut connection = Connection::new(stream.compat(), config(), Mode::Client);
+    let mut connection = Connection::new(buffered(stream), config(), Mode::Client);
     let mut next: Option<oneshot::Sender<Stream>> = None;
     let drive = poll_fn(move |context| {
         loop {
@@ -90,12 +99,12 @@ where
 }
 
 /// The agent's side: streams as the host opens them.
-pub struct Incoming<S>(Connection<Compat<S>>);
+pub struct Incoming<S>(Connection<Compat<BufStream<S>>>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
     /// Serves the conversation on `stream`.
     pub fn new(stream: S) -> Self {
-        Self(Connection::new(stream.compat(), config(), Mode::Server))
+        Self(Connection::new(buffered(stream), config(), Mode::Server))
     }
 
     /// The next stream; `None` when the conversation is over. All streams go
@@ -151,5 +160,14 @@ mod tests {
         agent.abort();
         host.await.unwrap();
         assert!(opener.open().await.is_err());
+    }
+    #[tokio::test]
+    async fn an_agent_that_begins_anew_ends_the_conversation_with_its_predecessor() {
+        let (near, mut far) = tokio::io::duplex(4096);
+        let (_opener, drive) = host(near);
+        far.write_all(&crate::preamble::encode(&crate::preamble::WAITING))
+            .await
+            .unwrap();
+        drive.await;
     }
 }

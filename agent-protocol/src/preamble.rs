@@ -3,6 +3,10 @@
 //! The host writes a preamble with a random nonce, the agent answers with the
 //! same nonce. Each side passes over whatever comes before the preamble that
 //! it waits for: remains of an earlier conversation that broke off.
+//!
+//! An agent that begins to wait says so, by a preamble with the nonce
+//! [`WAITING`]: a host that still believes in a conversation with its
+//! predecessor finds no frame in it, and calls anew.
 
 use std::io;
 
@@ -16,6 +20,9 @@ const MAGIC: [u8; 12] = *b"\xffsbx-agent\r\n";
 
 /// Bytes that tell one conversation from another.
 pub type Nonce = [u8; 16];
+
+/// The nonce of an agent that waits for a call. No host calls with it.
+pub const WAITING: Nonce = [0; 16];
 
 /// Length of a preamble in bytes: magic, version (big endian), nonce.
 pub const LENGTH: usize = MAGIC.len() + 4 + 16;
@@ -78,14 +85,16 @@ pub async fn call<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Waits for a conversation as the agent, and answers. A host of another
-/// version gets an answer, too, so that it can tell.
+/// Says that the agent waits for a conversation, waits for it, and answers. A
+/// host of another version gets an answer, too, so that it can tell.
 ///
 /// # Errors
 /// When the stream fails or the host is of another version.
 pub async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
 ) -> Result<Nonce, PreambleError> {
+    stream.write_all(&encode(&WAITING)).await?;
+    stream.flush().await?;
     let (version, nonce) = Scanner::default().next(stream).await?;
     stream.write_all(&encode(&nonce)).await?;
     stream.flush().await?;

@@ -11,7 +11,8 @@ use crate::host::notices::Notices;
 use crate::host::streams::Streams;
 use crate::output::Report;
 use crate::sandbox::{EndReason, Event, SandboxName};
-use crate::ssh::{Connection, GuestCommand, PtyRequest, SshError, login_shell};
+use crate::session::{GuestCommand, PtyRequest};
+use crate::ssh::{Connection, SshError, login_shell};
 
 /// How long a login may take; emulated cryptography takes about a second, and
 /// the guest may be busy.
