@@ -19,3 +19,4 @@ pub mod sandbox;
 pub mod settings;
 pub mod share;
 pub mod ssh;
+pub mod template;
