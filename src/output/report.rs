@@ -88,6 +88,7 @@ from_errors!(
     crate::qemu::program::ProgramError,
     crate::settings::UserFileError,
     crate::ssh::SshError,
+    crate::template::TemplateError,
 );
 
 impl From<std::io::Error> for Report {
