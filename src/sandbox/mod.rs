@@ -14,6 +14,7 @@ mod size;
 mod spec;
 mod state;
 pub mod supervisor;
+pub mod templates;
 
 pub use event::{EndReason, Event, Failure, TimedEvent};
 pub use name::{NameError, SandboxName};

@@ -156,6 +156,7 @@ fn new_record(plan: &StartPlan) -> Result<Record, SupervisorError> {
         workspace: spec.workspace.clone(),
         image: plan.image.name.clone(),
         image_digest: plan.image.digest.clone(),
+        template: None,
         cpus: spec.cpus,
         memory: spec.memory,
         disk: spec.disk,
