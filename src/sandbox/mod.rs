@@ -23,6 +23,6 @@ pub use plan::{
     TemplatePlan, TemplateTarget, WarmStart,
 };
 pub use record::{Record, RecordError};
-pub use size::{CpuCount, DiskSize, MemorySize, SizeError};
+pub use size::{CpuCount, DiskSize, MemorySize, SizeError, TemplateSpace, format_bytes};
 pub use spec::{HostCapacity, Lifetime, SandboxSpec, SpecError, shareable_directory};
 pub use state::StateLayout;
