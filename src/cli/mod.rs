@@ -4,12 +4,14 @@
 mod image;
 mod options;
 mod session;
+mod template_build;
 
 use clap::{Args, Parser, Subcommand};
 
 pub use image::{ImageArguments, ImageCommand};
 pub use options::{ColorChoice, GlobalOptions};
 pub use session::{CommandOptions, ExecArguments, RunArguments};
+pub use template_build::TemplateBuildArguments;
 
 use self::options::{whole_number, with_hint};
 use crate::sandbox::SandboxName;

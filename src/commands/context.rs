@@ -6,6 +6,7 @@ use crate::image::ImageStore;
 use crate::output::{Printer, Report};
 use crate::settings::{Overrides, Settings, UserFile};
 use crate::template::TemplatePolicy;
+use crate::template::TemplateStore;
 
 /// The state of one invocation.
 pub(super) struct Context {
@@ -43,6 +44,11 @@ impl Context {
             printer,
             overrides,
         })
+    }
+
+    /// The template store.
+    pub(super) fn templates(&self) -> TemplateStore {
+        TemplateStore::new(&self.directories)
     }
 
     /// The image store.

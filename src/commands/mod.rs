@@ -21,6 +21,7 @@ mod start;
 mod stop;
 mod supervise;
 mod target;
+mod template_build;
 
 use std::process::ExitCode;
 
