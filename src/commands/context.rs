@@ -5,7 +5,7 @@ use crate::host::directories::Directories;
 use crate::image::ImageStore;
 use crate::output::{Printer, Report};
 use crate::settings::{Overrides, Settings, UserFile};
-use crate::template::TemplatePolicy;
+use crate::template::{TemplatePolicy, TemplateStore};
 
 /// The state of one invocation.
 pub(super) struct Context {
@@ -48,5 +48,10 @@ impl Context {
     /// The image store.
     pub(super) fn images(&self) -> ImageStore {
         ImageStore::new(self.directories.images())
+    }
+
+    /// The template store.
+    pub(super) fn templates(&self) -> TemplateStore {
+        TemplateStore::new(&self.directories)
     }
 }
