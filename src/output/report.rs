@@ -70,6 +70,7 @@ macro_rules! from_errors {
 }
 
 from_errors!(
+    crate::agent::AgentError,
     crate::host::directories::DirectoriesError,
     crate::host::files::FileError,
     crate::guest::cloud_config::CloudConfigError,

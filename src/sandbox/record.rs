@@ -83,6 +83,8 @@ pub struct Record {
     pub qemu: Option<ProcessIdentity>,
     /// The SSH port on 127.0.0.1, once it is known.
     pub ssh_port: Option<u16>,
+    /// The version of the guest agent's protocol, once the agent has answered.
+    pub agent: Option<u32>,
     /// The alias file for OpenSSH, once written.
     pub alias_file: Option<PathBuf>,
     /// Whether the guest has become ready.
