@@ -5,7 +5,8 @@ use crate::host::directories::Directories;
 use crate::image::ImageStore;
 use crate::output::{Printer, Report};
 use crate::settings::{Overrides, Settings, UserFile};
-use crate::template::{TemplatePolicy, TemplateStore};
+use crate::template::TemplatePolicy;
+use crate::template::TemplateStore;
 
 /// The state of one invocation.
 pub(super) struct Context {
@@ -45,13 +46,13 @@ impl Context {
         })
     }
 
-    /// The image store.
-    pub(super) fn images(&self) -> ImageStore {
-        ImageStore::new(self.directories.images())
-    }
-
     /// The template store.
     pub(super) fn templates(&self) -> TemplateStore {
         TemplateStore::new(&self.directories)
+    }
+
+    /// The image store.
+    pub(super) fn images(&self) -> ImageStore {
+        ImageStore::new(self.directories.images())
     }
 }

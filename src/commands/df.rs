@@ -62,11 +62,13 @@ fn rows(context: &Context) -> Result<[Row; 4], Report> {
         reclaimable_bytes: reclaimable(kind),
     };
     let templates = &survey.templates;
+    let building = context.directories.building();
     let template_bytes: u64 = templates
         .entries
         .iter()
         .map(|entry| entry.allocated_bytes)
         .chain(templates.leftovers.iter().map(|left| left.allocated_bytes))
+        .chain([allocated_bytes(&building)])
         .sum();
     let layouts: Vec<&StateLayout> = survey
         .running

@@ -25,6 +25,8 @@ pub(super) struct Survey {
     pub(super) running: Vec<Found>,
     /// State directories of sandboxes that have died.
     pub(super) dead: Vec<StateLayout>,
+    /// What guests have left that were to become templates.
+    pub(super) dead_builds: Vec<StateLayout>,
     expired_logs: Vec<PathBuf>,
     expectations: Expectations,
 }
@@ -54,6 +56,7 @@ enum Action {
     Template(TemplateKey),
     TemplateLeftovers,
     Blobs,
+    TemplateGuests,
     ImageBuilds,
     Sandboxes,
     Logs,
@@ -70,6 +73,7 @@ impl Survey {
             templates: context.templates().survey()?,
             running,
             dead,
+            dead_builds: lifecycle::dead_builds(&context.directories)?,
             expired_logs: context.templates().expired_logs()?,
             expectations: expectations(context)?,
         })
@@ -120,6 +124,17 @@ impl Survey {
             "templates that were not finished",
             Action::TemplateLeftovers,
         );
+        let sizes_of = |layouts: &[StateLayout]| -> Vec<u64> {
+            let bytes = |layout: &StateLayout| allocated_bytes(layout.directory());
+            layouts.iter().map(bytes).collect()
+        };
+        add(
+            Kind::Templates,
+            sizes_of(&self.dead_builds),
+            "guest that did not become a template",
+            "guests that did not become templates",
+            Action::TemplateGuests,
+        );
         add(
             Kind::Images,
             sizes(&self.images.blobs),
@@ -136,10 +151,7 @@ impl Survey {
         );
         add(
             Kind::Sandboxes,
-            self.dead
-                .iter()
-                .map(|layout| allocated_bytes(layout.directory()))
-                .collect(),
+            sizes_of(&self.dead),
             "sandbox that has died",
             "sandboxes that have died",
             Action::Sandboxes,
@@ -184,6 +196,7 @@ impl Removal {
             Action::Template(key) => drop(context.templates().discard(key)?),
             Action::TemplateLeftovers => drop(context.templates().sweep()?),
             Action::Blobs => context.images().collect_garbage()?,
+            Action::TemplateGuests => lifecycle::sweep_dead_builds(&context.directories)?,
             Action::ImageBuilds => image::build::sweep(&context.images())?,
             Action::Sandboxes => drop(lifecycle::list(&context.directories)?),
             Action::Logs => drop(context.templates().remove_expired_logs()?),

@@ -40,7 +40,6 @@ struct Info<'a> {
     /// When a start last used it; when it was made, if none has.
     last_used: Option<jiff::Timestamp>,
     shape: Option<&'a Shape>,
-    disk_bytes: Option<u64>,
     files: Option<&'a TemplateFiles>,
     created: Option<jiff::Timestamp>,
     build_seconds: Option<f64>,
@@ -58,7 +57,6 @@ impl<'a> Info<'a> {
             allocated_bytes: entry.allocated_bytes,
             last_used: None,
             shape: entry.shape(),
-            disk_bytes: None,
             files: None,
             created: None,
             build_seconds: None,
@@ -67,7 +65,6 @@ impl<'a> Info<'a> {
             EntryState::Ready(metadata) => {
                 info.obsolete = expectations.obsolescence(&metadata.shape);
                 info.last_used = Some(entry.last_used);
-                info.disk_bytes = Some(metadata.disk_bytes);
                 info.files = Some(&metadata.files);
                 info.created = Some(metadata.created);
                 info.build_seconds = Some(metadata.build_seconds);
@@ -186,7 +183,7 @@ fn inspect(context: &Context, key: &KeyPrefix, json: bool) -> Outcome {
     Ok(ExitStatus::SUCCESS)
 }
 
-fn shape_rows(shape: &Shape) -> [(&'static str, String); 8] {
+fn shape_rows(shape: &Shape) -> [(&'static str, String); 7] {
     [
         (
             "image",
@@ -196,15 +193,15 @@ fn shape_rows(shape: &Shape) -> [(&'static str, String); 8] {
         (
             "machine",
             format!(
-                "{} processors, {} memory, {} share devices, {}",
+                "{} processors, {} memory, {} disk, {} share devices, {}",
                 shape.cpus,
                 format_bytes(shape.memory_bytes),
+                format_bytes(shape.disk_bytes),
                 shape.share_devices,
                 shape.accelerator
             ),
         ),
-        ("board", shape.machine.clone()),
-        ("processor", shape.cpu_model.clone()),
+        ("hardware", shape.hardware.clone()),
         ("host", shape.host_processor.clone()),
         ("qemu", shape.qemu_version.clone()),
         ("program", shape.program.clone()),

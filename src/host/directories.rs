@@ -102,6 +102,11 @@ impl Directories {
         self.images().join("templates")
     }
 
+    /// Where guests run that are booted to become templates.
+    pub fn building(&self) -> PathBuf {
+        self.state.join("building")
+    }
+
     /// What builds of images and templates printed.
     pub fn build_logs(&self) -> PathBuf {
         self.images().join("logs")

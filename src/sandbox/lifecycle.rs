@@ -371,6 +371,28 @@ pub fn survey(directories: &Directories) -> Result<(Vec<Found>, Vec<StateLayout>
     Ok((found, left))
 }
 
+/// Where guests that were booted to become templates have left something, their processes
+/// having died; nothing is swept.
+pub fn dead_builds(directories: &Directories) -> Result<Vec<StateLayout>, LifecycleError> {
+    let parent = directories.building();
+    let layouts = files::names_in(&parent)?
+        .into_iter()
+        .map(|name| StateLayout::at(parent.join(name), directories));
+    Ok(layouts
+        .filter(|layout| !DirectoryLock::is_held(&layout.lock()))
+        .collect())
+}
+
+/// Sweeps [`dead_builds`].
+pub fn sweep_dead_builds(directories: &Directories) -> Result<(), LifecycleError> {
+    for layout in dead_builds(directories)? {
+        if let LockAttempt::Acquired(lock) = DirectoryLock::try_acquire(&layout.lock())? {
+            sweep(&layout, lock);
+        }
+    }
+    Ok(())
+}
+
 /// Names that have a state directory, sorted.
 fn names(directories: &Directories) -> Result<Vec<SandboxName>, LifecycleError> {
     let parent = directories.sandboxes();

@@ -22,14 +22,15 @@ pub struct Shape {
     pub kernel_command_line: String,
     /// QEMU's version: another one may not understand the saved devices.
     pub qemu_version: String,
-    /// QEMU's `-machine`.
-    pub machine: String,
-    /// QEMU's `-cpu`.
-    pub cpu_model: String,
+    /// Everything on QEMU's command line that makes the machine: its type, its processors, its
+    /// devices in their order.
+    pub hardware: String,
     /// Number of processors.
     pub cpus: u32,
     /// Size of the guest's memory in bytes.
     pub memory_bytes: u64,
+    /// Size of the root disk in bytes; a restored guest's may grow, not shrink.
+    pub disk_bytes: u64,
     /// How many share devices are plugged in, used or not.
     pub share_devices: u32,
     /// QEMU's `-accel`: `kvm` or `tcg`.
@@ -120,10 +121,10 @@ pub(super) mod tests {
             image_name: "debian-13".into(),
             kernel_command_line: "root=/dev/vda".into(),
             qemu_version: "10.0.2".into(),
-            machine: "q35".into(),
-            cpu_model: "max".into(),
+            hardware: "-machine q35 -cpu max".into(),
             cpus: 2,
             memory_bytes,
+            disk_bytes: 20 << 30,
             share_devices: 4,
             accelerator: "tcg".into(),
             host_processor: String::new(),
@@ -153,11 +154,7 @@ pub(super) mod tests {
                 ..shape.clone()
             },
             Shape {
-                machine: marker.clone(),
-                ..shape.clone()
-            },
-            Shape {
-                cpu_model: marker.clone(),
+                hardware: marker.clone(),
                 ..shape.clone()
             },
             Shape {
@@ -166,6 +163,10 @@ pub(super) mod tests {
             },
             Shape {
                 memory_bytes: 1,
+                ..shape.clone()
+            },
+            Shape {
+                disk_bytes: 1,
                 ..shape.clone()
             },
             Shape {
@@ -194,13 +195,13 @@ pub(super) mod tests {
     #[test]
     fn text_cannot_pass_from_one_field_to_the_next() {
         let one = Shape {
-            machine: "a\",\"b".into(),
-            cpu_model: "c".into(),
+            kernel_command_line: "a\",\"b".into(),
+            qemu_version: "c".into(),
             ..sample(1)
         };
         let other = Shape {
-            machine: "a".into(),
-            cpu_model: "b\",\"c".into(),
+            kernel_command_line: "a".into(),
+            qemu_version: "b\",\"c".into(),
             ..sample(1)
         };
         assert_ne!(one.key(), other.key());

@@ -34,10 +34,10 @@ fn shape(environment: &TestEnvironment, cpus: u32) -> Shape {
         image_name: "debian-13".into(),
         kernel_command_line: "root=/dev/vda rw".into(),
         qemu_version: QEMU.into(),
-        machine: "q35".into(),
-        cpu_model: "max".into(),
+        hardware: "-machine q35 -cpu max".into(),
         cpus,
         memory_bytes: 2 << 30,
+        disk_bytes: 20 << 30,
         share_devices: 4,
         accelerator: "tcg".into(),
         host_processor: String::new(),
@@ -308,7 +308,16 @@ fn what_was_cut_short_is_pruned() {
         "box",
         &stale::record(&environment, "box", None),
     );
-    let left = [partial, blob, log, environment.sandbox("box")];
+    // What is under a lock is of a live process.
+    let guests = ["dead", "alive"].map(|name| environment.state().join("building").join(name));
+    let [guest, living_guest] = guests;
+    for guest in [&guest, &living_guest] {
+        fs::create_dir_all(guest).unwrap();
+        fs::write(guest.join("lock"), "").unwrap();
+    }
+    let living = File::open(living_guest.join("lock")).unwrap();
+    living.lock().unwrap();
+    let left = [partial, blob, log, guest, environment.sandbox("box")];
     let mut session = Session::new();
     session.run(&environment, "df");
     session.run(&environment, "prune --dry-run");
@@ -321,6 +330,7 @@ fn what_was_cut_short_is_pruned() {
     }
     session.run(&environment, "prune");
     session.assert_snapshot("prune_leftovers");
+    assert!(living_guest.exists());
 }
 
 #[test]
