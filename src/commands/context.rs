@@ -5,6 +5,7 @@ use crate::host::directories::Directories;
 use crate::image::ImageStore;
 use crate::output::{Printer, Report};
 use crate::settings::{Overrides, Settings, UserFile};
+use crate::template::TemplatePolicy;
 
 /// The state of one invocation.
 pub(super) struct Context {
@@ -31,6 +32,10 @@ impl Context {
             share_mode: options.share_mode,
             cloud_init: options.cloud_init,
             ready_timeout: options.ready_timeout,
+            templates: match options.cold {
+                true => Some(TemplatePolicy::Off),
+                false => options.templates,
+            },
         };
         Ok(Self {
             directories,

@@ -78,15 +78,15 @@ fn describe(plan: &StartPlan) -> String {
         format!("timeout    {} s to readiness", spec.ready_timeout.as_secs()),
     ];
     for (way, files) in [
-        ("SMBIOS", &plan.seed.smbios),
-        ("fw_cfg", &plan.seed.firmware),
+        ("SMBIOS", &plan.cold.seed.smbios),
+        ("fw_cfg", &plan.cold.seed.firmware),
     ] {
         for file in files {
             lines.push(format!("seed       {} by {way}", file.name));
         }
     }
     lines.push(String::new());
-    lines.push(command_line(&plan.argv));
+    lines.push(command_line(&plan.cold.argv));
     lines.join("\n")
 }
 

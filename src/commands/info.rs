@@ -78,6 +78,7 @@ pub(super) fn run(context: &Context, arguments: &InfoArguments) -> Outcome {
                 record.cpus, record.memory, record.disk, record.accelerator
             ),
         ),
+        ("agent", agent(&record)),
         ("started", created),
         ("state in", directory),
         (
@@ -97,4 +98,13 @@ pub(super) fn run(context: &Context, arguments: &InfoArguments) -> Outcome {
         }
     }
     Ok(ExitStatus::SUCCESS)
+}
+
+/// What carries the sessions of `exec`, `run` and shells.
+fn agent(record: &Record) -> String {
+    match record.agent {
+        Some(version) => format!("protocol {version}"),
+        None if record.ready => "does not answer; commands use SSH".into(),
+        None => String::new(),
+    }
 }

@@ -41,6 +41,10 @@ impl ExitStatus {
     /// A failure of this tool where the status of a guest's command is
     /// expected, as with `docker run` and `env`.
     const SESSION_FAILURE: Self = Self(125);
+    /// The guest's program cannot be executed.
+    const NOT_EXECUTABLE: Self = Self(126);
+    /// There is no such program in the guest.
+    const NOT_FOUND: Self = Self(127);
     /// Ended by Ctrl-C.
     const INTERRUPTED: Self = Self(130);
 }

@@ -116,7 +116,7 @@ pub(super) async fn plan(
         machine_id: machine_id()?,
         agent_keys,
     };
-    Ok(StartPlan::new(spec, layout, image, host, keys)?)
+    Ok(StartPlan::new(spec, layout, image, host, keys, None)?)
 }
 
 /// A new machine-id (machine-id(5)), from the kernel's random UUID.

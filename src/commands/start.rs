@@ -19,6 +19,8 @@ pub(super) struct Ready {
     pub(super) name: SandboxName,
     pub(super) layout: StateLayout,
     pub(super) ssh_port: u16,
+    /// The version of the guest agent's protocol, if the agent answers.
+    pub(super) agent: Option<u32>,
     /// Events go on; an attached sandbox lives as long as this.
     pub(super) connection: Connection,
     /// Whether this command started it.
@@ -241,16 +243,18 @@ impl Waiting<'_> {
                     let Ok(Some(event)) = event else {
                         return Err(self.lost());
                     };
-                    if let Some(ready) = self.handle(event.event).await? {
+                    if let Event::Ready { ssh_port, agent } = event.event {
                         self.progress.finish();
                         return Ok(Start::Ready(Ready {
                             name: self.name,
                             layout: self.layout,
-                            ssh_port: ready,
+                            ssh_port,
+                            agent,
                             connection: self.connection,
                             started: self.started,
                         }));
                     }
+                    self.handle(event.event).await?;
                 }
                 notice = notices.next() => {
                     if matches!(notice, Notice::Termination(_)) {
@@ -261,8 +265,8 @@ impl Waiting<'_> {
         }
     }
 
-    /// Shows an event; the SSH port once the sandbox is ready.
-    async fn handle(&mut self, event: Event) -> Result<Option<u16>, Report> {
+    /// Shows an event on the way to readiness.
+    async fn handle(&mut self, event: Event) -> Result<(), Report> {
         let progress = &mut self.progress;
         match event {
             Event::Preparing => progress.step("preparing the disk"),
@@ -281,7 +285,6 @@ impl Waiting<'_> {
             Event::AliasNotIncluded => {
                 progress.suspend(|| tell_of_missing_include(self.context, &self.name));
             }
-            Event::Ready { ssh_port } => return Ok(Some(ssh_port)),
             Event::Failed(failure) => return Err(self.failed(failure).await),
             Event::Ended { .. } => {
                 return Err(Report::new(
@@ -292,9 +295,9 @@ impl Waiting<'_> {
                     None,
                 ));
             }
-            Event::Stopping | Event::Settled => {}
+            Event::Ready { .. } | Event::Stopping | Event::Settled => {}
         }
-        Ok(None)
+        Ok(())
     }
 
     /// A failed start is reported when nothing is left of it.

@@ -95,6 +95,16 @@ pub fn credentials(input: &SeedInput<'_>) -> Vec<Credential> {
     credentials
 }
 
+/// The credentials of a guest that is booted to be saved as a template: what
+/// all sandboxes have in common, and a machine-id that none of them keeps.
+pub fn template_credentials(machine_id: &str) -> Vec<Credential> {
+    vec![
+        Credential::new("system.machine_id", machine_id),
+        Credential::new("sandbox.network", NETWORK),
+        Credential::new("sandbox.template", "build"),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

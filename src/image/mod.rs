@@ -21,7 +21,7 @@ mod recipe;
 mod reference;
 mod store;
 
-pub use embedded::guest_agent;
+pub use embedded::{GUEST_AGENT_SHA256, guest_agent};
 pub use error::{Damage, ImageError};
 pub use metadata::{
     CONTRACT_VERSION, DiskFile, ImageContent, ImageFiles, KernelFile, KernelFormat,

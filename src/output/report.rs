@@ -70,6 +70,7 @@ macro_rules! from_errors {
 }
 
 from_errors!(
+    crate::agent::AgentError,
     crate::host::directories::DirectoriesError,
     crate::host::files::FileError,
     crate::guest::cloud_config::CloudConfigError,
@@ -88,6 +89,7 @@ from_errors!(
     crate::qemu::program::ProgramError,
     crate::settings::UserFileError,
     crate::ssh::SshError,
+    crate::template::TemplateError,
 );
 
 impl From<std::io::Error> for Report {

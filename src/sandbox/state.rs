@@ -15,7 +15,7 @@ use crate::ssh::{Endpoint, SshError};
 const SOCKET_PATH_LIMIT: usize = 107;
 
 /// Paths of one sandbox; a value, nothing is looked up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateLayout {
     directory: PathBuf,
     /// Where sockets lie: the state directory, or a short one of its own if
@@ -32,8 +32,12 @@ macro_rules! paths {
 impl StateLayout {
     /// The layout of the sandbox `name`.
     pub fn new(directories: &Directories, name: &SandboxName) -> Self {
-        let directory = directories.sandboxes().join(name.as_str());
-        let longest = directory.join("console.sock");
+        Self::at(directories.sandboxes().join(name.as_str()), directories)
+    }
+
+    /// The layout of a guest whose files lie in `directory`.
+    pub fn at(directory: PathBuf, directories: &Directories) -> Self {
+        let longest = directory.join("agent-port.sock");
         let sockets = if longest.as_os_str().len() <= SOCKET_PATH_LIMIT {
             directory.clone()
         } else {
@@ -80,6 +84,8 @@ impl StateLayout {
         seed = directory / "seed";
         /// Keys and known hosts.
         ssh = directory / "ssh";
+        /// An empty directory, for devices of shares that are not used.
+        spare = directory / "spare";
         /// Where the supervisor answers commands.
         control_socket = sockets / "control.sock";
         /// QEMU's monitor.
@@ -88,6 +94,10 @@ impl StateLayout {
         console_socket = sockets / "console.sock";
         /// The guest's events.
         event_socket = sockets / "events.sock";
+        /// The guest agent's port, for the supervisor alone.
+        agent_port_socket = sockets / "agent-port.sock";
+        /// Where the supervisor passes sessions on to the guest agent.
+        agent_socket = sockets / "agent.sock";
     }
 
     /// How `user` of this sandbox is reached by SSH.
@@ -112,12 +122,14 @@ impl StateLayout {
     }
 
     /// Every socket.
-    pub fn socket_paths(&self) -> [PathBuf; 4] {
+    pub fn socket_paths(&self) -> [PathBuf; 6] {
         [
             self.control_socket(),
             self.qmp_socket(),
             self.console_socket(),
             self.event_socket(),
+            self.agent_port_socket(),
+            self.agent_socket(),
         ]
     }
 }

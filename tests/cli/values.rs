@@ -104,6 +104,7 @@ fn names_and_kinds() {
             "--accel hvf",
             "--accel KVM",
             "--share-mode magic",
+            "--templates never",
             "exec --env '' -- true",
             "exec --env =x -- true",
             "exec --env NOT_SET -- true",
@@ -143,6 +144,7 @@ fn values_in_the_environment() {
         ("SANDBOX_DISK", "1M"),
         ("SANDBOX_ACCEL", "hvf"),
         ("SANDBOX_SHARE_MODE", "magic"),
+        ("SANDBOX_TEMPLATES", "never"),
         ("SANDBOX_READY_TIMEOUT", "soon"),
     ] {
         let environment = TestEnvironment::new().variable(name, value);

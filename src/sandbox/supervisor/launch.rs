@@ -12,7 +12,17 @@ use super::SupervisorError;
 use crate::guest::DEV_ID;
 use crate::host::files::FileError;
 use crate::host::user_namespace::IdentityMap;
-use crate::sandbox::StartPlan;
+use crate::qemu::discard_filter::DiscardFilter;
+
+/// What to start.
+pub(super) struct Launch<'a> {
+    /// QEMU's command line.
+    pub(super) argv: &'a [String],
+    /// Where QEMU's own words go.
+    pub(super) log: &'a Path,
+    /// Protects the template that the guest's memory comes from.
+    pub(super) filter: Option<DiscardFilter>,
+}
 
 /// A started QEMU.
 pub(super) struct Launched {
@@ -23,18 +33,13 @@ pub(super) struct Launched {
 
 /// Starts QEMU: in a user namespace where the caller's files belong to `dev`,
 /// or without one where the host forbids it.
-pub(super) fn launch(plan: &StartPlan) -> Result<Launched, SupervisorError> {
-    let map = IdentityMap::of_caller(DEV_ID);
-    launch_in(map, &plan.argv, &plan.layout.qemu_log())
+pub(super) fn launch(launch: &Launch<'_>) -> Result<Launched, SupervisorError> {
+    launch_in(IdentityMap::of_caller(DEV_ID), launch)
 }
 
-fn launch_in(
-    map: Option<IdentityMap>,
-    argv: &[String],
-    log: &Path,
-) -> Result<Launched, SupervisorError> {
+fn launch_in(map: Option<IdentityMap>, launch: &Launch<'_>) -> Result<Launched, SupervisorError> {
     let in_namespace = map.is_some();
-    let refusal = match spawn(argv, log, map) {
+    let refusal = match spawn(launch, map) {
         Ok(child) => {
             return Ok(Launched {
                 child,
@@ -49,7 +54,7 @@ fn launch_in(
     };
     tracing::info!(%refusal, "QEMU cannot have a user namespace");
     Ok(Launched {
-        child: spawn(argv, log, None)?,
+        child: spawn(launch, None)?,
         warning: Some(format!(
             "this host forbids user namespaces, so files in the workspace show their owner's number ({}) in the guest, and `dev` ({DEV_ID}) may not write them; use `sudo` there, or allow `user.max_user_namespaces` and AppArmor's `kernel.apparmor_restrict_unprivileged_userns=0`",
             nix::unistd::geteuid()
@@ -57,11 +62,13 @@ fn launch_in(
     })
 }
 
-fn spawn(
-    argv: &[String],
-    log_path: &Path,
-    namespace: Option<IdentityMap>,
-) -> Result<Child, SupervisorError> {
+fn spawn(launch: &Launch<'_>, namespace: Option<IdentityMap>) -> Result<Child, SupervisorError> {
+    let Launch {
+        argv,
+        log: log_path,
+        filter,
+    } = launch;
+    let filter = filter.clone();
     let log = File::options()
         .append(true)
         .create(true)
@@ -91,7 +98,7 @@ fn spawn(
         // The user's own mask may be stricter than the modes that 9p gives to
         // files of the guest; what is private lies in private directories.
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-        Ok(())
+        filter.as_ref().map_or(Ok(()), DiscardFilter::install)
     };
     // SAFETY: the closure makes system calls only and allocates nothing.
     unsafe { command.pre_exec(prepare) };
@@ -109,21 +116,30 @@ mod tests {
     use super::*;
 
     /// Stands for QEMU: ends well if it sees the caller's own number.
-    fn argv(program: &str) -> Vec<String> {
+    fn words(program: &str) -> Vec<String> {
         let own = nix::unistd::geteuid();
         [program, "-c", &format!("test $(id -u) = {own}")]
             .map(str::to_owned)
             .into()
     }
 
+    fn unfiltered<'a>(argv: &'a [String], log: &'a Path) -> Launch<'a> {
+        Launch {
+            argv,
+            log,
+            filter: None,
+        }
+    }
+
     #[tokio::test]
     async fn starts_without_a_user_namespace_where_none_is_to_be_had() {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("qemu.log");
+        let argv = words("/bin/sh");
         // Refused with EINVAL, as by a kernel without user namespaces; AppArmor
         // says EACCES, a limit of 0 namespaces ENOSPC.
         let refused = Some(IdentityMap::malformed());
-        let mut launched = launch_in(refused, &argv("/bin/sh"), &log).unwrap();
+        let mut launched = launch_in(refused, &unfiltered(&argv, &log)).unwrap();
         assert!(launched.child.wait().await.unwrap().success());
         let warning = launched.warning.unwrap();
         assert!(
@@ -131,7 +147,7 @@ mod tests {
             "unexpected: {warning}"
         );
 
-        let mut launched = launch_in(None, &argv("/bin/sh"), &log).unwrap();
+        let mut launched = launch_in(None, &unfiltered(&argv, &log)).unwrap();
         assert!(launched.child.wait().await.unwrap().success());
         assert_eq!(launched.warning, None);
     }
@@ -140,8 +156,9 @@ mod tests {
     async fn a_program_that_does_not_start_is_not_blamed_on_the_namespace() {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("qemu.log");
+        let argv = words("/nonexistent/qemu");
         let map = IdentityMap::of_caller(nix::unistd::geteuid().as_raw() + 1);
-        let Err(error) = launch_in(map, &argv("/nonexistent/qemu"), &log) else {
+        let Err(error) = launch_in(map, &unfiltered(&argv, &log)) else {
             panic!("started a program that does not exist");
         };
         assert_eq!(error.to_string(), "could not run `/nonexistent/qemu`");

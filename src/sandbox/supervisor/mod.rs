@@ -5,6 +5,7 @@
 //! own end. Whatever ends it by force ends QEMU too (a parent-death signal);
 //! what then lies around is swept by whoever finds the lock free.
 
+mod agent_link;
 mod files;
 mod guest_events;
 mod hub;

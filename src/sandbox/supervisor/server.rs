@@ -19,6 +19,8 @@ use crate::sandbox::{Event, Lifetime};
 pub(super) enum StopRequest {
     /// Somebody asked; the guest has this long to power itself down.
     Asked(Duration),
+    /// Somebody asked, and wants nothing of the guest but what it owes shares.
+    Discarded,
     /// The command that an attached sandbox belongs to is gone.
     Abandoned,
 }
@@ -154,6 +156,10 @@ async fn obey(line: &str, stop: &mpsc::Sender<StopRequest>) -> io::Result<bool> 
         Request::Stop { grace_ms } => {
             let grace = Duration::from_millis(grace_ms);
             let _ = stop.send(StopRequest::Asked(grace)).await;
+            Ok(false)
+        }
+        Request::Discard => {
+            let _ = stop.send(StopRequest::Discarded).await;
             Ok(false)
         }
     }

@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
+use agent_protocol::message::Request;
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
+use super::agent_link::AgentLink;
 use super::guest_events::GuestEvents;
 use super::hub::Hub;
-use super::launch::{self, Launched};
+use super::launch::{self, Launch, Launched};
 use super::server::StopRequest;
 use super::{SupervisorError, files, log_limit};
 use crate::guest::event::GuestEvent;
@@ -29,6 +31,14 @@ const SOCKET_DEADLINE: Duration = Duration::from_secs(30);
 /// How long QEMU may take to end once told to `quit`.
 const QUIT_GRACE: Duration = Duration::from_secs(3);
 
+/// How long the agent may take, once the guest is ready, before sessions do
+/// without it.
+const AGENT_GRACE: Duration = Duration::from_secs(2);
+
+/// How long the guest may take to write out what it holds back for shares, and
+/// failing that to power itself down, when nothing else of it is wanted.
+const FLUSH_GRACE: Duration = Duration::from_secs(10);
+
 /// How often the console's log is measured.
 const LOG_CHECK: Duration = Duration::from_secs(1);
 
@@ -45,9 +55,15 @@ pub(super) async fn supervise(
     hub.tell(Event::Preparing);
     let mut record = new_record(plan)?;
     record.write(&plan.layout.record())?;
-    files::write(plan)?;
+    files::write_common(plan)?;
+    files::write_boot_files(&plan.layout, &plan.cold.seed, &plan.image)?;
+    files::write_cold_disk(plan)?;
 
-    let Launched { mut child, warning } = launch::launch(plan)?;
+    let Launched { mut child, warning } = launch::launch(&Launch {
+        argv: &plan.cold.argv,
+        log: &plan.layout.qemu_log(),
+        filter: None,
+    })?;
     hub.tell(Event::Booting {
         accelerator: plan.accelerator,
     });
@@ -95,6 +111,8 @@ async fn attend(
         hub,
         child,
         monitor,
+        agent: AgentLink::start(&plan.layout)?,
+        agent_deadline: None,
         record,
         stage: "starting its kernel",
     };
@@ -113,6 +131,15 @@ async fn attend(
             Some(request) = stop.recv() => return sandbox.stop(request).await,
             _ = terminate.recv() => return sandbox.stop(StopRequest::Asked(QUIT_GRACE)).await,
             _ = interrupt.recv() => return sandbox.stop(StopRequest::Asked(QUIT_GRACE)).await,
+            () = sandbox.agent.answered(), if sandbox.record.agent.is_none() && !sandbox.record.ready => {
+                sandbox.agent_answered()?;
+            }
+            () = sleep_until(sandbox.agent_deadline.unwrap_or(deadline)),
+                if sandbox.agent_deadline.is_some() && !sandbox.record.ready =>
+            {
+                tracing::warn!("the guest agent does not answer: sessions use SSH");
+                sandbox.become_ready()?;
+            }
             () = sleep_until(deadline), if !sandbox.record.ready => {
                 return Err(SupervisorError::NotReady {
                     timeout: plan.spec.ready_timeout,
@@ -150,6 +177,7 @@ fn new_record(plan: &StartPlan) -> Result<Record, SupervisorError> {
         workspace: spec.workspace.clone(),
         image: plan.image.name.clone(),
         image_digest: plan.image.digest.clone(),
+        template: None,
         cpus: spec.cpus,
         memory: spec.memory,
         disk: spec.disk,
@@ -160,6 +188,7 @@ fn new_record(plan: &StartPlan) -> Result<Record, SupervisorError> {
         supervisor: ProcessIdentity::of(own_pid)?,
         qemu: None,
         ssh_port: None,
+        agent: None,
         alias_file: None,
         ready: false,
     })
@@ -202,6 +231,9 @@ struct Running<'a> {
     hub: &'a Hub,
     child: &'a mut Child,
     monitor: qmp::Client,
+    agent: AgentLink,
+    /// Set once the guest is ready, for an agent that has not answered yet.
+    agent_deadline: Option<Instant>,
     record: Record,
     /// What the guest was last seen doing, for the error of a missed deadline.
     stage: &'static str,
@@ -244,11 +276,9 @@ impl Running<'_> {
                 self.stage = "waiting for one of its services";
                 self.hub.tell(Event::Waiting { reason });
             }
-            GuestEvent::Ready if !self.record.ready => {
-                self.record.ready = true;
-                self.record.write(&self.plan.layout.record())?;
-                let ssh_port = self.record.ssh_port.unwrap_or_default();
-                self.hub.tell(Event::Ready { ssh_port });
+            GuestEvent::Ready if self.record.agent.is_some() => self.become_ready()?,
+            GuestEvent::Ready if self.agent_deadline.is_none() => {
+                self.agent_deadline = Some(Instant::now() + AGENT_GRACE);
             }
             GuestEvent::Settled if self.stage != SETTLED => {
                 self.stage = SETTLED;
@@ -260,6 +290,28 @@ impl Running<'_> {
             // A guest that repeats itself, or that fails after it was ready,
             // is not believed: the history is kept and must stay short.
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// The agent's preamble came, usually before the guest is ready.
+    fn agent_answered(&mut self) -> Result<(), SupervisorError> {
+        self.record.agent = Some(agent_protocol::VERSION);
+        match self.agent_deadline {
+            Some(_) => self.become_ready(),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets sessions in. A guest may say that it is ready more than once.
+    fn become_ready(&mut self) -> Result<(), SupervisorError> {
+        if !self.record.ready {
+            self.record.ready = true;
+            self.record.write(&self.plan.layout.record())?;
+            self.hub.tell(Event::Ready {
+                ssh_port: self.record.ssh_port.unwrap_or_default(),
+                agent: self.record.agent,
+            });
         }
         Ok(())
     }
@@ -303,7 +355,8 @@ impl Running<'_> {
             StopRequest::Asked(grace) => (grace, EndReason::Stopped),
             // Nobody waits for the guest's last words, and its disk is thrown
             // away; but what it wrote to shares must be flushed.
-            StopRequest::Abandoned => (QUIT_GRACE, EndReason::Abandoned),
+            StopRequest::Discarded => (self.flush(FLUSH_GRACE).await, EndReason::Stopped),
+            StopRequest::Abandoned => (self.flush(QUIT_GRACE).await, EndReason::Abandoned),
         };
         if self.record.ready && !grace.is_zero() {
             let pressed = self.monitor.execute(qapi_qmp::system_powerdown {}).await;
@@ -317,6 +370,22 @@ impl Running<'_> {
             self.child.kill().await?;
         }
         Ok(reason)
+    }
+
+    /// Has the agent write out what the guest holds back for shares, within
+    /// `grace`. Gives the grace that the power button needs to do the same:
+    /// none if the agent has done it.
+    async fn flush(&self, grace: Duration) -> Duration {
+        if self.record.agent.is_none() {
+            return grace;
+        }
+        match self.agent.ask(Request::Flush, grace).await {
+            Ok(_) => Duration::ZERO,
+            Err(error) => {
+                tracing::warn!(%error, "the guest agent did not flush the shares");
+                grace
+            }
+        }
     }
 }
 

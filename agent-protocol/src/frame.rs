@@ -1,0 +1,223 @@
+//! What travels on one stream: frames, each preceded by its length (four
+//! bytes, big endian) and begun by the byte of its kind.
+//!
+//! The host begins with a [`Request`]; only for [`Request::Execute`] more
+//! frames of the host follow.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio_util::codec::LengthDelimitedCodec;
+
+use crate::message::{Request, Response, Size};
+
+/// The most data in one frame, in bytes.
+pub const DATA_LIMIT: usize = 32 << 10;
+
+/// How much input the host may have sent that the agent has not yet told to be
+/// taken ([`GuestFrame::InputTaken`]), in bytes. Resizes, signals and the end of
+/// the stream travel behind the input, so the agent always reads on, whatever
+/// the program does, and this is what it holds for it.
+pub const INPUT_WINDOW: usize = 128 << 10;
+
+/// The longest frame that the host accepts: data, or a response with text.
+pub const GUEST_FRAME_LIMIT: usize = DATA_LIMIT + 1;
+
+/// The longest frame that the agent accepts: a seed or a command line. Linux
+/// takes at most 2 MiB of arguments with the usual stack limit (execve(2)).
+pub const HOST_FRAME_LIMIT: usize = 4 << 20;
+
+/// A frame of the host's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostFrame {
+    /// The first one.
+    Request(Request),
+    /// Input for the program, within the [`INPUT_WINDOW`].
+    Input(Bytes),
+    /// There will be no more input.
+    InputEnd,
+    /// The terminal has another size.
+    Resize(Size),
+    /// A signal for the program and what it started, by number.
+    Signal(u8),
+}
+
+/// A frame of the agent's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GuestFrame {
+    /// An answer.
+    Response(Response),
+    /// Output of the program, or of its terminal.
+    Output(Bytes),
+    /// Error output of the program.
+    ErrorOutput(Bytes),
+    /// The program took this many bytes more of its input, or will never take
+    /// them. Told at the latest when a quarter of the [`INPUT_WINDOW`] is.
+    InputTaken(u32),
+}
+
+/// A frame that says nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// It has no byte for its kind.
+    #[error("an empty frame")]
+    Empty,
+    /// Its kind is not known.
+    #[error("a frame of the unknown kind {0}")]
+    Kind(u8),
+    /// Its content is not of its kind.
+    #[error("a frame whose content cannot be read")]
+    Content(#[from] postcard::Error),
+}
+
+const MESSAGE: u8 = 0;
+const DATA: u8 = 1;
+const ERROR_DATA: u8 = 2;
+const INPUT_END: u8 = 3;
+const RESIZE: u8 = 4;
+const SIGNAL: u8 = 5;
+const INPUT_TAKEN: u8 = 6;
+
+/// Cuts what an agent sent into frames.
+pub fn guest_codec() -> LengthDelimitedCodec {
+    LengthDelimitedCodec::builder()
+        .max_frame_length(GUEST_FRAME_LIMIT)
+        .new_codec()
+}
+
+/// Cuts what a host sent into frames.
+pub fn host_codec() -> LengthDelimitedCodec {
+    LengthDelimitedCodec::builder()
+        .max_frame_length(HOST_FRAME_LIMIT)
+        .new_codec()
+}
+
+impl HostFrame {
+    /// The frame's bytes, without its length.
+    pub fn encode(&self) -> Bytes {
+        match self {
+            Self::Request(request) => serialized(MESSAGE, request),
+            Self::Input(data) => with_kind(DATA, data),
+            Self::InputEnd => with_kind(INPUT_END, &[]),
+            Self::Resize(size) => serialized(RESIZE, size),
+            Self::Signal(number) => with_kind(SIGNAL, &[*number]),
+        }
+    }
+
+    /// Reads a frame.
+    ///
+    /// # Errors
+    /// When the bytes are none.
+    pub fn decode(frame: &Bytes) -> Result<Self, FrameError> {
+        let (kind, content) = split(frame)?;
+        Ok(match kind {
+            MESSAGE => Self::Request(postcard::from_bytes(&content)?),
+            DATA => Self::Input(content),
+            INPUT_END => Self::InputEnd,
+            RESIZE => Self::Resize(postcard::from_bytes(&content)?),
+            SIGNAL => Self::Signal(postcard::from_bytes(&content)?),
+            unknown => return Err(FrameError::Kind(unknown)),
+        })
+    }
+}
+
+impl GuestFrame {
+    /// The frame's bytes, without its length.
+    pub fn encode(&self) -> Bytes {
+        match self {
+            Self::Response(response) => serialized(MESSAGE, response),
+            Self::Output(data) => with_kind(DATA, data),
+            Self::ErrorOutput(data) => with_kind(ERROR_DATA, data),
+            Self::InputTaken(length) => serialized(INPUT_TAKEN, length),
+        }
+    }
+
+    /// Reads a frame.
+    ///
+    /// # Errors
+    /// When the bytes are none.
+    pub fn decode(frame: &Bytes) -> Result<Self, FrameError> {
+        let (kind, content) = split(frame)?;
+        Ok(match kind {
+            MESSAGE => Self::Response(postcard::from_bytes(&content)?),
+            DATA => Self::Output(content),
+            ERROR_DATA => Self::ErrorOutput(content),
+            INPUT_TAKEN => Self::InputTaken(postcard::from_bytes(&content)?),
+            unknown => return Err(FrameError::Kind(unknown)),
+        })
+    }
+}
+
+fn split(frame: &Bytes) -> Result<(u8, Bytes), FrameError> {
+    let kind = *frame.first().ok_or(FrameError::Empty)?;
+    Ok((kind, frame.slice(1..)))
+}
+
+fn with_kind(kind: u8, content: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(content.len() + 1);
+    frame.put_u8(kind);
+    frame.put_slice(content);
+    frame.freeze()
+}
+
+fn serialized(kind: u8, value: &impl serde::Serialize) -> Bytes {
+    let frame = postcard::to_extend(value, vec![kind])
+        .expect("messages hold nothing that postcard cannot write");
+    frame.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Ended, Execute, Program, Refusal};
+
+    #[test]
+    fn frames_survive_their_bytes() {
+        let size = Size {
+            rows: 24,
+            columns: 80,
+            pixel_width: 0,
+            pixel_height: 0,
+        };
+        for frame in [
+            HostFrame::Request(Request::Execute(Execute {
+                program: Program::Words(vec![b"printf".to_vec(), vec![0xff, b'"', b'$']]),
+                user: "dev".into(),
+                directory: None,
+                environment: vec![(b"A".to_vec(), b"".to_vec())],
+                terminal: None,
+            })),
+            HostFrame::Request(Request::Quiesce),
+            HostFrame::Input(Bytes::from_static(b"\0input")),
+            HostFrame::InputEnd,
+            HostFrame::Resize(size),
+            HostFrame::Signal(2),
+        ] {
+            assert_eq!(HostFrame::decode(&frame.encode()).unwrap(), frame);
+        }
+        for frame in [
+            GuestFrame::Response(Response::Done),
+            GuestFrame::Response(Response::Ended(Ended::Killed(9))),
+            GuestFrame::Response(Response::Refused(Refusal::Failed("ä".into()))),
+            GuestFrame::Output(Bytes::new()),
+            GuestFrame::ErrorOutput(Bytes::from_static(b"x")),
+            GuestFrame::InputTaken(1 << 20),
+        ] {
+            assert_eq!(GuestFrame::decode(&frame.encode()).unwrap(), frame);
+        }
+    }
+
+    #[test]
+    fn hostile_bytes_are_errors() {
+        for bytes in [
+            &b""[..],
+            b"\x09",
+            b"\x00",
+            b"\x00\xff",
+            // A text of 2^64 bytes, and one that is not UTF-8.
+            b"\x00\x04\x04\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+            b"\x00\x04\x04\x01\xff",
+        ] {
+            let frame = Bytes::copy_from_slice(bytes);
+            assert!(GuestFrame::decode(&frame).is_err(), "{bytes:?}");
+        }
+    }
+}
