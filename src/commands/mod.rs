@@ -5,6 +5,7 @@
 
 mod console;
 mod context;
+mod df;
 mod doctor;
 mod dry_run;
 mod enter;
@@ -14,13 +15,16 @@ mod info;
 mod list;
 mod logs;
 mod prepare;
+mod prune;
 mod run;
 mod session;
+mod space;
 mod ssh;
 mod start;
 mod stop;
 mod supervise;
 mod target;
+mod template;
 mod template_build;
 
 use std::process::ExitCode;
@@ -120,6 +124,9 @@ async fn dispatch(
         Some(Command::Ssh(arguments)) => ssh::run(&context, &arguments).await,
         Some(Command::Logs(arguments)) => logs::run(&context, &arguments).await,
         Some(Command::Image(arguments)) => image::run(&context, arguments.command).await,
+        Some(Command::Template(arguments)) => template::run(&context, arguments.command).await,
+        Some(Command::Df(arguments)) => df::run(&context, &arguments),
+        Some(Command::Prune(arguments)) => prune::run(&context, &arguments),
         Some(Command::Doctor(arguments)) => doctor::run(&context, &arguments),
         Some(Command::Completions(_) | Command::Supervise(_)) => {
             unreachable!("both returned above")

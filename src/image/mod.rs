@@ -30,4 +30,4 @@ pub use metadata::{
 pub use modules::UnknownModule;
 pub use recipe::{Recipe, RecipeError};
 pub use reference::{Digest, ImageReference, ReferenceError};
-pub use store::{Image, ImageStore, StoreEntry};
+pub use store::{Garbage, Image, ImageStore, StoreEntry, StoreUsage};

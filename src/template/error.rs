@@ -69,6 +69,9 @@ pub enum TemplateFault {
     /// The record tells of another shape than the directory's name.
     #[error("its record is that of another template")]
     OtherShape,
+    /// The system does not let it be read.
+    #[error("{0}")]
+    Inaccessible(String),
     /// A file is not there.
     #[error("`{0}` is missing")]
     Missing(&'static str),

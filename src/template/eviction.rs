@@ -1,5 +1,7 @@
 //! The bounds of the store.
 
+use std::time::Duration;
+
 use super::error::TemplateError;
 use super::key::TemplateKey;
 use super::shape::Expectations;
@@ -12,6 +14,9 @@ pub const DEFAULT_SPACE_BYTES: u64 = 8 << 30;
 
 /// How many templates there may be.
 pub const COUNT_LIMIT: usize = 16;
+
+/// How long a template is kept that no start uses.
+pub const UNUSED_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The bounds that [`TemplateStore::evict`] keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

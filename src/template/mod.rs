@@ -18,7 +18,7 @@ mod survey;
 
 pub use build::{Begin, Build};
 pub use error::{TemplateError, TemplateFault};
-pub use eviction::{COUNT_LIMIT, DEFAULT_SPACE_BYTES, Limits, Removed};
+pub use eviction::{COUNT_LIMIT, DEFAULT_SPACE_BYTES, Limits, Removed, UNUSED_KEPT};
 pub use key::{InvalidKey, KeyPrefix, TemplateKey};
 pub use logs::LOG_KEPT;
 pub use metadata::{METADATA_VERSION, Metadata, StateFile, TemplateFiles};

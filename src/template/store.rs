@@ -267,11 +267,17 @@ impl TemplateStore {
             let path = self.root.join(&name);
             if name.starts_with(REMOVED_PREFIX) {
                 removed.push(path);
-            } else if name.starts_with(PARTIAL_PREFIX)
-                && let LockAttempt::Acquired(_build) =
-                    DirectoryLock::try_acquire(&path.join(BUILD_LOCK))?
-            {
-                removed.extend(self.set_aside(lock, &path)?);
+            } else if name.starts_with(PARTIAL_PREFIX) {
+                match DirectoryLock::try_acquire(&path.join(BUILD_LOCK)) {
+                    Ok(LockAttempt::Acquired(_build)) => {
+                        removed.extend(self.set_aside(lock, &path)?);
+                    }
+                    Ok(LockAttempt::Busy) => {}
+                    Err(error) => tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "something in the template store is not its own"
+                    ),
+                }
             }
         }
         Ok(removed)

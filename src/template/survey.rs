@@ -125,8 +125,11 @@ impl TemplateStore {
             let path = self.root().join(&name);
             let allocated_bytes = || files::allocated_bytes(&path);
             if let Ok(key) = name.parse::<TemplateKey>() {
-                let Some(loaded) = self.load(&key)? else {
-                    continue;
+                // One that cannot be read does not hide the others.
+                let loaded = match self.load(&key) {
+                    Ok(Some(loaded)) => loaded,
+                    Ok(None) => continue,
+                    Err(error) => Err(TemplateFault::Inaccessible(error.to_string())),
                 };
                 survey.entries.push(Entry {
                     key,

@@ -107,7 +107,7 @@ impl TemplatePlan {
         image: BootImage,
         host: &HostSetup,
     ) -> Result<Self, TooLarge> {
-        let seed = Transport::of(&seed::template_credentials(&host.machine_id))?;
+        let seed = Transport::of(&seed::template_credentials())?;
         let parts = Parts {
             // What `ps` shows of the guest's QEMU.
             name: "sandbox-template".into(),

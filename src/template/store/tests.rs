@@ -311,7 +311,30 @@ fn what_is_not_the_stores_is_left_alone() {
     fixture.store_template(sample(1));
     let foreign = fixture.store.root().join("notes");
     fs::create_dir(&foreign).unwrap();
-    assert_eq!(fixture.store.list().unwrap().len(), 1);
     assert!(fixture.store.survey().unwrap().leftovers.is_empty());
-    assert!(foreign.exists());
+    let file = fixture.store.root().join(".partial-file");
+    fs::write(&file, "").unwrap();
+    assert_eq!(fixture.store.list().unwrap().len(), 1);
+    assert!(foreign.exists() && file.exists());
+    fixture.begin(sample(2));
+}
+
+#[test]
+fn one_that_cannot_be_read_does_not_hide_the_others() {
+    let fixture = Fixture::new();
+    fixture.store_template(sample(1));
+    let bad = fixture.store_template(sample(2));
+    let record = bad.directory.join(METADATA);
+    fs::remove_file(&record).unwrap();
+    fs::create_dir(&record).unwrap();
+    fixture.store.find(&bad.key).unwrap_err();
+    let entries = fixture.store.list().unwrap();
+    assert_eq!(entries.len(), 2);
+    let broken = entries.iter().find(|entry| entry.key == bad.key).unwrap();
+    assert!(matches!(
+        &broken.state,
+        EntryState::Broken(TemplateFault::Inaccessible(_))
+    ));
+    fixture.store.discard(&bad.key).unwrap().unwrap();
+    assert_eq!(fixture.store.list().unwrap().len(), 1);
 }
