@@ -23,7 +23,9 @@ fn main() -> Result<()> {
     let output = PathBuf::from(variable("OUT_DIR")?);
     println!("cargo::rerun-if-changed=build.rs");
     embed_folders(&source, &output.join("embedded_files.rs"))?;
-    println!("cargo::rerun-if-changed=guest-agent");
+    for part in ["guest-agent", "agent-protocol", "Cargo.lock", "Cargo.toml"] {
+        println!("cargo::rerun-if-changed={part}");
+    }
     build_guest_agent(&source, &output)
 }
 

@@ -504,7 +504,8 @@ async fn an_agent_that_breaks_the_rules_is_an_error_and_not_believed() {
         addresses: Vec::new(),
     });
     let too_long = u32::try_from(GUEST_FRAME_LIMIT + 1).unwrap().to_be_bytes();
-    let cases: [(Misdeed, bool, fn(&AgentError) -> bool); 8] = [
+    type Expected = fn(&AgentError) -> bool;
+    let cases: [(Misdeed, bool, Expected); 8] = [
         (Misdeed::Raw(too_long.into()), true, |error| {
             matches!(error, AgentError::TooLong(_))
         }),

@@ -61,6 +61,13 @@ impl Credentials {
         self.0.extend(credential);
     }
 
+    /// Names and values, by name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_slice()))
+    }
+
     /// The value of a credential.
     pub(crate) fn bytes(&self, name: &str) -> Option<&[u8]> {
         self.0.get(name).map(Vec::as_slice)
@@ -70,6 +77,12 @@ impl Credentials {
     pub(crate) fn text(&self, name: &str) -> Option<String> {
         self.bytes(name)
             .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    }
+}
+
+impl From<Vec<(String, Vec<u8>)>> for Credentials {
+    fn from(values: Vec<(String, Vec<u8>)>) -> Self {
+        Self(values.into_iter().collect())
     }
 }
 

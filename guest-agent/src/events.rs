@@ -2,18 +2,16 @@
 //! object each, at most [`MAX_LINE`] bytes.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::virtio_port;
+
 /// Name of the port, as the host gives it to `virtserialport,name=`.
 const PORT_NAME: &str = "org.sandbox.guest.0";
-
-/// Where Linux lists the ports of all virtio-serial devices.
-const PORT_CLASS: &str = "/sys/class/virtio-ports";
 
 /// Longest line, its newline included; the host need not buffer more.
 const MAX_LINE: usize = 4096;
@@ -38,7 +36,8 @@ pub(crate) enum Event<'a> {
         /// What for, e.g. `cloud-init`.
         what: &'a str,
     },
-    /// sshd listens, every share is mounted, cloud-init (if asked for) ended.
+    /// Every share is mounted, commands can run, SSH is listened for, cloud-init
+    /// (if asked for) ended.
     Ready {
         /// How cloud-init ended (`done`, `error`, …), if it ran.
         cloud_init: Option<&'a str>,
@@ -50,6 +49,9 @@ pub(crate) enum Event<'a> {
     },
     /// All of Debian has started.
     Settled,
+    /// Nothing of this boot that identifies it is left, and the agent waits:
+    /// the guest may be saved.
+    Quiesced,
 }
 
 impl Event<'_> {
@@ -62,6 +64,7 @@ impl Event<'_> {
             Self::Ready { cloud_init } => ("ready", cloud_init.map(|state| ("cloud-init", state))),
             Self::Failed { reason } => ("failed", Some(("reason", *reason))),
             Self::Settled => ("settled", None),
+            Self::Quiesced => ("quiesced", None),
         };
         let mut line = format!("{{\"event\":\"{name}\"");
         if let Some((key, value)) = detail {
@@ -113,24 +116,10 @@ fn try_send(line: &[u8]) -> io::Result<()> {
 }
 
 fn open_port() -> io::Result<File> {
-    let path = find_port()?.ok_or(io::ErrorKind::NotFound)?;
     OpenOptions::new()
         .write(true)
         .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
-        .open(path)
-}
-
-/// Without udev there is no `/dev/virtio-ports/NAME`: the name is looked up in
-/// sysfs.
-fn find_port() -> io::Result<Option<PathBuf>> {
-    for entry in fs::read_dir(PORT_CLASS)? {
-        let entry = entry?;
-        let name = fs::read_to_string(entry.path().join("name"));
-        if name.is_ok_and(|name| name.trim_end() == PORT_NAME) {
-            return Ok(Some(PathBuf::from("/dev").join(entry.file_name())));
-        }
-    }
-    Ok(None)
+        .open(virtio_port::find(PORT_NAME)?)
 }
 
 #[cfg(test)]
@@ -160,6 +149,7 @@ mod tests {
                 "{\"event\":\"failed\",\"reason\":\"no `/dev/vda`: \\\"x\\\"\\n\\\\\\u0001ä\"}",
             ),
             (Event::Settled, r#"{"event":"settled"}"#),
+            (Event::Quiesced, r#"{"event":"quiesced"}"#),
         ] {
             assert_eq!(event.to_line(), format!("{line}\n"));
         }

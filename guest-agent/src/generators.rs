@@ -1,8 +1,7 @@
 //! Keeps systemd's generators from running before the sandbox is ready.
 //!
 //! Each generator is a program that PID 1 runs and waits for before it starts
-//! the first unit. Of those in the image only the one that makes units out of
-//! credentials is needed so early. The others are masked by links to
+//! the first unit. None is needed so early. They are masked by links to
 //! `/dev/null` in the generator directory that comes first in the search
 //! order (systemd.generator(7)), and run once the sandbox is ready.
 
@@ -10,9 +9,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-
-/// Turns `systemd.extra-unit.*` and `systemd.unit-dropin.*` into units.
-const NEEDED: &str = "systemd-debug-generator";
 
 /// Where masks go; generators of packages are elsewhere.
 const MASKS: &str = "/run/systemd/system-generators";
@@ -26,7 +22,7 @@ const DIRECTORIES: [&str; 3] = [
 
 const NOTHING: &str = "/dev/null";
 
-/// Masks all generators below `root` but the one that is needed.
+/// Masks all generators below `root`.
 pub(crate) fn mask(root: &Path) -> io::Result<()> {
     fs::create_dir_all(MASKS)?;
     for directory in DIRECTORIES {
@@ -36,9 +32,6 @@ pub(crate) fn mask(root: &Path) -> io::Result<()> {
         };
         for entry in entries {
             let name = entry?.file_name();
-            if name == NEEDED {
-                continue;
-            }
             match symlink(NOTHING, Path::new(MASKS).join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}

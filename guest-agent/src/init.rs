@@ -17,6 +17,7 @@ use crate::files::{self, ROOT, WriteError};
 use crate::modules::{ModuleError, Modules};
 use crate::network::{self, Network, NetworkError};
 use crate::root::{self, RootError};
+use crate::shares::{self, ShareError};
 use crate::switch_root::{self, SwitchRootError};
 use crate::{AGENT_PATH, generators, report, seed};
 
@@ -53,6 +54,8 @@ enum InitError {
     Seed(#[from] WriteError),
     #[error(transparent)]
     Network(#[from] NetworkError),
+    #[error(transparent)]
+    Share(#[from] ShareError),
     #[error(transparent)]
     SwitchRoot(#[from] SwitchRootError),
 }
@@ -117,7 +120,7 @@ fn start() -> Result<std::convert::Infallible, InitError> {
     })?;
     let command_line = CommandLine::parse(&command_line);
     let modules = Modules::list()?;
-    thread::scope(|scope| {
+    let shares = thread::scope(|scope| {
         let devices = scope.spawn(|| prepare_devices(&modules));
         modules.load_through(ROOT_MODULE)?;
         root::mount(&command_line.root, Path::new(NEW_ROOT))?;
@@ -133,11 +136,15 @@ fn start() -> Result<std::convert::Infallible, InitError> {
             Path::new(NEW_ROOT),
             Path::new("/run"),
         )?;
-        Ok::<_, InitError>(())
+        Ok::<_, InitError>(shares::of(&credentials)?)
     })?;
+    switch_root::enter(Path::new(NEW_ROOT), &MOUNTS.map(|mount| mount.path))?;
+    // Now: their mount points mean what they say, links on the way included.
+    for share in &shares {
+        share.mount()?;
+    }
     events::send(&Event::SwitchRoot);
-    let moved = MOUNTS.map(|mount| mount.path);
-    Err(switch_root::switch_root(Path::new(NEW_ROOT), &moved).into())
+    Err(switch_root::execute_init().into())
 }
 
 /// What needs no root file system, done while another thread mounts it: the

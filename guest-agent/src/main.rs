@@ -2,23 +2,29 @@
 //!
 //! As `/init` of the initrd it prepares the root file system from what the
 //! host handed over and starts Debian's systemd ([`init`]). It leaves a copy
-//! of itself at [`AGENT_PATH`], which units of the image call by subcommand:
-//! `ready` ([`ready`]) and `power` ([`power`]).
+//! of itself at [`AGENT_PATH`], which systemd runs as the service that answers
+//! the host ([`serve`]), and which stands in for login shells
+//! ([`login_shell`]).
 //!
 //! The agreement with the host is written down in `docs/guest-contract.md`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod base64;
+mod cloud_init;
 mod command_line;
 mod credentials;
 mod environment;
 mod events;
+mod execute;
 mod files;
+mod flush;
 mod generators;
 mod init;
+mod login_shell;
 mod module_info;
 mod modules;
+mod mountinfo;
 mod netlink;
 mod network;
 mod power;
@@ -26,11 +32,17 @@ mod ready;
 mod report;
 mod root;
 mod seed;
+mod serve;
 mod shares;
 mod smbios;
+mod status;
 mod superblock;
 mod switch_root;
+mod systemctl;
+mod virtio_port;
+mod watched;
 
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 /// Where the running guest finds this program; on the tmpfs of `/run`.
@@ -40,11 +52,14 @@ fn main() -> ExitCode {
     if rustix::process::getpid() == rustix::process::Pid::INIT {
         return init::run();
     }
-    match std::env::args().nth(1).as_deref() {
-        Some("ready") => ready::run(),
-        Some("power") => power::run(),
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let words: Vec<_> = arguments.iter().map(|word| word.as_bytes()).collect();
+    match words[..] {
+        [name, ..] if name.starts_with(b"-") => login_shell::run(),
+        [_, b"serve"] => serve::run(false),
+        [_, b"serve", b"--quiesced"] => serve::run(true),
         _ => {
-            eprintln!("usage: guest-agent ready|power");
+            eprintln!("usage: guest-agent serve [--quiesced]");
             ExitCode::from(2)
         }
     }

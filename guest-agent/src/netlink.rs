@@ -4,16 +4,18 @@
 //! `rtattr`), `linux/if_link.h` (`ifinfomsg`), `linux/if_addr.h` (`ifaddrmsg`).
 //! All numbers are in the machine's byte order, addresses in network order.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
+const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 
 const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_ACK: u16 = 0x4;
 const NLM_F_REPLACE: u16 = 0x100;
 const NLM_F_CREATE: u16 = 0x400;
+const NLM_F_DUMP: u16 = 0x300;
 
 const AF_UNSPEC: u8 = 0;
 const AF_INET: u8 = 2;
@@ -32,6 +34,15 @@ const RTN_UNICAST: u8 = 1;
 
 /// Type of an answer: acknowledgement or error number.
 const NLMSG_ERROR: u16 = 2;
+
+/// Type of the last message of a list.
+const NLMSG_DONE: u16 = 3;
+
+/// Length of `ifaddrmsg`: family, prefix length, flags, scope, interface (4).
+const ADDRESS_HEADER_LENGTH: usize = 8;
+
+/// Length of `rtattr`: length (2), type (2).
+const ATTRIBUTE_HEADER_LENGTH: usize = 4;
 
 /// Length of `nlmsghdr`: length (4), type (2), flags (2), sequence (4), port (4).
 const HEADER_LENGTH: usize = 16;
@@ -83,6 +94,99 @@ pub(crate) fn answer(bytes: &[u8]) -> Option<i32> {
             .ok()?,
     );
     (kind == NLMSG_ERROR).then_some(code)
+}
+
+/// Asks for all addresses of all interfaces.
+pub(crate) fn list_addresses() -> Vec<u8> {
+    let mut body = vec![0; ADDRESS_HEADER_LENGTH];
+    body[0] = AF_UNSPEC;
+    message(RTM_GETADDR, NLM_F_DUMP, &body)
+}
+
+/// An address of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InterfaceAddress {
+    pub(crate) interface: u32,
+    pub(crate) address: IpAddr,
+    pub(crate) prefix_length: u8,
+}
+
+/// One datagram of the answer to [`list_addresses`].
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct AddressList {
+    pub(crate) addresses: Vec<InterfaceAddress>,
+    /// No other datagram follows.
+    pub(crate) is_last: bool,
+}
+
+impl AddressList {
+    /// Reads what is whole.
+    pub(crate) fn parse(mut bytes: &[u8]) -> Self {
+        let mut list = Self::default();
+        while let Some((kind, body, rest)) = split_message(bytes) {
+            match kind {
+                RTM_NEWADDR => list.addresses.extend(interface_address(body)),
+                NLMSG_DONE | NLMSG_ERROR => list.is_last = true,
+                _ => {}
+            }
+            bytes = rest;
+        }
+        list
+    }
+}
+
+/// Type and body of the first message, and what follows.
+fn split_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?);
+    let length = usize::try_from(length).ok()?;
+    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
+    let body = bytes.get(HEADER_LENGTH..length)?;
+    Some((kind, body, bytes.get(aligned(length)..).unwrap_or_default()))
+}
+
+/// Messages and attributes begin at multiples of four.
+fn aligned(length: usize) -> usize {
+    length.next_multiple_of(4)
+}
+
+/// The body of an `RTM_NEWADDR`: where there are two addresses, `IFA_LOCAL` is
+/// the interface's own.
+fn interface_address(body: &[u8]) -> Option<InterfaceAddress> {
+    let prefix_length = *body.get(1)?;
+    let interface = u32::from_ne_bytes(body.get(4..8)?.try_into().ok()?);
+    let mut attributes = body.get(ADDRESS_HEADER_LENGTH..)?;
+    let mut found = None;
+    while let Some((kind, value, rest)) = split_attribute(attributes) {
+        match (kind, address(value)) {
+            (IFA_LOCAL, Some(own)) => found = Some(own),
+            (IFA_ADDRESS, Some(address)) => found = found.or(Some(address)),
+            _ => {}
+        }
+        attributes = rest;
+    }
+    Some(InterfaceAddress {
+        interface,
+        address: found?,
+        prefix_length,
+    })
+}
+
+fn split_attribute(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let length = usize::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
+    let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?);
+    let value = bytes.get(ATTRIBUTE_HEADER_LENGTH..length)?;
+    Some((
+        kind,
+        value,
+        bytes.get(aligned(length)..).unwrap_or_default(),
+    ))
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(four) = <[u8; 4]>::try_from(bytes) {
+        return Some(four.into());
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
 }
 
 fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketType};
 
-use crate::netlink;
+use crate::netlink::{self, AddressList};
 
 /// The virtio NIC; the kernel command line has `net.ifnames=0`.
 const INTERFACE: &str = "eth0";
@@ -144,6 +144,31 @@ pub(crate) fn bring_up(network: Option<&Network>) -> Result<(), NetworkError> {
         request(&socket, step, &message)?;
     }
     Ok(())
+}
+
+/// The addresses of all interfaces but the loopback's, with prefix length.
+pub(crate) fn addresses() -> Result<Vec<String>, NetworkError> {
+    let failed = |source| NetworkError::Socket { source };
+    let loopback = interface_index("lo")?;
+    let socket = open_socket().map_err(failed)?;
+    rustix::io::write(&socket, &netlink::list_addresses()).map_err(failed)?;
+    let mut addresses = Vec::new();
+    // As large as the kernel's own largest (`NLMSG_GOODSIZE`, linux/netlink.h).
+    let mut buffer = vec![0_u8; 8192];
+    loop {
+        let (length, _) =
+            rustix::net::recv(&socket, &mut buffer[..], RecvFlags::empty()).map_err(failed)?;
+        let list = AddressList::parse(&buffer[..length]);
+        let others = list
+            .addresses
+            .iter()
+            .filter(|address| address.interface != loopback)
+            .map(|address| format!("{}/{}", address.address, address.prefix_length));
+        addresses.extend(others);
+        if list.is_last || length == 0 {
+            return Ok(addresses);
+        }
+    }
 }
 
 fn interface_index(interface: &'static str) -> Result<u32, NetworkError> {

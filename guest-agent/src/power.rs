@@ -1,19 +1,23 @@
-//! `guest-agent power`: powers off at the ACPI power button.
+//! Powers off at the ACPI power button.
 //!
 //! systemd is asked for its immediate power-off: it does not stop units one
 //! after the other, but ends all processes at once (SIGTERM, then SIGKILL),
 //! unmounts all file systems, which flushes the shares, and powers off. The
 //! root file system is thrown away by the host.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::Path;
-use std::process::ExitCode;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
 
 use crate::report;
+use crate::watched::watched;
 
 /// Where Linux lists input devices.
 const INPUT_CLASS: &str = "/sys/class/input";
@@ -47,23 +51,30 @@ enum PowerError {
     Signal { source: io::Error },
 }
 
-/// Runs the subcommand; ends only with the machine or with an error.
-pub(crate) fn run() -> ExitCode {
-    match watch() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            report::say(&report::chain(&error));
-            ExitCode::FAILURE
-        }
+/// Powers off when the button is pressed. Ends only with an error, which is
+/// said on the console.
+pub(crate) async fn watch() {
+    if let Err(error) = power_off_at_press().await {
+        report::say(&report::chain(&error));
     }
 }
 
-fn watch() -> Result<(), PowerError> {
-    let mut buttons = open_buttons().map_err(|source| PowerError::Find { source })?;
+async fn power_off_at_press() -> Result<(), PowerError> {
+    let buttons = open_buttons().map_err(|source| PowerError::Find { source })?;
     if buttons.is_empty() {
         return Err(PowerError::NoButton);
     }
-    while !pressed(&mut buttons).map_err(|source| PowerError::Read { source })? {}
+    let (sender, mut presses) = mpsc::channel(1);
+    for button in buttons {
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            // The receiver is gone only after a press.
+            let _ = sender.send(press(&button).await).await;
+        });
+    }
+    if let Some(Err(source)) = presses.recv().await {
+        return Err(PowerError::Read { source });
+    }
     // A start of the disks' write-out while processes end.
     rustix::fs::sync();
     // SAFETY: signal 48 is a real-time signal, which no libc reserves for itself.
@@ -75,7 +86,7 @@ fn watch() -> Result<(), PowerError> {
 
 /// Opens every input device that has a power button (there may be two: the
 /// fixed one of ACPI and one described in its tables).
-fn open_buttons() -> io::Result<Vec<File>> {
+fn open_buttons() -> io::Result<Vec<AsyncFd<OwnedFd>>> {
     let mut buttons = Vec::new();
     for entry in fs::read_dir(INPUT_CLASS)? {
         let entry = entry?;
@@ -85,7 +96,10 @@ fn open_buttons() -> io::Result<Vec<File>> {
         }
         let keys = fs::read_to_string(entry.path().join("device/capabilities/key"))?;
         if has_key(&keys, KEY_POWER) {
-            buttons.push(File::open(Path::new("/dev/input").join(name))?);
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let path = Path::new("/dev/input").join(name);
+            let device = rustix::fs::open(path, flags, Mode::empty())?;
+            buttons.push(watched(device, Interest::READABLE)?);
         }
     }
     Ok(buttons)
@@ -103,25 +117,19 @@ fn has_key(bitmap: &str, key: u16) -> bool {
         .is_some_and(|word| word >> (key % 64) & 1 == 1)
 }
 
-/// Waits for events and tells whether one of them was a press of the button.
-fn pressed(buttons: &mut [File]) -> io::Result<bool> {
-    let mut descriptors: Vec<_> = buttons
-        .iter()
-        .map(|button| PollFd::new(button, PollFlags::IN))
-        .collect();
-    poll(&mut descriptors, None)?;
-    let readable: Vec<bool> = descriptors
-        .iter()
-        .map(|descriptor| !descriptor.revents().is_empty())
-        .collect();
-    for (button, _) in buttons.iter_mut().zip(readable).filter(|(_, ready)| *ready) {
+/// Waits for a press of the button.
+async fn press(button: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    loop {
         let mut buffer = [0; EVENT_LENGTH * 16];
-        let length = button.read(&mut buffer)?;
+        let length = button
+            .async_io(Interest::READABLE, |device| {
+                Ok(rustix::io::read(device, &mut buffer[..])?)
+            })
+            .await?;
         if buffer[..length].chunks_exact(EVENT_LENGTH).any(is_press) {
-            return Ok(true);
+            return Ok(());
         }
     }
-    Ok(false)
 }
 
 /// Whether an event says that the power button went down (value 1).

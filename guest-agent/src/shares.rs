@@ -1,118 +1,194 @@
-//! Which directories of the host the seed wants mounted, and whether they are.
+//! The host's directories that the seed wants mounted.
+//!
+//! The seed describes them as mount units for systemd, which so knows them by
+//! description and options. They are mounted here, without systemd and mount(8):
+//! a start need not wait for those, and a restored guest's systemd has never
+//! seen the units.
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 
-/// Where systemd keeps the credentials it was given.
-pub(crate) const CREDENTIALS: &str = "/run/credentials/@system";
+use rustix::io::Errno;
+use rustix::mount::MountFlags;
+
+use crate::credentials::Credentials;
 
 /// Credentials of this name are units (systemd-debug-generator(8)).
 const UNIT_PREFIX: &str = "systemd.extra-unit.";
 const MOUNT_SUFFIX: &str = ".mount";
 
-/// Mount points of the mount units among the credentials in `directory`. A
-/// directory that does not exist holds none.
-pub(crate) fn wanted(directory: &Path) -> io::Result<Vec<String>> {
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut mount_points = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with(UNIT_PREFIX) && name.ends_with(MOUNT_SUFFIX) {
-            mount_points.extend(mount_point(&fs::read_to_string(entry.path())?));
+/// Why a share is not there.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShareError {
+    /// The credential lacks a line.
+    #[error("the mount unit `{unit}` has no `{key}=`")]
+    Unit { unit: String, key: &'static str },
+    /// There is no directory to mount it on.
+    #[error("cannot make the mount point `{path}`")]
+    MountPoint { path: PathBuf, source: io::Error },
+    /// The kernel refused.
+    #[error("cannot mount the share `{source_name}` at `{path}`")]
+    Mount {
+        source_name: String,
+        path: PathBuf,
+        source: Errno,
+    },
+}
+
+/// One share.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Share {
+    /// Where; first, since what is mounted below another comes after it.
+    mount_point: PathBuf,
+    /// Its mount tag.
+    source: String,
+    /// The type of file system.
+    kind: String,
+    /// Options in the order of mount(8)'s `-o`.
+    options: String,
+}
+
+/// The shares of a seed, outer ones before those that lie in them.
+pub(crate) fn of(credentials: &Credentials) -> Result<Vec<Share>, ShareError> {
+    let mut shares = Vec::new();
+    for (name, value) in credentials.iter() {
+        if let Some(unit) = name.strip_prefix(UNIT_PREFIX)
+            && unit.ends_with(MOUNT_SUFFIX)
+        {
+            shares.push(Share::parse(unit, &String::from_utf8_lossy(value))?);
         }
     }
-    mount_points.sort();
-    Ok(mount_points)
+    shares.sort();
+    Ok(shares)
 }
 
-/// The value of `Where=` in a mount unit.
-fn mount_point(unit: &str) -> Option<String> {
-    unit.lines()
-        .find_map(|line| line.trim().strip_prefix("Where="))
-        .map(|path| path.trim().to_owned())
+impl Share {
+    /// Reads the section `[Mount]` of a unit file, as the host writes it:
+    /// without quotes, each percent sign doubled (systemd.unit(5)).
+    fn parse(unit: &str, text: &str) -> Result<Self, ShareError> {
+        let value = |key: &'static str| {
+            text.lines()
+                .filter_map(|line| line.split_once('='))
+                .find(|(name, _)| name.trim() == key)
+                .map(|(_, value)| value.trim().replace("%%", "%"))
+                .ok_or_else(|| ShareError::Unit {
+                    unit: unit.to_owned(),
+                    key,
+                })
+        };
+        Ok(Self {
+            mount_point: value("Where")?.into(),
+            source: value("What")?,
+            kind: value("Type")?,
+            options: value("Options")?,
+        })
+    }
+
+    /// Makes the mount point, if need be, and mounts the share.
+    pub(crate) fn mount(&self) -> Result<(), ShareError> {
+        let path = || self.mount_point.clone();
+        fs::create_dir_all(&self.mount_point).map_err(|source| ShareError::MountPoint {
+            path: path(),
+            source,
+        })?;
+        let failed = |source| ShareError::Mount {
+            source_name: self.source.clone(),
+            path: path(),
+            source,
+        };
+        let (flags, data) = flags_and_data(&self.options);
+        let data = CString::new(data).map_err(|_| failed(Errno::INVAL))?;
+        rustix::mount::mount(
+            &self.source,
+            &self.mount_point,
+            &self.kind,
+            flags,
+            data.as_c_str(),
+        )
+        .map_err(failed)
+    }
 }
 
-/// Those of `wanted` that are no mount points according to the text of
-/// `/proc/self/mountinfo` (proc_pid_mountinfo(5): the fifth field).
-pub(crate) fn missing<'a>(wanted: &'a [String], mountinfo: &str) -> Vec<&'a str> {
-    let mounted: Vec<String> = mountinfo
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(unescape)
-        .collect();
-    wanted
-        .iter()
-        .filter(|path| !mounted.contains(path))
-        .map(String::as_str)
-        .collect()
-}
-
-/// Undoes the octal escapes (`\040` for a space) of mountinfo.
-fn unescape(field: &str) -> String {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let code = (first == b'\\')
-            .then(|| tail.get(..3))
-            .flatten()
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        if let Some(code) = code {
-            bytes.push(code);
-            rest = &tail[3..];
-        } else {
-            bytes.push(first);
-            rest = tail;
+/// Takes apart what mount(8) takes apart: options of every file system become
+/// flags, the file system's own remain.
+fn flags_and_data(options: &str) -> (MountFlags, String) {
+    let mut flags = MountFlags::empty();
+    let mut data = Vec::new();
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" => flags |= MountFlags::RDONLY,
+            "nosuid" => flags |= MountFlags::NOSUID,
+            "nodev" => flags |= MountFlags::NODEV,
+            "noexec" => flags |= MountFlags::NOEXEC,
+            "noatime" => flags |= MountFlags::NOATIME,
+            "rw" | "defaults" => {}
+            own => data.push(own),
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    (flags, data.join(","))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MOUNTINFO: &str = "\
-21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw
-30 21 0:25 / /home/dev/workspace rw shared:9 - 9p workspace rw
-31 21 0:26 / /srv/with\\040space rw shared:9 - 9p share1 rw
+    const UNIT: &str = "\
+[Unit]
+Description=What=else
+
+[Mount]
+What=share1
+Where=/srv/100%%h of it
+Type=9p
+Options=trans=virtio,msize=512000,ro
 ";
 
     #[test]
-    fn mount_points_of_units() {
+    fn units_become_shares() {
         assert_eq!(
-            mount_point("[Mount]\nWhat=workspace\n Where = x\nWhere=/home/dev/workspace\n"),
-            Some("/home/dev/workspace".to_owned())
+            Share::parse("x.mount", UNIT).unwrap(),
+            Share {
+                mount_point: "/srv/100%h of it".into(),
+                source: "share1".into(),
+                kind: "9p".into(),
+                options: "trans=virtio,msize=512000,ro".into(),
+            }
         );
-        assert_eq!(mount_point("[Mount]\nWhat=workspace\n"), None);
+        let error = Share::parse("x.mount", "[Mount]\nWhat=a\n").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the mount unit `x.mount` has no `Where=`"
+        );
     }
 
     #[test]
-    fn what_is_not_mounted_is_missing() {
-        let wanted = ["/home/dev/workspace", "/srv/with space", "/srv"].map(str::to_owned);
-        assert_eq!(missing(&wanted, MOUNTINFO), ["/srv"]);
-        assert_eq!(missing(&[], MOUNTINFO), [""; 0]);
+    fn outer_shares_come_first_and_other_units_are_none() {
+        let unit = |path: &str| UNIT.replace("/srv/100%%h of it", path);
+        let credentials = Credentials::from([
+            ("systemd.extra-unit.a.mount", unit("/srv/inner").as_str()),
+            ("systemd.extra-unit.b.mount", unit("/srv").as_str()),
+            ("systemd.extra-unit.c.service", "[Service]"),
+            ("sandbox.hostname", "x.mount"),
+        ]);
+        let points: Vec<_> = of(&credentials)
+            .unwrap()
+            .into_iter()
+            .map(|share| share.mount_point)
+            .collect();
+        assert_eq!(points, [PathBuf::from("/srv"), "/srv/inner".into()]);
     }
 
     #[test]
-    fn only_mount_units_count() {
-        let directory = std::env::temp_dir().join(format!("guest-shares-{}", std::process::id()));
-        assert_eq!(wanted(&directory).unwrap(), [""; 0]);
-        fs::create_dir_all(&directory).unwrap();
-        for (name, text) in [
-            ("systemd.extra-unit.srv.mount", "[Mount]\nWhere=/srv\n"),
-            ("systemd.extra-unit.a.service", "Where=/a\n"),
-            ("sandbox.network", "Where=/b\n"),
-        ] {
-            fs::write(directory.join(name), text).unwrap();
-        }
-        assert_eq!(wanted(&directory).unwrap(), ["/srv"]);
-        fs::remove_dir_all(directory).unwrap();
+    fn options_of_the_kernel_and_of_the_file_system() {
+        assert_eq!(
+            flags_and_data("trans=virtio,ro,cache=mmap,directio,nosuid"),
+            (
+                MountFlags::RDONLY | MountFlags::NOSUID,
+                "trans=virtio,cache=mmap,directio".to_owned()
+            )
+        );
+        assert_eq!(flags_and_data("rw"), (MountFlags::empty(), String::new()));
     }
 }

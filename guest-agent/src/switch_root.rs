@@ -28,18 +28,8 @@ pub(crate) enum SwitchRootError {
     Execute { source: io::Error },
 }
 
-/// Makes `root` the root directory, takes `mounts` (absolute paths) along, and
-/// executes its init. Returns only if that failed.
-pub(crate) fn switch_root(root: &Path, mounts: &[&str]) -> SwitchRootError {
-    match prepare(root, mounts) {
-        Ok(()) => SwitchRootError::Execute {
-            source: Command::new(INIT).env_clear().env("TERM", "linux").exec(),
-        },
-        Err(error) => error,
-    }
-}
-
-fn prepare(root: &Path, mounts: &[&str]) -> Result<(), SwitchRootError> {
+/// Makes `root` the root directory and takes `mounts` (absolute paths) along.
+pub(crate) fn enter(root: &Path, mounts: &[&str]) -> Result<(), SwitchRootError> {
     for path in mounts {
         let target = root.join(path.trim_start_matches('/'));
         rustix::mount::mount_move(*path, target).map_err(|source| SwitchRootError::Move {
@@ -55,6 +45,13 @@ fn prepare(root: &Path, mounts: &[&str]) -> Result<(), SwitchRootError> {
         rustix::process::chdir("/")
     };
     switch().map_err(|source| SwitchRootError::Switch { source })
+}
+
+/// Executes the new root's init. Returns only if that failed.
+pub(crate) fn execute_init() -> SwitchRootError {
+    SwitchRootError::Execute {
+        source: Command::new(INIT).env_clear().env("TERM", "linux").exec(),
+    }
 }
 
 /// The initrd's files stay in memory for as long as they exist. Losing a few

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 pub use image::{ImageArguments, ImageCommand};
 pub use options::{ColorChoice, GlobalOptions};
 pub use session::{CommandOptions, ExecArguments, RunArguments};
-pub use template::{TemplateArguments, TemplateCommand};
+pub use template::{TemplateArguments, TemplateBuildArguments, TemplateCommand};
 
 use self::options::{whole_number, with_hint};
 use crate::sandbox::SandboxName;

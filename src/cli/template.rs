@@ -17,6 +17,8 @@ pub struct TemplateArguments {
 /// What to do with templates.
 #[derive(Debug, Subcommand)]
 pub enum TemplateCommand {
+    /// Make the template that starts with these options will use
+    Build(TemplateBuildArguments),
     /// List the templates, and those being made
     #[command(visible_alias = "list")]
     Ls(JsonArguments),
@@ -39,4 +41,17 @@ pub enum TemplateCommand {
         #[arg(short, long, conflicts_with = "keys")]
         all: bool,
     },
+}
+
+/// Arguments of `template build`; the machine is that of the global options.
+#[derive(Debug, Args)]
+pub struct TemplateBuildArguments {
+    /// How many shares the template has room for, the workspace not counted;
+    /// by default what `--share` asks for
+    #[arg(long, value_name = "COUNT", hide = true)]
+    pub share_count: Option<usize>,
+
+    /// Yield to everything else that runs
+    #[arg(long, hide = true)]
+    pub background: bool,
 }

@@ -25,6 +25,7 @@ mod stop;
 mod supervise;
 mod target;
 mod template;
+mod template_build;
 
 use std::process::ExitCode;
 
@@ -123,7 +124,7 @@ async fn dispatch(
         Some(Command::Ssh(arguments)) => ssh::run(&context, &arguments).await,
         Some(Command::Logs(arguments)) => logs::run(&context, &arguments).await,
         Some(Command::Image(arguments)) => image::run(&context, arguments.command).await,
-        Some(Command::Template(arguments)) => template::run(&context, arguments.command),
+        Some(Command::Template(arguments)) => template::run(&context, arguments.command).await,
         Some(Command::Df(arguments)) => df::run(&context, &arguments),
         Some(Command::Prune(arguments)) => prune::run(&context, &arguments),
         Some(Command::Doctor(arguments)) => doctor::run(&context, &arguments),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::context::Context;
-use super::{image, prepare};
+use super::{image, prepare, template_build};
 use crate::host::files::{self, FileError};
 use crate::host::notices::{Notice, Notices};
 use crate::output::{Progress, Report};
@@ -68,13 +68,22 @@ async fn attempt(
         let Some(image) = image::obtain(context, &context.settings.image, notices).await? else {
             return Ok(Some(Start::Interrupted));
         };
-        let plan = prepare::plan(context, spec, prepare::boot_image(&image), &hypervisor).await?;
+        let image = prepare::boot_image(&image);
+        let shape = prepare::template_shape(context, &spec, &image, &hypervisor);
+        let template = match &shape {
+            Some(shape) => context.templates().find(&shape.key())?,
+            None => None,
+        };
+        let plan = prepare::plan(context, spec, image, &hypervisor, template.as_ref()).await?;
         match claim(context, &layout, &name, workspace).await? {
             None => return Ok(None),
             Some(Claim::Taken(_)) => {}
             Some(Claim::Free(lock)) => {
                 if let Some(warning) = &hypervisor.decision.warning {
                     context.printer.warning(warning);
+                }
+                if let Some(template) = &template {
+                    context.templates().touch(&template.key);
                 }
                 let connection = lifecycle::launch(&plan, lock).await?;
                 let progress = context.printer.progress();
@@ -86,7 +95,13 @@ async fn attempt(
                     started: true,
                     progress,
                 };
-                return waiting.for_ready(notices).await.map(Some);
+                let start = waiting.for_ready(notices).await?;
+                if let (Start::Ready(_), Some(shape)) = (&start, &shape)
+                    && plan.warm.is_none()
+                {
+                    template_build::in_background(context, &plan, shape);
+                }
+                return Ok(Some(start));
             }
         }
     }
@@ -274,6 +289,7 @@ impl Waiting<'_> {
                 Accelerator::Kvm => "booting: waiting for the kernel",
                 Accelerator::Tcg => "booting in emulation: waiting for the kernel",
             }),
+            Event::Restoring => progress.step("restoring"),
             Event::KernelUp => progress.step("booting: waiting for the root file system"),
             Event::SystemdStarting => progress.step("booting: waiting for systemd"),
             Event::Waiting { reason } => progress.step(&format!("waiting for {reason}")),

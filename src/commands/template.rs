@@ -1,4 +1,4 @@
-//! `sandbox template`: list, inspect, remove.
+//! `sandbox template`: list, inspect, remove; building is next door.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::space::{expectations, megabytes, template_users};
-use super::{ExitStatus, Outcome};
+use super::{ExitStatus, Outcome, template_build};
 use crate::cli::TemplateCommand;
 use crate::output::{Report, Table};
 use crate::sandbox::{SandboxName, format_bytes, lifecycle};
@@ -14,8 +14,9 @@ use crate::template::{
     Entry, EntryState, Expectations, KeyPrefix, Obsolescence, Shape, TemplateFiles, TemplateKey,
 };
 
-pub(super) fn run(context: &Context, command: TemplateCommand) -> Outcome {
+pub(super) async fn run(context: &Context, command: TemplateCommand) -> Outcome {
     match command {
+        TemplateCommand::Build(arguments) => template_build::run(context, arguments).await,
         TemplateCommand::Ls(arguments) => list(context, arguments.json),
         TemplateCommand::Inspect { key, json } => inspect(context, &key, json.json),
         TemplateCommand::Rm { keys, all } => remove(context, &keys, all),

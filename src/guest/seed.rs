@@ -96,13 +96,9 @@ pub fn credentials(input: &SeedInput<'_>) -> Vec<Credential> {
 }
 
 /// The credentials of a guest that is booted to be saved as a template: what
-/// all sandboxes have in common, and a machine-id that none of them keeps.
-pub fn template_credentials(machine_id: &str) -> Vec<Credential> {
-    vec![
-        Credential::new("system.machine_id", machine_id),
-        Credential::new("sandbox.network", NETWORK),
-        Credential::new("sandbox.template", "build"),
-    ]
+/// all sandboxes have in common.
+pub fn template_credentials() -> Vec<Credential> {
+    vec![Credential::new("sandbox.network", NETWORK)]
 }
 
 #[cfg(test)]

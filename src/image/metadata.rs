@@ -11,7 +11,7 @@ pub const METADATA_VERSION: u64 = 1;
 
 /// The contract between host and guest that images built by this program keep:
 /// names of credentials, the event port, the layout of the initrd.
-pub const CONTRACT_VERSION: u32 = 1;
+pub const CONTRACT_VERSION: u32 = 2;
 
 /// The record of one stored image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

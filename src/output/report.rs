@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::{ERROR, HINT};
 use crate::sandbox::Failure;
+use crate::sandbox::templates::BuildError;
 
 /// A failure to be shown, made from any error of the library together with
 /// its hint.
@@ -55,6 +56,17 @@ impl Report {
 impl From<Failure> for Report {
     fn from(failure: Failure) -> Self {
         Self(Box::new(failure))
+    }
+}
+
+impl From<BuildError> for Report {
+    fn from(error: BuildError) -> Self {
+        let hint = error.hint();
+        let mut report = Self::of(&error, hint);
+        if let BuildError::Guest { last_lines, .. } = error {
+            report.0.last_lines = last_lines;
+        }
+        report
     }
 }
 

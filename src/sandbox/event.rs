@@ -18,6 +18,8 @@ pub enum Event {
         /// How its processors run.
         accelerator: Accelerator,
     },
+    /// QEMU runs and the saved guest is about to go on in it.
+    Restoring,
     /// The guest's kernel is up: its init runs.
     KernelUp,
     /// The guest's systemd takes over.

@@ -160,6 +160,25 @@ pub async fn launch(plan: &StartPlan, lock: DirectoryLock) -> Result<Connection,
     launched
 }
 
+/// Takes a directory for a guest that is no sandbox, of which nobody else may
+/// use it; [`sweep`] removes it. What a dead owner left is swept first.
+pub fn occupy(layout: &StateLayout) -> Result<DirectoryLock, LifecycleError> {
+    files::create_private_directory(layout.directory())?;
+    match DirectoryLock::try_acquire(&layout.lock())? {
+        LockAttempt::Acquired(lock) => {
+            clear(layout, None);
+            if let Some(directory) = layout.short_socket_directory() {
+                make_short_socket_directory(layout, directory)?;
+            }
+            Ok(lock)
+        }
+        LockAttempt::Busy => Err(FileError::new("use", layout.directory())(
+            io::ErrorKind::ResourceBusy.into(),
+        )
+        .into()),
+    }
+}
+
 async fn spawn_supervisor(
     plan: &StartPlan,
     lock: &DirectoryLock,

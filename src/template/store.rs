@@ -19,6 +19,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 use super::error::{TemplateError, TemplateFault};
 use super::key::TemplateKey;
 use super::metadata::{self, Metadata};
@@ -45,7 +47,7 @@ pub(super) const METADATA_LIMIT: u64 = 1 << 20;
 const STATE_LIMIT: u64 = 64 << 20;
 
 /// The template store of one user.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TemplateStore {
     root: PathBuf,
     pub(super) logs: PathBuf,
@@ -123,6 +125,15 @@ impl TemplateStore {
                 Ok(None)
             }
         }
+    }
+
+    /// The template `key`, if it is whole; changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read.
+    pub fn peek(&self, key: &TemplateKey) -> Result<Option<Template>, TemplateError> {
+        Ok(self.load_whole(key)?.and_then(Result::ok))
     }
 
     /// Notes that the template is used now. A failure is only logged: the template may be

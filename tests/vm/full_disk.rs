@@ -39,7 +39,7 @@ fn on_small_disk(host: &Host, megabytes: u32, script: &str) -> Output {
 
 #[test]
 fn a_full_disk_ends_a_start_with_an_error() {
-    let host = Host::new();
+    let host = Host::cold();
     let script =
         "status=0; \"$0\" --kvm || status=$?; ls -A \"$SANDBOX_HOME/kvm-vms\"; exit $status";
     let output = on_small_disk(&host, 2, script);
@@ -55,7 +55,7 @@ fn a_full_disk_ends_a_start_with_an_error() {
 
 #[test]
 fn a_full_disk_ends_a_running_machine_with_an_error() {
-    let host = Host::new();
+    let host = Host::cold();
     let script = "\"$0\" --kvm
         status=0
         \"$0\" exec -- sh -c 'head -c 200M /dev/urandom > ~/large; sync; echo written' || status=$?
@@ -78,7 +78,7 @@ fn a_full_disk_ends_a_build_with_an_error() {
         eprintln!("not tried: only root can mount a small disk and build on it");
         return;
     }
-    let host = Host::new();
+    let host = Host::cold();
     let look = "find \"$SANDBOX_HOME/kvm-cache\" -path '*/staging/*' -o -path '*/blobs/*/*' \
                 -o -path '*/images/*'; exit $status";
     let too_small = format!(

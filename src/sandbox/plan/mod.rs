@@ -18,6 +18,7 @@ use crate::guest::seed::{self, MountUnit, SeedInput};
 use crate::qemu::accelerator::Accelerator;
 use crate::share::mount_unit;
 use crate::ssh::keys::Keys;
+use crate::template::{TemplateKey, TemplateStore};
 
 /// The files of a base image, as the image store gives them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,8 +134,10 @@ pub struct WarmStart {
 /// The files of a template, and what a sandbox has to fit into.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TemplateFiles {
-    /// Its key, hexadecimal digits.
-    pub key: String,
+    /// Where it is kept.
+    pub store: TemplateStore,
+    /// Its key.
+    pub key: TemplateKey,
     /// The guest's memory.
     pub ram: PathBuf,
     /// The state of its devices.
@@ -304,7 +307,8 @@ mod tests {
             host_key: "ssh-ed25519 HOST".into(),
         };
         let template = TemplateFiles {
-            key: "0badcafe".into(),
+            store: TemplateStore::new(&directories),
+            key: format!("{:064x}", 1).parse().unwrap(),
             ram: "/templates/t/ram".into(),
             state: "/templates/t/state".into(),
             disk: "/templates/t/disk.qcow2".into(),

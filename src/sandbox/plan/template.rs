@@ -7,7 +7,7 @@ use super::{BootImage, HostSetup};
 use crate::guest::credential::{TooLarge, Transport};
 use crate::guest::seed;
 use crate::qemu::accelerator::Accelerator;
-use crate::sandbox::{CpuCount, DiskSize, MemorySize, SandboxSpec, StateLayout};
+use crate::sandbox::{CpuCount, DiskSize, MemorySize, StateLayout};
 
 /// The shape of the machine that a template is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,16 +30,15 @@ const SHARE_DEVICES: usize = 4;
 const DISK: &str = "20G";
 
 impl MachineShape {
-    /// The shape of the template that a sandbox fits on.
-    pub fn for_sandbox(spec: &SandboxSpec) -> Self {
-        let disk: DiskSize = DISK.parse().expect("the constant is a size");
+    /// The shape of the template that a sandbox with this machine and this many
+    /// shares, the workspace not counted, fits on.
+    pub fn fitting(cpus: CpuCount, memory: MemorySize, disk: DiskSize, shares: usize) -> Self {
+        let usual: DiskSize = DISK.parse().expect("the constant is a size");
         Self {
-            cpus: spec.cpus,
-            memory: spec.memory,
-            disk: disk.min(spec.disk),
-            share_devices: (spec.shares.len() + 1)
-                .next_power_of_two()
-                .max(SHARE_DEVICES),
+            cpus,
+            memory,
+            disk: usual.min(disk),
+            share_devices: (shares + 1).next_power_of_two().max(SHARE_DEVICES),
         }
     }
 
@@ -108,7 +107,7 @@ impl TemplatePlan {
         image: BootImage,
         host: &HostSetup,
     ) -> Result<Self, TooLarge> {
-        let seed = Transport::of(&seed::template_credentials(&host.machine_id))?;
+        let seed = Transport::of(&seed::template_credentials())?;
         let parts = Parts {
             // What `ps` shows of the guest's QEMU.
             name: "sandbox-template".into(),

@@ -66,6 +66,24 @@ pub(super) fn write_warm_disk(
     )?)
 }
 
+/// Removes what a failed attempt to start leaves in the way of another.
+pub(super) fn clear_attempt(layout: &StateLayout) -> Result<(), SupervisorError> {
+    let sockets = [
+        layout.qmp_socket(),
+        layout.console_socket(),
+        layout.event_socket(),
+        layout.agent_port_socket(),
+        layout.agent_socket(),
+    ];
+    for path in sockets
+        .into_iter()
+        .chain([layout.overlay(), layout.qemu_pid()])
+    {
+        files::remove_file_if_present(&path)?;
+    }
+    Ok(())
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, SupervisorError> {
     std::fs::read(path)
         .map_err(files::FileError::new("read", path))

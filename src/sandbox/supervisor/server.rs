@@ -254,13 +254,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_to_stop_passes_its_grace_on() {
-        let request = Request::stop(Duration::from_millis(1500));
-        let (_server, _hub, mut stop, _connection, _directory) =
-            served(Lifetime::Persistent, request).await;
-        assert_eq!(
-            stop.recv().await,
-            Some(StopRequest::Asked(Duration::from_millis(1500)))
-        );
+    async fn requests_to_end_are_passed_on() {
+        for (request, expected) in [
+            (
+                Request::stop(Duration::from_millis(1500)),
+                StopRequest::Asked(Duration::from_millis(1500)),
+            ),
+            (Request::Discard, StopRequest::Discarded),
+        ] {
+            let (_server, _hub, mut stop, _connection, _directory) =
+                served(Lifetime::Persistent, request).await;
+            assert_eq!(stop.recv().await, Some(expected));
+        }
     }
 }

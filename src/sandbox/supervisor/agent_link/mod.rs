@@ -85,10 +85,22 @@ impl AgentLink {
         request: Request,
         deadline: Duration,
     ) -> Result<Response, AgentError> {
-        let asked = async { agent::ask(self.access.open().await?, request).await };
-        timeout(deadline, asked)
-            .await
-            .unwrap_or(Err(AgentError::Deadline { waited: deadline }))
+        self.asking(request, deadline).await
+    }
+
+    /// The same, as something to be waited for beside the link.
+    pub(super) fn asking(
+        &self,
+        request: Request,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<Response, AgentError>> + use<> {
+        let access = self.access.clone();
+        let asked = async move { agent::ask(access.open().await?, request).await };
+        async move {
+            timeout(deadline, asked)
+                .await
+                .unwrap_or(Err(AgentError::Deadline { waited: deadline }))
+        }
     }
 }
 

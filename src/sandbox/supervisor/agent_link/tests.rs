@@ -125,6 +125,7 @@ async fn another_conversation_follows_one_that_broke() {
     let bench = Bench::new();
     let mut first = bench.answer().await;
     let mut inside = bench.enter().await;
+    inside.write_all(b"x").await.unwrap();
     assert!(first.next().await.unwrap().is_some());
     drop(first);
     // Whoever was inside is out.
@@ -221,12 +222,15 @@ async fn each_end_notices_when_the_other_is_gone() {
             let _ = streams.send(stream);
         }
     });
-    let command = bench.enter().await;
+    let mut command = bench.enter().await;
+    command.write_all(b"x").await.unwrap();
     let mut stream = opened.recv().await.unwrap();
     drop(command);
+    assert_eq!(stream.read(&mut [0; 2]).await.unwrap(), 1);
     assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
 
     let mut command = bench.enter().await;
+    command.write_all(b"x").await.unwrap();
     let stream = opened.recv().await.unwrap();
     drop(stream);
     assert_eq!(command.read(&mut [0]).await.unwrap(), 0);
@@ -248,11 +252,8 @@ async fn a_full_house_is_said_and_a_place_that_is_left_is_free() {
     );
     let mut leaving = inside.pop().unwrap();
     leaving.shutdown().await.unwrap();
-    // The guest has closed its side, too; only the supervisor's own end of the
-    // session may still be on its way.
     assert_eq!(leaving.read(&mut [0]).await.unwrap(), 0);
     drop(leaving);
-    tokio::task::yield_now().await;
     round_trip(&mut bench.enter().await).await;
     for connection in &mut inside {
         round_trip(connection).await;

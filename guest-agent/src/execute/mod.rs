@@ -1,0 +1,297 @@
+//! Running one program for the host: what it is connected to travels in frames
+//! on a stream of its own.
+
+mod accounts;
+mod descriptor;
+mod hang_up;
+mod modes;
+mod process;
+mod spawn;
+mod terminal;
+mod variables;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_protocol::frame::{DATA_LIMIT, GuestFrame, HostFrame, INPUT_WINDOW};
+use agent_protocol::message::{Ended, Execute, Response};
+use bytes::{Buf, Bytes};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+pub(crate) use self::accounts::User;
+pub(crate) use self::spawn::begin_session;
+pub(crate) use self::variables::{Places, Variables};
+
+use self::descriptor::Descriptor;
+use self::process::Process;
+use self::spawn::Running;
+use crate::serve::channel::{FromHost, ToHost};
+
+/// At the latest after so much input that was taken the host is told.
+const ACKNOWLEDGED: u32 = INPUT_WINDOW as u32 / 4;
+
+/// For so long after the program's end its output may stay open without the
+/// host being told that the program itself is gone: the usual case, that both
+/// end together, needs one frame only.
+const LINGERING: Duration = Duration::from_millis(20);
+
+/// Starts the program and stays with it to its end; if the stream ends before,
+/// it is hung up on.
+pub(crate) async fn run(
+    request: Execute,
+    from_host: &mut FromHost,
+    to_host: &mut ToHost,
+    places: &Places,
+) {
+    let mut running = match spawn::start(request, places) {
+        Ok(running) => running,
+        Err(refusal) => {
+            // A host that has gone need not be told.
+            let _ = to_host
+                .send(GuestFrame::Response(Response::Refused(refusal)))
+                .await;
+            return;
+        }
+    };
+    let (taken, told) = watch::channel(0);
+    let input = running.input.take();
+    let controls = Controls::new(&running, input, taken);
+    let report = Report::new(&running, told);
+    let completed = tokio::select! {
+        sent = report.send(to_host) => sent.is_ok(),
+        () = controls.follow(from_host) => false,
+    };
+    if !completed {
+        // It may clean up before it ends, and say so.
+        tokio::spawn(running.hang_up());
+    }
+}
+
+/// What the host wants of the program.
+struct Controls<'a> {
+    process: &'a Process,
+    terminal: Option<Arc<Descriptor>>,
+    input: Option<Arc<Descriptor>>,
+    /// How much input was taken, altogether and modulo 2^32.
+    taken: watch::Sender<u32>,
+}
+
+impl<'a> Controls<'a> {
+    fn new(
+        running: &'a Running,
+        input: Option<Arc<Descriptor>>,
+        taken: watch::Sender<u32>,
+    ) -> Self {
+        Self {
+            process: &running.process,
+            terminal: running.terminal().cloned(),
+            input,
+            taken,
+        }
+    }
+
+    /// Does what the host's frames say, to the end of the stream.
+    async fn follow(mut self, from_host: &mut FromHost) {
+        let mut pending = Pending::default();
+        loop {
+            if pending.is_finished() {
+                // A terminal has no end of its input but a character.
+                self.input = None;
+            }
+            tokio::select! {
+                frame = from_host.next(), if pending.length <= INPUT_WINDOW => match frame {
+                    Some(HostFrame::Input(data)) if self.input.is_some() => pending.push(data),
+                    Some(HostFrame::Input(data)) => self.take(data.len()),
+                    Some(HostFrame::InputEnd) => pending.complete = self.terminal.is_none(),
+                    Some(HostFrame::Resize(size)) => {
+                        if let Some(terminal) = &self.terminal {
+                            let _ = terminal::resize(&**terminal, size);
+                        }
+                    }
+                    Some(HostFrame::Signal(number)) => self.process.signal(number),
+                    // A second request is against the rules.
+                    Some(HostFrame::Request(_)) | None => return,
+                },
+                written = write(self.input.as_deref(), pending.first()),
+                    if pending.length > 0 => match written {
+                    Ok(length) => {
+                        pending.advance(length);
+                        self.take(length);
+                    }
+                    // The program closed its input.
+                    Err(_) => {
+                        self.take(pending.length);
+                        pending = Pending::default();
+                        self.input = None;
+                    }
+                },
+            }
+        }
+    }
+
+    fn take(&self, length: usize) {
+        let length = u32::try_from(length).expect("pending input is bounded");
+        self.taken
+            .send_modify(|taken| *taken = taken.wrapping_add(length));
+    }
+}
+
+async fn write(input: Option<&Descriptor>, bytes: &[u8]) -> std::io::Result<usize> {
+    match input {
+        Some(input) => input.write(bytes).await,
+        None => Err(std::io::ErrorKind::BrokenPipe.into()),
+    }
+}
+
+/// Input that the program has not taken yet.
+#[derive(Default)]
+struct Pending {
+    pieces: VecDeque<Bytes>,
+    length: usize,
+    /// No more will come.
+    complete: bool,
+}
+
+impl Pending {
+    fn push(&mut self, piece: Bytes) {
+        if !piece.is_empty() {
+            self.length += piece.len();
+            self.pieces.push_back(piece);
+        }
+    }
+
+    fn first(&self) -> &[u8] {
+        self.pieces.front().map_or(&[], |piece| piece)
+    }
+
+    fn advance(&mut self, length: usize) {
+        self.length -= length;
+        if let Some(piece) = self.pieces.front_mut() {
+            piece.advance(length);
+            if piece.is_empty() {
+                self.pieces.pop_front();
+            }
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.complete && self.length == 0
+    }
+}
+
+/// What the host is told of the program.
+struct Report<'a> {
+    process: &'a Process,
+    output: Option<Arc<Descriptor>>,
+    error: Option<Arc<Descriptor>>,
+    taken: watch::Receiver<u32>,
+    reported: u32,
+}
+
+impl<'a> Report<'a> {
+    fn new(running: &'a Running, taken: watch::Receiver<u32>) -> Self {
+        Self {
+            process: &running.process,
+            output: Some(Arc::clone(&running.output)),
+            error: running.error.clone(),
+            taken,
+            reported: 0,
+        }
+    }
+
+    /// Sends output until it and the program have ended.
+    async fn send(mut self, to_host: &mut ToHost) -> std::io::Result<()> {
+        to_host
+            .send(GuestFrame::Response(Response::Started))
+            .await?;
+        let mut output = vec![0; DATA_LIMIT];
+        let mut error = vec![0; DATA_LIMIT];
+        let mut end = End::Running;
+        while self.output.is_some() || self.error.is_some() || !end.is_known() {
+            let frame = tokio::select! {
+                length = read(self.output.as_deref(), &mut output), if self.output.is_some() => {
+                    match length {
+                        0 => { self.output = None; continue }
+                        length => GuestFrame::Output(Bytes::copy_from_slice(&output[..length])),
+                    }
+                },
+                length = read(self.error.as_deref(), &mut error), if self.error.is_some() => {
+                    match length {
+                        0 => { self.error = None; continue }
+                        length => GuestFrame::ErrorOutput(Bytes::copy_from_slice(&error[..length])),
+                    }
+                },
+                ended = end.next(self.process) => {
+                    end = ended?;
+                    match end {
+                        End::Told(ended) => GuestFrame::Response(Response::Exited(ended)),
+                        _ => continue,
+                    }
+                },
+                // The sender may be gone only together with this.
+                Ok(()) = self.taken.changed() => match self.acknowledgement() {
+                    Some(frame) => frame,
+                    None => continue,
+                },
+            };
+            to_host.send(frame).await?;
+        }
+        let ended = match end {
+            End::Seen(ended, _) | End::Told(ended) => ended,
+            End::Running => self.process.ended().await?,
+        };
+        to_host
+            .send(GuestFrame::Response(Response::Ended(ended)))
+            .await
+    }
+
+    fn acknowledgement(&mut self) -> Option<GuestFrame> {
+        let taken = *self.taken.borrow_and_update();
+        let length = taken.wrapping_sub(self.reported);
+        if length < ACKNOWLEDGED {
+            return None;
+        }
+        self.reported = taken;
+        Some(GuestFrame::InputTaken(length))
+    }
+}
+
+/// How far the end of the program itself, apart from its output, has come.
+#[derive(Clone, Copy)]
+enum End {
+    Running,
+    /// It has ended; when the host is told apart from the output's end.
+    Seen(Ended, Instant),
+    Told(Ended),
+}
+
+impl End {
+    fn is_known(self) -> bool {
+        !matches!(self, Self::Running)
+    }
+
+    /// Waits for the next step. May be cancelled.
+    async fn next(self, process: &Process) -> std::io::Result<Self> {
+        match self {
+            Self::Running => {
+                let ended = process.ended().await?;
+                Ok(Self::Seen(ended, Instant::now() + LINGERING))
+            }
+            Self::Seen(ended, deadline) => {
+                tokio::time::sleep_until(deadline).await;
+                Ok(Self::Told(ended))
+            }
+            Self::Told(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// What can be read; 0 at the end. An error ends the reading, too.
+async fn read(descriptor: Option<&Descriptor>, buffer: &mut [u8]) -> usize {
+    match descriptor {
+        Some(descriptor) => descriptor.read(buffer).await.unwrap_or(0),
+        None => 0,
+    }
+}

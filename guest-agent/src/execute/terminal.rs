@@ -1,0 +1,48 @@
+//! A pseudo-terminal for a program.
+
+use std::io;
+use std::path::Path;
+
+use agent_protocol::message::{Size, Terminal};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Gid, Mode, Uid};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
+
+use super::{accounts, modes};
+
+/// The group that owns terminals, so that `write` and `wall` reach them.
+const GROUP: &str = "tty";
+
+/// Both ends of a new terminal: ours and the program's.
+pub(super) struct Pair {
+    pub(super) master: OwnedFd,
+    pub(super) slave: OwnedFd,
+}
+
+/// Opens a terminal that belongs to the user `owner`.
+pub(super) fn open(terminal: &Terminal, owner: u32, etc: &Path) -> io::Result<Pair> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags)?;
+    unlockpt(&master)?;
+    let slave = ioctl_tiocgptpeer(&master, flags)?;
+    let mut termios = tcgetattr(&slave)?;
+    modes::apply(&terminal.modes, &mut termios);
+    tcsetattr(&slave, OptionalActions::Now, &termios)?;
+    resize(&master, terminal.size)?;
+    let group = accounts::group_number(etc, GROUP)?.map(Gid::from_raw);
+    rustix::fs::fchown(&slave, Some(Uid::from_raw(owner)), group)?;
+    rustix::fs::fchmod(&slave, Mode::RUSR | Mode::WUSR | Mode::WGRP)?;
+    Ok(Pair { master, slave })
+}
+
+/// Gives the terminal a size; its foreground processes get SIGWINCH.
+pub(super) fn resize(master: impl AsFd, size: Size) -> rustix::io::Result<()> {
+    let size = Winsize {
+        ws_row: size.rows,
+        ws_col: size.columns,
+        ws_xpixel: size.pixel_width,
+        ws_ypixel: size.pixel_height,
+    };
+    tcsetwinsize(master, size)
+}

@@ -1,0 +1,30 @@
+//! Writes out what the guest holds back for shares.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::mountinfo::{self, Mount};
+
+/// Why the shares were not written out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FlushError {
+    #[error("cannot read `{}`", mountinfo::PATH)]
+    Mounts { source: io::Error },
+    #[error("cannot write out `{path}`")]
+    Sync { path: PathBuf, source: io::Error },
+}
+
+/// Waits until all data of all shares is with the host.
+pub(crate) fn run() -> Result<(), FlushError> {
+    let mounts = mountinfo::read().map_err(|source| FlushError::Mounts { source })?;
+    for Mount { point, .. } in mounts.iter().filter(|mount| mount.kind == "9p") {
+        let path = Path::new(point);
+        let synced = File::open(path).and_then(|root| Ok(rustix::fs::syncfs(root)?));
+        synced.map_err(|source| FlushError::Sync {
+            path: path.to_owned(),
+            source,
+        })?;
+    }
+    Ok(())
+}

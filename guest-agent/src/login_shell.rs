@@ -1,0 +1,100 @@
+//! A user's login shell, by way of runuser(1): PAM and logind make a session
+//! of it, which a static program cannot ask them for.
+//!
+//! runuser starts this program in place of the shell, with a first word that
+//! begins with a dash, as all login shells have; it enters the directory that
+//! the host wants, and becomes the shell.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use crate::AGENT_PATH;
+use crate::execute::{User, Variables, begin_session};
+
+/// In the guest's `PATH`, wherever that leads.
+const RUNUSER: &str = "/usr/sbin/runuser";
+
+/// The variable that tells the directory from the agent to the program that
+/// runuser starts.
+const DIRECTORY: &str = "SANDBOX_LOGIN_DIRECTORY";
+
+/// What runuser(1) sets itself, whatever it is asked to keep.
+const SET_BY_RUNUSER: [&str; 5] = ["HOME", "SHELL", "USER", "LOGNAME", "PATH"];
+
+/// The command that begins a session of `user`, with these variables kept.
+pub(crate) fn command(
+    user: &str,
+    directory: Option<&Path>,
+    mut environment: Variables,
+    has_terminal: bool,
+) -> Command {
+    if let Some(directory) = directory {
+        environment.insert(DIRECTORY.into(), directory.into());
+    }
+    let mut command = Command::new(RUNUSER);
+    command
+        .args(["--login", user, "--shell", AGENT_PATH])
+        .arg("--whitelist-environment")
+        .arg(kept(&environment))
+        .current_dir("/")
+        .env_clear()
+        .envs(environment);
+    let prepare = move || Ok(begin_session(has_terminal)?);
+    // SAFETY: `begin_session` makes system calls only and allocates nothing.
+    unsafe { command.pre_exec(prepare) };
+    command
+}
+
+/// The names of the variables for runuser's list; one with a comma cannot be
+/// named there.
+fn kept(environment: &Variables) -> OsString {
+    let names: Vec<&OsStr> = environment
+        .keys()
+        .map(OsString::as_os_str)
+        .filter(|name| !name.as_bytes().contains(&b','))
+        .filter(|name| !SET_BY_RUNUSER.iter().any(|set| name == set))
+        .collect();
+    names.join(OsStr::new(","))
+}
+
+/// Becomes the login shell of the user who runs this.
+pub(crate) fn run() -> ExitCode {
+    let wanted = std::env::var_os(DIRECTORY);
+    if let Some(directory) = &wanted
+        && let Err(error) = std::env::set_current_dir(directory)
+    {
+        // runuser started this in the home directory.
+        eprintln!("sandbox: cannot enter `{}`: {error}", directory.display());
+    }
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let shell = match User::find(Path::new("/etc"), &uid) {
+        Ok(Some(user)) => user.shell,
+        _ => "/bin/sh".into(),
+    };
+    let mut name = OsString::from("-");
+    name.push(shell.file_name().unwrap_or(shell.as_os_str()));
+    let error = Command::new(&shell)
+        .arg0(name)
+        .env("SHELL", &shell)
+        .env_remove(DIRECTORY)
+        .exec();
+    eprintln!("sandbox: cannot execute `{}`: {error}", shell.display());
+    // As a shell says it of a program that it may not execute.
+    ExitCode::from(126)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runuser_keeps() {
+        let environment = ["A", "B,C", "HOME", "LANG", "PATH"]
+            .map(|name| (name.into(), "x".into()))
+            .into();
+        assert_eq!(kept(&environment), "A,LANG");
+    }
+}

@@ -1,0 +1,70 @@
+//! One conversation with the host: streams, each with a request.
+
+use std::io;
+
+use agent_protocol::frame::{GuestFrame, HostFrame};
+use agent_protocol::message::{Refusal, Request, Response};
+use agent_protocol::mux::{Incoming, Stream};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::channel::{self, ToHost};
+use crate::execute::{self, Places};
+use crate::{flush, report, status};
+
+/// Serves streams until the conversation is over. What they began goes on to
+/// notice that by itself.
+pub(super) async fn serve<S>(stream: S, places: &Places) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut incoming = Incoming::new(stream);
+    while let Some(stream) = incoming.next().await? {
+        tokio::spawn(answer(stream, places.clone()));
+    }
+    Ok(())
+}
+
+async fn answer(stream: Stream, places: Places) {
+    let (mut from_host, mut to_host) = channel::split(stream);
+    let Some(HostFrame::Request(request)) = from_host.next().await else {
+        return;
+    };
+    match request {
+        Request::Execute(request) => {
+            execute::run(request, &mut from_host, &mut to_host, &places).await;
+        }
+        Request::Flush => {
+            respond(
+                &mut to_host,
+                blocking(flush::run, |()| Response::Done).await,
+            )
+            .await;
+        }
+        Request::Status => {
+            respond(&mut to_host, blocking(status::read, Response::Status).await).await;
+        }
+        Request::Start(_) | Request::Quiesce => {}
+    }
+    to_host.close().await;
+}
+
+/// Does what may take long on a thread of its own.
+async fn blocking<T, E>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+    response: impl FnOnce(T) -> Response,
+) -> Response
+where
+    T: Send + 'static,
+    E: std::error::Error + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(value)) => response(value),
+        Ok(Err(error)) => Response::Refused(Refusal::Failed(report::chain(&error))),
+        Err(error) => Response::Refused(Refusal::Failed(error.to_string())),
+    }
+}
+
+async fn respond(to_host: &mut ToHost, response: Response) {
+    // A host that has gone need not be told.
+    let _ = to_host.send(GuestFrame::Response(response)).await;
+}
