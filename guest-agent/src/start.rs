@@ -26,8 +26,6 @@ pub(crate) enum StartError {
     NotQuiescent { source: io::Error },
     #[error("cannot mix the host's randomness in")]
     Entropy { source: io::Error },
-    #[error("cannot set the clock")]
-    Clock { source: io::Error },
     #[error("cannot change the id of the boot")]
     BootId { source: io::Error },
     #[error("cannot set the host name")]
@@ -49,9 +47,8 @@ pub(crate) enum StartError {
 /// Becomes the sandbox. What is left to do after readiness is returned.
 pub(crate) fn run(start: Start) -> Result<Option<settle::Plan>, StartError> {
     quiesce::unmark().map_err(|source| StartError::NotQuiescent { source })?;
-    // Before anything that makes a random number or looks at the time.
+    // Before anything that makes a random number.
     kernel::add_entropy(&start.entropy).map_err(|source| StartError::Entropy { source })?;
-    kernel::set_clock(start.wall_clock_ns).map_err(|source| StartError::Clock { source })?;
     kernel::renew_boot_id().map_err(|source| StartError::BootId { source })?;
 
     let credentials = Credentials::from(start.credentials);

@@ -13,6 +13,7 @@ use crate::qemu::accelerator::Accelerator;
 use crate::sandbox::control::{Connection, Request};
 use crate::sandbox::lifecycle::{self, Claim, LifecycleError};
 use crate::sandbox::{Event, Failure, Lifetime, Record, SandboxName, StateLayout};
+use crate::template::{Shape, Template};
 
 /// A sandbox that sessions can enter.
 pub(super) struct Ready {
@@ -25,6 +26,9 @@ pub(super) struct Ready {
     pub(super) connection: Connection,
     /// Whether this command started it.
     pub(super) started: bool,
+    /// Whether it was seen to boot, for want of a template that could be
+    /// restored.
+    pub(super) booted: bool,
 }
 
 /// How an attempt to get a sandbox ended without an error.
@@ -71,7 +75,7 @@ async fn attempt(
         let image = prepare::boot_image(&image);
         let shape = prepare::template_shape(context, &spec, &image, &hypervisor);
         let template = match &shape {
-            Some(shape) => context.templates().find(&shape.key())?,
+            Some(shape) => find_template(context, shape),
             None => None,
         };
         let plan = prepare::plan(context, spec, image, &hypervisor, template.as_ref()).await?;
@@ -93,11 +97,12 @@ async fn attempt(
                     layout,
                     connection,
                     started: true,
+                    booted: false,
                     progress,
                 };
                 let start = waiting.for_ready(notices).await?;
-                if let (Start::Ready(_), Some(shape)) = (&start, &shape)
-                    && plan.warm.is_none()
+                if let (Start::Ready(ready), Some(shape)) = (&start, &shape)
+                    && ready.booted
                 {
                     template_build::in_background(context, &plan, shape);
                 }
@@ -123,6 +128,18 @@ async fn attempt(
             ))
         }
     }
+}
+
+/// The template for a start. A store that cannot be read costs the warm start,
+/// not the sandbox.
+fn find_template(context: &Context, shape: &Shape) -> Option<Template> {
+    let found = context.templates().find(&shape.key());
+    found.unwrap_or_else(|error| {
+        context
+            .printer
+            .warning(format_args!("templates cannot be used: {error}"));
+        None
+    })
 }
 
 /// Claims the name; `None` if another directory has it and this one can have
@@ -180,6 +197,7 @@ fn joined(
         layout,
         connection,
         started: false,
+        booted: false,
         progress,
     }
 }
@@ -247,6 +265,7 @@ struct Waiting<'a> {
     layout: StateLayout,
     connection: Connection,
     started: bool,
+    booted: bool,
     progress: Progress,
 }
 
@@ -267,6 +286,7 @@ impl Waiting<'_> {
                             agent,
                             connection: self.connection,
                             started: self.started,
+                            booted: self.booted,
                         }));
                     }
                     self.handle(event.event).await?;
@@ -285,10 +305,13 @@ impl Waiting<'_> {
         let progress = &mut self.progress;
         match event {
             Event::Preparing => progress.step("preparing the disk"),
-            Event::Booting { accelerator } => progress.step(match accelerator {
-                Accelerator::Kvm => "booting: waiting for the kernel",
-                Accelerator::Tcg => "booting in emulation: waiting for the kernel",
-            }),
+            Event::Booting { accelerator } => {
+                self.booted = true;
+                progress.step(match accelerator {
+                    Accelerator::Kvm => "booting: waiting for the kernel",
+                    Accelerator::Tcg => "booting in emulation: waiting for the kernel",
+                });
+            }
             Event::Restoring => progress.step("restoring"),
             Event::KernelUp => progress.step("booting: waiting for the root file system"),
             Event::SystemdStarting => progress.step("booting: waiting for systemd"),

@@ -120,18 +120,25 @@ async fn terminated(notices: &mut Notices) {
     while !matches!(notices.next().await, Notice::Termination(_)) {}
 }
 
+/// Whether a build in the background has written down why it failed, and that
+/// is not long ago.
+fn failed_lately(log: &Path) -> bool {
+    let Ok(metadata) = std::fs::metadata(log) else {
+        return false;
+    };
+    let age = metadata
+        .modified()
+        .map(|failed| SystemTime::now().duration_since(failed));
+    metadata.len() > 0 && age.is_ok_and(|age| age.is_ok_and(|age| age < RETRY_AFTER))
+}
+
 /// Builds the template that the start of `plan` would have liked to have, in a
 /// process of its own that outlives this one. Whether it can be started or
 /// not, the sandbox runs.
 pub(super) fn in_background(context: &Context, plan: &StartPlan, shape: &Shape) {
-    let failed_lately = std::fs::metadata(context.templates().log(&shape.key()))
-        .and_then(|log| log.modified())
-        .is_ok_and(|failed| {
-            SystemTime::now()
-                .duration_since(failed)
-                .is_ok_and(|age| age < RETRY_AFTER)
-        });
-    if context.settings.templates != TemplatePolicy::Auto || failed_lately {
+    if context.settings.templates != TemplatePolicy::Auto
+        || failed_lately(&context.templates().log(&shape.key()))
+    {
         return;
     }
     let Ok(program) = std::env::current_exe() else {

@@ -6,6 +6,7 @@
 //! what then lies around is swept by whoever finds the lock free.
 
 mod agent_link;
+mod awaken;
 mod connect;
 mod files;
 mod guest_events;

@@ -4,8 +4,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use agent_protocol::message::{Request, Response, Start};
-use rustix::rand::{GetRandomFlags, getrandom};
+use agent_protocol::message::Response;
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -18,7 +17,7 @@ use super::hub::Hub;
 use super::launch::{self, Launch, Launched};
 use super::running::{QUIT_GRACE, Running};
 use super::server::StopRequest;
-use super::{SupervisorError, files, log_limit};
+use super::{SupervisorError, awaken, files, log_limit};
 use crate::agent::AgentError;
 use crate::guest::event::GuestEvent;
 use crate::host::process::ProcessIdentity;
@@ -169,8 +168,7 @@ async fn attend(
         Way::Restore(warm) => {
             sandbox.resume(warm).await?;
             deadline = deadline.min(Instant::now() + RESTORE_DEADLINE);
-            let request = start_request(plan, warm)?;
-            Some(sandbox.agent.asking(request, plan.spec.ready_timeout))
+            Some(awaken::awaken(sandbox.agent.asker(), plan, warm)?)
         }
     };
     tokio::pin!(starting);
@@ -257,20 +255,6 @@ fn new_record(plan: &StartPlan) -> Result<Record, SupervisorError> {
         alias_file: None,
         ready: false,
     })
-}
-
-/// What the restored guest is told, with the time as it is when it is sent.
-fn start_request(plan: &StartPlan, warm: &WarmStart) -> Result<Request, SupervisorError> {
-    let mut entropy = [0; 32];
-    getrandom(&mut entropy, GetRandomFlags::empty()).map_err(std::io::Error::from)?;
-    let credentials = warm.credentials.iter().cloned();
-    let now = jiff::Timestamp::now().as_nanosecond();
-    Ok(Request::Start(Start {
-        credentials: credentials.map(|one| (one.name, one.value)).collect(),
-        wall_clock_ns: i64::try_from(now).map_err(std::io::Error::other)?,
-        entropy,
-        grow_root: plan.spec.disk.bytes() > warm.template.disk_bytes,
-    }))
 }
 
 /// The restored guest's answer, once it has come; waits for ever where no

@@ -85,22 +85,29 @@ impl AgentLink {
         request: Request,
         deadline: Duration,
     ) -> Result<Response, AgentError> {
-        self.asking(request, deadline).await
+        self.asker().ask(request, deadline).await
     }
 
-    /// The same, as something to be waited for beside the link.
-    pub(super) fn asking(
+    /// Something that asks beside the link.
+    pub(super) fn asker(&self) -> Asker {
+        Asker(self.access.clone())
+    }
+}
+
+/// Asks the agent as long as its link lives.
+pub(super) struct Asker(Access);
+
+impl Asker {
+    /// As [`AgentLink::ask`].
+    pub(super) async fn ask(
         &self,
         request: Request,
         deadline: Duration,
-    ) -> impl Future<Output = Result<Response, AgentError>> + use<> {
-        let access = self.access.clone();
-        let asked = async move { agent::ask(access.open().await?, request).await };
-        async move {
-            timeout(deadline, asked)
-                .await
-                .unwrap_or(Err(AgentError::Deadline { waited: deadline }))
-        }
+    ) -> Result<Response, AgentError> {
+        let asked = async { agent::ask(self.0.open().await?, request).await };
+        timeout(deadline, asked)
+            .await
+            .unwrap_or(Err(AgentError::Deadline { waited: deadline }))
     }
 }
 
