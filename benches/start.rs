@@ -125,14 +125,14 @@ fn sessions(directory: &Path, image: &[&str]) -> Result<(Duration, Duration)> {
     let in_sandbox = |arguments: &[&str]| sandbox_command(directory, &[arguments, &name].concat());
     time(&mut in_sandbox(&[&["--kvm", "-q"], image].concat()))?;
     let timed = (|| {
-        let exec = || time(&mut in_sandbox(&["exec"]).args(["--", "true"]));
+        let exec = || time(in_sandbox(&["exec"]).args(["--", "true"]));
         let line = in_sandbox(&["ssh", "--print"])
             .stdout(Stdio::piped())
             .output()?;
         let line = String::from_utf8(line.stdout)?;
         let ssh = || {
             let mut command = Command::new("sh");
-            command.args(["-c", &format!("{} true", line.trim())]);
+            command.args(["-c", &format!("{line} true")]);
             time(command.stdin(Stdio::null()).stdout(Stdio::null()))
         };
         exec()?;

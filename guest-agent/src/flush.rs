@@ -1,9 +1,9 @@
 //! Writes out what the guest holds back for shares.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::kernel;
 use crate::mountinfo::{self, Mount};
 
 /// Why the shares were not written out.
@@ -20,8 +20,7 @@ pub(crate) fn run() -> Result<(), FlushError> {
     let mounts = mountinfo::read().map_err(|source| FlushError::Mounts { source })?;
     for Mount { point, .. } in mounts.iter().filter(|mount| mount.kind == "9p") {
         let path = Path::new(point);
-        let synced = File::open(path).and_then(|root| Ok(rustix::fs::syncfs(root)?));
-        synced.map_err(|source| FlushError::Sync {
+        kernel::sync_file_system(path).map_err(|source| FlushError::Sync {
             path: path.to_owned(),
             source,
         })?;

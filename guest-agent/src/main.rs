@@ -21,6 +21,7 @@ mod files;
 mod flush;
 mod generators;
 mod init;
+mod kernel;
 mod login_shell;
 mod module_info;
 mod modules;
@@ -28,13 +29,16 @@ mod mountinfo;
 mod netlink;
 mod network;
 mod power;
+mod quiesce;
 mod ready;
 mod report;
 mod root;
 mod seed;
 mod serve;
+mod settle;
 mod shares;
 mod smbios;
+mod start;
 mod status;
 mod superblock;
 mod switch_root;
@@ -56,10 +60,9 @@ fn main() -> ExitCode {
     let words: Vec<_> = arguments.iter().map(|word| word.as_bytes()).collect();
     match words[..] {
         [name, ..] if name.starts_with(b"-") => login_shell::run(),
-        [_, b"serve"] => serve::run(false),
-        [_, b"serve", b"--quiesced"] => serve::run(true),
+        [_, b"serve"] => serve::run(),
         _ => {
-            eprintln!("usage: guest-agent serve [--quiesced]");
+            eprintln!("usage: guest-agent serve");
             ExitCode::from(2)
         }
     }

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Setter, opcode};
 use rustix::mount::MountFlags;
 
+use crate::command_line::CommandLine;
 use crate::superblock::{self, Size};
 
 /// How long the device may take to appear. The drivers probe while they are
@@ -37,6 +38,9 @@ pub(crate) enum RootError {
     /// The kernel refused to mount it.
     #[error("cannot mount the root device `{device}`")]
     Mount { device: PathBuf, source: Errno },
+    /// The device is no larger than its file system.
+    #[error("the root device `{device}` has not grown")]
+    NoRoom { device: PathBuf },
     /// The file system could not be enlarged to the size of its device.
     #[error("cannot grow the root file system to {blocks} blocks")]
     Grow { blocks: u64, source: io::Error },
@@ -63,6 +67,25 @@ pub(crate) fn mount(device: &Path, target: &Path) -> Result<(), RootError> {
     blocks.map_or(Ok(()), |blocks| {
         grow(target, blocks).map_err(|source| RootError::Grow { blocks, source })
     })
+}
+
+/// Grows the root file system, which is mounted, to the size of its device.
+/// The kernel learns of that size when the host changes it, a little later than
+/// the agent of a restored guest hears that it has.
+pub(crate) fn grow_mounted() -> Result<(), RootError> {
+    let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let device = CommandLine::parse(&command_line).root;
+    let deadline = Instant::now() + DEVICE_TIMEOUT;
+    let blocks = loop {
+        if let Some(blocks) = room_to_grow(&device)? {
+            break blocks;
+        }
+        if Instant::now() > deadline {
+            return Err(RootError::NoRoom { device });
+        }
+        thread::sleep(DEVICE_RETRY);
+    };
+    grow(Path::new("/"), blocks).map_err(|source| RootError::Grow { blocks, source })
 }
 
 fn wait_for(device: &Path) -> Result<(), RootError> {

@@ -68,7 +68,7 @@ pub enum Command {
     Logs(LogsArguments),
     /// Build, list and remove base images
     Image(ImageArguments),
-    /// List and remove saved guests, from which sandboxes start at once
+    /// Build, list and remove saved guests, from which sandboxes start at once
     Template(TemplateArguments),
     /// Show what images, templates, sandboxes and logs take on the disk
     Df(JsonArguments),

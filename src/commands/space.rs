@@ -12,7 +12,7 @@ use crate::image::{self, StoreUsage};
 use crate::output::Report;
 use crate::qemu::program::{self, Search};
 use crate::sandbox::lifecycle::{self, Found};
-use crate::sandbox::{SandboxName, StateLayout, templates};
+use crate::sandbox::{SandboxName, StateLayout, leftovers, templates};
 use crate::template::{
     Entry, EntryState, Expectations, Survey as TemplateSurvey, TemplateKey, UNUSED_KEPT,
 };
@@ -66,14 +66,14 @@ impl Survey {
     /// Looks, and changes nothing.
     pub(super) fn of(context: &Context) -> Result<Self, Report> {
         let images = context.images();
-        let (running, dead) = lifecycle::survey(&context.directories)?;
+        let (running, dead) = leftovers::survey(&context.directories)?;
         Ok(Self {
             image_count: images.list()?.len(),
             images: images.usage()?,
             templates: context.templates().survey()?,
             running,
             dead,
-            dead_builds: lifecycle::dead_builds(&context.directories)?,
+            dead_builds: leftovers::dead_builds(&context.directories)?,
             expired_logs: context.templates().expired_logs()?,
             expectations: expectations(context)?,
         })
@@ -196,7 +196,7 @@ impl Removal {
             Action::Template(key) => drop(context.templates().discard(key)?),
             Action::TemplateLeftovers => drop(context.templates().sweep()?),
             Action::Blobs => context.images().collect_garbage()?,
-            Action::TemplateGuests => lifecycle::sweep_dead_builds(&context.directories)?,
+            Action::TemplateGuests => leftovers::sweep_dead_builds(&context.directories)?,
             Action::ImageBuilds => image::build::sweep(&context.images())?,
             Action::Sandboxes => drop(lifecycle::list(&context.directories)?),
             Action::Logs => drop(context.templates().remove_expired_logs()?),

@@ -350,7 +350,7 @@ pub struct Found {
 }
 
 impl Found {
-    fn new(name: SandboxName, layout: StateLayout) -> Self {
+    pub(super) fn new(name: SandboxName, layout: StateLayout) -> Self {
         // What a dead supervisor left is no record of what runs.
         let is_current = |record: &Record| record.supervisor.is_alive(name.as_str().as_ref());
         let record = Record::read(&layout.record()).map(|record| record.filter(is_current));
@@ -376,44 +376,8 @@ pub fn list(directories: &Directories) -> Result<Vec<Found>, LifecycleError> {
     Ok(found)
 }
 
-/// Every sandbox of the user, and where dead ones left something; nothing is swept.
-pub fn survey(directories: &Directories) -> Result<(Vec<Found>, Vec<StateLayout>), LifecycleError> {
-    let (mut found, mut left) = (Vec::new(), Vec::new());
-    for name in names(directories)? {
-        let layout = StateLayout::new(directories, &name);
-        if DirectoryLock::is_held(&layout.lock()) {
-            found.push(Found::new(name, layout));
-        } else if layout.lock().exists() {
-            left.push(layout);
-        }
-    }
-    Ok((found, left))
-}
-
-/// Where guests that were booted to become templates have left something, their processes
-/// having died; nothing is swept.
-pub fn dead_builds(directories: &Directories) -> Result<Vec<StateLayout>, LifecycleError> {
-    let parent = directories.building();
-    let layouts = files::names_in(&parent)?
-        .into_iter()
-        .map(|name| StateLayout::at(parent.join(name), directories));
-    Ok(layouts
-        .filter(|layout| !DirectoryLock::is_held(&layout.lock()))
-        .collect())
-}
-
-/// Sweeps [`dead_builds`].
-pub fn sweep_dead_builds(directories: &Directories) -> Result<(), LifecycleError> {
-    for layout in dead_builds(directories)? {
-        if let LockAttempt::Acquired(lock) = DirectoryLock::try_acquire(&layout.lock())? {
-            sweep(&layout, lock);
-        }
-    }
-    Ok(())
-}
-
 /// Names that have a state directory, sorted.
-fn names(directories: &Directories) -> Result<Vec<SandboxName>, LifecycleError> {
+pub(super) fn names(directories: &Directories) -> Result<Vec<SandboxName>, LifecycleError> {
     let parent = directories.sandboxes();
     let entries = match fs::read_dir(&parent) {
         Ok(entries) => entries,

@@ -6,6 +6,7 @@
 
 pub mod control;
 mod event;
+pub mod leftovers;
 pub mod lifecycle;
 mod name;
 mod plan;

@@ -36,6 +36,7 @@ fn help_of_everything() {
         "image inspect",
         "image rm",
         "template",
+        "template build",
         "template ls",
         "template inspect",
         "template rm",

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -105,9 +105,10 @@ fn direct(
 ) -> Result<Command, Refusal> {
     let mut words = words.into_iter().map(OsString::from_vec);
     let program = words.next().ok_or(Refusal::NotFound)?;
-    let path = user
-        .home
-        .join(directory.as_deref().unwrap_or(Path::new("")));
+    let path = match &directory {
+        Some(directory) => user.home.join(directory),
+        None => user.home.clone(),
+    };
     environment.insert("PWD".into(), path.into());
     let mut command = Command::new(program);
     command.args(words).env_clear().envs(environment);

@@ -1,15 +1,21 @@
 //! One conversation with the host: streams, each with a request.
 
 use std::io;
+use std::time::Duration;
 
 use agent_protocol::frame::{GuestFrame, HostFrame};
 use agent_protocol::message::{Refusal, Request, Response};
 use agent_protocol::mux::{Incoming, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 
 use super::channel::{self, ToHost};
 use crate::execute::{self, Places};
-use crate::{flush, report, status};
+use crate::{AGENT_PATH, flush, quiesce, report, start, status};
+
+/// How long the host may take to end its side of a stream once it has got the
+/// last answer of this agent. It lies in the port by then, anyway.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves streams until the conversation is over. What they began goes on to
 /// notice that by itself.
@@ -43,7 +49,32 @@ async fn answer(stream: Stream, places: Places) {
         Request::Status => {
             respond(&mut to_host, blocking(status::read, Response::Status).await).await;
         }
-        Request::Start(_) | Request::Quiesce => {}
+        Request::Start(start) => {
+            let mut plan = None;
+            let started = blocking(
+                || start::run(start),
+                |value| {
+                    plan = value;
+                    Response::Done
+                },
+            );
+            respond(&mut to_host, started.await).await;
+            if let Some(plan) = plan {
+                tokio::task::spawn_blocking(move || plan.carry_out_later());
+            }
+        }
+        Request::Quiesce => {
+            let response = blocking(quiesce::run, |()| Response::Done).await;
+            let is_done = response == Response::Done;
+            respond(&mut to_host, response).await;
+            if is_done {
+                to_host.close().await;
+                let _ = timeout(FAREWELL, from_host.next()).await;
+                let error = quiesce::begin_anew();
+                report::say(&format!("cannot execute `{AGENT_PATH}`: {error}"));
+                std::process::exit(1);
+            }
+        }
     }
     to_host.close().await;
 }

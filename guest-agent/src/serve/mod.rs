@@ -18,39 +18,32 @@ use rustix::process::{Resource, Rlimit};
 use self::port::Port;
 use crate::events::{self, Event};
 use crate::execute::Places;
-use crate::{power, ready, report};
-
-/// The argument that begins this.
-pub(crate) const SUBCOMMAND: &str = "serve";
-
-/// The argument of an agent that follows [`crate::quiesce`]: the guest is about
-/// to be saved, and has been ready long since.
-pub(crate) const QUIESCED: &str = "--quiesced";
+use crate::{power, quiesce, ready, report};
 
 /// How long to wait for a port that is not there, or that a predecessor has
 /// not closed yet.
 const PORT_RETRY: Duration = Duration::from_millis(20);
 
 /// Runs the subcommand; ends only with an error.
-pub(crate) fn run(quiesced: bool) -> ExitCode {
-    let Err(error) = start(quiesced);
+pub(crate) fn run() -> ExitCode {
+    let Err(error) = start();
     report::say(&format!("the guest agent failed: {error}"));
     ExitCode::FAILURE
 }
 
-fn start(quiesced: bool) -> io::Result<std::convert::Infallible> {
+fn start() -> io::Result<std::convert::Infallible> {
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         tokio::spawn(power::watch());
-        if !quiesced {
+        if !quiesce::is_quiescent() {
             thread::Builder::new()
                 .name("ready".into())
                 .spawn(ready::run)?;
         }
-        serve(quiesced).await
+        serve().await
     })
 }
 
@@ -65,9 +58,9 @@ fn raise_descriptor_limit() {
     let _ = rustix::process::setrlimit(Resource::Nofile, limit);
 }
 
-async fn serve(quiesced: bool) -> io::Result<std::convert::Infallible> {
+async fn serve() -> io::Result<std::convert::Infallible> {
     let mut port = open_port().await;
-    if quiesced {
+    if quiesce::is_quiescent() {
         // Waits for the port's other side, so not on this thread.
         tokio::task::spawn_blocking(|| events::send(&Event::Quiesced));
     }

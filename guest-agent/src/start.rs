@@ -1,0 +1,91 @@
+//! A restored guest becomes the sandbox that the seed describes.
+//!
+//! Everything up to readiness is done here, without other programs: it is what
+//! the user waits for.
+
+use std::io;
+use std::path::Path;
+
+use agent_protocol::message::Start;
+
+use crate::cloud_init::{self, CloudInitError};
+use crate::credentials::Credentials;
+use crate::events::{self, Event};
+use crate::files::{self, ROOT, WriteError};
+use crate::network::{Network, NetworkError};
+use crate::root::{self, RootError};
+use crate::seed;
+use crate::settle::{self, SettleError};
+use crate::shares::{self, ShareError};
+use crate::{kernel, quiesce};
+
+/// Why the restored guest is nobody.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("the guest was not saved for being started")]
+    NotQuiescent { source: io::Error },
+    #[error("cannot mix the host's randomness in")]
+    Entropy { source: io::Error },
+    #[error("cannot set the clock")]
+    Clock { source: io::Error },
+    #[error("cannot change the id of the boot")]
+    BootId { source: io::Error },
+    #[error("cannot set the host name")]
+    HostName { source: io::Error },
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    Share(#[from] ShareError),
+    #[error(transparent)]
+    Root(#[from] RootError),
+    #[error(transparent)]
+    Settle(#[from] SettleError),
+    #[error(transparent)]
+    CloudInit(#[from] CloudInitError),
+}
+
+/// Becomes the sandbox. What is left to do after readiness is returned.
+pub(crate) fn run(start: Start) -> Result<Option<settle::Plan>, StartError> {
+    quiesce::unmark().map_err(|source| StartError::NotQuiescent { source })?;
+    // Before anything that makes a random number or looks at the time.
+    kernel::add_entropy(&start.entropy).map_err(|source| StartError::Entropy { source })?;
+    kernel::set_clock(start.wall_clock_ns).map_err(|source| StartError::Clock { source })?;
+    kernel::renew_boot_id().map_err(|source| StartError::BootId { source })?;
+
+    let credentials = Credentials::from(start.credentials);
+    let network = credentials
+        .text("sandbox.network")
+        .map(|text| text.parse::<Network>())
+        .transpose()?
+        .filter(|network| !network.is_configured());
+    seed::set_hostname(&credentials).map_err(|source| StartError::HostName {
+        source: source.into(),
+    })?;
+    seed::apply(
+        &credentials,
+        network.as_ref(),
+        Path::new("/"),
+        Path::new("/run"),
+    )?;
+    if let Some(id) = credentials.text("system.machine_id") {
+        let line = format!("{}\n", id.trim());
+        files::write(Path::new("/etc/machine-id"), line.as_bytes(), 0o444, ROOT)?;
+    }
+    let plan = settle::Plan::new(&credentials);
+    for share in shares::of(&credentials)? {
+        share.mount()?;
+    }
+    if start.grow_root {
+        root::grow_mounted()?;
+    }
+    if !seed::wants_cloud_init(credentials.text("sandbox.cloud-init").as_deref()) {
+        return Ok(Some(plan));
+    }
+    // What cloud-init starts shall find everything in its place.
+    plan.carry_out()?;
+    events::send(&Event::Waiting { what: "cloud-init" });
+    cloud_init::run()?;
+    Ok(None)
+}
