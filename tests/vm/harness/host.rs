@@ -181,6 +181,13 @@ impl Host {
     /// gives systemd's word for how it went: `running` if all is well.
     #[track_caller]
     pub(crate) fn settle(&self) -> String {
+        // Before that, systemd is idle and content, too: it has reached what it
+        // booted to.
+        let log = self.state_of_project().join("supervisor.log");
+        eventually("the event that the guest has settled", || {
+            let log = fs::read_to_string(&log).unwrap();
+            log.contains("event=Settled").then_some(())
+        });
         eventually("the guest to settle", || {
             // Its status says the same once more; it fails until D-Bus is up.
             let state = self.exec(&["systemctl", "is-system-running"]).stdout;
