@@ -11,6 +11,6 @@ mod error;
 mod execute;
 mod frames;
 
-pub use ask::ask;
+pub use ask::{ask, status};
 pub use error::AgentError;
 pub use execute::{Connection, command, login_shell};

@@ -119,7 +119,7 @@ async fn dispatch(
         Some(Command::Run(arguments)) => run::run(&context, arguments).await,
         Some(Command::Stop(arguments)) => stop::run(&context, &arguments).await,
         Some(Command::List(arguments)) => list::run(&context, &arguments),
-        Some(Command::Info(arguments)) => info::run(&context, &arguments),
+        Some(Command::Info(arguments)) => info::run(&context, &arguments).await,
         Some(Command::Console(arguments)) => console::run(&context, &arguments).await,
         Some(Command::Ssh(arguments)) => ssh::run(&context, &arguments).await,
         Some(Command::Logs(arguments)) => logs::run(&context, &arguments).await,

@@ -139,7 +139,9 @@ fn a_qemu_that_gives_up_at_once_is_quoted() {
                       exec qemu-system-x86_64 \"$@\"\n";
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        environment.variable("SANDBOX_QEMU", program)
+        environment
+            .variable("SANDBOX_QEMU", program)
+            .variable("SANDBOX_TEMPLATES", "off")
     });
     let output = host.run(["--kvm"]);
     assert_eq!(output.status, 125, "{output}");

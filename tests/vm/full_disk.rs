@@ -105,3 +105,40 @@ fn a_full_disk_ends_a_build_with_an_error() {
         host.assert_nothing_left();
     }
 }
+
+#[test]
+fn a_full_disk_ends_the_build_of_a_template_with_an_error() {
+    let host = Host::cold();
+    let images = fs::read_link(host.images()).unwrap();
+    let own_store = format!(
+        "rm \"$SANDBOX_HOME/kvm-cache\"; mkdir \"$SANDBOX_HOME/kvm-cache\"
+         for part in blobs images; do ln -s '{}'/$part \"$SANDBOX_HOME/kvm-cache/$part\"; done
+         status=0",
+        images.display()
+    );
+    let look = "find \"$SANDBOX_HOME\" -name ram -o -name '.partial-*'; exit $status";
+    let too_small = format!("{own_store}\n\"$0\" template build || status=$?; {look}");
+    let output = on_small_disk(&host, 64, &too_small);
+    assert_eq!(output.status, 1, "{output}");
+    assert!(output.stderr.contains("hint:"), "{output}");
+    assert_eq!(output.stdout, "", "{output}");
+
+    // Large enough at first, full while the guest boots.
+    let fills_up = format!(
+        "{own_store}
+         \"$0\" template build 2> \"$HOME/log\" &
+         until [ -s \"$SANDBOX_HOME\"/building/*/console.log ]; do sleep 0.1; done
+         mount -o remount,size=8m \"$SANDBOX_HOME\"
+         wait $! || status=$?; cat \"$HOME/log\" >&2; rm \"$HOME/log\"; {look}"
+    );
+    let output = on_small_disk(&host, 4000, &fills_up);
+    assert_eq!(output.status, 1, "{output}");
+    assert!(
+        output
+            .stderr
+            .contains("error: the guest for the template could not be saved"),
+        "{output}"
+    );
+    assert_eq!(output.stdout, "", "{output}");
+    host.assert_nothing_left();
+}

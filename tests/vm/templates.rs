@@ -128,6 +128,14 @@ fn is_a_machine_of_its_own(machine: &Machine<'_>, name: &str, begin: f64) {
         machine.guest("systemctl is-active systemd-logind systemd-udevd systemd-journald dbus"),
         "active\nactive\nactive\nactive"
     );
+    // The agent's port is the agent's: for others it is closed, for root in use.
+    let port = "/dev/virtio-ports/org.sandbox.agent.0";
+    let opened = machine.guest(&format!(
+        "LC_ALL=C; export LC_ALL; head -c1 {port} 2>&1 || true; sudo head -c1 {port} 2>&1 || true"
+    ));
+    assert!(opened.contains("Permission denied"), "{opened}");
+    assert!(opened.contains("busy"), "{opened}");
+
     // One boot, and nothing from before this machine was one.
     let first: f64 = machine
         .guest("sudo journalctl -o json --output-fields=MESSAGE -n +1 | grep -o '\"__REALTIME_TIMESTAMP\":\"[0-9]*' | grep -o '[0-9]*$'")
