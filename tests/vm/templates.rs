@@ -247,14 +247,25 @@ fn memory_that_the_guest_frees_goes_back_and_not_out_of_the_template() {
     host.assert_nothing_left();
 }
 
-/// The files of the only template of a host that has a store of its own.
+/// The files of the template that a start would take.
 fn template_of(host: &Host) -> std::path::PathBuf {
+    let plan = host.run(["--kvm", "--dry-run"]).success();
+    let line = plan
+        .stdout
+        .lines()
+        .find_map(|line| line.strip_prefix("template "));
+    let key = line.expect("a warm start").trim().to_owned();
     let templates = fs::read_dir(host.images().join("templates")).unwrap();
-    let mut whole = templates
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.join("template.json").exists());
-    whole.next().unwrap()
+    let mut paths = templates.flatten().map(|entry| entry.path());
+    paths
+        .find(|path| {
+            path.file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with(&key)
+        })
+        .unwrap()
 }
 
 #[track_caller]

@@ -13,10 +13,10 @@ use crate::sandbox::{StartPlan, WarmStart};
 
 /// How often the time is told at most. The first time, an emulated guest has
 /// its code translated on the way, which takes long.
-const CLOCK_ROUNDS: usize = 4;
+const CLOCK_ROUNDS: usize = 6;
 
-/// A way there and back that is short enough: the clock is off by less.
-const SHORT_WAY: Duration = Duration::from_millis(15);
+/// By how much the clock may be off.
+const CLOCK_ERROR: Duration = Duration::from_millis(10);
 
 /// Makes the guest this sandbox. The future is the guest's answer.
 pub(super) fn awaken(
@@ -39,9 +39,9 @@ pub(super) fn awaken(
     })
 }
 
-/// Tells the guest the time until the way to it was short enough, each time
-/// ahead by half of the last way there and back. No service of the sandbox has
-/// started yet, so none sees the clock go backward.
+/// Tells the guest the time, each time ahead by half of the last way there and
+/// back, until that guess was a good one. No service of the sandbox has started
+/// yet, so none sees the clock go backward.
 async fn set_clock(agent: &Asker, deadline: Duration) -> Result<(), AgentError> {
     let mut one_way = Duration::ZERO;
     for _ in 0..CLOCK_ROUNDS {
@@ -49,11 +49,11 @@ async fn set_clock(agent: &Asker, deadline: Duration) -> Result<(), AgentError> 
         let now = jiff::Timestamp::now().as_nanosecond() + one_way.as_nanos().cast_signed();
         let clock = i64::try_from(now).unwrap_or(i64::MAX);
         agent.ask(Request::SetClock(clock), deadline).await?;
-        let way = sent.elapsed();
-        if way < SHORT_WAY {
+        let guess = one_way;
+        one_way = sent.elapsed() / 2;
+        if one_way.abs_diff(guess) < CLOCK_ERROR {
             break;
         }
-        one_way = way / 2;
     }
     Ok(())
 }
