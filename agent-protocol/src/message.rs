@@ -79,6 +79,9 @@ pub struct Size {
 pub struct Start {
     /// The seed: names and values of credentials (docs/guest-contract.md).
     pub credentials: Vec<(String, Vec<u8>)>,
+    /// The host's wall clock as this was sent: nanoseconds since 1970. The way
+    /// takes its time; [`Request::SetClock`] corrects that.
+    pub wall_clock_ns: i64,
     /// Randomness for the guest's generator.
     pub entropy: [u8; 32],
     /// Whether the root disk is larger than its file system.

@@ -20,6 +20,14 @@ const FW_CFG_ENTRIES: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/io.systemd.c
 const TEXT_PREFIX: &[u8] = b"io.systemd.credential:";
 const BINARY_PREFIX: &[u8] = b"io.systemd.credential.binary:";
 
+/// Where systemd keeps the credentials of this boot.
+const OF_BOOT: &str = "/run/credentials/@system";
+
+/// A credential of this boot, as text; that of a template's, if it was saved.
+pub(crate) fn of_boot(name: &str) -> Option<String> {
+    fs::read_to_string(Path::new(OF_BOOT).join(name)).ok()
+}
+
 /// Named values from the host.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Credentials(BTreeMap<String, Vec<u8>>);

@@ -3,11 +3,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::ioctl::{NoArg, Opcode, Setter, opcode};
-use rustix::mount::MountFlags;
 use rustix::time::{ClockId, Timespec};
 
 /// Bytes of randomness that the host sends.
@@ -47,9 +48,12 @@ pub(crate) fn add_entropy(entropy: &[u8; ENTROPY]) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets the clock: it went on from the moment of saving.
-pub(crate) fn set_clock(nanoseconds: i64) -> io::Result<()> {
+/// Sets the clock, which went on from the moment of saving, to what the host's
+/// showed so long ago.
+pub(crate) fn set_clock(nanoseconds: i64, ago: Duration) -> io::Result<()> {
     const PER_SECOND: i64 = 1_000_000_000;
+    let ago = i64::try_from(ago.as_nanos()).unwrap_or(0);
+    let nanoseconds = nanoseconds.saturating_add(ago);
     let time = Timespec {
         tv_sec: nanoseconds.div_euclid(PER_SECOND),
         tv_nsec: nanoseconds.rem_euclid(PER_SECOND),
@@ -60,28 +64,29 @@ pub(crate) fn set_clock(nanoseconds: i64) -> io::Result<()> {
 /// Where programs read the id of this boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// What they find there from now on.
+/// What they find there instead of the kernel's.
 const NEW_BOOT_ID: &str = "/run/sandbox/boot_id";
 
 /// The kernel does not change its id, so another file is mounted over it, as
-/// containers have it (systemd-nspawn(1)).
-pub(crate) fn renew_boot_id() -> io::Result<()> {
-    let id = fs::read("/proc/sys/kernel/random/uuid")?;
-    fs::write(NEW_BOOT_ID, id)?;
-    rustix::mount::mount_bind(NEW_BOOT_ID, BOOT_ID)?;
-    let flags = MountFlags::BIND
-        | MountFlags::RDONLY
-        | MountFlags::NOSUID
-        | MountFlags::NODEV
-        | MountFlags::NOEXEC;
-    Ok(rustix::mount::mount_remount(BOOT_ID, flags, c"")?)
+/// containers have it (systemd-nspawn(1)). This is done before the guest is
+/// saved: mounts keep systemd busy, and a start has no time for that.
+pub(crate) fn replace_boot_id() -> io::Result<()> {
+    renew_boot_id()?;
+    fs::set_permissions(NEW_BOOT_ID, fs::Permissions::from_mode(0o444))?;
+    Ok(rustix::mount::mount_bind(NEW_BOOT_ID, BOOT_ID)?)
 }
 
-/// Forgets what it has read from disks and does not need at the moment
+/// Gives this boot another id.
+pub(crate) fn renew_boot_id() -> io::Result<()> {
+    fs::write(NEW_BOOT_ID, fs::read("/proc/sys/kernel/random/uuid")?)
+}
+
+/// Forgets what was read from files and is not in use at the moment, but not
+/// which files there are: that is little, and dear to read again
 /// (`Documentation/admin-guide/sysctl/vm.rst`).
-pub(crate) fn drop_caches() -> io::Result<()> {
+pub(crate) fn drop_page_cache() -> io::Result<()> {
     rustix::fs::sync();
-    fs::write("/proc/sys/vm/drop_caches", "3")
+    fs::write("/proc/sys/vm/drop_caches", "1")
 }
 
 /// Writes out what is held back for the file system at `path`.

@@ -246,6 +246,47 @@ mod tests {
     }
 
     #[test]
+    fn lists_of_addresses() {
+        #[rustfmt::skip]
+        let mut bytes = vec![
+            44, 0, 0, 0, 20, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+            2, 24, 0, 0, 2, 0, 0, 0,
+            8, 0, 1, 0, 10, 0, 2, 99,
+            8, 0, 2, 0, 10, 0, 2, 15,
+            // An attribute that is shorter than its room.
+            3 + 2, 0, 3, 0, b'e', 0, 0, 0,
+        ];
+        bytes[0] = u8::try_from(bytes.len()).unwrap();
+        let first = InterfaceAddress {
+            interface: 2,
+            address: Ipv4Addr::new(10, 0, 2, 15).into(),
+            prefix_length: 24,
+        };
+        let list = AddressList::parse(&bytes);
+        assert_eq!(list.addresses, [first]);
+        assert!(!list.is_last);
+
+        let mut second = vec![44, 0, 0, 0, 20, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        second.extend([10, 64, 0, 0, 3, 0, 0, 0, 20, 0, 1, 0]);
+        let address = "fe80::1".parse::<std::net::Ipv6Addr>().unwrap();
+        second.extend(address.octets());
+        bytes.extend(second);
+        bytes.extend([20, 0, 0, 0, 3, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let list = AddressList::parse(&bytes);
+        let second = InterfaceAddress {
+            interface: 3,
+            address: address.into(),
+            prefix_length: 64,
+        };
+        assert_eq!(list.addresses, [first, second]);
+        assert!(list.is_last);
+
+        for length in 0..bytes.len() {
+            assert!(!AddressList::parse(&bytes[..length]).is_last, "{length}");
+        }
+    }
+
+    #[test]
     fn answers() {
         let mut bytes = vec![36, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(answer(&bytes), None);

@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::net::{AddrParseError, Ipv4Addr};
 use std::num::ParseIntError;
-use std::path::Path;
 use std::str::FromStr;
 
 use rustix::fd::OwnedFd;
@@ -16,9 +15,6 @@ use crate::netlink::{self, AddressList};
 
 /// The virtio NIC; the kernel command line has `net.ifnames=0`.
 const INTERFACE: &str = "eth0";
-
-/// Where systemd-networkd finds the same configuration, below the root.
-pub(crate) const NETWORKD_FILE: &str = "etc/systemd/network/10-sandbox.network";
 
 /// Why the network could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -103,12 +99,6 @@ fn parse_address(text: &str) -> Result<Ipv4Addr, NetworkError> {
 }
 
 impl Network {
-    /// Whether systemd-networkd has this configuration already.
-    pub(crate) fn is_configured(&self) -> bool {
-        fs::read_to_string(Path::new("/").join(NETWORKD_FILE))
-            .is_ok_and(|file| file == self.networkd_file())
-    }
-
     /// The content of `/etc/resolv.conf`.
     pub(crate) fn resolv_conf(&self) -> String {
         format!("nameserver {}\n", self.dns)

@@ -42,6 +42,9 @@ const REMOVED: [&str; 6] = [
 /// Directories whose content is removed.
 const CLEARED: [&str; 4] = ["/tmp", "/var/tmp", "/run/log/journal", "/var/log/journal"];
 
+/// Directories that a seed is written to.
+const WRITTEN_TO: [&str; 4] = ["/etc", "/etc/ssh", "/home/dev/.ssh", "/root/.ssh"];
+
 /// What first commands need, so that it is in memory when they run: the page
 /// cache is saved with the rest. As `dev`, in a session of its own.
 const FIRST_COMMANDS: &str = "true; /bin/true; sh -c :; ls -la / >/dev/null; cat /etc/passwd >/dev/null; \
@@ -55,11 +58,15 @@ pub(crate) enum QuiesceError {
     Systemctl(#[from] SystemctlError),
     #[error("cannot remove `{path}`")]
     Remove { path: PathBuf, source: io::Error },
+    #[error("cannot write and remove `{path}`")]
+    Rehearse { path: PathBuf, source: io::Error },
     #[error("cannot write `{path}`")]
     Write {
         path: &'static str,
         source: io::Error,
     },
+    #[error("cannot replace the id of the boot")]
+    BootId { source: io::Error },
     #[error("cannot empty the page cache")]
     Caches { source: io::Error },
     #[error("cannot execute `runuser`")]
@@ -82,7 +89,8 @@ pub(crate) fn unmark() -> io::Result<()> {
 /// Makes the guest nobody in particular.
 pub(crate) fn run() -> Result<(), QuiesceError> {
     stop(&UNITS)?;
-    kernel::drop_caches().map_err(|source| QuiesceError::Caches { source })?;
+    kernel::replace_boot_id().map_err(|source| QuiesceError::BootId { source })?;
+    kernel::drop_page_cache().map_err(|source| QuiesceError::Caches { source })?;
     run_first_commands()?;
     // Last, since the commands above are logged.
     stop(&[JOURNAL])?;
@@ -96,6 +104,9 @@ pub(crate) fn run() -> Result<(), QuiesceError> {
     }
     for directory in CLEARED {
         clear(Path::new(directory))?;
+    }
+    for directory in WRITTEN_TO {
+        rehearse(Path::new(directory))?;
     }
     fs::write(MARK, "").map_err(|source| QuiesceError::Write { path: MARK, source })?;
     rustix::fs::sync();
@@ -119,6 +130,14 @@ fn run_first_commands() -> Result<(), QuiesceError> {
         return Ok(());
     }
     Err(QuiesceError::FirstCommands { status })
+}
+
+/// Has the kernel read what it needs to write to a directory.
+fn rehearse(directory: &Path) -> Result<(), QuiesceError> {
+    let path = directory.join(".sandbox");
+    fs::write(&path, "")
+        .and_then(|()| fs::remove_file(&path))
+        .map_err(|source| QuiesceError::Rehearse { path, source })
 }
 
 fn failed_to_remove(path: &Path) -> impl FnOnce(io::Error) -> QuiesceError {

@@ -13,10 +13,7 @@ use std::time::Duration;
 use crate::cloud_init::{self, CloudInitError};
 use crate::events::{self, Event};
 use crate::systemctl::{SystemctlError, systemctl};
-use crate::{generators, report, seed};
-
-/// Where systemd keeps the credentials it was given.
-const CREDENTIALS: &str = "/run/credentials/@system";
+use crate::{credentials, generators, report, seed};
 
 /// All of Debian.
 const FULL_SYSTEM: &str = "multi-user.target";
@@ -48,6 +45,8 @@ pub(crate) fn run() {
     if Path::new(DONE).exists() {
         return;
     }
+    // What is started here has no hurry, unlike the agent.
+    let _ = rustix::process::setpriority_process(None, 0);
     if let Err(error) = become_ready() {
         let reason = report::chain(&error);
         report::say(&reason);
@@ -56,7 +55,7 @@ pub(crate) fn run() {
 }
 
 fn become_ready() -> Result<(), ReadyError> {
-    if seed::wants_cloud_init(credential("sandbox.cloud-init").as_deref()) {
+    if seed::wants_cloud_init(credentials::of_boot("sandbox.cloud-init").as_deref()) {
         events::send(&Event::Waiting { what: "cloud-init" });
         start_everything()?;
         let state = cloud_init::run()?;
@@ -66,7 +65,7 @@ fn become_ready() -> Result<(), ReadyError> {
     } else {
         events::send(&Event::Ready { cloud_init: None });
         // Nobody has a command for what becomes a template.
-        if credential("sandbox.template").is_none() {
+        if credentials::of_boot("sandbox.template").is_none() {
             thread::sleep(FIRST_COMMAND);
         }
         start_everything()?;
@@ -74,10 +73,6 @@ fn become_ready() -> Result<(), ReadyError> {
     fs::write(DONE, "").map_err(|source| ReadyError::Mark { source })?;
     events::send(&Event::Settled);
     Ok(())
-}
-
-fn credential(name: &str) -> Option<String> {
-    fs::read_to_string(Path::new(CREDENTIALS).join(name)).ok()
 }
 
 fn start_everything() -> Result<(), ReadyError> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::credentials::Credentials;
 use crate::environment;
 use crate::files::{self, DEV, ROOT, WriteError};
-use crate::network::{self, Network};
+use crate::network::Network;
 
 /// Value of the credential `sandbox.cloud-init` that lets cloud-init run.
 const CLOUD_INIT_RUN: &str = "run";
@@ -89,11 +89,15 @@ fn apply_network(network: &Network, root: &Path) -> Result<(), WriteError> {
         0o644,
         ROOT,
     )?;
-    let path = root.join(network::NETWORKD_FILE);
     let directory = root.join("etc/systemd/network");
     files::make_directory(&directory, 0o755, ROOT)?;
     let file = network.networkd_file();
-    files::write(&path, file.as_bytes(), 0o644, ROOT)
+    files::write(
+        &directory.join("10-sandbox.network"),
+        file.as_bytes(),
+        0o644,
+        ROOT,
+    )
 }
 
 /// Hands the user's cloud-config to the NoCloud source and lifts the image's

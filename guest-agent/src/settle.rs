@@ -56,19 +56,8 @@ impl Plan {
         }
     }
 
-    /// Does it after the first command's head start, then tells the host.
-    pub(crate) fn carry_out_later(&self) {
-        thread::sleep(FIRST_COMMAND);
-        if let Err(error) = self.carry_out() {
-            report::say(&report::chain(&error));
-        }
-        events::send(&Event::Settled);
-    }
-
     /// Does it, one after the other.
     pub(crate) fn carry_out(&self) -> Result<(), SettleError> {
-        // Of this thread alone, and of what it starts.
-        let _ = rustix::process::setpriority_process(None, NICENESS);
         if !self.environment.is_empty() {
             systemctl::run(Command::new(SYSTEMCTL).args(self.set_environment()))?;
             self.set_environment_of_dev()?;
@@ -97,6 +86,22 @@ impl Plan {
             .gid(DEV.0);
         systemctl::run(&mut command)
     }
+}
+
+/// Carries a plan out, if there is still one, after the first command's head
+/// start, and tells the host. On a thread of its own.
+pub(crate) fn settle_later(plan: Option<Plan>) {
+    thread::spawn(move || {
+        // Of this thread alone, and of what it starts.
+        let _ = rustix::process::setpriority_process(None, NICENESS);
+        if let Some(plan) = plan {
+            thread::sleep(FIRST_COMMAND);
+            if let Err(error) = plan.carry_out() {
+                report::say(&report::chain(&error));
+            }
+        }
+        events::send(&Event::Settled);
+    });
 }
 
 /// Starts the journal. If a late message of the template's has started it

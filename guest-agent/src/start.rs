@@ -5,11 +5,12 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Instant;
 
 use agent_protocol::message::Start;
 
 use crate::cloud_init::{self, CloudInitError};
-use crate::credentials::Credentials;
+use crate::credentials::{self, Credentials};
 use crate::events::{self, Event};
 use crate::files::{self, ROOT, WriteError};
 use crate::network::{Network, NetworkError};
@@ -26,6 +27,8 @@ pub(crate) enum StartError {
     NotQuiescent { source: io::Error },
     #[error("cannot mix the host's randomness in")]
     Entropy { source: io::Error },
+    #[error("cannot set the clock")]
+    Clock { source: io::Error },
     #[error("cannot change the id of the boot")]
     BootId { source: io::Error },
     #[error("cannot set the host name")]
@@ -47,6 +50,7 @@ pub(crate) enum StartError {
 /// Becomes the sandbox. What is left to do after readiness is returned.
 pub(crate) fn run(start: Start) -> Result<Option<settle::Plan>, StartError> {
     quiesce::unmark().map_err(|source| StartError::NotQuiescent { source })?;
+    let received = Instant::now();
     // Before anything that makes a random number.
     kernel::add_entropy(&start.entropy).map_err(|source| StartError::Entropy { source })?;
     kernel::renew_boot_id().map_err(|source| StartError::BootId { source })?;
@@ -54,9 +58,9 @@ pub(crate) fn run(start: Start) -> Result<Option<settle::Plan>, StartError> {
     let credentials = Credentials::from(start.credentials);
     let network = credentials
         .text("sandbox.network")
+        .filter(|text| credentials::of_boot("sandbox.network").as_ref() != Some(text))
         .map(|text| text.parse::<Network>())
-        .transpose()?
-        .filter(|network| !network.is_configured());
+        .transpose()?;
     seed::set_hostname(&credentials).map_err(|source| StartError::HostName {
         source: source.into(),
     })?;
@@ -71,12 +75,16 @@ pub(crate) fn run(start: Start) -> Result<Option<settle::Plan>, StartError> {
         files::write(Path::new("/etc/machine-id"), line.as_bytes(), 0o444, ROOT)?;
     }
     let plan = settle::Plan::new(&credentials);
-    for share in shares::of(&credentials)? {
-        share.mount()?;
-    }
     if start.grow_root {
         root::grow_mounted()?;
     }
+
+    // From here on systemd is busy with what it notices: new mounts, new time.
+    for share in shares::of(&credentials)? {
+        share.mount()?;
+    }
+    kernel::set_clock(start.wall_clock_ns, received.elapsed())
+        .map_err(|source| StartError::Clock { source })?;
     if !seed::wants_cloud_init(credentials.text("sandbox.cloud-init").as_deref()) {
         return Ok(Some(plan));
     }

@@ -271,6 +271,7 @@ pub(crate) fn begin_session(has_terminal: bool) -> rustix::io::Result<()> {
         // action cannot be changed (SIGKILL), it is the default.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+    let _ = rustix::process::setpriority_process(None, 0);
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     let limit = rustix::process::getrlimit(Resource::Nofile);
     rustix::process::setrlimit(

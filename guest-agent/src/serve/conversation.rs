@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::channel::{self, ToHost};
 use crate::execute::{self, Places};
-use crate::{AGENT_PATH, flush, kernel, quiesce, report, start, status};
+use crate::{AGENT_PATH, flush, kernel, quiesce, report, settle, start, status};
 
 /// How long the host may take to end its side of a stream once it has got the
 /// last answer of this agent. It lies in the port by then, anyway.
@@ -40,7 +40,7 @@ async fn answer(stream: Stream, places: Places) {
             execute::run(request, &mut from_host, &mut to_host, &places).await;
         }
         Request::SetClock(wall_clock_ns) => {
-            let response = match kernel::set_clock(wall_clock_ns) {
+            let response = match kernel::set_clock(wall_clock_ns, Duration::ZERO) {
                 Ok(()) => Response::Done,
                 Err(error) => {
                     Response::Refused(Refusal::Failed(format!("cannot set the clock: {error}")))
@@ -60,16 +60,18 @@ async fn answer(stream: Stream, places: Places) {
         }
         Request::Start(start) => {
             let mut plan = None;
-            let started = blocking(
+            let response = blocking(
                 || start::run(start),
                 |value| {
                     plan = value;
                     Response::Done
                 },
-            );
-            respond(&mut to_host, started.await).await;
-            if let Some(plan) = plan {
-                tokio::task::spawn_blocking(move || plan.carry_out_later());
+            )
+            .await;
+            let is_done = response == Response::Done;
+            respond(&mut to_host, response).await;
+            if is_done {
+                settle::settle_later(plan);
             }
         }
         Request::Quiesce => {

@@ -33,6 +33,9 @@ pub(crate) fn run() -> ExitCode {
 
 fn start() -> io::Result<std::convert::Infallible> {
     raise_descriptor_limit();
+    // The host waits for its answers while systemd is busy with what a start
+    // changes. Programs that are started get the usual priority.
+    let _ = rustix::process::setpriority_process(None, -10);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -27,28 +27,39 @@ pub(super) fn awaken(
     let mut entropy = [0; 32];
     getrandom(&mut entropy, GetRandomFlags::empty()).map_err(std::io::Error::from)?;
     let credentials = warm.credentials.iter().cloned();
-    let start = Request::Start(Start {
-        credentials: credentials.map(|one| (one.name, one.value)).collect(),
-        entropy,
-        grow_root: plan.spec.disk.bytes() > warm.template.disk_bytes,
-    });
+    let credentials = credentials.map(|one| (one.name, one.value)).collect();
+    let grow_root = plan.spec.disk.bytes() > warm.template.disk_bytes;
     let deadline = plan.spec.ready_timeout;
     Ok(async move {
-        set_clock(&agent, deadline).await?;
-        agent.ask(start, deadline).await
+        let start = || {
+            Request::Start(Start {
+                credentials,
+                wall_clock_ns: wall_clock_ns(Duration::ZERO),
+                entropy,
+                grow_root,
+            })
+        };
+        let answer = agent.ask_with(start, deadline).await?;
+        correct_clock(&agent, deadline).await?;
+        Ok(answer)
     })
+}
+
+/// The wall clock as it will be after `delay`.
+fn wall_clock_ns(delay: Duration) -> i64 {
+    let now = jiff::Timestamp::now().as_nanosecond() + delay.as_nanos().cast_signed();
+    i64::try_from(now).unwrap_or(i64::MAX)
 }
 
 /// Tells the guest the time, each time ahead by half of the last way there and
 /// back, until that guess was a good one. No service of the sandbox has started
 /// yet, so none sees the clock go backward.
-async fn set_clock(agent: &Asker, deadline: Duration) -> Result<(), AgentError> {
+async fn correct_clock(agent: &Asker, deadline: Duration) -> Result<(), AgentError> {
     let mut one_way = Duration::ZERO;
     for _ in 0..CLOCK_ROUNDS {
         let sent = Instant::now();
-        let now = jiff::Timestamp::now().as_nanosecond() + one_way.as_nanos().cast_signed();
-        let clock = i64::try_from(now).unwrap_or(i64::MAX);
-        agent.ask(Request::SetClock(clock), deadline).await?;
+        let request = || Request::SetClock(wall_clock_ns(one_way));
+        agent.ask_with(request, deadline).await?;
         let guess = one_way;
         one_way = sent.elapsed() / 2;
         if one_way.abs_diff(guess) < CLOCK_ERROR {

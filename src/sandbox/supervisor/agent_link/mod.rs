@@ -104,7 +104,16 @@ impl Asker {
         request: Request,
         deadline: Duration,
     ) -> Result<Response, AgentError> {
-        let asked = async { agent::ask(self.0.open().await?, request).await };
+        self.ask_with(|| request, deadline).await
+    }
+
+    /// As [`AgentLink::ask`], with a request that is made when it can be sent.
+    pub(super) async fn ask_with(
+        &self,
+        request: impl FnOnce() -> Request,
+        deadline: Duration,
+    ) -> Result<Response, AgentError> {
+        let asked = async { agent::ask(self.0.open().await?, request()).await };
         timeout(deadline, asked)
             .await
             .unwrap_or(Err(AgentError::Deadline { waited: deadline }))
