@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use sha2::{Digest as _, Sha256};
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Folders of the repository whose files are embedded.
@@ -99,6 +101,13 @@ fn build_guest_agent(source: &Path, output: &Path) -> Result<()> {
         .join(target)
         .join(GUEST_PROFILE)
         .join("guest-agent");
+    // Hashed here and not at each start.
+    let digest = Sha256::digest(fs::read(&program)?);
+    let digits = digest.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    println!("cargo::rustc-env=GUEST_AGENT_SHA256={digits}");
     fs::copy(program, output.join("guest-agent"))?;
     Ok(())
 }

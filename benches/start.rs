@@ -1,27 +1,40 @@
-//! Times a start, by phases, against plain QEMU with the stock recipe.
+//! Times starts, warm and cold, by phases, against plain QEMU with the stock
+//! recipe; and commands in a running sandbox, against OpenSSH.
 //!
 //! `cargo bench --bench start -- [--runs N] [--image NAME]` prints the tables
-//! that docs/performance.md quotes. Both are run in turn, so that a machine
-//! whose speed drifts slows both. The stock guest (pc machine, distribution
+//! that docs/performance.md quotes. All are run in turn, so that a machine
+//! whose speed drifts slows all. The stock guest (pc machine, distribution
 //! kernel and initrd, cloud-init, SSH asked every 2 s) is built once into
 //! `target/bench/`, with mmdebstrap as root.
 
 #[path = "start/stock.rs"]
 mod stock;
+#[path = "start/table.rs"]
+mod table;
+#[path = "start/timeline.rs"]
+mod timeline;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sandbox::host::directories::Directories;
-use sandbox::sandbox::control::{Connection, Request};
-use sandbox::sandbox::{Event, SandboxName, StateLayout};
+use self::timeline::{Mark, Timeline};
 
-/// The sandbox that is started again and again.
-const NAME: &str = "bench-start";
+/// The sandbox in which commands are timed.
+const NAME: &str = "bench-sessions";
 
 /// Longest that any one start may take.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Commands that need no guest.
+const GUESTLESS: [&[&str]; 6] = [
+    &["list"],
+    &["image", "ls"],
+    &["template", "ls"],
+    &["df"],
+    &["--dry-run"],
+    &["--help"],
+];
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -34,7 +47,7 @@ impl Options {
     /// `cargo bench` adds `--bench` by itself.
     fn from_arguments() -> Result<Self> {
         let mut options = Self {
-            runs: 5,
+            runs: 7,
             image: "debian-13-minimal".into(),
         };
         let mut arguments = std::env::args().skip(1);
@@ -55,30 +68,86 @@ impl Options {
     }
 }
 
+/// What one round measures.
+struct Round {
+    warm: Timeline,
+    cold: Timeline,
+    stock: Duration,
+    exec: Duration,
+    ssh: Duration,
+    guestless: Vec<Duration>,
+}
+
 fn main() -> Result<()> {
     let options = Options::from_arguments()?;
     let scratch = tempfile::tempdir()?;
+    let directory = scratch.path();
     let stock = stock::Guest::obtain(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench"))?;
-    // Builds the image, and remembers the verdict about KVM, before anything
-    // is timed.
-    run_once(&options, scratch.path())?;
-    let mut phases = Vec::new();
-    let mut stock_times = Vec::new();
-    let mut overheads = Vec::new();
+    // Builds image and template, and remembers the verdict about KVM, before
+    // anything is timed.
+    let image = ["--image", &options.image];
+    time(&mut sandbox_command(
+        directory,
+        &[&["template", "build", "-q"], &image[..]].concat(),
+    ))?;
+    let mut rounds = Vec::new();
     for run in 1..=options.runs {
         eprintln!("run {run} of {}", options.runs);
-        phases.push(run_once(&options, scratch.path())?);
-        stock_times.push(stock.time_to_first_ssh(PATIENCE)?);
-        overheads.push(time(&mut sandbox_command(scratch.path(), &["list"]))?);
+        rounds.push(round(directory, &image, &stock)?);
     }
-    print_tables(&phases, &stock_times, &overheads);
+    print_tables(&rounds);
     Ok(())
+}
+
+fn round(directory: &Path, image: &[&str], stock: &stock::Guest) -> Result<Round> {
+    let warm = Timeline::record(directory, image)?;
+    let cold = Timeline::record(directory, &[image, &["--cold"]].concat())?;
+    let stock = stock.time_to_first_ssh(PATIENCE)?;
+    let (exec, ssh) = sessions(directory, image)?;
+    let guestless = GUESTLESS
+        .iter()
+        .map(|arguments| time(&mut sandbox_command(directory, arguments)))
+        .collect::<Result<_>>()?;
+    Ok(Round {
+        warm,
+        cold,
+        stock,
+        exec,
+        ssh,
+        guestless,
+    })
+}
+
+/// `sandbox exec -- true` and OpenSSH's `ssh … true` in a running sandbox; the
+/// second of two each, since the first loads programs into the guest's memory.
+fn sessions(directory: &Path, image: &[&str]) -> Result<(Duration, Duration)> {
+    let name = ["--name", NAME];
+    let in_sandbox = |arguments: &[&str]| sandbox_command(directory, &[arguments, &name].concat());
+    time(&mut in_sandbox(&[&["--kvm", "-q"], image].concat()))?;
+    let timed = (|| {
+        let exec = || time(in_sandbox(&["exec"]).args(["--", "true"]));
+        let line = in_sandbox(&["ssh", "--print"])
+            .stdout(Stdio::piped())
+            .output()?;
+        let line = String::from_utf8(line.stdout)?;
+        let ssh = || {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("{line} true")]);
+            time(command.stdin(Stdio::null()).stdout(Stdio::null()))
+        };
+        exec()?;
+        ssh()?;
+        Ok((exec()?, ssh()?))
+    })();
+    time(&mut in_sandbox(&["stop", "-q"]))?;
+    timed
 }
 
 fn sandbox_command(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox"));
     command
         .args(arguments)
+        .env("SANDBOX_TEMPLATES", "manual")
         .current_dir(directory)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
@@ -93,183 +162,100 @@ fn time(command: &mut Command) -> Result<Duration> {
     Ok(started.elapsed())
 }
 
-/// When each phase of one `sandbox run -- true` ended, from its start.
-#[derive(Clone, Copy)]
-struct Phases {
-    command_line: Duration,
-    files: Duration,
-    kernel: Duration,
-    init: Duration,
-    userspace: Duration,
-    first_command: Duration,
-    stop: Duration,
-}
+/// The name of a phase, and between which marks it lies.
+type Phase = (&'static str, Option<Mark>, Mark);
 
-/// One figure of a run.
-type Measure = fn(&Phases) -> Duration;
+const WARM: [Phase; 5] = [
+    (
+        "command line: settings, image and template check, plan",
+        None,
+        Mark::Files,
+    ),
+    ("keys, overlay, QEMU exec", Some(Mark::Files), Mark::Qemu),
+    (
+        "QEMU start, restore, the guest becomes this sandbox",
+        Some(Mark::Qemu),
+        Mark::Ready,
+    ),
+    ("first command", Some(Mark::Ready), Mark::Command),
+    ("stop, to nothing left", Some(Mark::Command), Mark::End),
+];
 
-fn run_once(options: &Options, directory: &Path) -> Result<Phases> {
-    let arguments = [
-        "run",
-        "-q",
-        "--name",
-        NAME,
-        "--image",
-        &options.image,
-        "--",
-        "true",
-    ];
-    let started = Instant::now();
-    let mut child = sandbox_command(directory, &arguments).spawn()?;
-    let events = listen(started)?;
-    let status = child.wait()?;
-    let end = started.elapsed();
-    if !status.success() {
-        return Err(format!("`sandbox {}` ended with {status}", arguments.join(" ")).into());
-    }
-    Ok(Phases {
-        stop: end,
-        ..events
-    })
-}
+const COLD: [Phase; 7] = [
+    (
+        "command line: settings, image check, plan",
+        None,
+        Mark::Files,
+    ),
+    (
+        "seed, keys, overlay, initrd, QEMU exec",
+        Some(Mark::Files),
+        Mark::Qemu,
+    ),
+    (
+        "QEMU start and kernel, to init",
+        Some(Mark::Qemu),
+        Mark::Kernel,
+    ),
+    ("init, to systemd", Some(Mark::Kernel), Mark::Init),
+    ("userspace, to readiness", Some(Mark::Init), Mark::Ready),
+    ("first command", Some(Mark::Ready), Mark::Command),
+    ("stop, to nothing left", Some(Mark::Command), Mark::End),
+];
 
-/// Listens to the supervisor of a start that is under way. What it says of
-/// itself counts from its own start, which is found from the arrival of the
-/// event of readiness.
-fn listen(started: Instant) -> Result<Phases> {
-    let directories = Directories::from_environment()?;
-    let name: SandboxName = NAME.parse()?;
-    let socket = StateLayout::new(&directories, &name).control_socket();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut connection = connect(&socket, started).await?;
-        let mut times = std::collections::HashMap::new();
-        loop {
-            let Some(event) = connection.next_event().await? else {
-                return Err("the supervisor ended before it said so".into());
-            };
-            let key = match event.event {
-                Event::Preparing => "files begin",
-                Event::Booting { .. } => "files",
-                Event::KernelUp => "kernel",
-                Event::SystemdStarting => "init",
-                Event::Ready { .. } => {
-                    let origin = started.elapsed().saturating_sub(event.elapsed());
-                    times.insert("origin", origin);
-                    "userspace"
-                }
-                Event::Stopping => "first command",
-                Event::Ended { .. } => break,
-                _ => continue,
-            };
-            times.insert(key, event.elapsed());
-        }
-        let at = |key: &str| -> Result<Duration> {
-            let origin = times.get("origin").ok_or("the guest was never ready")?;
-            let elapsed = times.get(key).ok_or(format!("no event for `{key}`"))?;
-            Ok(*origin + *elapsed)
-        };
-        Ok(Phases {
-            command_line: at("files begin")?,
-            files: at("files")?,
-            kernel: at("kernel")?,
-            init: at("init")?,
-            userspace: at("userspace")?,
-            first_command: at("first command")?,
-            stop: Duration::ZERO,
-        })
-    })
-}
-
-async fn connect(socket: &Path, started: Instant) -> Result<Connection> {
-    loop {
-        match Connection::open(socket, Request::Subscribe).await {
-            Ok(connection) => return Ok(connection),
-            Err(error) if started.elapsed() > PATIENCE => return Err(error.into()),
-            Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
-        }
-    }
-}
-
-fn print_tables(phases: &[Phases], stock: &[Duration], overheads: &[Duration]) {
-    let rows: [(&str, Measure); 7] = [
-        ("command line: settings, image check, plan", |at| {
-            at.command_line
-        }),
-        ("seed, keys, overlay, initrd, QEMU exec", |at| {
-            at.files - at.command_line
-        }),
-        ("QEMU start and kernel, to init", |at| at.kernel - at.files),
-        ("init, to systemd", |at| at.init - at.kernel),
-        ("userspace, to readiness", |at| at.userspace - at.init),
-        ("first command", |at| at.first_command - at.userspace),
-        ("stop, to nothing left", |at| at.stop - at.first_command),
-    ];
-    println!("| Phase of `sandbox run -- true` | min | median | max |");
-    println!("|---|---|---|---|");
-    for (name, duration) in rows {
-        print_row(name, phases.iter().map(duration));
-    }
-    print_row("**to readiness**", phases.iter().map(|at| at.userspace));
-    print_row(
-        "**to the end of the first command**",
-        phases.iter().map(|at| at.first_command),
+fn print_tables(rounds: &[Round]) {
+    print_phases(
+        "Phase of a warm `sandbox run -- true`",
+        &WARM,
+        rounds,
+        |round| &round.warm,
     );
-    print_row("**whole command**", phases.iter().map(|at| at.stop));
-    print_row(
-        "stock recipe, to its first `ssh … true`",
-        stock.iter().copied(),
+    print_phases(
+        "Phase of a cold `sandbox run --cold -- true`",
+        &COLD,
+        rounds,
+        |round| &round.cold,
     );
-    print_row(
-        "`sandbox list`, which needs no guest",
-        overheads.iter().copied(),
-    );
-    println!();
-    println!("| Ratio, run by run | min | median | max |");
-    println!("|---|---|---|---|");
-    let ratios = |of: Measure| {
-        let mut ratios: Vec<f64> = phases
-            .iter()
-            .zip(stock)
-            .map(|(ours, stock)| of(ours).as_secs_f64() / stock.as_secs_f64())
-            .collect();
-        ratios.sort_by(f64::total_cmp);
-        ratios
-    };
-    for (name, of) in [
-        (
-            "readiness / stock",
-            (|at| at.userspace) as fn(&Phases) -> Duration,
-        ),
-        ("first command done / stock", |at| at.first_command),
-        ("whole command / stock", |at| at.stop),
-    ] {
-        let sorted = ratios(of);
-        println!(
-            "| {name} | {:.3} | {:.3} | {:.3} |",
-            sorted[0],
-            sorted[sorted.len() / 2],
-            sorted[sorted.len() - 1]
+
+    let all = |of: fn(&Round) -> Duration| rounds.iter().map(of).collect::<Vec<_>>();
+    let warm = all(|round| round.warm.at(Mark::End));
+    let cold = all(|round| round.cold.at(Mark::Ready));
+    let stock = all(|round| round.stock);
+    let exec = all(|round| round.exec);
+    let ssh = all(|round| round.ssh);
+    table::heading("What");
+    table::times("`sandbox run -- true`, warm, start to exit", warm.clone());
+    table::times("readiness, cold", cold.clone());
+    table::times("stock recipe, to its first `ssh … true`", stock.clone());
+    table::times("`sandbox exec -- true` in a running sandbox", exec.clone());
+    table::times("`ssh … true` in a running sandbox", ssh.clone());
+    for (index, arguments) in GUESTLESS.iter().enumerate() {
+        table::times(
+            &format!("`sandbox {}`, which needs no guest", arguments.join(" ")),
+            rounds.iter().map(|round| round.guestless[index]),
         );
     }
+    table::heading("Ratio, run by run");
+    table::ratios("warm `run -- true` / stock", &warm, &stock);
+    table::ratios("cold readiness / stock", &cold, &stock);
+    table::ratios("`exec -- true` / `ssh … true`", &exec, &ssh);
 }
 
-fn print_row(name: &str, durations: impl Iterator<Item = Duration>) {
-    let mut sorted: Vec<Duration> = durations.collect();
-    sorted.sort();
-    println!(
-        "| {name} | {} | {} | {} |",
-        show(sorted[0]),
-        show(sorted[sorted.len() / 2]),
-        show(sorted[sorted.len() - 1])
-    );
-}
-
-fn show(duration: Duration) -> String {
-    match duration.as_secs_f64() {
-        seconds if seconds < 0.1 => format!("{:.1} ms", seconds * 1000.0),
-        seconds => format!("{seconds:.2} s"),
+fn print_phases(heading: &str, phases: &[Phase], rounds: &[Round], of: fn(&Round) -> &Timeline) {
+    table::heading(heading);
+    for (name, begin, end) in phases {
+        let duration = |timeline: &Timeline| match begin {
+            Some(begin) => timeline.between(*begin, *end),
+            None => timeline.at(*end),
+        };
+        table::times(name, rounds.iter().map(|round| duration(of(round))));
     }
+    table::times(
+        "**to readiness**",
+        rounds.iter().map(|round| of(round).at(Mark::Ready)),
+    );
+    table::times(
+        "**whole command**",
+        rounds.iter().map(|round| of(round).at(Mark::End)),
+    );
 }

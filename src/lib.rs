@@ -6,6 +6,7 @@
 //! a supervisor process carries the plan out, and sessions enter the running
 //! guest. `docs/design.md` explains the rooms and their order.
 
+pub mod agent;
 pub mod cli;
 pub mod commands;
 pub mod console;
@@ -16,6 +17,8 @@ pub mod image;
 pub mod output;
 pub mod qemu;
 pub mod sandbox;
+pub mod session;
 pub mod settings;
 pub mod share;
 pub mod ssh;
+pub mod template;

@@ -17,7 +17,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use sandbox::host::notices::{Notice, Notices, Termination};
 use sandbox::host::streams::Streams;
-use sandbox::ssh::{Connection, Ending, GuestCommand, PtyRequest, SshError};
+use sandbox::session::{Ending, GuestCommand, PtyRequest, SessionError};
+use sandbox::ssh::{Connection, SshError};
 use tokio::sync::mpsc;
 
 use scripted::{Asked, Behaviour};
@@ -224,7 +225,10 @@ async fn an_output_that_cannot_be_written_is_an_error() {
         .execute(line(&["yes"]), streams, None, &mut notices)
         .await;
     assert!(
-        matches!(ending, Err(SshError::LocalStream { .. })),
+        matches!(
+            ending,
+            Err(SshError::Session(SessionError::LocalStream { .. }))
+        ),
         "{ending:?}"
     );
 }

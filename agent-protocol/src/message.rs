@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// Run a program; see [`crate::frame`] for what follows.
     Execute(Execute),
+    /// Set the guest's clock to this: the host's wall clock as it is when this
+    /// arrives, in nanoseconds since 1970. Answered at once by
+    /// [`Response::Done`], so that the host learns how long the way is.
+    SetClock(i64),
     /// Become the sandbox that the seed describes: what follows a restore.
     /// Answered by [`Response::Done`] once the guest is ready.
     Start(Start),
@@ -75,8 +79,6 @@ pub struct Size {
 pub struct Start {
     /// The seed: names and values of credentials (docs/guest-contract.md).
     pub credentials: Vec<(String, Vec<u8>)>,
-    /// The host's wall clock as this was sent: nanoseconds since 1970.
-    pub wall_clock_ns: i64,
     /// Randomness for the guest's generator.
     pub entropy: [u8; 32],
     /// Whether the root disk is larger than its file system.

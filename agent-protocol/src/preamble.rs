@@ -71,6 +71,17 @@ pub async fn call<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(), PreambleError> {
     stream.write_all(&encode(nonce)).await?;
     stream.flush().await?;
+    answered(stream, nonce).await
+}
+
+/// The second half of [`call`]: waits for the answer.
+///
+/// # Errors
+/// As those of [`call`].
+pub async fn answered<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    nonce: &Nonce,
+) -> Result<(), PreambleError> {
     let mut scanner = Scanner::default();
     loop {
         let (version, answered) = scanner.next(stream).await?;

@@ -5,7 +5,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::ioctl::{NoArg, Opcode, Setter, opcode};
@@ -48,12 +47,9 @@ pub(crate) fn add_entropy(entropy: &[u8; ENTROPY]) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets the clock, which went on from the moment of saving, to what the host's
-/// showed so long ago.
-pub(crate) fn set_clock(nanoseconds: i64, ago: Duration) -> io::Result<()> {
+/// Sets the clock: it went on from the moment of saving.
+pub(crate) fn set_clock(nanoseconds: i64) -> io::Result<()> {
     const PER_SECOND: i64 = 1_000_000_000;
-    let ago = i64::try_from(ago.as_nanos()).unwrap_or(0);
-    let nanoseconds = nanoseconds.saturating_add(ago);
     let time = Timespec {
         tv_sec: nanoseconds.div_euclid(PER_SECOND),
         tv_nsec: nanoseconds.rem_euclid(PER_SECOND),

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Instant;
 
 use agent_protocol::message::Start;
 
@@ -27,8 +26,6 @@ pub(crate) enum StartError {
     NotQuiescent { source: io::Error },
     #[error("cannot mix the host's randomness in")]
     Entropy { source: io::Error },
-    #[error("cannot set the clock")]
-    Clock { source: io::Error },
     #[error("cannot change the id of the boot")]
     BootId { source: io::Error },
     #[error("cannot set the host name")]
@@ -50,7 +47,6 @@ pub(crate) enum StartError {
 /// Becomes the sandbox. What is left to do after readiness is returned.
 pub(crate) fn run(start: Start) -> Result<Option<settle::Plan>, StartError> {
     quiesce::unmark().map_err(|source| StartError::NotQuiescent { source })?;
-    let received = Instant::now();
     // Before anything that makes a random number.
     kernel::add_entropy(&start.entropy).map_err(|source| StartError::Entropy { source })?;
     kernel::renew_boot_id().map_err(|source| StartError::BootId { source })?;
@@ -79,12 +75,10 @@ pub(crate) fn run(start: Start) -> Result<Option<settle::Plan>, StartError> {
         root::grow_mounted()?;
     }
 
-    // From here on systemd is busy with what it notices: new mounts, new time.
+    // Systemd is busy from here on: it notices new mounts.
     for share in shares::of(&credentials)? {
         share.mount()?;
     }
-    kernel::set_clock(start.wall_clock_ns, received.elapsed())
-        .map_err(|source| StartError::Clock { source })?;
     if !seed::wants_cloud_init(credentials.text("sandbox.cloud-init").as_deref()) {
         return Ok(Some(plan));
     }

@@ -4,12 +4,14 @@
 mod image;
 mod options;
 mod session;
+mod template;
 
 use clap::{Args, Parser, Subcommand};
 
 pub use image::{ImageArguments, ImageCommand};
 pub use options::{ColorChoice, GlobalOptions};
 pub use session::{CommandOptions, ExecArguments, RunArguments};
+pub use template::{TemplateArguments, TemplateBuildArguments, TemplateCommand};
 
 use self::options::{whole_number, with_hint};
 use crate::sandbox::SandboxName;
@@ -66,6 +68,12 @@ pub enum Command {
     Logs(LogsArguments),
     /// Build, list and remove base images
     Image(ImageArguments),
+    /// Build, list and remove saved guests, from which sandboxes start at once
+    Template(TemplateArguments),
+    /// Show what images, templates, sandboxes and logs take on the disk
+    Df(JsonArguments),
+    /// Remove what nothing needs any more
+    Prune(PruneArguments),
     /// Check whether this machine can run sandboxes, and what would mend it
     Doctor(JsonArguments),
     /// Print a script that completes commands in a shell
@@ -105,6 +113,22 @@ pub struct JsonArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `prune`.
+#[derive(Debug, Args)]
+pub struct PruneArguments {
+    /// Remove every template that no running sandbox uses, too
+    #[arg(short, long)]
+    pub all: bool,
+
+    /// Show what would be removed, and remove nothing
+    #[arg(short = 'n', long = "dry-run")]
+    pub preview: bool,
+
+    /// Ask nothing
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 /// Arguments of `info`.

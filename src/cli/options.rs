@@ -10,6 +10,7 @@ use crate::qemu::accelerator::AcceleratorChoice;
 use crate::sandbox::{CpuCount, DiskSize, MemorySize, NameError, SandboxName, SizeError};
 use crate::settings::parse_duration;
 use crate::share::{Share, ShareError, ShareMode};
+use crate::template::TemplatePolicy;
 
 /// What a start is made of, and how the tool speaks.
 #[derive(Debug, Args)]
@@ -60,6 +61,15 @@ pub struct GlobalOptions {
     /// How long the guest may take to become ready [default: 2m, emulated 10m]
     #[arg(long, global = true, env = "SANDBOX_READY_TIMEOUT", value_name = "DURATION", value_parser = parse_duration, help_heading = "Machine")]
     pub ready_timeout: Option<Duration>,
+
+    /// What to do with saved guests: `auto` starts from one and makes it in the
+    /// background, `manual` starts from one that is there, `off` boots [default: auto]
+    #[arg(long, global = true, env = "SANDBOX_TEMPLATES", value_name = "MODE", value_parser = with_hint::<TemplatePolicy>, help_heading = "Machine")]
+    pub templates: Option<TemplatePolicy>,
+
+    /// Boot, without a saved guest: `--templates off`
+    #[arg(long, global = true, help_heading = "Machine")]
+    pub cold: bool,
 
     /// Say nothing but errors
     #[arg(
@@ -134,6 +144,8 @@ hinted!(
     ShareError,
     crate::image::ReferenceError,
     crate::qemu::accelerator::AcceleratorError,
+    crate::template::InvalidKey,
+    crate::template::UnknownPolicy,
 );
 
 /// Parses a count; the error names it, and what would be one.

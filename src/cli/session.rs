@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::ssh::EnvironmentVariable;
+use crate::session::EnvironmentVariable;
 
 /// How a command runs in the guest.
 #[derive(Debug, Args)]

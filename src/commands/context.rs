@@ -5,6 +5,8 @@ use crate::host::directories::Directories;
 use crate::image::ImageStore;
 use crate::output::{Printer, Report};
 use crate::settings::{Overrides, Settings, UserFile};
+use crate::template::TemplatePolicy;
+use crate::template::TemplateStore;
 
 /// The state of one invocation.
 pub(super) struct Context {
@@ -31,6 +33,10 @@ impl Context {
             share_mode: options.share_mode,
             cloud_init: options.cloud_init,
             ready_timeout: options.ready_timeout,
+            templates: match options.cold {
+                true => Some(TemplatePolicy::Off),
+                false => options.templates,
+            },
         };
         Ok(Self {
             directories,
@@ -38,6 +44,11 @@ impl Context {
             printer,
             overrides,
         })
+    }
+
+    /// The template store.
+    pub(super) fn templates(&self) -> TemplateStore {
+        TemplateStore::new(&self.directories)
     }
 
     /// The image store.

@@ -23,7 +23,12 @@ pub(super) async fn run(context: &Context) -> Outcome {
     let accelerator = hypervisor.decision.accelerator;
     let spec =
         prepare::specification(context, name, &workspace, Lifetime::Persistent, accelerator)?;
-    let plan = prepare::plan(context, spec, image, &hypervisor).await?;
+    let shape = prepare::template_shape(context, &spec, &image, &hypervisor);
+    let template = match &shape {
+        Some(shape) => context.templates().peek(&shape.key())?,
+        None => None,
+    };
+    let plan = prepare::plan(context, spec, image, &hypervisor, template.as_ref()).await?;
     if let Some(warning) = &hypervisor.decision.warning {
         context.printer.warning(warning);
     }
@@ -69,24 +74,43 @@ fn describe(plan: &StartPlan) -> String {
         format!(
             "overlay    {} on {}",
             plan.layout.overlay().display(),
-            plan.image.disk.display()
+            match &plan.warm {
+                Some(warm) => warm.template.disk.display(),
+                None => plan.image.disk.display(),
+            }
         ),
-        format!(
+    ];
+    lines.push(match &plan.warm {
+        Some(warm) => format!("template   {}", warm.template.key),
+        None => format!(
             "initrd     {} and the guest agent",
             plan.image.modules.display()
         ),
-        format!("timeout    {} s to readiness", spec.ready_timeout.as_secs()),
-    ];
-    for (way, files) in [
-        ("SMBIOS", &plan.seed.smbios),
-        ("fw_cfg", &plan.seed.firmware),
-    ] {
-        for file in files {
-            lines.push(format!("seed       {} by {way}", file.name));
+    });
+    lines.push(format!(
+        "timeout    {} s to readiness",
+        spec.ready_timeout.as_secs()
+    ));
+    let mut seed = |name: &str, way| lines.push(format!("seed       {name} by {way}"));
+    let argv = match &plan.warm {
+        Some(warm) => {
+            for credential in &warm.credentials {
+                seed(&credential.name, "the guest agent");
+            }
+            &warm.argv
         }
-    }
+        None => {
+            for (way, files) in [
+                ("SMBIOS", &plan.cold.seed.smbios),
+                ("fw_cfg", &plan.cold.seed.firmware),
+            ] {
+                files.iter().for_each(|file| seed(&file.name, way));
+            }
+            &plan.cold.argv
+        }
+    };
     lines.push(String::new());
-    lines.push(command_line(&plan.argv));
+    lines.push(command_line(argv));
     lines.join("\n")
 }
 

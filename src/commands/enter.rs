@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context) -> Outcome {
         Start::Interrupted => return Ok(ExitStatus::INTERRUPTED),
     };
     if std::io::stdin().is_terminal() {
-        return session::shell(&mut ready, &mut notices).await;
+        return session::shell(context, &mut ready, &mut notices).await;
     }
     let verb = if ready.started {
         "is ready"

@@ -12,7 +12,7 @@ pub(super) async fn run(context: &Context, arguments: ExecArguments) -> Outcome 
     let joined = start::join(context, found.name, found.layout, &mut notices);
     match joined.await? {
         Start::Ready(mut ready) => {
-            session::command(&mut ready, arguments.options, &mut notices).await
+            session::command(context, &mut ready, arguments.options, &mut notices).await
         }
         Start::Interrupted => Ok(ExitStatus::INTERRUPTED),
     }

@@ -2,6 +2,7 @@
 //! start needs.
 
 use super::context::Context;
+use super::space::expectations;
 use super::{ExitStatus, Outcome};
 use crate::cli::ImageCommand;
 use crate::host::notices::{Notice, Notices};
@@ -9,6 +10,7 @@ use crate::image::build::{self, BuildOptions, BuildProgress, CancelFlag};
 use crate::image::{Image, ImageReference, Recipe};
 use crate::output::{Report, Table};
 use crate::sandbox::lifecycle;
+use crate::template::{EntryState, Obsolescence};
 
 pub(super) async fn run(context: &Context, command: ImageCommand) -> Outcome {
     match command {
@@ -227,6 +229,27 @@ fn remove(context: &Context, references: &[ImageReference]) -> Outcome {
         context
             .printer
             .notice(format_args!("removed `{reference}`"));
+        remove_templates(context)?;
     }
     Ok(ExitStatus::SUCCESS)
+}
+
+/// Removes templates whose image is gone: they lie on its disk.
+fn remove_templates(context: &Context) -> Result<(), Report> {
+    let store = context.templates();
+    let expectations = expectations(context)?;
+    let entries = store.survey()?.entries;
+    let without_image = entries.iter().filter(|entry| {
+        matches!(&entry.state, EntryState::Ready(metadata)
+            if expectations.obsolescence(&metadata.shape) == Some(Obsolescence::Image))
+    });
+    for entry in without_image {
+        if store.discard(&entry.key)?.is_some() {
+            context.printer.notice(format_args!(
+                "removed the template `{}`, which lay on it",
+                entry.key
+            ));
+        }
+    }
+    Ok(())
 }

@@ -1,5 +1,8 @@
 //! `sandbox info`.
 
+use std::fmt;
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::context::Context;
@@ -19,9 +22,24 @@ struct Info<'a> {
     state_directory: &'a str,
     ssh_command: Option<&'a str>,
     console_command: &'a str,
+    /// What the guest says of itself, if its agent answers.
+    guest: Option<Guest>,
 }
 
-pub(super) fn run(context: &Context, arguments: &InfoArguments) -> Outcome {
+/// What the guest says of itself, in bytes, seconds, and hundredths of load.
+#[derive(Serialize)]
+struct Guest {
+    kernel: String,
+    uptime_s: u64,
+    load: [f64; 3],
+    memory_total: u64,
+    memory_available: u64,
+    disk_total: u64,
+    disk_available: u64,
+    addresses: Vec<String>,
+}
+
+pub(super) async fn run(context: &Context, arguments: &InfoArguments) -> Outcome {
     let found = target::running(context, arguments.name.sandbox.as_ref())?;
     let record = found.record?.ok_or_else(|| {
         Report::new(
@@ -44,6 +62,7 @@ pub(super) fn run(context: &Context, arguments: &InfoArguments) -> Outcome {
         "socat STDIO,raw,echo=0,escape=0x1d UNIX-CONNECT:{}",
         shell_words::quote(&found.layout.console_socket().to_string_lossy())
     );
+    let guest = guest(&record, &found.layout.agent_socket()).await;
     let directory = found.layout.directory().display().to_string();
     if arguments.json.json {
         context.printer.json(&Info {
@@ -52,6 +71,7 @@ pub(super) fn run(context: &Context, arguments: &InfoArguments) -> Outcome {
             state_directory: &directory,
             ssh_command: ssh_command.as_deref(),
             console_command: &console_command,
+            guest,
         })?;
         return Ok(ExitStatus::SUCCESS);
     }
@@ -78,6 +98,11 @@ pub(super) fn run(context: &Context, arguments: &InfoArguments) -> Outcome {
                 record.cpus, record.memory, record.disk, record.accelerator
             ),
         ),
+        ("agent", agent(&record)),
+        (
+            "guest",
+            guest.map(|guest| guest.to_string()).unwrap_or_default(),
+        ),
         ("started", created),
         ("state in", directory),
         (
@@ -97,4 +122,57 @@ pub(super) fn run(context: &Context, arguments: &InfoArguments) -> Outcome {
         }
     }
     Ok(ExitStatus::SUCCESS)
+}
+
+/// Asks the guest. One that does not answer has nothing to say.
+async fn guest(record: &Record, socket: &Path) -> Option<Guest> {
+    if !record.ready || record.agent != Some(agent_protocol::VERSION) {
+        return None;
+    }
+    let status = match crate::agent::status(socket).await {
+        Ok(status) => status,
+        Err(error) => {
+            tracing::debug!(%error, "the guest does not tell its state");
+            return None;
+        }
+    };
+    Some(Guest {
+        kernel: status.kernel,
+        uptime_s: status.uptime_s,
+        load: status
+            .load_percent
+            .map(|percent| f64::from(percent) / 100.0),
+        memory_total: status.memory_total,
+        memory_available: status.memory_available,
+        disk_total: status.disk_total,
+        disk_available: status.disk_available,
+        addresses: status.addresses,
+    })
+}
+
+impl fmt::Display for Guest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let megabytes = |bytes: u64| bytes / 1_000_000;
+        let [one, five, fifteen] = self.load;
+        write!(
+            formatter,
+            "Linux {}, up {} s, load {one:.2} {five:.2} {fifteen:.2}, {} of {} MB memory and {} of {} MB disk free, {}",
+            self.kernel,
+            self.uptime_s,
+            megabytes(self.memory_available),
+            megabytes(self.memory_total),
+            megabytes(self.disk_available),
+            megabytes(self.disk_total),
+            self.addresses.join(" ")
+        )
+    }
+}
+
+/// What carries the sessions of `exec`, `run` and shells.
+fn agent(record: &Record) -> String {
+    match record.agent {
+        Some(version) => format!("protocol {version}"),
+        None if record.ready => "does not answer; commands use SSH".into(),
+        None => String::new(),
+    }
 }

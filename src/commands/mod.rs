@@ -5,6 +5,7 @@
 
 mod console;
 mod context;
+mod df;
 mod doctor;
 mod dry_run;
 mod enter;
@@ -14,13 +15,17 @@ mod info;
 mod list;
 mod logs;
 mod prepare;
+mod prune;
 mod run;
 mod session;
+mod space;
 mod ssh;
 mod start;
 mod stop;
 mod supervise;
 mod target;
+mod template;
+mod template_build;
 
 use std::process::ExitCode;
 
@@ -41,6 +46,10 @@ impl ExitStatus {
     /// A failure of this tool where the status of a guest's command is
     /// expected, as with `docker run` and `env`.
     const SESSION_FAILURE: Self = Self(125);
+    /// The guest's program cannot be executed.
+    const NOT_EXECUTABLE: Self = Self(126);
+    /// There is no such program in the guest.
+    const NOT_FOUND: Self = Self(127);
     /// Ended by Ctrl-C.
     const INTERRUPTED: Self = Self(130);
 }
@@ -110,11 +119,14 @@ async fn dispatch(
         Some(Command::Run(arguments)) => run::run(&context, arguments).await,
         Some(Command::Stop(arguments)) => stop::run(&context, &arguments).await,
         Some(Command::List(arguments)) => list::run(&context, &arguments),
-        Some(Command::Info(arguments)) => info::run(&context, &arguments),
+        Some(Command::Info(arguments)) => info::run(&context, &arguments).await,
         Some(Command::Console(arguments)) => console::run(&context, &arguments).await,
         Some(Command::Ssh(arguments)) => ssh::run(&context, &arguments).await,
         Some(Command::Logs(arguments)) => logs::run(&context, &arguments).await,
         Some(Command::Image(arguments)) => image::run(&context, arguments.command).await,
+        Some(Command::Template(arguments)) => template::run(&context, arguments.command).await,
+        Some(Command::Df(arguments)) => df::run(&context, &arguments),
+        Some(Command::Prune(arguments)) => prune::run(&context, &arguments),
         Some(Command::Doctor(arguments)) => doctor::run(&context, &arguments),
         Some(Command::Completions(_) | Command::Supervise(_)) => {
             unreachable!("both returned above")

@@ -11,10 +11,11 @@ use crate::output::Report;
 use crate::qemu::accelerator::{self, Accelerator, Decision};
 use crate::qemu::program::{self, QemuProgram, Search};
 use crate::sandbox::{
-    BootImage, HostCapacity, HostSetup, Lifetime, SandboxName, SandboxSpec, StartPlan, StateLayout,
-    shareable_directory,
+    BootImage, HostCapacity, HostSetup, Lifetime, MachineShape, SandboxName, SandboxSpec,
+    StartPlan, StateLayout, shareable_directory, templates,
 };
 use crate::ssh::{agent, keys::Keys};
+use crate::template::{Shape, Template, TemplatePolicy};
 
 /// How long a guest may take to become ready if the user does not say: about
 /// ten times what it takes.
@@ -68,10 +69,7 @@ pub(super) fn specification(
         }
         None => None,
     };
-    let ready_timeout = settings.ready_timeout.unwrap_or(match accelerator {
-        Accelerator::Kvm => READY_TIMEOUT,
-        Accelerator::Tcg => READY_TIMEOUT_EMULATED,
-    });
+    let ready_timeout = settings.ready_timeout.unwrap_or(ready_timeout(accelerator));
     let spec = SandboxSpec {
         name,
         workspace: workspace.into(),
@@ -96,27 +94,62 @@ fn expand_home(context: &Context, path: &Path) -> std::path::PathBuf {
     }
 }
 
-/// The plan, with new keys.
-pub(super) async fn plan(
+/// How long a guest may take if the user does not say.
+pub(super) fn ready_timeout(accelerator: Accelerator) -> Duration {
+    match accelerator {
+        Accelerator::Kvm => READY_TIMEOUT,
+        Accelerator::Tcg => READY_TIMEOUT_EMULATED,
+    }
+}
+
+/// What a plan needs to know of this host.
+pub(super) async fn host_setup(
     context: &Context,
-    spec: SandboxSpec,
-    image: BootImage,
     hypervisor: &Hypervisor,
-) -> Result<StartPlan, Report> {
-    let layout = StateLayout::new(&context.directories, &spec.name);
-    let keys = Keys::generate(spec.name.as_str())?;
+) -> Result<HostSetup, Report> {
     let agent_keys = match std::env::var_os("SSH_AUTH_SOCK") {
         Some(socket) => agent::public_keys(Path::new(&socket)).await,
         None => Vec::new(),
     };
-    let host = HostSetup {
+    Ok(HostSetup {
         qemu: hypervisor.program.path.clone(),
         accelerator: hypervisor.decision.accelerator,
         home: context.directories.home.clone(),
         machine_id: machine_id()?,
         agent_keys,
-    };
-    Ok(StartPlan::new(spec, layout, image, host, keys)?)
+    })
+}
+
+/// The shape of the template that a sandbox would be restored from; `None`
+/// where templates are not wanted or QEMU cannot have them.
+pub(super) fn template_shape(
+    context: &Context,
+    spec: &SandboxSpec,
+    image: &BootImage,
+    hypervisor: &Hypervisor,
+) -> Option<Shape> {
+    let version = hypervisor.program.version;
+    if context.settings.templates == TemplatePolicy::Off || version < templates::LEAST_QEMU {
+        return None;
+    }
+    let machine = MachineShape::fitting(spec.cpus, spec.memory, spec.disk, spec.shares.len());
+    let accelerator = hypervisor.decision.accelerator;
+    Some(templates::shape(machine, image, version, accelerator))
+}
+
+/// The plan, with new keys; it restores the template if one is given.
+pub(super) async fn plan(
+    context: &Context,
+    spec: SandboxSpec,
+    image: BootImage,
+    hypervisor: &Hypervisor,
+    template: Option<&Template>,
+) -> Result<StartPlan, Report> {
+    let layout = StateLayout::new(&context.directories, &spec.name);
+    let keys = Keys::generate(spec.name.as_str())?;
+    let host = host_setup(context, hypervisor).await?;
+    let template = template.map(|template| templates::files(context.templates(), template));
+    Ok(StartPlan::new(spec, layout, image, host, keys, template)?)
 }
 
 /// A new machine-id (machine-id(5)), from the kernel's random UUID.

@@ -1,7 +1,5 @@
 //! `sandbox run`: a sandbox of its own for one command.
 
-use std::time::Duration;
-
 use super::context::Context;
 use super::enter::refuse_nesting;
 use super::start::{self, Start};
@@ -12,9 +10,6 @@ use crate::output::Report;
 use crate::sandbox::control::Request;
 use crate::sandbox::lifecycle;
 use crate::sandbox::{Lifetime, SandboxName};
-
-/// How long the guest has to power itself down afterwards.
-const STOP_GRACE: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(context: &Context, arguments: RunArguments) -> Outcome {
     refuse_nesting()?;
@@ -30,18 +25,13 @@ pub(super) async fn run(context: &Context, arguments: RunArguments) -> Outcome {
         Start::Ready(ready) => ready,
         Start::Interrupted => return Ok(ExitStatus::INTERRUPTED),
     };
-    let outcome = session::command(&mut ready, arguments.options, &mut notices).await;
+    let outcome = session::command(context, &mut ready, arguments.options, &mut notices).await;
     if arguments.keep {
         context.printer.notice(format_args!(
             "`{0}` keeps running: `sandbox exec --name {0} -- COMMAND`, `sandbox stop {0}`",
             ready.name
         ));
-    } else if ready
-        .connection
-        .ask(Request::stop(STOP_GRACE))
-        .await
-        .is_ok()
-    {
+    } else if ready.connection.ask(Request::Discard).await.is_ok() {
         session::until_ended(context, &mut ready).await;
     }
     outcome

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::context::Context;
-use super::{image, prepare};
+use super::{image, prepare, template_build};
 use crate::host::files::{self, FileError};
 use crate::host::notices::{Notice, Notices};
 use crate::output::{Progress, Report};
@@ -13,16 +13,22 @@ use crate::qemu::accelerator::Accelerator;
 use crate::sandbox::control::{Connection, Request};
 use crate::sandbox::lifecycle::{self, Claim, LifecycleError};
 use crate::sandbox::{Event, Failure, Lifetime, Record, SandboxName, StateLayout};
+use crate::template::{Shape, Template};
 
 /// A sandbox that sessions can enter.
 pub(super) struct Ready {
     pub(super) name: SandboxName,
     pub(super) layout: StateLayout,
     pub(super) ssh_port: u16,
+    /// The version of the guest agent's protocol, if the agent answers.
+    pub(super) agent: Option<u32>,
     /// Events go on; an attached sandbox lives as long as this.
     pub(super) connection: Connection,
     /// Whether this command started it.
     pub(super) started: bool,
+    /// Whether it was seen to boot, for want of a template that could be
+    /// restored.
+    pub(super) booted: bool,
 }
 
 /// How an attempt to get a sandbox ended without an error.
@@ -66,13 +72,22 @@ async fn attempt(
         let Some(image) = image::obtain(context, &context.settings.image, notices).await? else {
             return Ok(Some(Start::Interrupted));
         };
-        let plan = prepare::plan(context, spec, prepare::boot_image(&image), &hypervisor).await?;
+        let image = prepare::boot_image(&image);
+        let shape = prepare::template_shape(context, &spec, &image, &hypervisor);
+        let template = match &shape {
+            Some(shape) => find_template(context, shape),
+            None => None,
+        };
+        let plan = prepare::plan(context, spec, image, &hypervisor, template.as_ref()).await?;
         match claim(context, &layout, &name, workspace).await? {
             None => return Ok(None),
             Some(Claim::Taken(_)) => {}
             Some(Claim::Free(lock)) => {
                 if let Some(warning) = &hypervisor.decision.warning {
                     context.printer.warning(warning);
+                }
+                if let Some(template) = &template {
+                    context.templates().touch(&template.key);
                 }
                 let connection = lifecycle::launch(&plan, lock).await?;
                 let progress = context.printer.progress();
@@ -82,9 +97,16 @@ async fn attempt(
                     layout,
                     connection,
                     started: true,
+                    booted: false,
                     progress,
                 };
-                return waiting.for_ready(notices).await.map(Some);
+                let start = waiting.for_ready(notices).await?;
+                if let (Start::Ready(ready), Some(shape)) = (&start, &shape)
+                    && ready.booted
+                {
+                    template_build::in_background(context, &plan, shape);
+                }
+                return Ok(Some(start));
             }
         }
     }
@@ -106,6 +128,18 @@ async fn attempt(
             ))
         }
     }
+}
+
+/// The template for a start. A store that cannot be read costs the warm start,
+/// not the sandbox.
+fn find_template(context: &Context, shape: &Shape) -> Option<Template> {
+    let found = context.templates().find(&shape.key());
+    found.unwrap_or_else(|error| {
+        context
+            .printer
+            .warning(format_args!("templates cannot be used: {error}"));
+        None
+    })
 }
 
 /// Claims the name; `None` if another directory has it and this one can have
@@ -163,6 +197,7 @@ fn joined(
         layout,
         connection,
         started: false,
+        booted: false,
         progress,
     }
 }
@@ -230,6 +265,7 @@ struct Waiting<'a> {
     layout: StateLayout,
     connection: Connection,
     started: bool,
+    booted: bool,
     progress: Progress,
 }
 
@@ -241,16 +277,19 @@ impl Waiting<'_> {
                     let Ok(Some(event)) = event else {
                         return Err(self.lost());
                     };
-                    if let Some(ready) = self.handle(event.event).await? {
+                    if let Event::Ready { ssh_port, agent } = event.event {
                         self.progress.finish();
                         return Ok(Start::Ready(Ready {
                             name: self.name,
                             layout: self.layout,
-                            ssh_port: ready,
+                            ssh_port,
+                            agent,
                             connection: self.connection,
                             started: self.started,
+                            booted: self.booted,
                         }));
                     }
+                    self.handle(event.event).await?;
                 }
                 notice = notices.next() => {
                     if matches!(notice, Notice::Termination(_)) {
@@ -261,15 +300,19 @@ impl Waiting<'_> {
         }
     }
 
-    /// Shows an event; the SSH port once the sandbox is ready.
-    async fn handle(&mut self, event: Event) -> Result<Option<u16>, Report> {
+    /// Shows an event on the way to readiness.
+    async fn handle(&mut self, event: Event) -> Result<(), Report> {
         let progress = &mut self.progress;
         match event {
             Event::Preparing => progress.step("preparing the disk"),
-            Event::Booting { accelerator } => progress.step(match accelerator {
-                Accelerator::Kvm => "booting: waiting for the kernel",
-                Accelerator::Tcg => "booting in emulation: waiting for the kernel",
-            }),
+            Event::Booting { accelerator } => {
+                self.booted = true;
+                progress.step(match accelerator {
+                    Accelerator::Kvm => "booting: waiting for the kernel",
+                    Accelerator::Tcg => "booting in emulation: waiting for the kernel",
+                });
+            }
+            Event::Restoring => progress.step("restoring"),
             Event::KernelUp => progress.step("booting: waiting for the root file system"),
             Event::SystemdStarting => progress.step("booting: waiting for systemd"),
             Event::Waiting { reason } => progress.step(&format!("waiting for {reason}")),
@@ -281,7 +324,6 @@ impl Waiting<'_> {
             Event::AliasNotIncluded => {
                 progress.suspend(|| tell_of_missing_include(self.context, &self.name));
             }
-            Event::Ready { ssh_port } => return Ok(Some(ssh_port)),
             Event::Failed(failure) => return Err(self.failed(failure).await),
             Event::Ended { .. } => {
                 return Err(Report::new(
@@ -292,9 +334,9 @@ impl Waiting<'_> {
                     None,
                 ));
             }
-            Event::Stopping | Event::Settled => {}
+            Event::Ready { .. } | Event::Stopping | Event::Settled => {}
         }
-        Ok(None)
+        Ok(())
     }
 
     /// A failed start is reported when nothing is left of it.

@@ -24,6 +24,8 @@ pub enum GuestEvent {
     Ready,
     /// Everything else of the distribution has started, too.
     Settled,
+    /// The guest was asked to forget who it is, has done so, and may be saved.
+    Quiesced,
     /// The guest cannot become ready.
     Failed {
         /// Why, in the guest's words.

@@ -95,6 +95,12 @@ pub fn credentials(input: &SeedInput<'_>) -> Vec<Credential> {
     credentials
 }
 
+/// The credentials of a guest that is booted to be saved as a template: what
+/// all sandboxes have in common.
+pub fn template_credentials() -> Vec<Credential> {
+    vec![Credential::new("sandbox.network", NETWORK)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

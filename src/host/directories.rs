@@ -97,6 +97,21 @@ impl Directories {
         self.state.join("kvm-cache")
     }
 
+    /// The template store.
+    pub fn templates(&self) -> PathBuf {
+        self.images().join("templates")
+    }
+
+    /// Where guests run that are booted to become templates.
+    pub fn building(&self) -> PathBuf {
+        self.state.join("building")
+    }
+
+    /// What builds of images and templates printed.
+    pub fn build_logs(&self) -> PathBuf {
+        self.images().join("logs")
+    }
+
     /// The parent of every sandbox's state directory.
     pub fn sandboxes(&self) -> PathBuf {
         self.state.join("kvm-vms")

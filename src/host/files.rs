@@ -119,6 +119,47 @@ pub fn remove_tree_if_present(path: &Path) -> Result<(), FileError> {
     }
 }
 
+/// Makes renames and removals in a directory durable.
+pub fn synchronize_directory(path: &Path) -> Result<(), FileError> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(FileError::new("synchronize", path))
+}
+
+/// The bytes that a file, or all files below a directory, take on the disk: without holes,
+/// and each directory's own. What vanishes or cannot be read meanwhile counts for nothing.
+pub fn allocated_bytes(path: &Path) -> u64 {
+    /// The unit of `st_blocks` (stat(2)), whatever the file system's own is.
+    const BLOCK_BYTES: u64 = 512;
+    let Ok(found) = fs::symlink_metadata(path) else {
+        return 0;
+    };
+    let own = found.blocks() * BLOCK_BYTES;
+    if !found.is_dir() {
+        return own;
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    own + entries
+        .map(|entry| allocated_bytes(&entry.path()))
+        .sum::<u64>()
+}
+
+/// The names in a directory that are text, sorted; none where it does not exist.
+pub fn names_in(path: &Path) -> Result<Vec<String>, FileError> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(FileError::new("read the directory", path)(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(FileError::new("read the directory", path))?;
+        names.extend(entry.file_name().into_string());
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// True where both name the same file (device and inode).
 pub fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     one.dev() == other.dev() && one.ino() == other.ino()
@@ -140,6 +181,26 @@ mod tests {
         let parent = fs::metadata(path.parent().unwrap()).unwrap();
         assert_eq!(parent.mode() & 0o7777, 0o700);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn holes_take_no_space_and_directories_count_what_they_hold() {
+        let directory = tempfile::tempdir().unwrap();
+        let sparse = directory.path().join("sparse");
+        File::create(&sparse).unwrap().set_len(1 << 40).unwrap();
+        assert!(allocated_bytes(&sparse) < 1 << 20);
+        let empty = allocated_bytes(directory.path());
+        create_private_directory(&directory.path().join("a")).unwrap();
+        let full = directory.path().join("a/full");
+        fs::write(&full, vec![1; 1 << 20]).unwrap();
+        File::open(&full).unwrap().sync_all().unwrap();
+        assert!(allocated_bytes(&full) >= 1 << 20);
+        assert!(allocated_bytes(directory.path()) >= empty + (1 << 20));
+        assert_eq!(allocated_bytes(&directory.path().join("absent")), 0);
+        assert_eq!(names_in(directory.path()).unwrap(), ["a", "sparse"]);
+        assert!(names_in(&full.join("absent")).is_err());
+        let absent = directory.path().join("absent");
+        assert!(names_in(&absent).unwrap().is_empty());
     }
 
     #[test]

@@ -28,6 +28,15 @@ impl IdentityMap {
         })
     }
 
+    /// A map that every kernel refuses.
+    #[cfg(test)]
+    pub(crate) fn malformed() -> Self {
+        Self {
+            uid_map: "-\n".to_owned(),
+            gid_map: "-\n".to_owned(),
+        }
+    }
+
     /// Moves the calling process into a new user namespace with these maps.
     /// It must have one thread. Only system calls are made, so that it can run
     /// between `fork` and `exec`. Many settings can forbid it

@@ -19,3 +19,17 @@ static GUEST_AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest-agen
 pub fn guest_agent() -> &'static [u8] {
     GUEST_AGENT
 }
+
+/// SHA-256 of [`guest_agent`] in hexadecimal digits.
+pub const GUEST_AGENT_SHA256: &str = env!("GUEST_AGENT_SHA256");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Digest;
+
+    #[test]
+    fn the_recorded_digest_is_that_of_the_embedded_agent() {
+        assert_eq!(Digest::of(guest_agent()).hex(), GUEST_AGENT_SHA256);
+    }
+}

@@ -21,7 +21,7 @@ mod recipe;
 mod reference;
 mod store;
 
-pub use embedded::guest_agent;
+pub use embedded::{GUEST_AGENT_SHA256, guest_agent};
 pub use error::{Damage, ImageError};
 pub use metadata::{
     CONTRACT_VERSION, DiskFile, ImageContent, ImageFiles, KernelFile, KernelFormat,
@@ -30,4 +30,4 @@ pub use metadata::{
 pub use modules::UnknownModule;
 pub use recipe::{Recipe, RecipeError};
 pub use reference::{Digest, ImageReference, ReferenceError};
-pub use store::{Image, ImageStore, StoreEntry};
+pub use store::{Garbage, Image, ImageStore, StoreEntry, StoreUsage};

@@ -10,6 +10,8 @@
 //! lock                           held while blobs are added or removed
 //! ```
 
+mod usage;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
@@ -20,6 +22,8 @@ use super::files;
 use super::fingerprint::{Fingerprint, Fingerprints};
 use super::metadata::{self, CONTRACT_VERSION, Metadata, MetadataFault};
 use super::reference::{Digest, ImageReference};
+
+pub use self::usage::{Garbage, StoreUsage};
 
 /// The image store at one directory.
 #[derive(Debug, Clone)]
@@ -187,8 +191,12 @@ impl ImageStore {
             .ok_or_else(|| missing_after_commit(&directory))
     }
 
-    /// Removes blobs that no image refers to.
-    pub(super) fn collect_garbage(&self) -> Result<(), ImageError> {
+    /// Removes blobs that no image refers to: those of replaced images.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be removed.
+    pub fn collect_garbage(&self) -> Result<(), ImageError> {
         let _lock = self.lock()?;
         self.remove_unreferenced_blobs()
     }
@@ -232,23 +240,33 @@ impl ImageStore {
         self.root.join("images").join(reference.as_str())
     }
 
-    /// To be called with the store's lock held. An image that cannot be read keeps all blobs:
-    /// what it refers to is unknown, and a newer version of this program may still want it.
+    /// Where builds at work have their directories.
+    pub(super) fn staging(&self) -> PathBuf {
+        self.root.join("staging")
+    }
+
+    /// To be called with the store's lock held.
     fn remove_unreferenced_blobs(&self) -> Result<(), ImageError> {
+        for blob in self.unreferenced_blobs()? {
+            files::remove_file(&blob)?;
+        }
+        Ok(())
+    }
+
+    /// An image that cannot be read keeps all blobs: what it refers to is unknown, and a newer
+    /// version of this program may still want it.
+    fn unreferenced_blobs(&self) -> Result<Vec<PathBuf>, ImageError> {
         let mut referenced = BTreeSet::new();
         for entry in self.list()? {
             match entry.image {
                 Ok(image) => referenced.extend(image.metadata.file_digests().map(|d| d.hex())),
-                Err(_) => return Ok(()),
+                Err(_) => return Ok(Vec::new()),
             }
         }
         let blobs = self.blobs();
-        for name in files::list_directory(&blobs)? {
-            if !referenced.contains(&name) {
-                files::remove_file(&blobs.join(name))?;
-            }
-        }
-        Ok(())
+        let mut names = files::list_directory(&blobs)?;
+        names.retain(|name| !referenced.contains(name));
+        Ok(names.iter().map(|name| blobs.join(name)).collect())
     }
 }
 

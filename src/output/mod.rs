@@ -86,6 +86,21 @@ impl Printer {
         self.notice(format_args!("{WARNING}warning:{WARNING:#} {line}"));
     }
 
+    /// Asks a question that only `y` or `yes` affirms; `None` where nobody can answer, since
+    /// stdin or stderr is no terminal.
+    pub fn ask(&self, question: impl Display) -> io::Result<Option<bool>> {
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Ok(None);
+        }
+        let mut stderr = anstream::stderr().lock();
+        write!(stderr, "{question} [y/N] ")?;
+        stderr.flush()?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        let answer = answer.trim().to_ascii_lowercase();
+        Ok(Some(matches!(answer.as_str(), "y" | "yes")))
+    }
+
     /// An error on stderr, always.
     pub fn report(&self, report: &Report) {
         drop(write!(anstream::stderr().lock(), "{}", report.render()));

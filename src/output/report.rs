@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::{ERROR, HINT};
 use crate::sandbox::Failure;
+use crate::sandbox::templates::BuildError;
 
 /// A failure to be shown, made from any error of the library together with
 /// its hint.
@@ -58,6 +59,17 @@ impl From<Failure> for Report {
     }
 }
 
+impl From<BuildError> for Report {
+    fn from(error: BuildError) -> Self {
+        let hint = error.hint();
+        let mut report = Self::of(&error, hint);
+        if let BuildError::Guest { last_lines, .. } = error {
+            report.0.last_lines = last_lines;
+        }
+        report
+    }
+}
+
 /// Errors of the library that carry their own hint.
 macro_rules! from_errors {
     ($($error:ty),* $(,)?) => {
@@ -70,6 +82,7 @@ macro_rules! from_errors {
 }
 
 from_errors!(
+    crate::agent::AgentError,
     crate::host::directories::DirectoriesError,
     crate::host::files::FileError,
     crate::guest::cloud_config::CloudConfigError,
@@ -88,6 +101,7 @@ from_errors!(
     crate::qemu::program::ProgramError,
     crate::settings::UserFileError,
     crate::ssh::SshError,
+    crate::template::TemplateError,
 );
 
 impl From<std::io::Error> for Report {

@@ -192,6 +192,14 @@ pub fn select(
     decide(choice, &probe_kvm_once_per_boot(cache_directory))
 }
 
+/// What a guest under KVM sees of the host's processor, and what a saved guest
+/// would miss on another one: its model, its microcode and its flags, as
+/// `/proc/cpuinfo` tells them of the first processor.
+pub fn host_processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    processor::identity(&text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

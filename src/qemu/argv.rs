@@ -23,6 +23,56 @@ pub struct NinePDevice {
     pub read_only: bool,
 }
 
+/// Where the guest's memory lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Memory {
+    /// In QEMU's own.
+    Anonymous,
+    /// In a file that becomes part of a template: what the guest writes goes
+    /// into it.
+    Template(PathBuf),
+    /// What the guest writes is QEMU's own; the rest is the file's, shared
+    /// with every other QEMU that has it as its memory.
+    Restored(PathBuf),
+}
+
+/// How the guest's state comes about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A kernel starts.
+    Boot {
+        /// An ELF `vmlinux` with a PVH note, or a bzImage.
+        kernel: PathBuf,
+        /// The initial RAM disk.
+        initrd: PathBuf,
+        /// The kernel's command line.
+        command_line: String,
+    },
+    /// QEMU waits for a saved state, and the guest for being continued.
+    Restore,
+}
+
+/// Where the guest's memory begins in a template's file: 1 TiB, the rest of
+/// the file being a hole. So a request to punch a hole into the memory is told
+/// from one to punch a hole into a disk; see [`crate::qemu::discard_filter`].
+pub const MEMORY_OFFSET: u64 = 1 << 40;
+
+/// The machine type and what is left out of it: no device of a PC but those
+/// that Linux cannot do without, since each costs the guest's kernel time to
+/// find.
+pub const MACHINE: &str =
+    "q35,usb=off,sata=off,smbus=off,i8042=off,vmport=off,smm=off,hpet=off,graphics=off";
+
+/// The processor's model, as `-cpu` takes it.
+pub const fn cpu_model(accelerator: Accelerator) -> &'static str {
+    match accelerator {
+        Accelerator::Kvm => "host",
+        // Nothing in the guest runs guests of its own by emulating SVM in an
+        // emulation, and a kernel that sees it loads code for it.
+        Accelerator::Tcg => "max,svm=off",
+    }
+}
+
 /// A machine with everything that reaches QEMU's command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
@@ -36,12 +86,10 @@ pub struct Machine {
     pub cpus: u32,
     /// Size of the memory in bytes, a multiple of 1 MiB.
     pub memory_bytes: u64,
-    /// The kernel: an ELF `vmlinux` with a PVH note, or a bzImage.
-    pub kernel: PathBuf,
-    /// The initial RAM disk.
-    pub initrd: PathBuf,
-    /// The kernel's command line.
-    pub kernel_command_line: String,
+    /// Where that lies.
+    pub memory: Memory,
+    /// How the guest's state comes about.
+    pub origin: Origin,
     /// The root disk, qcow2; everything written to it is thrown away.
     pub disk: PathBuf,
     /// Host directories.
@@ -69,7 +117,7 @@ impl Machine {
     pub fn to_argv(&self) -> Vec<String> {
         let mut argv = Argv(vec![text(&self.program)]);
         self.base(&mut argv);
-        self.boot(&mut argv);
+        self.origin(&mut argv);
         self.sockets(&mut argv);
         self.devices(&mut argv);
         for path in &self.smbios_strings {
@@ -91,30 +139,57 @@ impl Machine {
             "-sandbox",
             "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
         );
-        let (accelerator, cpu) = match self.accelerator {
-            Accelerator::Kvm => ("kvm", "host"),
-            // Nothing in the guest runs guests of its own by emulating SVM in
-            // an emulation, and a kernel that sees it loads code for it.
-            Accelerator::Tcg => ("tcg,thread=multi", "max,svm=off"),
+        let accelerator = match self.accelerator {
+            Accelerator::Kvm => "kvm",
+            Accelerator::Tcg => "tcg,thread=multi",
         };
-        // No device of a PC but those that Linux cannot do without: each
-        // costs the guest's kernel time to find.
-        argv.option(
-            "-machine",
-            "q35,usb=off,sata=off,smbus=off,i8042=off,vmport=off,smm=off,hpet=off,graphics=off",
-        );
+        match self.memory {
+            Memory::Anonymous => argv.option("-machine", MACHINE),
+            _ => argv.option("-machine", format!("{MACHINE},memory-backend=memory")),
+        }
         argv.option("-accel", accelerator);
-        argv.option("-cpu", cpu);
+        argv.option("-cpu", cpu_model(self.accelerator));
         argv.option("-smp", self.cpus.to_string());
         argv.option("-m", format!("{}M", self.memory_bytes >> 20));
+        self.memory(argv);
         argv.flag("-no-reboot");
         argv.option("-pidfile", text(&self.pid_file));
     }
 
-    fn boot(&self, argv: &mut Argv) {
-        argv.option("-kernel", text(&self.kernel));
-        argv.option("-initrd", text(&self.initrd));
-        argv.option("-append", self.kernel_command_line.clone());
+    fn memory(&self, argv: &mut Argv) {
+        let (path, share) = match &self.memory {
+            Memory::Anonymous => return,
+            Memory::Template(path) => (path, "on"),
+            Memory::Restored(path) => (path, "off"),
+        };
+        argv.option(
+            "-object",
+            format!(
+                "memory-backend-file,id=memory,size={}M,mem-path={},offset={MEMORY_OFFSET},share={share}",
+                self.memory_bytes >> 20,
+                escaped(path)
+            ),
+        );
+        // Tells the kernel that it is a copy: it seeds its random generator anew.
+        argv.device("vmgenid,guid=auto");
+    }
+
+    fn origin(&self, argv: &mut Argv) {
+        match &self.origin {
+            Origin::Boot {
+                kernel,
+                initrd,
+                command_line,
+            } => {
+                argv.option("-kernel", text(kernel));
+                argv.option("-initrd", text(initrd));
+                argv.option("-append", command_line.clone());
+            }
+            Origin::Restore => {
+                argv.option("-incoming", "defer");
+                argv.flag("-S");
+            }
+        }
     }
 
     fn sockets(&self, argv: &mut Argv) {
@@ -237,9 +312,12 @@ mod tests {
             accelerator: Accelerator::Kvm,
             cpus: 2,
             memory_bytes: 3 << 29,
-            kernel: "/i/vmlinux".into(),
-            initrd: "/s/initrd".into(),
-            kernel_command_line: "root=/dev/vda quiet".into(),
+            memory: Memory::Anonymous,
+            origin: Origin::Boot {
+                kernel: "/i/vmlinux".into(),
+                initrd: "/s/initrd".into(),
+                command_line: "root=/dev/vda quiet".into(),
+            },
             disk: "/s/overlay.qcow2".into(),
             shares: vec![
                 NinePDevice {
@@ -312,6 +390,28 @@ mod tests {
             values(&argv, "-netdev"),
             ["user,id=net,hostfwd=tcp:127.0.0.1:0-:22"]
         );
+    }
+
+    #[test]
+    fn a_restored_machine_has_the_devices_of_its_template_and_no_kernel() {
+        let template = Machine {
+            memory: Memory::Template("/t/ram".into()),
+            ..machine()
+        }
+        .to_argv();
+        let restored = Machine {
+            memory: Memory::Restored("/t/ram".into()),
+            origin: Origin::Restore,
+            ..machine()
+        }
+        .to_argv();
+        for option in ["-device", "-machine", "-cpu", "-smp", "-m"] {
+            assert_eq!(values(&template, option), values(&restored, option));
+        }
+        assert!(values(&restored, "-kernel").is_empty());
+        assert!(values(&template, "-object")[0].ends_with("share=on"));
+        assert!(values(&restored, "-object")[0].ends_with("share=off"));
+        assert!(!values(&machine().to_argv(), "-machine")[0].contains("memory-backend"));
     }
 
     #[test]

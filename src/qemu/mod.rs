@@ -5,6 +5,8 @@
 
 pub mod accelerator;
 pub mod argv;
+pub mod discard_filter;
+pub mod migration;
 pub mod overlay;
 pub mod program;
 pub mod qmp;

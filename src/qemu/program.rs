@@ -145,6 +145,14 @@ pub fn locate(search: Search<'_>) -> Result<QemuProgram, ProgramError> {
     Ok(QemuProgram { path, version })
 }
 
+/// The version of the program that [`locate`] would find, if it is remembered: the program is
+/// not run.
+pub fn remembered_version(search: Search<'_>) -> Option<QemuVersion> {
+    let path = find(search).ok()?;
+    let key = CacheKey::of(&path).ok()?;
+    probe_cache::recall(&search.cache_directory.join(CACHE_FILE), &key)
+}
+
 fn find(search: Search<'_>) -> Result<PathBuf, ProgramError> {
     let overridden = search.program_override.filter(|value| !value.is_empty());
     let name = overridden.unwrap_or(OsStr::new(PROGRAM));
@@ -178,18 +186,24 @@ struct CacheKey {
     changed_ns: i128,
 }
 
+impl CacheKey {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = path.metadata()?;
+        Ok(Self {
+            path: path.to_owned(),
+            size: metadata.size(),
+            changed_ns: i128::from(metadata.mtime()) * 1_000_000_000
+                + i128::from(metadata.mtime_nsec()),
+        })
+    }
+}
+
 fn version_of(path: &Path, cache_directory: &Path) -> Result<QemuVersion, ProgramError> {
     let run_error = |source| ProgramError::Run {
         path: path.to_owned(),
         source,
     };
-    let metadata = path.metadata().map_err(run_error)?;
-    let key = CacheKey {
-        path: path.to_owned(),
-        size: metadata.size(),
-        changed_ns: i128::from(metadata.mtime()) * 1_000_000_000
-            + i128::from(metadata.mtime_nsec()),
-    };
+    let key = CacheKey::of(path).map_err(run_error)?;
     let file = cache_directory.join(CACHE_FILE);
     if let Some(version) = probe_cache::recall(&file, &key) {
         return Ok(version);

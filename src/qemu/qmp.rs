@@ -146,6 +146,18 @@ impl Client {
         }
     }
 
+    /// Grows the disk `node` to this many bytes; the guest is told.
+    pub async fn resize_disk(&mut self, node: &str, bytes: u64) -> Result<(), QmpError> {
+        let size = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.execute(qapi_qmp::block_resize {
+            device: None,
+            node_name: Some(node.into()),
+            size,
+        })
+        .await?;
+        Ok(())
+    }
+
     /// The host port that QEMU's user network forwards to the guest's port
     /// `guest_port`: the kernel chose it, and QEMU has held it ever since.
     pub async fn forwarded_port(&mut self, guest_port: u16) -> Result<Option<u16>, QmpError> {

@@ -28,6 +28,9 @@ pub enum Request {
         /// How long the guest has to power itself down, in milliseconds.
         grace_ms: u64,
     },
+    /// End at once, as soon as what the guest holds back for shares is written:
+    /// nothing else of it is wanted any more. Tells every event, too.
+    Discard,
 }
 
 /// A conversation with a supervisor.

@@ -18,6 +18,8 @@ pub enum Event {
         /// How its processors run.
         accelerator: Accelerator,
     },
+    /// QEMU runs and the saved guest is about to go on in it.
+    Restoring,
     /// The guest's kernel is up: its init runs.
     KernelUp,
     /// The guest's systemd takes over.
@@ -33,6 +35,8 @@ pub enum Event {
     Ready {
         /// The host's port that leads to the guest's sshd.
         ssh_port: u16,
+        /// The version of the guest agent's protocol, if the agent answers.
+        agent: Option<u32>,
     },
     /// Everything else of the distribution has started, too.
     Settled,
@@ -122,7 +126,14 @@ mod tests {
             Event::Booting {
                 accelerator: Accelerator::Tcg,
             },
-            Event::Ready { ssh_port: 4022 },
+            Event::Ready {
+                ssh_port: 4022,
+                agent: None,
+            },
+            Event::Ready {
+                ssh_port: 4022,
+                agent: Some(1),
+            },
             Event::Failed(Failure {
                 message: "a".into(),
                 causes: vec!["b".into()],
@@ -141,5 +152,16 @@ mod tests {
             assert!(!line.contains('\n'));
             assert_eq!(serde_json::from_str::<TimedEvent>(&line).unwrap(), timed);
         }
+    }
+
+    #[test]
+    fn a_supervisor_that_knows_no_agent_is_understood() {
+        let line = r#"{"elapsed_us":7,"event":"ready","ssh_port":4022}"#;
+        let event = serde_json::from_str::<TimedEvent>(line).unwrap().event;
+        let expected = Event::Ready {
+            ssh_port: 4022,
+            agent: None,
+        };
+        assert_eq!(event, expected);
     }
 }

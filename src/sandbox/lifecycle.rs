@@ -160,6 +160,25 @@ pub async fn launch(plan: &StartPlan, lock: DirectoryLock) -> Result<Connection,
     launched
 }
 
+/// Takes a directory for a guest that is no sandbox, of which nobody else may
+/// use it; [`sweep`] removes it. What a dead owner left is swept first.
+pub fn occupy(layout: &StateLayout) -> Result<DirectoryLock, LifecycleError> {
+    files::create_private_directory(layout.directory())?;
+    match DirectoryLock::try_acquire(&layout.lock())? {
+        LockAttempt::Acquired(lock) => {
+            clear(layout, None);
+            if let Some(directory) = layout.short_socket_directory() {
+                make_short_socket_directory(layout, directory)?;
+            }
+            Ok(lock)
+        }
+        LockAttempt::Busy => Err(FileError::new("use", layout.directory())(
+            io::ErrorKind::ResourceBusy.into(),
+        )
+        .into()),
+    }
+}
+
 async fn spawn_supervisor(
     plan: &StartPlan,
     lock: &DirectoryLock,
@@ -331,6 +350,17 @@ pub struct Found {
 }
 
 impl Found {
+    pub(super) fn new(name: SandboxName, layout: StateLayout) -> Self {
+        // What a dead supervisor left is no record of what runs.
+        let is_current = |record: &Record| record.supervisor.is_alive(name.as_str().as_ref());
+        let record = Record::read(&layout.record()).map(|record| record.filter(is_current));
+        Self {
+            name,
+            layout,
+            record,
+        }
+    }
+
     /// The record, where there is one to be read.
     pub fn record(&self) -> Option<&Record> {
         self.record.as_ref().ok()?.as_ref()
@@ -339,6 +369,15 @@ impl Found {
 
 /// Every sandbox of the user, sorted by name. What dead ones left is swept.
 pub fn list(directories: &Directories) -> Result<Vec<Found>, LifecycleError> {
+    let mut found = Vec::new();
+    for name in names(directories)? {
+        found.extend(find(directories, &name)?);
+    }
+    Ok(found)
+}
+
+/// Names that have a state directory, sorted.
+pub(super) fn names(directories: &Directories) -> Result<Vec<SandboxName>, LifecycleError> {
     let parent = directories.sandboxes();
     let entries = match fs::read_dir(&parent) {
         Ok(entries) => entries,
@@ -350,11 +389,7 @@ pub fn list(directories: &Directories) -> Result<Vec<Found>, LifecycleError> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
     names.sort();
-    let mut found = Vec::new();
-    for name in names {
-        found.extend(find(directories, &name)?);
-    }
-    Ok(found)
+    Ok(names)
 }
 
 /// The sandbox of this name, if some process owns it. What a dead one left is
@@ -368,14 +403,7 @@ pub fn find(
         return Ok(None);
     }
     if DirectoryLock::is_held(&layout.lock()) {
-        // What a dead supervisor left is no record of what runs.
-        let is_current = |record: &Record| record.supervisor.is_alive(name.as_str().as_ref());
-        let record = Record::read(&layout.record()).map(|record| record.filter(is_current));
-        return Ok(Some(Found {
-            name: name.clone(),
-            layout,
-            record,
-        }));
+        return Ok(Some(Found::new(name.clone(), layout)));
     }
     if let Ok(LockAttempt::Acquired(lock)) = DirectoryLock::try_acquire(&layout.lock()) {
         sweep(&layout, lock);

@@ -6,6 +6,7 @@
 
 pub mod control;
 mod event;
+pub mod leftovers;
 pub mod lifecycle;
 mod name;
 mod plan;
@@ -14,11 +15,15 @@ mod size;
 mod spec;
 mod state;
 pub mod supervisor;
+pub mod templates;
 
 pub use event::{EndReason, Event, Failure, TimedEvent};
 pub use name::{NameError, SandboxName};
-pub use plan::{BootImage, HostSetup, PlanError, StartPlan};
+pub use plan::{
+    BootImage, ColdStart, HostSetup, MachineShape, PlanError, StartPlan, TemplateFiles,
+    TemplatePlan, TemplateTarget, WarmStart,
+};
 pub use record::{Record, RecordError};
-pub use size::{CpuCount, DiskSize, MemorySize, SizeError};
+pub use size::{CpuCount, DiskSize, MemorySize, SizeError, TemplateSpace, format_bytes};
 pub use spec::{HostCapacity, Lifetime, SandboxSpec, SpecError, shareable_directory};
 pub use state::StateLayout;

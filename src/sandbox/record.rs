@@ -9,6 +9,7 @@ use crate::host::files::{self, FileError};
 use crate::host::process::ProcessIdentity;
 use crate::qemu::accelerator::Accelerator;
 use crate::share::{Share, ShareMode};
+use crate::template::TemplateKey;
 
 /// The format's version; a reader refuses others.
 const VERSION: u32 = 1;
@@ -59,6 +60,9 @@ pub struct Record {
     pub image: String,
     /// The base image's digest, `sha256:` and hexadecimal digits.
     pub image_digest: String,
+    /// The template that it was restored from; none after a boot.
+    #[serde(default)]
+    pub template: Option<TemplateKey>,
     /// Number of processors.
     pub cpus: CpuCount,
     /// Memory.
@@ -79,6 +83,8 @@ pub struct Record {
     pub qemu: Option<ProcessIdentity>,
     /// The SSH port on 127.0.0.1, once it is known.
     pub ssh_port: Option<u16>,
+    /// The version of the guest agent's protocol, once the agent has answered.
+    pub agent: Option<u32>,
     /// The alias file for OpenSSH, once written.
     pub alias_file: Option<PathBuf>,
     /// Whether the guest has become ready.

@@ -69,7 +69,7 @@ fn parse_bytes(text: &str) -> Result<u64, SizeError> {
 }
 
 /// Bytes with the largest unit that divides them.
-fn format_bytes(bytes: u64) -> String {
+pub fn format_bytes(bytes: u64) -> String {
     for (shift, unit) in [(40, "T"), (30, "G"), (20, "M"), (10, "K")] {
         if bytes > 0 && bytes.is_multiple_of(1 << shift) {
             return format!("{}{unit}", bytes >> shift);
@@ -147,6 +147,12 @@ byte_size!(
     /// The guest's disk: 1 GiB to 16 TiB, the most that ext4 with blocks of
     /// 4 KiB holds without its 64-bit feature.
     DiskSize, "a disk", 1_u64 << 30, 16_u64 << 40, 1 << 20
+);
+
+byte_size!(
+    /// What templates may take of the host's disk: 256 MiB, about one template
+    /// of the smallest guest, to 16 TiB.
+    TemplateSpace, "space for templates", 256_u64 << 20, 16_u64 << 40, 1
 );
 
 /// A number of virtual processors, 1 to 255 (the most of QEMU's `q35` machine

@@ -15,7 +15,7 @@ use crate::ssh::{Endpoint, SshError};
 const SOCKET_PATH_LIMIT: usize = 107;
 
 /// Paths of one sandbox; a value, nothing is looked up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateLayout {
     directory: PathBuf,
     /// Where sockets lie: the state directory, or a short one of its own if
@@ -32,7 +32,11 @@ macro_rules! paths {
 impl StateLayout {
     /// The layout of the sandbox `name`.
     pub fn new(directories: &Directories, name: &SandboxName) -> Self {
-        let directory = directories.sandboxes().join(name.as_str());
+        Self::at(directories.sandboxes().join(name.as_str()), directories)
+    }
+
+    /// The layout of a guest whose files lie in `directory`.
+    pub fn at(directory: PathBuf, directories: &Directories) -> Self {
         let longest = directory.join("agent-port.sock");
         let sockets = if longest.as_os_str().len() <= SOCKET_PATH_LIMIT {
             directory.clone()
@@ -80,6 +84,8 @@ impl StateLayout {
         seed = directory / "seed";
         /// Keys and known hosts.
         ssh = directory / "ssh";
+        /// An empty directory, for devices of shares that are not used.
+        spare = directory / "spare";
         /// Where the supervisor answers commands.
         control_socket = sockets / "control.sock";
         /// QEMU's monitor.

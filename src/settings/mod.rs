@@ -13,6 +13,7 @@ use crate::image::ImageReference;
 use crate::qemu::accelerator::AcceleratorChoice;
 use crate::sandbox::{CpuCount, DiskSize, MemorySize, SandboxName};
 use crate::share::{Share, ShareMode};
+use crate::template::{Limits, TemplatePolicy};
 
 pub use user_file::{UserFile, UserFileError, parse_duration};
 
@@ -39,6 +40,8 @@ pub struct Overrides {
     pub cloud_init: Option<PathBuf>,
     /// `--ready-timeout`.
     pub ready_timeout: Option<Duration>,
+    /// `--templates`, or `off` by `--cold`.
+    pub templates: Option<TemplatePolicy>,
 }
 
 /// What a start uses.
@@ -64,6 +67,10 @@ pub struct Settings {
     pub cloud_init: Option<PathBuf>,
     /// How long the guest may take to become ready, if the user cares.
     pub ready_timeout: Option<Duration>,
+    /// What a start does with templates.
+    pub templates: TemplatePolicy,
+    /// How many templates are kept.
+    pub template_limits: Limits,
 }
 
 impl Settings {
@@ -92,6 +99,10 @@ impl Settings {
             share_mode: overrides.share_mode.or(file.share_mode).unwrap_or_default(),
             cloud_init: overrides.cloud_init.or(file.cloud_init),
             ready_timeout: overrides.ready_timeout.or(file.ready_timeout),
+            templates: overrides.templates.or(file.templates).unwrap_or_default(),
+            template_limits: file
+                .template_space
+                .map_or_else(Limits::default, |space| Limits::of_space(space.bytes())),
         }
     }
 }
@@ -121,5 +132,28 @@ mod tests {
         assert_eq!(settings.memory.to_string(), "4G");
         assert_eq!(settings.disk.to_string(), "20G");
         assert_eq!(settings.shares.len(), 2);
+    }
+
+    #[test]
+    fn templates_are_used_and_bounded_unless_somebody_says_otherwise() {
+        use TemplatePolicy::{Auto, Manual, Off};
+        let merge = |flag, file| {
+            let overrides = Overrides {
+                templates: flag,
+                ..Overrides::default()
+            };
+            Settings::merge(overrides, UserFile::parse(file).unwrap())
+        };
+        for (flag, file, expected) in [
+            (None, "", Auto),
+            (None, "templates = \"manual\"", Manual),
+            (Some(Off), "templates = \"manual\"", Off),
+            (Some(Auto), "templates = \"off\"", Auto),
+        ] {
+            assert_eq!(merge(flag, file).templates, expected, "{flag:?} {file}");
+        }
+        assert_eq!(merge(None, "").template_limits, Limits::default());
+        let space = merge(None, "template-space = \"3G\"").template_limits;
+        assert_eq!(space, Limits::of_space(3 << 30));
     }
 }

@@ -8,8 +8,9 @@ use serde::{Deserialize, Deserializer, de};
 use crate::host::files::{self, FileError};
 use crate::image::ImageReference;
 use crate::qemu::accelerator::AcceleratorChoice;
-use crate::sandbox::{CpuCount, DiskSize, MemorySize};
+use crate::sandbox::{CpuCount, DiskSize, MemorySize, TemplateSpace};
 use crate::share::{Share, ShareMode};
+use crate::template::TemplatePolicy;
 
 /// A configuration is a few lines; anything larger is none.
 const SIZE_LIMIT: u64 = 1 << 20;
@@ -47,7 +48,7 @@ impl UserFileError {
     }
 }
 
-/// The keys of the file; each is that of the flag of the same name.
+/// The keys of the file; each is that of the flag of the same name, if there is such a flag.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct UserFile {
@@ -74,6 +75,11 @@ pub struct UserFile {
     /// How long the guest may take, as `"3m"`.
     #[serde(deserialize_with = "duration")]
     pub ready_timeout: Option<Duration>,
+    /// `"auto"`, `"manual"` or `"off"`.
+    #[serde(deserialize_with = "text")]
+    pub templates: Option<TemplatePolicy>,
+    /// How much of the disk templates may take, as `"8G"`.
+    pub template_space: Option<TemplateSpace>,
 }
 
 impl UserFile {
@@ -152,6 +158,8 @@ mod tests {
             ("accel = \"hvf\"", "hvf"),
             ("shares = [\"/a\"]", "HOST:GUEST"),
             ("ready-timeout = \"soon\"", "`soon` is not a duration"),
+            ("templates = \"on\"", "`on` says nothing about templates"),
+            ("template-space = \"1M\"", "space for templates of 1M"),
         ] {
             let error = UserFile::parse(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
@@ -161,11 +169,13 @@ mod tests {
     #[test]
     fn every_key_is_understood() {
         let file = UserFile::parse(
-            "image = \"debian-13-minimal\"\ncpus = 2\nmemory = \"1G\"\ndisk = \"8G\"\naccel = \"tcg\"\nshares = [\"/a:/mnt/a:ro\"]\nshare-mode = \"passthrough\"\ncloud-init = \"/c.yaml\"\nready-timeout = \"3m\"\n",
+            "image = \"debian-13-minimal\"\ncpus = 2\nmemory = \"1G\"\ndisk = \"8G\"\naccel = \"tcg\"\nshares = [\"/a:/mnt/a:ro\"]\nshare-mode = \"passthrough\"\ncloud-init = \"/c.yaml\"\nready-timeout = \"3m\"\ntemplates = \"off\"\ntemplate-space = \"3G\"\n",
         )
         .unwrap();
         assert_eq!(file.ready_timeout, Some(Duration::from_secs(180)));
         assert_eq!(file.shares.len(), 1);
+        assert_eq!(file.templates, Some(TemplatePolicy::Off));
+        assert_eq!(file.template_space, Some("3G".parse().unwrap()));
         assert_eq!(file.share_mode, Some(ShareMode::Passthrough));
     }
 }

@@ -4,11 +4,10 @@
 //! way that the POSIX shells, bash and zsh agree on, so nothing in it is ever interpreted. The line
 //! ends in an `exec`, so that signals and exit status are the command's own.
 
-use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
 use super::error::SshError;
+use crate::session::{CommandError, EnvironmentVariable, GuestCommand};
 
 /// The status of a command that could not even be tried, as `docker exec` and `env` use it.
 const NOT_STARTED: u8 = 125;
@@ -19,51 +18,6 @@ const LONGEST_LINE: usize = 32 * 4096 - 1;
 
 /// The users that sshd lets in with the sandbox's key.
 const LOGIN_USERS: [&str; 2] = ["dev", "root"];
-
-/// A variable for the environment of a command: a name without `=`, and any value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EnvironmentVariable {
-    name: OsString,
-    value: OsString,
-}
-
-impl EnvironmentVariable {
-    /// Makes one.
-    ///
-    /// # Errors
-    /// When the name is empty or holds `=`, or either holds a null byte.
-    pub fn new(name: OsString, value: OsString) -> Result<Self, SshError> {
-        let bytes = name.as_bytes();
-        if bytes.is_empty() || bytes.contains(&b'=') {
-            return Err(SshError::InvalidAssignment {
-                assignment: name.to_string_lossy().escape_debug().to_string(),
-            });
-        }
-        if bytes.contains(&0) || value.as_bytes().contains(&0) {
-            return Err(SshError::NullByte {
-                what: "an environment variable",
-            });
-        }
-        Ok(Self { name, value })
-    }
-
-    fn assignment(&self) -> Vec<u8> {
-        [self.name.as_bytes(), b"=", self.value.as_bytes()].concat()
-    }
-}
-
-/// A command for the guest.
-#[derive(Debug, Clone)]
-pub struct GuestCommand {
-    /// Program and arguments.
-    pub argv: Vec<OsString>,
-    /// The directory to start in; `None` for the user's home directory.
-    pub workdir: Option<PathBuf>,
-    /// Added to the environment that the session has.
-    pub environment: Vec<EnvironmentVariable>,
-    /// Who runs it: a name or number known in the guest.
-    pub user: String,
-}
 
 impl GuestCommand {
     /// Who has to log in to run this: the user itself, or `root` for those who have no key.
@@ -80,7 +34,7 @@ impl GuestCommand {
     /// # Errors
     /// When there is no program, a word holds a null byte, or the line is too long for Linux.
     pub fn line(&self) -> Result<Vec<u8>, SshError> {
-        let program = self.argv.first().ok_or(SshError::EmptyCommand)?;
+        let program = self.argv.first().ok_or(CommandError::Empty)?;
         let mut line = Vec::new();
         let other_user = self.login_user() != self.user;
         if other_user {
@@ -98,7 +52,7 @@ impl GuestCommand {
         }
         line.extend(b"env --");
         for variable in &self.environment {
-            push_word(&mut line, &variable.assignment());
+            push_word(&mut line, &assignment(variable));
         }
         if program.as_bytes().contains(&b'=') {
             // `env` would take the program for one more variable.
@@ -108,9 +62,10 @@ impl GuestCommand {
             push_word(&mut line, word.as_bytes());
         }
         if line.contains(&0) {
-            return Err(SshError::NullByte {
+            return Err(CommandError::NullByte {
                 what: "the command",
-            });
+            }
+            .into());
         }
         if line.len() > LONGEST_LINE {
             return Err(SshError::CommandTooLong {
@@ -132,6 +87,15 @@ pub fn login_shell(workdir: &std::path::Path) -> Vec<u8> {
     line.extend(complain(b"cannot enter the directory", workdir));
     line.extend(br#"exec "${SHELL:-/bin/sh}" -l"#);
     line
+}
+
+fn assignment(variable: &EnvironmentVariable) -> Vec<u8> {
+    [
+        variable.name().as_bytes(),
+        b"=",
+        variable.value().as_bytes(),
+    ]
+    .concat()
 }
 
 /// Sets the shell variables `uid`, `gid`, `home` and `shell` for `user`, or ends.

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::host::files::FileError;
 use crate::host::printable::sanitize_line;
-use crate::host::terminal::TerminalError;
+use crate::session::{CommandError, SessionError};
 
 /// Characters of a foreign message that are shown.
 const LONGEST_CAUSE: usize = 200;
@@ -23,27 +23,6 @@ impl Cause {
     /// The text of `error` without anything that a terminal would obey.
     pub(crate) fn of(error: &dyn std::fmt::Display) -> Self {
         Self(sanitize_line(error.to_string().as_bytes(), LONGEST_CAUSE))
-    }
-}
-
-/// A local stream of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    /// Standard input.
-    Input,
-    /// Standard output.
-    Output,
-    /// Standard error.
-    Error,
-}
-
-impl std::fmt::Display for Stream {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(match self {
-            Self::Input => "standard input",
-            Self::Output => "standard output",
-            Self::Error => "standard error",
-        })
     }
 }
 
@@ -129,33 +108,12 @@ pub enum SshError {
         /// The most that works.
         limit: usize,
     },
-    /// A word of the command holds what no command can hold.
-    #[error("{what} contains a null byte")]
-    NullByte {
-        /// Which part of the command.
-        what: &'static str,
-    },
-    /// There is no command to run.
-    #[error("the command is empty")]
-    EmptyCommand,
-    /// The name of an environment variable is not one.
-    #[error("`{assignment}` is not an environment variable: expected `NAME=VALUE`")]
-    InvalidAssignment {
-        /// What was given.
-        assignment: String,
-    },
-    /// A local stream failed.
-    #[error("{stream} failed")]
-    LocalStream {
-        /// Which one.
-        stream: Stream,
-        /// The system's answer.
-        #[source]
-        source: io::Error,
-    },
-    /// The local terminal failed.
+    /// What was given is no command.
     #[error(transparent)]
-    Terminal(#[from] TerminalError),
+    Command(#[from] CommandError),
+    /// What is connected to the command here failed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
 }
 
 impl SshError {
@@ -163,7 +121,7 @@ impl SshError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::File(error) => return error.hint(),
-            Self::Terminal(error) => return error.hint(),
+            Self::Session(error) => return error.hint(),
             Self::ParseKey { .. } => {
                 "stop the sandbox (`sandbox stop`) and start it again: every start makes new keys"
                     .into()
@@ -189,11 +147,7 @@ impl SshError {
             Self::CommandTooLong { .. } => {
                 "put long data into a file in the workspace or send it through standard input".into()
             }
-            Self::GenerateKey(_)
-            | Self::NullByte { .. }
-            | Self::EmptyCommand
-            | Self::InvalidAssignment { .. }
-            | Self::LocalStream { .. } => return None,
+            Self::GenerateKey(_) | Self::Command(_) => return None,
         })
     }
 }

@@ -1,24 +1,15 @@
-//! Running one command over a connection, with everything that is connected to it locally.
-
-use std::cell::Cell;
-use std::io;
-use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+//! Running one command over a connection.
 
 use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
-use tokio::sync::mpsc;
 
 use super::client::Connection;
-use super::ending::{Ending, RemoteSignal, request_of};
-use super::error::{SshError, Stream};
-use super::pty::PtyRequest;
-use crate::host::notices::{Notice, Notices, Termination};
-use crate::host::streams::{Input, Output, Streams};
-use crate::host::terminal::RawMode;
-
-/// A second Ctrl-C within this time abandons the command.
-const IMPATIENCE: Duration = Duration::from_secs(2);
+use super::error::SshError;
+use super::signals::{killed_by, request_of};
+use crate::host::notices::{Notices, Termination};
+use crate::host::streams::Streams;
+use crate::host::terminal::WindowSize;
+use crate::session::{self, Arrival, Ending, FromGuest, PtyRequest, ToGuest};
 
 /// `SSH_EXTENDED_DATA_STDERR` (RFC 4254 section 5.2).
 const EXTENDED_DATA_STDERR: u32 = 1;
@@ -40,78 +31,7 @@ impl Connection {
         pty: Option<&PtyRequest>,
         notices: &mut Notices,
     ) -> Result<Ending, SshError> {
-        let mut resized = false;
-        let (mut from_guest, to_guest) = tokio::select! {
-            started = self.start(command, pty) => started?,
-            termination = next_termination(notices, &mut resized) => return Ok(Ending::Abandoned(termination)),
-        };
-        let raw_mode = match pty.and_then(|pty| pty.keyboard.as_ref()) {
-            Some(keyboard) => Some(RawMode::enter(keyboard.as_fd())?),
-            None => None,
-        };
-        let local = |stream| move |source| SshError::LocalStream { stream, source };
-        let input = Input::start(streams.input).map_err(local(Stream::Input))?;
-        let output = Output::start(streams.output).map_err(local(Stream::Output))?;
-        let error = Output::start(streams.error).map_err(local(Stream::Error))?;
-
-        let status = Cell::new(None);
-        let receiving = Receiving {
-            status: &status,
-            output,
-            error,
-        };
-        let receive = receiving.run(self, &mut from_guest);
-        let (orders, mut ordered) = mpsc::unbounded_channel();
-        if resized {
-            // The receiver lives as long as this does.
-            let _ = orders.send(Order::Resize);
-        }
-        let control = async {
-            let mut patience = Patience::default();
-            loop {
-                let order = match notices.next().await {
-                    Notice::Termination(termination) => {
-                        // Only what the command left behind still holds its output open.
-                        if let Some(ending) = status.get() {
-                            break ending;
-                        }
-                        // In raw mode Ctrl-C is a byte for the guest, a signal is meant for us.
-                        if raw_mode.is_some() || patience.exhausted(termination, Instant::now()) {
-                            break Ending::Abandoned(termination);
-                        }
-                        Order::Signal(termination)
-                    }
-                    Notice::Resized => Order::Resize,
-                    Notice::Continued => {
-                        if let Some(raw_mode) = &raw_mode {
-                            raw_mode.renew();
-                        }
-                        Order::Resize
-                    }
-                };
-                // The receiver lives as long as this does.
-                let _ = orders.send(order);
-            }
-        };
-        // Apart from `control`, since the connection takes orders only while it takes data.
-        let deliver = async {
-            while let Some(order) = ordered.recv().await {
-                match order {
-                    // A lost connection is noticed by the receiving side.
-                    Order::Signal(termination) => {
-                        let _ = to_guest.signal(request_of(termination)).await;
-                    }
-                    Order::Resize => resize(pty, &to_guest).await,
-                }
-            }
-            std::future::pending().await
-        };
-        tokio::select! {
-            ending = receive => ending,
-            error = send_input(input, &to_guest) => Err(error),
-            ending = control => Ok(ending),
-            ending = deliver => ending,
-        }
+        session::run(self.start(command, pty), streams, pty, notices).await
     }
 
     /// Opens a session with a terminal, if one is wanted, and starts the command.
@@ -119,7 +39,7 @@ impl Connection {
         &self,
         command: Vec<u8>,
         pty: Option<&PtyRequest>,
-    ) -> Result<(ChannelReadHalf, ChannelWriteHalf<Msg>), SshError> {
+    ) -> Result<(ChannelWriteHalf<Msg>, Receiving<'_>), SshError> {
         let (mut from_guest, to_guest) = self.session().await?.split();
         if let Some(pty) = pty {
             let (size, modes) = (pty.size(), pty.modes());
@@ -138,7 +58,12 @@ impl Connection {
         let asked = to_guest.exec(true, command);
         asked.await.map_err(|_| self.lost())?;
         self.confirmed("run a command", &mut from_guest).await?;
-        Ok((from_guest, to_guest))
+        let receiving = Receiving {
+            connection: self,
+            from_guest,
+            status: None,
+        };
+        Ok((to_guest, receiving))
     }
 
     /// Waits for the answer to the request made last.
@@ -160,53 +85,22 @@ impl Connection {
     }
 }
 
-/// What to tell the guest.
-enum Order {
-    Signal(Termination),
-    Resize,
-}
-
-/// Waits for a termination and notes whether the terminal was resized meanwhile.
-async fn next_termination(notices: &mut Notices, resized: &mut bool) -> Termination {
-    loop {
-        match notices.next().await {
-            Notice::Termination(termination) => return termination,
-            Notice::Resized | Notice::Continued => *resized = true,
-        }
+// A lost connection is noticed by the receiving side.
+impl ToGuest for ChannelWriteHalf<Msg> {
+    async fn input(&self, piece: Vec<u8>) -> bool {
+        self.data_bytes(piece).await.is_ok()
     }
-}
 
-/// Sends the input and its end. Returns only with an error: the end of the input is not the end of
-/// the command.
-async fn send_input(mut input: Input, to_guest: &ChannelWriteHalf<Msg>) -> SshError {
-    loop {
-        match input.next().await {
-            // What cannot be sent is noticed by the receiving side, which knows why.
-            Ok(Some(piece)) => {
-                if to_guest.data_bytes(piece).await.is_err() {
-                    break;
-                }
-            }
-            Ok(None) => {
-                let _ = to_guest.eof().await;
-                break;
-            }
-            Err(source) => {
-                return SshError::LocalStream {
-                    stream: Stream::Input,
-                    source,
-                };
-            }
-        }
+    async fn end_input(&self) {
+        let _ = self.eof().await;
     }
-    std::future::pending().await
-}
 
-async fn resize(pty: Option<&PtyRequest>, to_guest: &ChannelWriteHalf<Msg>) {
-    if let Some(pty) = pty {
-        let size = pty.size();
-        // A lost connection is noticed by the receiving side.
-        let _ = to_guest
+    async fn signal(&self, termination: Termination) {
+        let _ = self.signal(request_of(termination)).await;
+    }
+
+    async fn resize(&self, size: WindowSize) {
+        let _ = self
             .window_change(
                 size.columns.into(),
                 size.rows.into(),
@@ -217,120 +111,41 @@ async fn resize(pty: Option<&PtyRequest>, to_guest: &ChannelWriteHalf<Msg>) {
     }
 }
 
-/// How long the user is willing to wait for a command that was told to end.
-#[derive(Debug, Default)]
-struct Patience {
-    interrupted: Option<Instant>,
-}
-
-impl Patience {
-    /// Whether this termination is the one too many.
-    fn exhausted(&mut self, termination: Termination, now: Instant) -> bool {
-        if termination != Termination::Interrupt {
-            return false;
-        }
-        let last = self.interrupted.replace(now);
-        last.is_some_and(|last| now.duration_since(last) < IMPATIENCE)
-    }
-}
-
-/// Where the output of a command goes, and how it ended, once that is known.
+/// The way back, and how the command ended, once the server has told.
 struct Receiving<'a> {
-    status: &'a Cell<Option<Ending>>,
-    output: Output,
-    error: Output,
+    connection: &'a Connection,
+    from_guest: ChannelReadHalf,
+    status: Option<Ending>,
 }
 
-/// Why taking the output of a command stopped.
-enum Stop {
-    /// The server closed the session, so the output is complete.
-    Closed,
-    /// The connection is gone.
-    Lost,
-    /// The output cannot be written any more.
-    Local(Stream, io::Error),
-}
+impl FromGuest for Receiving<'_> {
+    type Error = SshError;
 
-impl Receiving<'_> {
-    async fn run(
-        mut self,
-        connection: &Connection,
-        from_guest: &mut ChannelReadHalf,
-    ) -> Result<Ending, SshError> {
-        let stop = self.receive(from_guest).await;
-        let lost = match stop {
-            Stop::Local(stream, source) => return local_failure(stream, source),
-            Stop::Lost => true,
-            Stop::Closed => false,
-        };
-        // What arrived is shown, also when the rest is missing.
-        for (stream, target) in [
-            (Stream::Output, &mut self.output),
-            (Stream::Error, &mut self.error),
-        ] {
-            if let Err(source) = target.finish().await {
-                return local_failure(stream, source);
-            }
-        }
-        match self.status.get() {
-            _ if lost => Err(connection.lost()),
-            Some(ending) => Ok(ending),
-            None => Err(SshError::NoExitStatus),
-        }
-    }
-
-    async fn receive(&mut self, from_guest: &mut ChannelReadHalf) -> Stop {
+    async fn next(&mut self) -> Result<Arrival, SshError> {
         loop {
-            match from_guest.wait().await {
-                Some(ChannelMsg::Data { data }) => {
-                    if let Err(error) = self.output.write(Box::new(data)).await {
-                        return Stop::Local(Stream::Output, error);
-                    }
-                }
+            let ending = match self.from_guest.wait().await {
+                Some(ChannelMsg::Data { data }) => return Ok(Arrival::Output(Box::new(data))),
                 Some(ChannelMsg::ExtendedData {
                     data,
                     ext: EXTENDED_DATA_STDERR,
-                }) => {
-                    if let Err(error) = self.error.write(Box::new(data)).await {
-                        return Stop::Local(Stream::Error, error);
-                    }
-                }
+                }) => return Ok(Arrival::Error(Box::new(data))),
                 Some(ChannelMsg::ExitStatus { exit_status }) => {
-                    let status = u8::try_from(exit_status).unwrap_or(u8::MAX);
-                    self.status.set(Some(Ending::Exited(status)));
+                    Ending::Exited(u8::try_from(exit_status).unwrap_or(u8::MAX))
                 }
                 Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
-                    let signal = RemoteSignal::of(&signal_name);
-                    self.status.set(Some(Ending::Killed(signal)));
+                    Ending::Killed(killed_by(&signal_name))
                 }
-                Some(ChannelMsg::Close) => return Stop::Closed,
-                Some(_) => {}
-                None => return Stop::Lost,
-            }
+                Some(ChannelMsg::Close) => {
+                    return self
+                        .status
+                        .map(Arrival::Complete)
+                        .ok_or(SshError::NoExitStatus);
+                }
+                Some(_) => continue,
+                None => return Err(self.connection.lost()),
+            };
+            self.status = Some(ending);
+            return Ok(Arrival::Exited(ending));
         }
-    }
-}
-
-/// A reader that went away ends the command, as SIGPIPE would; anything else is an error.
-fn local_failure(stream: Stream, source: io::Error) -> Result<Ending, SshError> {
-    match source.kind() {
-        io::ErrorKind::BrokenPipe => Ok(Ending::OutputClosed),
-        _ => Err(SshError::LocalStream { stream, source }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_quick_second_interrupt_abandons() {
-        let start = Instant::now();
-        let after = |seconds| start + Duration::from_secs(seconds);
-        let mut patience = Patience::default();
-        assert!(!patience.exhausted(Termination::Interrupt, after(0)));
-        assert!(!patience.exhausted(Termination::Interrupt, after(3)));
-        assert!(!patience.exhausted(Termination::Terminate, after(4)));
-        assert!(patience.exhausted(Termination::Interrupt, after(4)));
     }
 }

@@ -1,7 +1,7 @@
-//! SSH into a running sandbox: its keys, connections, commands with all their streams, and the
-//! alias file for the user's own `ssh`.
+//! SSH into a running sandbox: its keys, connections that carry sessions, and the alias file for
+//! the user's own `ssh`.
 //!
-//! May use `host` and crates. Knows nothing of virtual machines: an [`Endpoint`] is all it takes.
+//! May use `session`, `host` and crates. Knows nothing of virtual machines: an [`Endpoint`] is all it takes.
 //! Used by `sandbox` (keys of a start, alias of a running sandbox) and `commands` (`exec`, `run`,
 //! shell, `ssh`, `info`). Whatever the far end sends is hostile: its bytes reach the user's streams
 //! as the command's output, but never an error message or a log line unsanitised.
@@ -10,17 +10,14 @@ pub mod agent;
 pub mod alias;
 mod client;
 pub mod command_line;
-mod ending;
 mod error;
 mod execute;
 mod include;
 pub mod keys;
 mod openssh;
-mod pty;
+mod signals;
 
 pub use client::{Connection, Endpoint};
-pub use command_line::{EnvironmentVariable, GuestCommand, login_shell};
-pub use ending::{Ending, RemoteSignal};
-pub use error::{Cause, SshError, Stream};
+pub use command_line::login_shell;
+pub use error::{Cause, SshError};
 pub use openssh::openssh_command;
-pub use pty::PtyRequest;

@@ -280,7 +280,7 @@ fn sockets_of_a_long_home_lie_in_the_runtime_directory() {
         .filter_map(|word| word.strip_prefix("path="))
         .filter(|path| path.ends_with(".sock"))
         .collect();
-    assert_eq!(sockets.len(), 3, "{text}");
+    assert_eq!(sockets.len(), 4, "{text}");
     for socket in sockets {
         assert!(
             Path::new(socket).starts_with(environment.runtime()),

@@ -35,6 +35,13 @@ fn help_of_everything() {
         "image ls",
         "image inspect",
         "image rm",
+        "template",
+        "template build",
+        "template ls",
+        "template inspect",
+        "template rm",
+        "df",
+        "prune",
         "doctor",
         "completions",
     ] {
@@ -51,7 +58,7 @@ fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let output = environment.run(["completions", shell]).success();
         assert_eq!(output.stderr, "");
-        for word in ["exec", "console", "doctor", "share-mode"] {
+        for word in ["exec", "console", "doctor", "share-mode", "prune"] {
             assert!(output.stdout.contains(word), "{shell}: {word}");
         }
     }

@@ -13,6 +13,7 @@ mod nothing_runs;
 mod printing;
 mod qemu;
 mod stale;
+mod templates;
 mod transcript;
 mod values;
 mod workspace;

@@ -13,7 +13,7 @@ use crate::support::TestEnvironment;
 use crate::transcript::{Session, shell};
 
 /// What a supervisor leaves that was killed.
-fn leave_state(environment: &TestEnvironment, name: &str, record: &[u8]) {
+pub(crate) fn leave_state(environment: &TestEnvironment, name: &str, record: &[u8]) {
     let directory = environment.sandbox(name);
     fs::create_dir_all(directory.join("seed")).unwrap();
     fs::write(directory.join("seed/user-data"), "secret").unwrap();
@@ -24,7 +24,11 @@ fn leave_state(environment: &TestEnvironment, name: &str, record: &[u8]) {
     fs::write(directory.join("sandbox.json"), record).unwrap();
 }
 
-fn record(environment: &TestEnvironment, name: &str, qemu: Option<ProcessIdentity>) -> Vec<u8> {
+pub(crate) fn record(
+    environment: &TestEnvironment,
+    name: &str,
+    qemu: Option<ProcessIdentity>,
+) -> Vec<u8> {
     let record = json!({
         "version": 1,
         "name": name,
@@ -51,10 +55,10 @@ fn record(environment: &TestEnvironment, name: &str, qemu: Option<ProcessIdentit
 }
 
 /// A live process with `marker` on its command line; ends with its stdin.
-struct Bystander(Child);
+pub(crate) struct Bystander(Child);
 
 impl Bystander {
-    fn start(marker: &Path) -> Self {
+    pub(crate) fn start(marker: &Path) -> Self {
         let mut process = Command::new("sh")
             .args(["-c", "echo started; read -r line"])
             .arg(marker)
@@ -69,7 +73,7 @@ impl Bystander {
         Self(process)
     }
 
-    fn identity(&self) -> ProcessIdentity {
+    pub(crate) fn identity(&self) -> ProcessIdentity {
         ProcessIdentity::of(i32::try_from(self.0.id()).unwrap()).unwrap()
     }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::support::{Output, PROGRAM, TestEnvironment};
 
 /// What differs between machines and runs, as regular expressions.
-const FILTERS: [(&str, &str); 13] = [
+const FILTERS: [(&str, &str); 16] = [
     (r"has \d{8} bytes", "has [SIZE] bytes"),
     (r"\brun-[0-9a-f]{8}\b", "run-[RANDOM]"),
     (r"\b[0-9a-f]{12}\b", "[SHORT DIGEST]"),
@@ -22,6 +22,12 @@ const FILTERS: [(&str, &str); 13] = [
     (r"at most `--cpus \d+`", "at most `--cpus [CPUS]`"),
     (r"install it: `[^`]+`", "install it: `[COMMAND]`"),
     (r"\d+\.\d+ GiB", "[SIZE] GiB"),
+    (
+        r#"(allocated|reclaimable)_bytes": [1-9]\d*"#,
+        r#"${1}_bytes": "[BYTES]""#,
+    ),
+    (r"building for \d+ s", "building for [SECONDS] s"),
+    (r#""since": "[^"]+""#, r#""since": "[TIME]""#),
 ];
 
 /// Compares with the stored snapshot of this name.

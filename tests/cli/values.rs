@@ -48,6 +48,9 @@ fn missing_words() {
             "image build",
             "image inspect",
             "image rm",
+            "template",
+            "template inspect",
+            "template rm",
             "completions",
         ],
     );
@@ -104,6 +107,11 @@ fn names_and_kinds() {
             "--accel hvf",
             "--accel KVM",
             "--share-mode magic",
+            "--templates never",
+            "template inspect xyz",
+            "template inspect ''",
+            "template rm ABC",
+            "template rm --all abc",
             "exec --env '' -- true",
             "exec --env =x -- true",
             "exec --env NOT_SET -- true",
@@ -143,6 +151,7 @@ fn values_in_the_environment() {
         ("SANDBOX_DISK", "1M"),
         ("SANDBOX_ACCEL", "hvf"),
         ("SANDBOX_SHARE_MODE", "magic"),
+        ("SANDBOX_TEMPLATES", "never"),
         ("SANDBOX_READY_TIMEOUT", "soon"),
     ] {
         let environment = TestEnvironment::new().variable(name, value);

@@ -5,7 +5,11 @@ use crate::harness::{Host, Terminal};
 #[test]
 fn the_first_call_starts_a_machine_and_later_ones_enter_it() {
     // With whatever accelerator the host really has.
-    let host = Host::with_environment(|environment| environment.variable("SANDBOX_ACCEL", "auto"));
+    let host = Host::with_environment(|environment| {
+        environment
+            .variable("SANDBOX_ACCEL", "auto")
+            .variable("SANDBOX_TEMPLATES", "off")
+    });
     let start = host.spawn(["--kvm"]);
     start.expect_stderr("waiting for the kernel");
     // A command may come early: it waits.
@@ -40,7 +44,7 @@ fn the_first_call_starts_a_machine_and_later_ones_enter_it() {
 #[test]
 fn a_first_call_at_a_terminal_shows_its_progress_and_opens_a_shell() {
     let host = Host::with_project("it's_here");
-    let mut shell = Terminal::open(&host.command(["--kvm"]));
+    let mut shell = Terminal::open(&host.command(["--kvm", "--cold"]));
     shell.expect("waiting for the kernel");
     shell.expect("dev@sandbox-it_s_here:~/workspace$ ");
     shell.send("sudo hostname; exit 3\r");

@@ -39,13 +39,19 @@ fn a_cloud_config_is_applied_before_the_machine_is_ready() {
     assert!(config.len() > LARGE);
     let file = host.root().join("cloud config.yaml");
     fs::write(&file, config).unwrap();
-    let output = host.start(&["--cloud-init", file.to_str().unwrap()]);
-    assert!(
-        output.stderr.contains("cloud-init"),
-        "it says what it waits for: {output}"
-    );
-    run_checks(&host, CHECKS);
-    host.stop();
+    // A template knows nothing of it: it is applied as at a first boot.
+    for way in [&["--cold"][..], &[]] {
+        eprintln!("    {way:?}");
+        let flags = [&["--cloud-init", file.to_str().unwrap()], way].concat();
+        let output = host.start(&flags);
+        assert!(
+            output.stderr.contains("cloud-init"),
+            "it says what it waits for: {output}"
+        );
+        assert_eq!(host.info()["template"].is_null(), !way.is_empty());
+        run_checks(&host, CHECKS);
+        host.stop();
+    }
 }
 
 fn ended(host: &Host) {
@@ -101,7 +107,7 @@ fn sessions(host: &Host) {
 
 #[test]
 fn without_a_cloud_config_cloud_init_costs_nothing() {
-    let host = Host::new();
+    let host = Host::cold();
     host.start(&[]);
     host.settle();
     host.guest("test ! -e /run/cloud-init/result.json; test ! -e /var/log/cloud-init.log");

@@ -139,7 +139,9 @@ fn a_qemu_that_gives_up_at_once_is_quoted() {
                       exec qemu-system-x86_64 \"$@\"\n";
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        environment.variable("SANDBOX_QEMU", program)
+        environment
+            .variable("SANDBOX_QEMU", program)
+            .variable("SANDBOX_TEMPLATES", "off")
     });
     let output = host.run(["--kvm"]);
     assert_eq!(output.status, 125, "{output}");
@@ -173,7 +175,7 @@ fn a_guest_that_powers_itself_off_is_removed() {
 
 #[test]
 fn a_guest_that_is_not_ready_in_time_is_told_and_removed() {
-    let host = Host::new();
+    let host = Host::cold();
     let output = host.run(["--kvm", "--ready-timeout", "1s"]);
     assert_eq!(output.status, 125, "{output}");
     assert!(output.stderr.contains("not ready within 1 s"), "{output}");
@@ -187,7 +189,7 @@ fn a_guest_that_is_not_ready_in_time_is_told_and_removed() {
 
 #[test]
 fn a_damaged_image_is_recognized() {
-    let host = Host::new();
+    let host = Host::cold();
     let shared = fs::read_link(host.images()).unwrap();
     fs::remove_file(host.images()).unwrap();
     let status = Command::new("cp")

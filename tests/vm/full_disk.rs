@@ -39,7 +39,7 @@ fn on_small_disk(host: &Host, megabytes: u32, script: &str) -> Output {
 
 #[test]
 fn a_full_disk_ends_a_start_with_an_error() {
-    let host = Host::new();
+    let host = Host::cold();
     let script =
         "status=0; \"$0\" --kvm || status=$?; ls -A \"$SANDBOX_HOME/kvm-vms\"; exit $status";
     let output = on_small_disk(&host, 2, script);
@@ -55,7 +55,7 @@ fn a_full_disk_ends_a_start_with_an_error() {
 
 #[test]
 fn a_full_disk_ends_a_running_machine_with_an_error() {
-    let host = Host::new();
+    let host = Host::cold();
     let script = "\"$0\" --kvm
         status=0
         \"$0\" exec -- sh -c 'head -c 200M /dev/urandom > ~/large; sync; echo written' || status=$?
@@ -78,7 +78,7 @@ fn a_full_disk_ends_a_build_with_an_error() {
         eprintln!("not tried: only root can mount a small disk and build on it");
         return;
     }
-    let host = Host::new();
+    let host = Host::cold();
     let look = "find \"$SANDBOX_HOME/kvm-cache\" -path '*/staging/*' -o -path '*/blobs/*/*' \
                 -o -path '*/images/*'; exit $status";
     let too_small = format!(
@@ -104,4 +104,41 @@ fn a_full_disk_ends_a_build_with_an_error() {
         assert_eq!(output.stdout, "", "{output}");
         host.assert_nothing_left();
     }
+}
+
+#[test]
+fn a_full_disk_ends_the_build_of_a_template_with_an_error() {
+    let host = Host::cold();
+    let images = fs::read_link(host.images()).unwrap();
+    let own_store = format!(
+        "rm \"$SANDBOX_HOME/kvm-cache\"; mkdir \"$SANDBOX_HOME/kvm-cache\"
+         for part in blobs images; do ln -s '{}'/$part \"$SANDBOX_HOME/kvm-cache/$part\"; done
+         status=0",
+        images.display()
+    );
+    let look = "find \"$SANDBOX_HOME\" -name ram -o -name '.partial-*'; exit $status";
+    let too_small = format!("{own_store}\n\"$0\" template build || status=$?; {look}");
+    let output = on_small_disk(&host, 64, &too_small);
+    assert_eq!(output.status, 1, "{output}");
+    assert!(output.stderr.contains("hint:"), "{output}");
+    assert_eq!(output.stdout, "", "{output}");
+
+    // Large enough at first, full while the guest boots.
+    let fills_up = format!(
+        "{own_store}
+         \"$0\" template build 2> \"$HOME/log\" &
+         until [ -s \"$SANDBOX_HOME\"/building/*/console.log ]; do sleep 0.1; done
+         mount -o remount,size=8m \"$SANDBOX_HOME\"
+         wait $! || status=$?; cat \"$HOME/log\" >&2; rm \"$HOME/log\"; {look}"
+    );
+    let output = on_small_disk(&host, 4000, &fills_up);
+    assert_eq!(output.status, 1, "{output}");
+    assert!(
+        output
+            .stderr
+            .contains("error: the guest for the template could not be saved"),
+        "{output}"
+    );
+    assert_eq!(output.stdout, "", "{output}");
+    host.assert_nothing_left();
 }

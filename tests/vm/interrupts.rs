@@ -15,7 +15,7 @@ const STAGES: [&str; 4] = [
 
 #[test]
 fn an_interrupted_start_leaves_nothing() {
-    let host = Host::new();
+    let host = Host::cold();
     for stage in STAGES {
         for (signal, command) in [
             (Signal::SIGINT, &["--kvm"][..]),
@@ -35,7 +35,7 @@ fn an_interrupted_start_leaves_nothing() {
 
 #[test]
 fn a_start_whose_terminal_goes_away_leaves_nothing() {
-    let host = Host::new();
+    let host = Host::cold();
     let running = host.spawn(["run", "--", "true"]);
     running.expect_stderr(STAGES[1]);
     running.signal(Signal::SIGKILL);
@@ -51,7 +51,7 @@ fn a_start_whose_terminal_goes_away_leaves_nothing() {
 
 #[test]
 fn ctrl_c_at_a_terminal_takes_the_start_back() {
-    let host = Host::new();
+    let host = Host::cold();
     let mut terminal = Terminal::open(&host.command(["--kvm"]));
     terminal.expect("waiting for the root file system");
     terminal.send("\x03");

@@ -20,4 +20,5 @@ mod image_build;
 mod interrupts;
 mod run;
 mod sessions;
+mod templates;
 mod workspace;

@@ -224,18 +224,24 @@ struct Child {
 impl Child {
     fn prepare(&self) -> io::Result<()> {
         begin_session(self.has_terminal).map_err(|error| shifted(error, OTHER_ERRORS))?;
+        // First as the agent: the workspace lies in the home directory of `dev`,
+        // which other users may not pass, but they may work in it.
+        let entered = self.directory.is_some() && self.enter_directory().is_ok();
         self.become_user()
             .map_err(|error| shifted(error, OTHER_ERRORS))?;
-        // As the user: whoever may not enter it shall not start in it. Without
-        // a home to enter, anything will do, as for sshd.
+        if entered {
+            return Ok(());
+        }
+        self.enter_directory()
+            .map_err(|error| shifted(error, DIRECTORY_ERRORS))
+    }
+
+    /// Without a home to enter, anything will do, as for sshd.
+    fn enter_directory(&self) -> rustix::io::Result<()> {
         let home = rustix::process::chdir(&self.home);
         match &self.directory {
-            Some(directory) => {
-                rustix::process::chdir(directory).map_err(|error| shifted(error, DIRECTORY_ERRORS))
-            }
-            None => home
-                .or_else(|_| rustix::process::chdir("/"))
-                .map_err(|error| shifted(error, DIRECTORY_ERRORS)),
+            Some(directory) => rustix::process::chdir(directory),
+            None => home.or_else(|_| rustix::process::chdir("/")),
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::channel::{self, ToHost};
 use crate::execute::{self, Places};
-use crate::{AGENT_PATH, flush, quiesce, report, settle, start, status};
+use crate::{AGENT_PATH, flush, kernel, quiesce, report, settle, start, status};
 
 /// How long the host may take to end its side of a stream once it has got the
 /// last answer of this agent. It lies in the port by then, anyway.
@@ -38,6 +38,15 @@ async fn answer(stream: Stream, places: Places) {
     match request {
         Request::Execute(request) => {
             execute::run(request, &mut from_host, &mut to_host, &places).await;
+        }
+        Request::SetClock(wall_clock_ns) => {
+            let response = match kernel::set_clock(wall_clock_ns) {
+                Ok(()) => Response::Done,
+                Err(error) => {
+                    Response::Refused(Refusal::Failed(format!("cannot set the clock: {error}")))
+                }
+            };
+            respond(&mut to_host, response).await;
         }
         Request::Flush => {
             respond(

@@ -43,6 +43,9 @@ pub(super) fn command(
             command
         }
     };
+    // Ubuntu's apt does not trust Debian's keys. This adds them to those that the
+    // host's apt trusts, which may be a local mirror's.
+    command.arg(format!("--keyring={}", tools.keyring.display()));
     command.args(arguments(recipe, apt_options));
     command.arg(format!("--customize-hook={}", directories.hook.display()));
     command.arg(&recipe.suite).arg(directories.root);
@@ -138,6 +141,7 @@ mod tests {
             mkfs: "/sbin/mkfs.ext4".into(),
             debugfs: "/sbin/debugfs".into(),
             qemu_img: "/usr/bin/qemu-img".into(),
+            keyring: "/usr/share/keyrings/debian-archive-keyring.gpg".into(),
         };
         let mirrors = Mirrors {
             main: "http://m/debian".to_owned(),
@@ -163,6 +167,7 @@ mod tests {
             [
                 "/usr/bin/mmdebstrap",
                 "--mode=unshare",
+                "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg",
                 "--verbose",
                 "--variant=minbase",
                 "--format=directory",

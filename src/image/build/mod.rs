@@ -60,6 +60,16 @@ pub struct BuildOptions {
     pub scratch_parent: Option<PathBuf>,
 }
 
+/// Removes what interrupted builds left in the store and beside it.
+///
+/// # Errors
+///
+/// The store cannot be read, or a program is missing that a build needs, too: what belongs to
+/// subordinate ids is removed in a user namespace.
+pub fn sweep(store: &ImageStore) -> Result<(), BuildError> {
+    Workspace::sweep(store, &Tools::find()?)
+}
+
 /// Builds `recipe` and stores it under the recipe's name.
 ///
 /// When another process builds the same recipe at the same time, this waits for it and returns

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::unistd::{Uid, User};
 
@@ -36,6 +36,8 @@ pub(super) struct Tools {
     pub(super) mkfs: PathBuf,
     pub(super) debugfs: PathBuf,
     pub(super) qemu_img: PathBuf,
+    /// The keys of Debian's archive.
+    pub(super) keyring: PathBuf,
 }
 
 impl Tools {
@@ -53,10 +55,12 @@ impl Tools {
             mkfs: program("mkfs.ext4", "e2fsprogs")?,
             debugfs: program("debugfs", "e2fsprogs")?,
             qemu_img: program("qemu-img", "qemu-utils")?,
+            keyring: KEYRINGS
+                .map(PathBuf::from)
+                .into_iter()
+                .find(|path| path.exists())
+                .ok_or(BuildError::MissingKeyring)?,
         };
-        if !KEYRINGS.iter().any(|path| Path::new(path).exists()) {
-            return Err(BuildError::MissingKeyring);
-        }
         if privilege == Privilege::UserNamespace {
             program("newuidmap", "uidmap")?;
             check_user_namespaces()?;

@@ -44,7 +44,7 @@ impl<'a> Workspace<'a> {
         tools: &'a Tools,
         parent: Option<&Path>,
     ) -> Result<Self, BuildError> {
-        let all = store.root().join("staging");
+        let all = store.staging();
         files::create_private_directory(&all)?;
         // Until it is locked itself, a sweep must not see the new directory.
         let _store_lock = store.lock()?;
@@ -76,7 +76,7 @@ impl<'a> Workspace<'a> {
 
     /// Removes what interrupted builds left. What cannot be removed is left for the next time.
     pub(super) fn sweep(store: &ImageStore, tools: &Tools) -> Result<(), BuildError> {
-        let all = store.root().join("staging");
+        let all = store.staging();
         let _store_lock = store.lock()?;
         for name in files::list_directory(&all)? {
             let staging = all.join(name);

@@ -96,7 +96,11 @@ fn replaced_image_leaves_its_blobs_to_the_garbage_collection() {
     let old = fixture.commit("one", "old", "kernel");
     let new = fixture.commit("one", "new", "kernel");
     assert!(old.disk.exists());
+    let usage = fixture.store.usage().unwrap();
+    let garbage: Vec<_> = usage.blobs.iter().map(|blob| &blob.path).collect();
+    assert_eq!(garbage, [&old.disk]);
     fixture.store.collect_garbage().unwrap();
+    assert!(fixture.store.usage().unwrap().blobs.is_empty());
     assert!(!old.disk.exists());
     new.verify().unwrap();
 }
@@ -118,6 +122,22 @@ fn unreadable_image_is_listed_with_its_error_and_keeps_all_blobs() {
     assert_eq!(fixture.blob_count(), 3);
     assert!(fixture.store.remove(&reference("one")).unwrap());
     assert_eq!(fixture.blob_count(), 0);
+}
+
+#[test]
+fn only_builds_that_have_died_are_garbage() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.store.usage().unwrap().allocated_bytes, 0);
+    assert!(!fixture.store.root().exists());
+    let staging = fixture.store.staging();
+    for name in ["alive", "dead"] {
+        files::create_private_directory(&staging.join(name)).unwrap();
+    }
+    let lock = files::open_private(&staging.join("alive/lock")).unwrap();
+    lock.lock().unwrap();
+    let usage = fixture.store.usage().unwrap();
+    let paths: Vec<_> = usage.builds.iter().map(|build| &build.path).collect();
+    assert_eq!(paths, [&staging.join("dead")]);
 }
 
 #[test]

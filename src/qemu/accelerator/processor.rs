@@ -54,6 +54,25 @@ impl Processor {
     }
 }
 
+/// The lines of `/proc/cpuinfo` that tell one kind of processor from another.
+pub(super) fn identity(cpuinfo: &str) -> String {
+    let names = [
+        "vendor_id",
+        "cpu family",
+        "model",
+        "stepping",
+        "microcode",
+        "flags",
+    ];
+    let first = cpuinfo.split("\n\n").next().unwrap_or_default();
+    let lines = first.lines().filter_map(|line| line.split_once(':'));
+    lines
+        .filter(|(name, _)| names.contains(&name.trim()))
+        .map(|(_, value)| value.trim())
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +108,11 @@ mod tests {
             };
             assert_eq!(Processor::parse(cpuinfo), expected, "{cpuinfo}");
         }
+    }
+
+    #[test]
+    fn processors_are_told_apart_by_what_a_guest_sees() {
+        let text = "processor\t: 0\nvendor_id\t: X\nmodel\t\t: 5\ncpu MHz\t\t: 1234.5\nflags\t\t: a b\n\nprocessor\t: 1\nflags\t\t: c\n";
+        assert_eq!(identity(text), "X; 5; a b");
     }
 }

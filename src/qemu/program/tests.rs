@@ -33,7 +33,11 @@ impl Machine {
     }
 
     fn locate(&self) -> Result<QemuProgram, ProgramError> {
-        locate(Search {
+        self.with_search(locate)
+    }
+
+    fn with_search<T>(&self, search: impl FnOnce(Search<'_>) -> T) -> T {
+        search(Search {
             program_override: self.program_override.as_deref(),
             search_path: Some(self.home.path().as_os_str()),
             cache_directory: &self.home.path().join("cache"),
@@ -69,6 +73,19 @@ fn an_unchanged_program_is_asked_once() {
         machine.locate().unwrap().version,
         QemuVersion::new(10, 0, 2)
     );
+}
+
+#[test]
+fn a_version_is_remembered_for_the_program_that_told_it() {
+    let machine = Machine::new();
+    let remembered = || machine.with_search(remembered_version);
+    assert_eq!(remembered(), None);
+    machine.install(PROGRAM, "echo QEMU emulator version 9.0.0");
+    assert_eq!(remembered(), None);
+    machine.locate().unwrap();
+    assert_eq!(remembered(), Some(QemuVersion::new(9, 0, 0)));
+    machine.install(PROGRAM, "echo QEMU emulator version 10.0.0");
+    assert_eq!(remembered(), None);
 }
 
 #[test]

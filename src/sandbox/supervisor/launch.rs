@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command as StdCommand, Stdio};
 
 use nix::sys::signal::Signal;
@@ -11,7 +12,17 @@ use super::SupervisorError;
 use crate::guest::DEV_ID;
 use crate::host::files::FileError;
 use crate::host::user_namespace::IdentityMap;
-use crate::sandbox::StartPlan;
+use crate::qemu::discard_filter::DiscardFilter;
+
+/// What to start.
+pub(super) struct Launch<'a> {
+    /// QEMU's command line.
+    pub(super) argv: &'a [String],
+    /// Where QEMU's own words go.
+    pub(super) log: &'a Path,
+    /// Protects the template that the guest's memory comes from.
+    pub(super) filter: Option<DiscardFilter>,
+}
 
 /// A started QEMU.
 pub(super) struct Launched {
@@ -22,44 +33,51 @@ pub(super) struct Launched {
 
 /// Starts QEMU: in a user namespace where the caller's files belong to `dev`,
 /// or without one where the host forbids it.
-pub(super) fn launch(plan: &StartPlan) -> Result<Launched, SupervisorError> {
-    let Some(map) = IdentityMap::of_caller(DEV_ID) else {
-        return Ok(Launched {
-            child: spawn(plan, None)?,
-            warning: None,
-        });
-    };
-    match spawn(plan, Some(map)) {
-        Ok(child) => Ok(Launched {
-            child,
-            warning: None,
-        }),
-        Err(SupervisorError::Spawn { source, .. })
-            if source.kind() == std::io::ErrorKind::PermissionDenied =>
-        {
-            Ok(Launched {
-                child: spawn(plan, None)?,
-                warning: Some(format!(
-                    "this host forbids user namespaces, so files in the workspace show their owner's number ({}) in the guest, and `dev` ({DEV_ID}) may not write them; use `sudo` there, or allow `user.max_user_namespaces` and AppArmor's `kernel.apparmor_restrict_unprivileged_userns=0`",
-                    nix::unistd::geteuid()
-                )),
-            })
-        }
-        Err(error) => Err(error),
-    }
+pub(super) fn launch(launch: &Launch<'_>) -> Result<Launched, SupervisorError> {
+    launch_in(IdentityMap::of_caller(DEV_ID), launch)
 }
 
-fn spawn(plan: &StartPlan, namespace: Option<IdentityMap>) -> Result<Child, SupervisorError> {
-    let log_path = plan.layout.qemu_log();
+fn launch_in(map: Option<IdentityMap>, launch: &Launch<'_>) -> Result<Launched, SupervisorError> {
+    let in_namespace = map.is_some();
+    let refusal = match spawn(launch, map) {
+        Ok(child) => {
+            return Ok(Launched {
+                child,
+                warning: None,
+            });
+        }
+        // Hosts forbid in many ways (AppArmor, a sysctl, a container's filter,
+        // a kernel without), each with an errno of its own. Whatever else was
+        // wrong is wrong without the namespace too.
+        Err(SupervisorError::Spawn { source, .. }) if in_namespace => source,
+        Err(error) => return Err(error),
+    };
+    tracing::info!(%refusal, "QEMU cannot have a user namespace");
+    Ok(Launched {
+        child: spawn(launch, None)?,
+        warning: Some(format!(
+            "this host forbids user namespaces, so files in the workspace show their owner's number ({}) in the guest, and `dev` ({DEV_ID}) may not write them; use `sudo` there, or allow `user.max_user_namespaces` and AppArmor's `kernel.apparmor_restrict_unprivileged_userns=0`",
+            nix::unistd::geteuid()
+        )),
+    })
+}
+
+fn spawn(launch: &Launch<'_>, namespace: Option<IdentityMap>) -> Result<Child, SupervisorError> {
+    let Launch {
+        argv,
+        log: log_path,
+        filter,
+    } = launch;
+    let filter = filter.clone();
     let log = File::options()
         .append(true)
         .create(true)
-        .open(&log_path)
-        .map_err(FileError::new("open", &log_path))?;
-    let program = plan.argv.first().map(String::as_str).unwrap_or_default();
+        .open(log_path)
+        .map_err(FileError::new("open", log_path))?;
+    let program = argv.first().map(String::as_str).unwrap_or_default();
     let mut command = StdCommand::new(program);
     command
-        .args(plan.argv.iter().skip(1))
+        .args(argv.iter().skip(1))
         // The user's environment may hold secrets, and QEMU faces the guest.
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")
@@ -80,7 +98,7 @@ fn spawn(plan: &StartPlan, namespace: Option<IdentityMap>) -> Result<Child, Supe
         // The user's own mask may be stricter than the modes that 9p gives to
         // files of the guest; what is private lies in private directories.
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-        Ok(())
+        filter.as_ref().map_or(Ok(()), DiscardFilter::install)
     };
     // SAFETY: the closure makes system calls only and allocates nothing.
     unsafe { command.pre_exec(prepare) };
@@ -91,4 +109,58 @@ fn spawn(plan: &StartPlan, namespace: Option<IdentityMap>) -> Result<Child, Supe
             program: program.into(),
             source,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stands for QEMU: ends well if it sees the caller's own number.
+    fn words(program: &str) -> Vec<String> {
+        let own = nix::unistd::geteuid();
+        [program, "-c", &format!("test $(id -u) = {own}")]
+            .map(str::to_owned)
+            .into()
+    }
+
+    fn unfiltered<'a>(argv: &'a [String], log: &'a Path) -> Launch<'a> {
+        Launch {
+            argv,
+            log,
+            filter: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn starts_without_a_user_namespace_where_none_is_to_be_had() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("qemu.log");
+        let argv = words("/bin/sh");
+        // Refused with EINVAL, as by a kernel without user namespaces; AppArmor
+        // says EACCES, a limit of 0 namespaces ENOSPC.
+        let refused = Some(IdentityMap::malformed());
+        let mut launched = launch_in(refused, &unfiltered(&argv, &log)).unwrap();
+        assert!(launched.child.wait().await.unwrap().success());
+        let warning = launched.warning.unwrap();
+        assert!(
+            warning.contains("forbids user namespaces"),
+            "unexpected: {warning}"
+        );
+
+        let mut launched = launch_in(None, &unfiltered(&argv, &log)).unwrap();
+        assert!(launched.child.wait().await.unwrap().success());
+        assert_eq!(launched.warning, None);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_does_not_start_is_not_blamed_on_the_namespace() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("qemu.log");
+        let argv = words("/nonexistent/qemu");
+        let map = IdentityMap::of_caller(nix::unistd::geteuid().as_raw() + 1);
+        let Err(error) = launch_in(map, &unfiltered(&argv, &log)) else {
+            panic!("started a program that does not exist");
+        };
+        assert_eq!(error.to_string(), "could not run `/nonexistent/qemu`");
+    }
 }

@@ -5,13 +5,20 @@
 //! own end. Whatever ends it by force ends QEMU too (a parent-death signal);
 //! what then lies around is swept by whoever finds the lock free.
 
+mod agent_link;
+mod awaken;
+mod connect;
 mod files;
 mod guest_events;
 mod hub;
 mod launch;
 mod log_limit;
+mod running;
 mod server;
+mod template;
 mod watch;
+
+pub use self::template::{TemplateStage, TemplateTimes, make as make_template};
 
 use std::os::unix::net::UnixListener;
 
@@ -69,6 +76,24 @@ pub enum SupervisorError {
         /// What had been reached.
         stage: &'static str,
     },
+    /// The guest that was to become a template did not get that far.
+    #[error("the guest to be saved did not come to the event `{missed:?}` in time")]
+    NotSaved {
+        /// What was waited for.
+        missed: crate::guest::event::GuestEvent,
+    },
+    /// A signal ended it.
+    #[error("interrupted")]
+    Interrupted,
+    /// The guest's state could not be saved or restored.
+    #[error(transparent)]
+    Migration(#[from] crate::qemu::migration::MigrationError),
+    /// The filter that protects templates could not be made.
+    #[error(transparent)]
+    Filter(#[from] crate::qemu::discard_filter::FilterError),
+    /// The guest agent did not do what it was asked.
+    #[error(transparent)]
+    Agent(#[from] crate::agent::AgentError),
     /// The overlay cannot grow.
     #[error("the host's disk is full: the sandbox's disk `{}` cannot grow", path.display())]
     HostDiskFull {
@@ -98,8 +123,38 @@ impl SupervisorError {
             Self::HostDiskFull { .. } => Some(
                 "free space there, or set `SANDBOX_HOME` to a directory on a larger disk".into(),
             ),
+            Self::Agent(error) => error.hint(),
+            Self::NotSaved { .. } | Self::Interrupted | Self::Migration(_) | Self::Filter(_) => {
+                None
+            }
             Self::Guest { .. } => Some("see the lines of its console above".into()),
             Self::Monitor(_) | Self::NoForwardedPort | Self::System(_) => None,
+        }
+    }
+}
+
+impl SupervisorError {
+    /// Whether another way to start the same sandbox may succeed: it is QEMU or
+    /// the restored guest that failed, not the host.
+    fn may_be_the_templates_fault(&self) -> bool {
+        match self {
+            Self::QemuEnded(_)
+            | Self::Monitor(_)
+            | Self::NoForwardedPort
+            | Self::Guest { .. }
+            | Self::NotReady { .. }
+            | Self::Overlay(_)
+            | Self::Spawn { .. }
+            | Self::Migration(_)
+            | Self::Filter(_)
+            | Self::Agent(_) => true,
+            Self::File(_)
+            | Self::Record(_)
+            | Self::Ssh(_)
+            | Self::NotSaved { .. }
+            | Self::Interrupted
+            | Self::HostDiskFull { .. }
+            | Self::System(_) => false,
         }
     }
 }

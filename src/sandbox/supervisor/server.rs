@@ -19,6 +19,8 @@ use crate::sandbox::{Event, Lifetime};
 pub(super) enum StopRequest {
     /// Somebody asked; the guest has this long to power itself down.
     Asked(Duration),
+    /// Somebody asked, and wants nothing of the guest but what it owes shares.
+    Discarded,
     /// The command that an attached sandbox belongs to is gone.
     Abandoned,
 }
@@ -156,6 +158,10 @@ async fn obey(line: &str, stop: &mpsc::Sender<StopRequest>) -> io::Result<bool> 
             let _ = stop.send(StopRequest::Asked(grace)).await;
             Ok(false)
         }
+        Request::Discard => {
+            let _ = stop.send(StopRequest::Discarded).await;
+            Ok(false)
+        }
     }
 }
 
@@ -248,13 +254,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_to_stop_passes_its_grace_on() {
-        let request = Request::stop(Duration::from_millis(1500));
-        let (_server, _hub, mut stop, _connection, _directory) =
-            served(Lifetime::Persistent, request).await;
-        assert_eq!(
-            stop.recv().await,
-            Some(StopRequest::Asked(Duration::from_millis(1500)))
-        );
+    async fn requests_to_end_are_passed_on() {
+        for (request, expected) in [
+            (
+                Request::stop(Duration::from_millis(1500)),
+                StopRequest::Asked(Duration::from_millis(1500)),
+            ),
+            (Request::Discard, StopRequest::Discarded),
+        ] {
+            let (_server, _hub, mut stop, _connection, _directory) =
+                served(Lifetime::Persistent, request).await;
+            assert_eq!(stop.recv().await, Some(expected));
+        }
     }
 }

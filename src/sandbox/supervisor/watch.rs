@@ -1,55 +1,94 @@
 //! From the first file to the last wait: what a supervisor does while its
 //! sandbox lives.
 
+use std::pin::Pin;
 use std::time::Duration;
 
+use agent_protocol::message::Response;
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 
+use super::agent_link::AgentLink;
+use super::connect::{Connected, connect};
 use super::guest_events::GuestEvents;
 use super::hub::Hub;
-use super::launch::{self, Launched};
+use super::launch::{self, Launch, Launched};
+use super::running::{QUIT_GRACE, Running};
 use super::server::StopRequest;
-use super::{SupervisorError, files, log_limit};
+use super::{SupervisorError, awaken, files, log_limit};
+use crate::agent::AgentError;
 use crate::guest::event::GuestEvent;
-use crate::host::files as host_files;
 use crate::host::process::ProcessIdentity;
-use crate::qemu::qmp::{self, QmpError};
-use crate::sandbox::{EndReason, Event, Record, StartPlan};
-use crate::ssh::alias::Written;
+use crate::qemu::discard_filter::DiscardFilter;
+use crate::qemu::qmp::QmpError;
+use crate::sandbox::{EndReason, Event, Record, StartPlan, WarmStart};
 
-/// Between two attempts to reach a socket that QEMU is about to make.
-const SOCKET_RETRY: Duration = Duration::from_millis(2);
-
-/// How long QEMU may take to make its sockets.
-const SOCKET_DEADLINE: Duration = Duration::from_secs(30);
-
-/// How long QEMU may take to end once told to `quit`.
-const QUIT_GRACE: Duration = Duration::from_secs(3);
+/// How long a restored guest may take before it says something; a healthy one
+/// takes a fraction of a second, many of them on a busy machine some seconds.
+const RESTORE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How often the console's log is measured.
 const LOG_CHECK: Duration = Duration::from_secs(1);
 
-/// The guest's port of sshd.
-const GUEST_SSH_PORT: u16 = 22;
-
-/// Starts the sandbox and waits for its end.
+/// Starts the sandbox and waits for its end: by restoring the template, if
+/// the plan has one, and by booting if that fails.
 pub(super) async fn supervise(
     plan: &StartPlan,
     hub: &Hub,
     mut stop: mpsc::Receiver<StopRequest>,
 ) -> Result<EndReason, SupervisorError> {
-    let deadline = Instant::now() + plan.spec.ready_timeout;
+    let mut deadline = Instant::now() + plan.spec.ready_timeout;
     hub.tell(Event::Preparing);
     let mut record = new_record(plan)?;
     record.write(&plan.layout.record())?;
-    files::write(plan)?;
+    files::write_common(plan)?;
+    if let Some(warm) = &plan.warm {
+        let way = Way::Restore(warm);
+        let outcome = attempt(plan, way, hub, &mut stop, &mut record, deadline).await;
+        let Err(error) = outcome else { return outcome };
+        if record.ready || !error.may_be_the_templates_fault() {
+            return Err(error);
+        }
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            template = %warm.template.key,
+            "the template cannot be restored and is discarded; booting instead"
+        );
+        if let Err(error) = warm.template.store.discard(&warm.template.key) {
+            tracing::warn!(%error, "the template stays");
+        }
+        files::clear_attempt(&plan.layout)?;
+        record.template = None;
+        record.agent = None;
+        deadline = Instant::now() + plan.spec.ready_timeout;
+    }
+    attempt(plan, Way::Boot, hub, &mut stop, &mut record, deadline).await
+}
 
-    let Launched { mut child, warning } = launch::launch(plan)?;
-    hub.tell(Event::Booting {
-        accelerator: plan.accelerator,
+/// How the guest comes to run.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    Boot,
+    Restore(&'a WarmStart),
+}
+
+/// Starts QEMU and accompanies it to its end. QEMU is gone afterwards.
+async fn attempt(
+    plan: &StartPlan,
+    way: Way<'_>,
+    hub: &Hub,
+    stop: &mut mpsc::Receiver<StopRequest>,
+    record: &mut Record,
+    deadline: Instant,
+) -> Result<EndReason, SupervisorError> {
+    let Launched { mut child, warning } = start_qemu(plan, way)?;
+    hub.tell(match way {
+        Way::Boot => Event::Booting {
+            accelerator: plan.accelerator,
+        },
+        Way::Restore(_) => Event::Restoring,
     });
     if let Some(message) = warning {
         hub.tell(Event::Warning { message });
@@ -57,7 +96,7 @@ pub(super) async fn supervise(
     if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
         record.qemu = ProcessIdentity::of(pid).ok();
     }
-    let attended = attend(plan, hub, &mut stop, record, &mut child, deadline).await;
+    let attended = attend(plan, way, hub, stop, record, &mut child, deadline).await;
     match attended {
         // A monitor that closes is a QEMU that ends: its status and its own
         // words say more.
@@ -78,41 +117,92 @@ pub(super) async fn supervise(
     }
 }
 
+/// Writes what QEMU opens, and starts it.
+fn start_qemu(plan: &StartPlan, way: Way<'_>) -> Result<Launched, SupervisorError> {
+    let (argv, filter) = match way {
+        Way::Boot => {
+            files::write_boot_files(&plan.layout, &plan.cold.seed, &plan.image)?;
+            files::write_cold_disk(plan)?;
+            (&plan.cold.argv, None)
+        }
+        Way::Restore(warm) => {
+            files::write_warm_disk(&plan.layout, &warm.template)?;
+            (&warm.argv, Some(DiscardFilter::new()?))
+        }
+    };
+    launch::launch(&Launch {
+        argv,
+        log: &plan.layout.qemu_log(),
+        filter,
+    })
+}
+
 /// Accompanies a started QEMU to its end, or to a failure.
 async fn attend(
     plan: &StartPlan,
+    way: Way<'_>,
     hub: &Hub,
     stop: &mut mpsc::Receiver<StopRequest>,
-    record: Record,
+    record: &mut Record,
     child: &mut Child,
-    deadline: Instant,
+    mut deadline: Instant,
 ) -> Result<EndReason, SupervisorError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let (monitor, events) = connect(plan, child).await?;
+    let Connected { monitor, events } = connect(&plan.layout, child).await?;
     let mut sandbox = Running {
         plan,
         hub,
         child,
         monitor,
+        agent: AgentLink::start(&plan.layout)?,
+        agent_deadline: None,
         record,
-        stage: "starting its kernel",
+        stage: match way {
+            Way::Boot => "starting its kernel",
+            Way::Restore(_) => "being restored",
+        },
     };
+    let starting = match way {
+        Way::Boot => None,
+        Way::Restore(warm) => {
+            sandbox.resume(warm).await?;
+            deadline = deadline.min(Instant::now() + RESTORE_DEADLINE);
+            Some(awaken::awaken(sandbox.agent.asker(), plan, warm)?)
+        }
+    };
+    tokio::pin!(starting);
     sandbox.announce_port().await?;
     let mut events = Some(events);
     let mut log_check = log_ticks();
     loop {
         tokio::select! {
             event = next_event(&mut events) => match event {
-                Some(event) => sandbox.handle(event)?,
+                Some(event) => {
+                    if matches!(event, GuestEvent::Waiting { .. }) {
+                        // It lives, and does something that takes its time.
+                        deadline = deadline.max(Instant::now() + plan.spec.ready_timeout);
+                    }
+                    sandbox.handle(event)?;
+                }
                 // The port is closed; QEMU's end is seen elsewhere.
                 None => events = None,
             },
+            answer = answered(&mut starting) => sandbox.started(answer)?,
             Some(event) = sandbox.monitor.events.recv() => sandbox.handle_monitor(&event)?,
             status = sandbox.child.wait() => return sandbox.ended_by_itself(status?),
             Some(request) = stop.recv() => return sandbox.stop(request).await,
             _ = terminate.recv() => return sandbox.stop(StopRequest::Asked(QUIT_GRACE)).await,
             _ = interrupt.recv() => return sandbox.stop(StopRequest::Asked(QUIT_GRACE)).await,
+            () = sandbox.agent.answered(), if sandbox.record.agent.is_none() && !sandbox.record.ready => {
+                sandbox.agent_answered()?;
+            }
+            () = sleep_until(sandbox.agent_deadline.unwrap_or(deadline)),
+                if sandbox.agent_deadline.is_some() && !sandbox.record.ready =>
+            {
+                tracing::warn!("the guest agent does not answer: sessions use SSH");
+                sandbox.become_ready()?;
+            }
             () = sleep_until(deadline), if !sandbox.record.ready => {
                 return Err(SupervisorError::NotReady {
                     timeout: plan.spec.ready_timeout,
@@ -150,6 +240,7 @@ fn new_record(plan: &StartPlan) -> Result<Record, SupervisorError> {
         workspace: spec.workspace.clone(),
         image: plan.image.name.clone(),
         image_digest: plan.image.digest.clone(),
+        template: None,
         cpus: spec.cpus,
         memory: spec.memory,
         disk: spec.disk,
@@ -160,164 +251,23 @@ fn new_record(plan: &StartPlan) -> Result<Record, SupervisorError> {
         supervisor: ProcessIdentity::of(own_pid)?,
         qemu: None,
         ssh_port: None,
+        agent: None,
         alias_file: None,
         ready: false,
     })
 }
 
-/// Connects to QEMU's monitor and to the guest's events, before the guest has
-/// run far enough to send any.
-async fn connect(
-    plan: &StartPlan,
-    child: &mut Child,
-) -> Result<(qmp::Client, GuestEvents), SupervisorError> {
-    let deadline = Instant::now() + SOCKET_DEADLINE;
-    let events = loop {
-        match GuestEvents::connect(&plan.layout.event_socket()).await {
-            Ok(events) => break events,
-            Err(_) if Instant::now() < deadline => {}
-            Err(error) => return Err(error.into()),
+/// The restored guest's answer, once it has come; waits for ever where no
+/// question is open.
+async fn answered<F: Future<Output = Result<Response, AgentError>>>(
+    starting: &mut Pin<&mut Option<F>>,
+) -> Result<Response, AgentError> {
+    match starting.as_mut().as_pin_mut() {
+        Some(future) => {
+            let answer = future.await;
+            starting.set(None);
+            answer
         }
-        tokio::select! {
-            status = child.wait() => return Err(SupervisorError::QemuEnded(status?)),
-            () = sleep(SOCKET_RETRY) => {}
-        }
-    };
-    loop {
-        match qmp::Client::connect(&plan.layout.qmp_socket()).await {
-            Ok(client) => return Ok((client, events)),
-            Err(QmpError::Connect(_)) if Instant::now() < deadline => {}
-            Err(error) => return Err(error.into()),
-        }
-        tokio::select! {
-            status = child.wait() => return Err(SupervisorError::QemuEnded(status?)),
-            () = sleep(SOCKET_RETRY) => {}
-        }
+        None => std::future::pending().await,
     }
 }
-
-/// A sandbox whose QEMU runs.
-struct Running<'a> {
-    plan: &'a StartPlan,
-    hub: &'a Hub,
-    child: &'a mut Child,
-    monitor: qmp::Client,
-    record: Record,
-    /// What the guest was last seen doing, for the error of a missed deadline.
-    stage: &'static str,
-}
-
-impl Running<'_> {
-    /// Finds the forwarded port and writes down all that lets sessions in.
-    async fn announce_port(&mut self) -> Result<(), SupervisorError> {
-        let layout = &self.plan.layout;
-        let port = self
-            .monitor
-            .forwarded_port(GUEST_SSH_PORT)
-            .await?
-            .ok_or(SupervisorError::NoForwardedPort)?;
-        self.record.ssh_port = Some(port);
-        host_files::write_private_volatile(&layout.ssh_port(), format!("{port}\n").as_bytes())?;
-        self.record.alias_file = match files::write_alias(self.plan, port)? {
-            Written::Usable(path) => Some(path),
-            Written::NotIncluded(path) => {
-                self.hub.tell(Event::AliasNotIncluded);
-                Some(path)
-            }
-            Written::Unwanted => None,
-        };
-        self.record.write(&layout.record())?;
-        Ok(())
-    }
-
-    fn handle(&mut self, event: GuestEvent) -> Result<(), SupervisorError> {
-        match event {
-            GuestEvent::Init => {
-                self.stage = "in its initial RAM disk";
-                self.hub.tell(Event::KernelUp);
-            }
-            GuestEvent::SwitchRoot => {
-                self.stage = "starting systemd";
-                self.hub.tell(Event::SystemdStarting);
-            }
-            GuestEvent::Waiting { reason } if !self.record.ready => {
-                self.stage = "waiting for one of its services";
-                self.hub.tell(Event::Waiting { reason });
-            }
-            GuestEvent::Ready if !self.record.ready => {
-                self.record.ready = true;
-                self.record.write(&self.plan.layout.record())?;
-                let ssh_port = self.record.ssh_port.unwrap_or_default();
-                self.hub.tell(Event::Ready { ssh_port });
-            }
-            GuestEvent::Settled if self.stage != SETTLED => {
-                self.stage = SETTLED;
-                self.hub.tell(Event::Settled);
-            }
-            GuestEvent::Failed { reason } if !self.record.ready => {
-                return Err(SupervisorError::Guest { reason });
-            }
-            // A guest that repeats itself, or that fails after it was ready,
-            // is not believed: the history is kept and must stay short.
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// A guest whose disk finds no room on the host's is paused by QEMU. Its
-    /// processes would hang without a word, so it ends here, with one.
-    fn handle_monitor(&self, event: &qapi_qmp::Event) -> Result<(), SupervisorError> {
-        match event {
-            qapi_qmp::Event::BLOCK_IO_ERROR { data, .. } if data.nospace == Some(true) => {
-                Err(SupervisorError::HostDiskFull {
-                    path: self.plan.layout.overlay(),
-                })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// QEMU ended without having been told to: with status 0 when the guest
-    /// powered itself off.
-    fn ended_by_itself(
-        &self,
-        status: std::process::ExitStatus,
-    ) -> Result<EndReason, SupervisorError> {
-        if !status.success() {
-            return Err(SupervisorError::QemuEnded(status));
-        }
-        if self.record.ready {
-            Ok(EndReason::GuestPoweredOff)
-        } else {
-            Err(SupervisorError::Guest {
-                reason: "it powered itself off before it was ready".into(),
-            })
-        }
-    }
-
-    /// Ends the guest: by its power button if it runs, then by `quit`, then by
-    /// force. QEMU is gone afterwards in any case.
-    async fn stop(&mut self, request: StopRequest) -> Result<EndReason, SupervisorError> {
-        self.hub.tell(Event::Stopping);
-        let (grace, reason) = match request {
-            StopRequest::Asked(grace) => (grace, EndReason::Stopped),
-            // Nobody waits for the guest's last words, and its disk is thrown
-            // away; but what it wrote to shares must be flushed.
-            StopRequest::Abandoned => (QUIT_GRACE, EndReason::Abandoned),
-        };
-        if self.record.ready && !grace.is_zero() {
-            let pressed = self.monitor.execute(qapi_qmp::system_powerdown {}).await;
-            if pressed.is_ok() && timeout(grace, self.child.wait()).await.is_ok() {
-                return Ok(reason);
-            }
-        }
-        drop(self.monitor.execute(qapi_qmp::quit {}).await);
-        if timeout(QUIT_GRACE, self.child.wait()).await.is_err() {
-            tracing::warn!("QEMU did not quit and is killed");
-            self.child.kill().await?;
-        }
-        Ok(reason)
-    }
-}
-
-const SETTLED: &str = "running";

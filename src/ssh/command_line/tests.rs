@@ -1,7 +1,7 @@
 //! The lines are run by real shells, and what arrives is compared.
 
 use super::*;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::process::{Command, Output};
@@ -169,10 +169,13 @@ fn other_users_go_through_root() {
 
 #[test]
 fn what_cannot_be_passed_on_is_refused() {
-    assert!(matches!(command(&[]).line(), Err(SshError::EmptyCommand)));
+    assert!(matches!(
+        command(&[]).line(),
+        Err(SshError::Command(CommandError::Empty))
+    ));
     assert!(matches!(
         command(&[b"a\0b"]).line(),
-        Err(SshError::NullByte { .. })
+        Err(SshError::Command(CommandError::NullByte { .. }))
     ));
     let longest = vec![b'x'; LONGEST_LINE - "exec env -- 'true' ''".len()];
     let line = command(&[b"true", &longest]).line().unwrap();
@@ -182,12 +185,6 @@ fn what_cannot_be_passed_on_is_refused() {
         command(&[b"true", &longer]).line(),
         Err(SshError::CommandTooLong { .. })
     ));
-    for name in ["", "A=B"] {
-        assert!(matches!(
-            EnvironmentVariable::new(name.into(), "x".into()),
-            Err(SshError::InvalidAssignment { .. })
-        ));
-    }
 }
 
 #[test]

@@ -46,6 +46,40 @@ impl Host {
         Self::prepare(1, "project", adapt)
     }
 
+    /// A host whose template store is its own and empty, and whose images are
+    /// those of all tests.
+    pub(crate) fn with_own_templates(
+        adapt: impl FnOnce(TestEnvironment) -> TestEnvironment,
+    ) -> Self {
+        let host = Self::prepare(1, "project", adapt);
+        fs::remove_file(host.images()).unwrap();
+        fs::create_dir(host.images()).unwrap();
+        for part in ["blobs", "images"] {
+            symlink(image::store().join(part), host.images().join(part)).unwrap();
+        }
+        host
+    }
+
+    /// Replaces the templates of a host with a store of its own by copies of
+    /// those of all tests.
+    pub(crate) fn copy_templates(&self) {
+        let own = self.images().join("templates");
+        if own.exists() {
+            fs::remove_dir_all(&own).unwrap();
+        }
+        let status = Command::new("cp")
+            .args(["--archive", "--sparse=always"])
+            .args([&image::store().join("templates"), &own])
+            .status()
+            .unwrap();
+        assert!(status.success(), "{status}");
+    }
+
+    /// A host whose machines boot, since it is the boot that is tested.
+    pub(crate) fn cold() -> Self {
+        Self::with_environment(|environment| environment.variable("SANDBOX_TEMPLATES", "off"))
+    }
+
     fn prepare(
         machines: usize,
         project: &str,
@@ -55,7 +89,8 @@ impl Host {
         let slots = Slots::take(machines);
         let environment = TestEnvironment::new()
             .variable("SANDBOX_IMAGE", IMAGE)
-            .variable("SANDBOX_ACCEL", "tcg");
+            .variable("SANDBOX_ACCEL", "tcg")
+            .variable("SANDBOX_TEMPLATES", "manual");
         let environment = adapt(environment);
         let project = environment.root().join(project);
         fs::create_dir_all(&project).unwrap();
@@ -146,6 +181,13 @@ impl Host {
     /// gives systemd's word for how it went: `running` if all is well.
     #[track_caller]
     pub(crate) fn settle(&self) -> String {
+        // Before that, systemd is idle and content, too: it has reached what it
+        // booted to.
+        let log = self.state_of_project().join("supervisor.log");
+        eventually("the event that the guest has settled", || {
+            let log = fs::read_to_string(&log).unwrap();
+            log.contains("event=Settled").then_some(())
+        });
         eventually("the guest to settle", || {
             // Its status says the same once more; it fails until D-Bus is up.
             let state = self.exec(&["systemctl", "is-system-running"]).stdout;

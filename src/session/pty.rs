@@ -45,7 +45,7 @@ impl PtyRequest {
         })
     }
 
-    pub(super) fn size(&self) -> WindowSize {
+    pub(crate) fn size(&self) -> WindowSize {
         self.screen
             .as_ref()
             .and_then(|screen| window_size(screen.as_fd()))
@@ -53,7 +53,7 @@ impl PtyRequest {
     }
 
     /// The modes to ask for; none leaves the guest's defaults.
-    pub(super) fn modes(&self) -> Vec<(Pty, u32)> {
+    pub(crate) fn modes(&self) -> Vec<(Pty, u32)> {
         self.keyboard
             .as_ref()
             .and_then(|keyboard| termios::tcgetattr(keyboard).ok())

@@ -2,17 +2,23 @@
 //! known of the host. `--dry-run` prints it, tests compare it, the supervisor
 //! carries it out.
 
+mod machine;
+mod template;
+
 use std::path::PathBuf;
+
+pub use template::{MachineShape, TemplatePlan, TemplateTarget};
 
 use serde::{Deserialize, Serialize};
 
+use self::machine::Mount;
 use super::{DiskSize, SandboxSpec, StateLayout};
-use crate::guest::credential::{CredentialFile, TooLarge, Transport};
+use crate::guest::credential::{Credential, TooLarge, Transport};
 use crate::guest::seed::{self, MountUnit, SeedInput};
 use crate::qemu::accelerator::Accelerator;
-use crate::qemu::argv::{Machine, NinePDevice};
-use crate::share::{Share, mount_unit};
+use crate::share::mount_unit;
 use crate::ssh::keys::Keys;
+use crate::template::{TemplateKey, TemplateStore};
 
 /// The files of a base image, as the image store gives them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,24 +100,55 @@ pub struct StartPlan {
     pub image: BootImage,
     /// How the processors run.
     pub accelerator: Accelerator,
-    /// The seed's files, in [`StateLayout::seed`].
-    pub seed: Transport,
     /// Keys.
     pub keys: Keys,
     /// The user's home directory, where the alias for OpenSSH goes.
     pub home: PathBuf,
+    /// The start by restoring a template, if there is one that fits. It is
+    /// tried first.
+    pub warm: Option<WarmStart>,
+    /// The start by booting.
+    pub cold: ColdStart,
+}
+
+/// A start that boots the image's kernel.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ColdStart {
+    /// The seed's files, in [`StateLayout::seed`].
+    pub seed: Transport,
     /// QEMU's whole command line.
     pub argv: Vec<String>,
 }
 
-/// The mount tag of the workspace.
-const WORKSPACE_TAG: &str = "workspace";
+/// A start that restores a saved guest.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WarmStart {
+    /// What is restored.
+    pub template: TemplateFiles,
+    /// The seed, which the guest agent is given.
+    pub credentials: Vec<Credential>,
+    /// QEMU's whole command line.
+    pub argv: Vec<String>,
+}
 
-/// What the kernel is told under emulation: speculation is not emulated, so
-/// nothing needs protection from it; calibrating timers, testing ciphers and
-/// looking for serial ports only costs time.
-const TCG_COMMAND_LINE: &str = "mitigations=off tsc=reliable no_timer_check \
-     rcupdate.rcu_expedited=1 nowatchdog cryptomgr.notests 8250.nr_uarts=1";
+/// The files of a template, and what a sandbox has to fit into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateFiles {
+    /// Where it is kept.
+    pub store: TemplateStore,
+    /// Its key.
+    pub key: TemplateKey,
+    /// The guest's memory.
+    pub ram: PathBuf,
+    /// The state of its devices.
+    pub state: PathBuf,
+    /// Its disk layer on the base image, qcow2.
+    pub disk: PathBuf,
+    /// The disk's size as the guest sees it, in bytes.
+    pub disk_bytes: u64,
+    /// How many devices for shares it has, the workspace's included.
+    pub share_devices: usize,
+}
 
 impl StartPlan {
     /// Makes the plan.
@@ -121,9 +158,14 @@ impl StartPlan {
         image: BootImage,
         host: HostSetup,
         keys: Keys,
+        template: Option<TemplateFiles>,
     ) -> Result<Self, PlanError> {
         let paths = [layout.directory(), &spec.workspace, &image.disk, &host.qemu];
         let shared = spec.shares.iter().map(|share| share.host.as_path());
+        // A template that this sandbox does not fit on is none for it.
+        let template = template.filter(|template| {
+            template.disk_bytes <= spec.disk.bytes() && template.share_devices > spec.shares.len()
+        });
         if let Some(path) = paths
             .into_iter()
             .chain(shared)
@@ -138,54 +180,50 @@ impl StartPlan {
                 image: image.name,
             });
         }
-        let mounts = mounts(&spec);
-        let seed = seed(&spec, &host, &keys, &mounts)?;
-        let argv = machine(&spec, &layout, &image, &host, &mounts, &seed).to_argv();
+        let mounts = machine::mounts(&spec);
+        let credentials = credentials(&spec, &host, &keys, &mounts);
+        let seed = Transport::of(&credentials)?;
+        let parts = machine::Parts {
+            name: spec.name.to_string(),
+            program: &host.qemu,
+            accelerator: host.accelerator,
+            cpus: spec.cpus,
+            memory: spec.memory,
+            layout: &layout,
+        };
+        let devices = mounts.iter().map(|mount| mount.device(spec.share_mode));
+        let mut machine = parts.fresh(devices.collect());
+        parts.boot(&mut machine, &image, &seed);
+        let cold = ColdStart {
+            argv: machine.to_argv(),
+            seed,
+        };
+        let warm = template.map(|template| WarmStart {
+            argv: parts
+                .restored(&template, &mounts, spec.share_mode)
+                .to_argv(),
+            credentials,
+            template,
+        });
         Ok(Self {
+            accelerator: host.accelerator,
+            home: host.home,
             spec,
             layout,
             image,
-            accelerator: host.accelerator,
-            seed,
             keys,
-            home: host.home,
-            argv,
+            cold,
+            warm,
         })
     }
 }
 
-/// A share with the tag under which the guest finds it.
-struct Mount {
-    tag: String,
-    share: Share,
-}
-
-fn mounts(spec: &SandboxSpec) -> Vec<Mount> {
-    let workspace = Share {
-        host: spec.workspace.clone(),
-        guest: crate::guest::WORKSPACE
-            .parse()
-            .expect("the constant is an absolute path"),
-        read_only: false,
-    };
-    let further = spec.shares.iter().enumerate().map(|(index, share)| Mount {
-        tag: format!("share{}", index + 1),
-        share: share.clone(),
-    });
-    std::iter::once(Mount {
-        tag: WORKSPACE_TAG.into(),
-        share: workspace,
-    })
-    .chain(further)
-    .collect()
-}
-
-fn seed(
+fn credentials(
     spec: &SandboxSpec,
     host: &HostSetup,
     keys: &Keys,
     mounts: &[Mount],
-) -> Result<Transport, TooLarge> {
+) -> Vec<Credential> {
     let units: Vec<MountUnit> = mounts
         .iter()
         .map(|Mount { tag, share }| MountUnit {
@@ -204,7 +242,7 @@ fn seed(
         .chain(&host.agent_keys)
         .map(|key| key.trim_end().to_string())
         .collect();
-    Transport::of(&seed::credentials(&SeedInput {
+    seed::credentials(&SeedInput {
         name: spec.name.as_str(),
         machine_id: &host.machine_id,
         host_key: (&keys.host_key_private, &keys.host_key),
@@ -212,60 +250,7 @@ fn seed(
         mount_units: &units,
         mounts: &rows,
         cloud_config: spec.cloud_config.as_ref(),
-    }))
-}
-
-fn machine(
-    spec: &SandboxSpec,
-    layout: &StateLayout,
-    image: &BootImage,
-    host: &HostSetup,
-    mounts: &[Mount],
-    seed: &Transport,
-) -> Machine {
-    let mut command_line = image.command_line.clone();
-    if host.accelerator == Accelerator::Tcg {
-        command_line.push(' ');
-        command_line.push_str(TCG_COMMAND_LINE);
-    }
-    let seed_path = |file: &CredentialFile| layout.seed().join(&file.name);
-    Machine {
-        program: host.qemu.clone(),
-        name: spec.name.to_string(),
-        accelerator: host.accelerator,
-        cpus: spec.cpus.get(),
-        memory_bytes: spec.memory.bytes(),
-        kernel: image.kernel.clone(),
-        initrd: layout.initrd(),
-        kernel_command_line: command_line,
-        disk: layout.overlay(),
-        shares: mounts
-            .iter()
-            .map(|Mount { tag, share }| NinePDevice {
-                tag: tag.clone(),
-                directory: share.host.clone(),
-                security_model: spec.share_mode.security_model(),
-                read_only: share.read_only,
-            })
-            .collect(),
-        smbios_strings: seed.smbios.iter().map(seed_path).collect(),
-        firmware_files: seed
-            .firmware
-            .iter()
-            .map(|file| {
-                (
-                    format!("opt/io.systemd.credentials/{}", file.name),
-                    seed_path(file),
-                )
-            })
-            .collect(),
-        qmp_socket: layout.qmp_socket(),
-        console_socket: layout.console_socket(),
-        console_log: layout.console_log(),
-        event_socket: layout.event_socket(),
-        agent_port_socket: layout.agent_port_socket(),
-        pid_file: layout.qemu_pid(),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -321,11 +306,24 @@ mod tests {
             host_key_private: "HOST SECRET".into(),
             host_key: "ssh-ed25519 HOST".into(),
         };
-        StartPlan::new(spec, layout, image, host, keys)
+        let template = TemplateFiles {
+            store: TemplateStore::new(&directories),
+            key: format!("{:064x}", 1).parse().unwrap(),
+            ram: "/templates/t/ram".into(),
+            state: "/templates/t/state".into(),
+            disk: "/templates/t/disk.qcow2".into(),
+            disk_bytes: 10 << 30,
+            share_devices: 3,
+        };
+        StartPlan::new(spec, layout, image, host, keys, Some(template))
     }
 
-    fn seed_file<'a>(plan: &'a StartPlan, name: &str) -> &'a CredentialFile {
-        plan.seed
+    fn seed_file<'a>(
+        plan: &'a StartPlan,
+        name: &str,
+    ) -> &'a crate::guest::credential::CredentialFile {
+        plan.cold
+            .seed
             .smbios
             .iter()
             .find(|file| file.name == name)
@@ -335,14 +333,14 @@ mod tests {
     #[test]
     fn nothing_of_the_seed_is_on_the_command_line() {
         let plan = plan(spec()).unwrap();
-        let command_line = plan.argv.join(" ");
+        let command_line = plan.cold.argv.join(" ");
         for secret in ["SECRET", "CLIENT", "AGENT", "0123456789abcdef"] {
             assert!(!command_line.contains(secret), "{command_line}");
         }
-        for file in &plan.seed.smbios {
+        for file in &plan.cold.seed.smbios {
             let path = plan.layout.seed().join(&file.name);
             let option = format!("type=11,path={}", path.display());
-            assert!(plan.argv.contains(&option), "{option}");
+            assert!(plan.cold.argv.contains(&option), "{option}");
         }
     }
 
@@ -353,16 +351,55 @@ mod tests {
         let text = String::from_utf8_lossy(&unit.content);
         assert!(text.starts_with("io.systemd.credential.binary:"));
         assert!(
-            plan.argv
+            plan.cold
+                .argv
                 .iter()
                 .any(|word| word == "virtio-9p-pci,fsdev=share1,mount_tag=share1")
         );
         assert!(
-            plan.argv
+            plan.cold
+                .argv
                 .iter()
                 .any(|word| word.starts_with("local,id=share1,path=/data,")
                     && word.ends_with("readonly=on"))
         );
+    }
+
+    #[test]
+    fn a_warm_start_has_a_device_for_every_share_and_spare_ones_for_the_rest() {
+        let plan = plan(spec()).unwrap();
+        let warm = plan.warm.unwrap();
+        let tags: Vec<&str> = warm
+            .argv
+            .iter()
+            .filter_map(|word| word.strip_prefix("virtio-9p-pci,fsdev="))
+            .collect();
+        assert_eq!(
+            tags,
+            [
+                "workspace,mount_tag=workspace",
+                "share1,mount_tag=share1",
+                "share2,mount_tag=share2"
+            ]
+        );
+        assert!(!warm.argv.iter().any(|word| word.starts_with("type=11")));
+        let seed: Vec<&str> = warm.credentials.iter().map(|one| &*one.name).collect();
+        assert!(seed.contains(&"sandbox.ssh-host-key"), "{seed:?}");
+    }
+
+    #[test]
+    fn a_sandbox_that_does_not_fit_on_the_template_starts_cold() {
+        let smaller = SandboxSpec {
+            disk: "5G".parse().unwrap(),
+            ..spec()
+        };
+        assert!(plan(smaller).unwrap().warm.is_none());
+        let share = || "/data:/mnt/x".parse().unwrap();
+        let more = SandboxSpec {
+            shares: vec![share(), share(), share()],
+            ..spec()
+        };
+        assert!(plan(more).unwrap().warm.is_none());
     }
 
     #[test]
@@ -396,6 +433,6 @@ mod tests {
         let text = serde_json::to_string(&plan).unwrap();
         let read: StartPlan = serde_json::from_str(&text).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), text);
-        assert_eq!(read.seed, plan.seed);
+        assert_eq!(read.cold.seed, plan.cold.seed);
     }
 }

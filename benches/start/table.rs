@@ -1,0 +1,47 @@
+//! Tables in Markdown: the least, the median and the most of several runs.
+
+use std::time::Duration;
+
+/// Begins a table.
+pub(super) fn heading(first: &str) {
+    println!("\n| {first} | min | median | max |\n|---|---|---|---|");
+}
+
+/// A row of times.
+pub(super) fn times(name: &str, durations: impl IntoIterator<Item = Duration>) {
+    let mut sorted: Vec<Duration> = durations.into_iter().collect();
+    sorted.sort();
+    row(name, &sorted, |duration| show(*duration));
+}
+
+/// A row of quotients, run by run.
+pub(super) fn ratios(name: &str, ours: &[Duration], theirs: &[Duration]) {
+    let mut sorted: Vec<f64> = ours
+        .iter()
+        .zip(theirs)
+        .map(|(ours, theirs)| ours.as_secs_f64() / theirs.as_secs_f64())
+        .collect();
+    sorted.sort_by(f64::total_cmp);
+    row(name, &sorted, |ratio| format!("{ratio:.4}"));
+}
+
+fn row<T>(name: &str, sorted: &[T], show: impl Fn(&T) -> String) {
+    let middle = sorted.len() / 2;
+    if let (Some(least), Some(median), Some(most)) =
+        (sorted.first(), sorted.get(middle), sorted.last())
+    {
+        println!(
+            "| {name} | {} | {} | {} |",
+            show(least),
+            show(median),
+            show(most)
+        );
+    }
+}
+
+fn show(duration: Duration) -> String {
+    match duration.as_secs_f64() {
+        seconds if seconds < 0.1 => format!("{:.1} ms", seconds * 1000.0),
+        seconds => format!("{seconds:.2} s"),
+    }
+}

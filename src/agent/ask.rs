@@ -1,0 +1,75 @@
+//! Requests that one answer settles.
+
+use std::path::Path;
+use std::time::Duration;
+
+use agent_protocol::frame::{GuestFrame, HostFrame};
+use agent_protocol::message::{Request, Response, Status};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
+
+use super::error::AgentError;
+use super::frames::{FromAgent, ToAgent};
+use crate::host::printable::sanitize_line;
+
+/// Sends `request` on a stream of its own and gives the answer, for which it waits as long as that
+/// takes.
+///
+/// # Errors
+/// When the stream breaks, what comes is no answer, or the agent refuses.
+pub async fn ask<S: AsyncRead + AsyncWrite>(
+    stream: S,
+    request: Request,
+) -> Result<Response, AgentError> {
+    let (reader, writer) = tokio::io::split(stream);
+    let mut to_agent = ToAgent::new(Box::pin(writer));
+    // Why it cannot be sent is told by the way back.
+    let _ = to_agent.send(&HostFrame::Request(request)).await;
+    match FromAgent::new(Box::pin(reader)).next().await? {
+        GuestFrame::Response(Response::Refused(refusal)) => Err(AgentError::refused(refusal)),
+        GuestFrame::Response(response) => Ok(response),
+        _ => Err(AgentError::Unexpected),
+    }
+}
+
+/// How long the agent may take to tell the guest's state.
+const STATUS_DEADLINE: Duration = Duration::from_secs(3);
+
+/// The guest's state, through the supervisor that listens at `socket`. The
+/// words in it are the guest's, cleaned.
+///
+/// # Errors
+/// When the agent cannot be reached, or does not answer in time.
+pub async fn status(socket: &Path) -> Result<Status, AgentError> {
+    let asked = async {
+        let connected = UnixStream::connect(socket).await;
+        let stream = connected.map_err(|source| AgentError::Connect {
+            socket: socket.into(),
+            source,
+        })?;
+        match ask(stream, Request::Status).await? {
+            Response::Status(status) => Ok(Status {
+                kernel: sanitize_line(status.kernel.as_bytes(), LONGEST_WORD),
+                addresses: status
+                    .addresses
+                    .iter()
+                    .take(MOST_ADDRESSES)
+                    .map(|address| sanitize_line(address.as_bytes(), LONGEST_WORD))
+                    .collect(),
+                ..status
+            }),
+            _ => Err(AgentError::Unexpected),
+        }
+    };
+    tokio::time::timeout(STATUS_DEADLINE, asked)
+        .await
+        .unwrap_or(Err(AgentError::Deadline {
+            waited: STATUS_DEADLINE,
+        }))
+}
+
+/// Characters of one of the guest's words that are shown.
+const LONGEST_WORD: usize = 64;
+
+/// Addresses that are shown.
+const MOST_ADDRESSES: usize = 16;

@@ -1,0 +1,128 @@
+//! Saving a paused guest into a file, and restoring it from one, with QEMU's
+//! migration (QEMU, docs/devel/migration).
+//!
+//! The guest's memory stays where it is, in a file of its own: the capability
+//! `x-ignore-shared` leaves memory that is shared with a file out of the
+//! stream, so that the file of the state holds devices only, half a megabyte.
+
+use std::path::Path;
+use std::time::Duration;
+
+use qapi_qmp::{Event, MigrationCapability, MigrationCapabilityStatus, MigrationStatus};
+
+use super::program::QemuVersion;
+use super::qmp::{Client, QmpError};
+
+/// The least QEMU that migrates to and from a file by name.
+pub const LEAST_VERSION: QemuVersion = QemuVersion::new(8, 2, 0);
+
+/// How long QEMU may take to write or to read half a megabyte.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What saving and restoring can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// QEMU's monitor could not be used.
+    #[error(transparent)]
+    Monitor(#[from] QmpError),
+    /// QEMU gave up.
+    #[error("QEMU could not {action} the guest's state{}{}", if reason.is_empty() { "" } else { ": " }, reason)]
+    Failed {
+        /// `save` or `restore`.
+        action: &'static str,
+        /// QEMU's words, empty if it has none.
+        reason: String,
+    },
+    /// It took too long.
+    #[error("QEMU did not {action} the guest's state within {} s", DEADLINE.as_secs())]
+    TimedOut {
+        /// `save` or `restore`.
+        action: &'static str,
+    },
+}
+
+/// Pauses the guest and writes the state of its devices to `file`. The guest
+/// stays paused: what it would do from here on is no part of the state.
+///
+/// # Errors
+/// When QEMU cannot write it; the guest is still paused then.
+pub async fn save(monitor: &mut Client, file: &Path) -> Result<(), MigrationError> {
+    monitor.execute(qapi_qmp::stop {}).await?;
+    set_capabilities(monitor).await?;
+    monitor
+        .execute(qapi_qmp::migrate {
+            channels: None,
+            detach: None,
+            resume: None,
+            uri: Some(uri(file)),
+        })
+        .await?;
+    completed(monitor, "save").await
+}
+
+/// Reads the state of the devices from `file` into a QEMU that was started
+/// with `-incoming defer`. The guest is paused afterwards.
+///
+/// # Errors
+/// When the state does not fit this QEMU; it has ended then, or is about to.
+pub async fn restore(monitor: &mut Client, file: &Path) -> Result<(), MigrationError> {
+    set_capabilities(monitor).await?;
+    monitor
+        .execute(qapi_qmp::migrate_incoming {
+            channels: None,
+            exit_on_error: None,
+            uri: Some(uri(file)),
+        })
+        .await?;
+    completed(monitor, "restore").await
+}
+
+fn uri(file: &Path) -> String {
+    format!("file:{}", file.display())
+}
+
+async fn set_capabilities(monitor: &mut Client) -> Result<(), MigrationError> {
+    let capabilities = [
+        MigrationCapability::x_ignore_shared,
+        MigrationCapability::events,
+    ];
+    let capabilities = capabilities
+        .into_iter()
+        .map(|capability| MigrationCapabilityStatus {
+            capability,
+            state: true,
+        })
+        .collect();
+    monitor
+        .execute(qapi_qmp::migrate_set_capabilities { capabilities })
+        .await?;
+    Ok(())
+}
+
+async fn completed(monitor: &mut Client, action: &'static str) -> Result<(), MigrationError> {
+    let ended = async {
+        while let Some(event) = monitor.events.recv().await {
+            match event {
+                Event::MIGRATION { data, .. } => match data.status {
+                    MigrationStatus::completed => return true,
+                    MigrationStatus::failed | MigrationStatus::cancelled => return false,
+                    _ => {}
+                },
+                other => tracing::debug!(?other, "during a migration"),
+            }
+        }
+        false
+    };
+    match tokio::time::timeout(DEADLINE, ended).await {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let status = monitor.execute(qapi_qmp::query_migrate {}).await;
+            let reason = status.map(|status| status.error_desc.unwrap_or_default());
+            Err(MigrationError::Failed {
+                action,
+                reason: reason.unwrap_or_default(),
+            })
+        }
+        Err(_) => Err(MigrationError::TimedOut { action }),
+    }
+}

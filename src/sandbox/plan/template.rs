@@ -1,0 +1,187 @@
+//! The plan for making a template: a guest of nobody, booted to be saved.
+
+use std::path::{Path, PathBuf};
+
+use super::machine::Parts;
+use super::{BootImage, HostSetup};
+use crate::guest::credential::{TooLarge, Transport};
+use crate::guest::seed;
+use crate::qemu::accelerator::Accelerator;
+use crate::sandbox::{CpuCount, DiskSize, MemorySize, StateLayout};
+
+/// The shape of the machine that a template is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MachineShape {
+    /// Number of processors.
+    pub cpus: CpuCount,
+    /// Memory.
+    pub memory: MemorySize,
+    /// Size of the root disk.
+    pub disk: DiskSize,
+    /// Devices for shares, the workspace's included.
+    pub share_devices: usize,
+}
+
+/// The least number of devices for shares in a template.
+const SHARE_DEVICES: usize = 4;
+
+/// The root disk of a template, unless a sandbox wants a smaller one: a guest's
+/// disk can grow, not shrink.
+const DISK: &str = "20G";
+
+impl MachineShape {
+    /// The shape of the template that a sandbox with this machine and this many
+    /// shares, the workspace not counted, fits on.
+    pub fn fitting(cpus: CpuCount, memory: MemorySize, disk: DiskSize, shares: usize) -> Self {
+        let usual: DiskSize = DISK.parse().expect("the constant is a size");
+        Self {
+            cpus,
+            memory,
+            disk: usual.min(disk),
+            share_devices: (shares + 1).next_power_of_two().max(SHARE_DEVICES),
+        }
+    }
+
+    /// Everything on QEMU's command line that decides whether a saved guest
+    /// finds the machine that it was saved on.
+    pub fn hardware(self, accelerator: Accelerator) -> String {
+        let layout = StateLayout::default();
+        let parts = Parts {
+            name: String::new(),
+            program: "qemu".as_ref(),
+            accelerator,
+            cpus: self.cpus,
+            memory: self.memory,
+            layout: &layout,
+        };
+        let argv = parts
+            .template(Path::new("ram"), self.share_devices)
+            .to_argv();
+        let decides =
+            |option: &str| ["-machine", "-cpu", "-smp", "-m", "-device"].contains(&option);
+        let words = argv.windows(2).filter(|pair| decides(&pair[0]));
+        words
+            .map(|pair| pair.join(" "))
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+}
+
+/// Where the saved guest goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateTarget {
+    /// The guest's memory, which grows while it boots.
+    pub ram: PathBuf,
+    /// The state of its devices.
+    pub state: PathBuf,
+    /// Its disk layer on the base image.
+    pub disk: PathBuf,
+}
+
+/// Everything that making a template does.
+#[derive(Debug, Clone)]
+pub struct TemplatePlan {
+    /// The machine.
+    pub shape: MachineShape,
+    /// Where the files of the running guest lie.
+    pub layout: StateLayout,
+    /// Where the saved guest goes.
+    pub target: TemplateTarget,
+    /// The base image.
+    pub image: BootImage,
+    /// The seed's files: what every guest has in common.
+    pub seed: Transport,
+    /// QEMU's whole command line.
+    pub argv: Vec<String>,
+}
+
+impl TemplatePlan {
+    /// Makes the plan.
+    ///
+    /// # Errors
+    /// When the seed is too large, which it is not.
+    pub fn new(
+        shape: MachineShape,
+        layout: StateLayout,
+        target: TemplateTarget,
+        image: BootImage,
+        host: &HostSetup,
+    ) -> Result<Self, TooLarge> {
+        let seed = Transport::of(&seed::template_credentials())?;
+        let parts = Parts {
+            // What `ps` shows of the guest's QEMU.
+            name: "sandbox-template".into(),
+            program: &host.qemu,
+            accelerator: host.accelerator,
+            cpus: shape.cpus,
+            memory: shape.memory,
+            layout: &layout,
+        };
+        let mut machine = parts.template(&target.ram, shape.share_devices);
+        parts.boot(&mut machine, &image, &seed);
+        machine.disk.clone_from(&target.disk);
+        let argv = machine.to_argv();
+        Ok(Self {
+            shape,
+            layout,
+            target,
+            image,
+            seed,
+            argv,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::directories::Directories;
+
+    #[test]
+    fn the_hardware_is_that_of_the_plan() {
+        let shape = MachineShape {
+            cpus: "2".parse().unwrap(),
+            memory: "1G".parse().unwrap(),
+            disk: DISK.parse().unwrap(),
+            share_devices: 4,
+        };
+        let directories = Directories {
+            state: "/home/a/.cache/sandbox".into(),
+            config: "/home/a/.config/sandbox".into(),
+            home: "/home/a".into(),
+            runtime: "/run/user/1".into(),
+        };
+        let host = HostSetup {
+            qemu: "/usr/bin/qemu-system-x86_64".into(),
+            accelerator: Accelerator::Tcg,
+            home: "/home/a".into(),
+            machine_id: "0123456789abcdef0123456789abcdef".into(),
+            agent_keys: vec![],
+        };
+        let image = BootImage {
+            name: "debian-13".into(),
+            digest: "sha256:00".into(),
+            disk: "/blobs/disk".into(),
+            disk_bytes: 2 << 30,
+            kernel: "/blobs/kernel".into(),
+            modules: "/blobs/modules".into(),
+            command_line: "root=/dev/vda".into(),
+        };
+        let layout = StateLayout::at("/t/partial".into(), &directories);
+        let target = TemplateTarget {
+            ram: "/t/ram".into(),
+            state: "/t/state".into(),
+            disk: "/t/disk.qcow2".into(),
+        };
+        let plan = TemplatePlan::new(shape, layout, target, image, &host).unwrap();
+        let line = plan.argv.join(" ");
+        let hardware = shape.hardware(Accelerator::Tcg);
+        for device in hardware.split(" -").filter(|one| one.starts_with("device")) {
+            assert!(line.contains(device), "{device}");
+        }
+        assert!(hardware.contains("-smp 2 -m 1024M"), "{hardware}");
+        assert_eq!(hardware.matches("virtio-9p-pci").count(), 4);
+        assert!(line.contains("file.filename=/t/disk.qcow2"));
+        assert!(line.contains("mem-path=/t/ram"));
+    }
+}

@@ -1,0 +1,54 @@
+//! Reaching a QEMU that has just been started.
+
+use std::time::Duration;
+
+use tokio::process::Child;
+use tokio::time::{Instant, sleep};
+
+use super::SupervisorError;
+use super::guest_events::GuestEvents;
+use crate::qemu::qmp::{self, QmpError};
+use crate::sandbox::StateLayout;
+
+/// Between two attempts to reach a socket that QEMU is about to make.
+const SOCKET_RETRY: Duration = Duration::from_millis(2);
+
+/// How long QEMU may take to make its sockets.
+const SOCKET_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Two of QEMU's sockets.
+pub(super) struct Connected {
+    pub(super) monitor: qmp::Client,
+    pub(super) events: GuestEvents,
+}
+
+/// Connects to QEMU's monitor and to the guest's events, before the guest has
+/// run far enough to send any.
+pub(super) async fn connect(
+    layout: &StateLayout,
+    child: &mut Child,
+) -> Result<Connected, SupervisorError> {
+    let deadline = Instant::now() + SOCKET_DEADLINE;
+    let events = loop {
+        match GuestEvents::connect(&layout.event_socket()).await {
+            Ok(events) => break events,
+            Err(_) if Instant::now() < deadline => {}
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            status = child.wait() => return Err(SupervisorError::QemuEnded(status?)),
+            () = sleep(SOCKET_RETRY) => {}
+        }
+    };
+    loop {
+        match qmp::Client::connect(&layout.qmp_socket()).await {
+            Ok(monitor) => return Ok(Connected { monitor, events }),
+            Err(QmpError::Connect(_)) if Instant::now() < deadline => {}
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            status = child.wait() => return Err(SupervisorError::QemuEnded(status?)),
+            () = sleep(SOCKET_RETRY) => {}
+        }
+    }
+}

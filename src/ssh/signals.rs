@@ -1,0 +1,53 @@
+//! Signals by the names that SSH has for them (RFC 4254 section 6.10).
+
+use russh::Sig;
+
+use crate::host::notices::Termination;
+use crate::session::RemoteSignal;
+
+/// The signal that killed a command.
+pub(super) fn killed_by(signal: &Sig) -> RemoteSignal {
+    RemoteSignal::numbered(match signal {
+        Sig::HUP => 1,
+        Sig::INT => 2,
+        Sig::QUIT => 3,
+        Sig::ILL => 4,
+        Sig::ABRT => 6,
+        Sig::FPE => 8,
+        Sig::KILL => 9,
+        Sig::USR1 => 10,
+        Sig::SEGV => 11,
+        Sig::PIPE => 13,
+        Sig::ALRM => 14,
+        Sig::TERM => 15,
+        // Not in the RFC, but sent by OpenSSH.
+        Sig::Custom(name) if name == "USR2" => 12,
+        // OpenSSH names all others `SIG@openssh.com`.
+        Sig::Custom(_) => return RemoteSignal::UNKNOWN,
+    })
+}
+
+/// What to call a termination towards the server.
+pub(super) fn request_of(termination: Termination) -> Sig {
+    match termination {
+        Termination::Interrupt => Sig::INT,
+        Termination::Terminate => Sig::TERM,
+        Termination::Hangup => Sig::HUP,
+        Termination::Quit => Sig::QUIT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::Ending;
+
+    #[test]
+    fn exit_codes_are_those_of_a_shell() {
+        let killed = |signal| Ending::Killed(killed_by(&signal)).exit_code();
+        assert_eq!(killed(Sig::KILL), 137);
+        assert_eq!(killed(Sig::SEGV), 139);
+        assert_eq!(killed(Sig::Custom("USR2".into())), 140);
+        assert_eq!(killed(Sig::Custom("SIG@openssh.com".into())), 255);
+    }
+}

@@ -1,0 +1,233 @@
+//! The bounds of the store.
+
+use std::time::Duration;
+
+use super::error::TemplateError;
+use super::key::TemplateKey;
+use super::shape::Expectations;
+use super::store::{TemplateStore, remove_all};
+use super::survey::{Entry, EntryState};
+
+/// How much of the disk templates may take, unless the user says otherwise: 8 GiB, some ten
+/// templates of a guest with 2 GiB of memory.
+pub const DEFAULT_SPACE_BYTES: u64 = 8 << 30;
+
+/// How many templates there may be.
+pub const COUNT_LIMIT: usize = 16;
+
+/// How long a template is kept that no start uses.
+pub const UNUSED_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The bounds that [`TemplateStore::evict`] keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How many bytes of the disk templates may take: what is allocated, without holes.
+    pub allocated_bytes: u64,
+    /// How many there may be.
+    pub count: usize,
+}
+
+impl Limits {
+    /// At most this much of the disk, and [`COUNT_LIMIT`] templates.
+    pub fn of_space(allocated_bytes: u64) -> Self {
+        Self {
+            allocated_bytes,
+            count: COUNT_LIMIT,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::of_space(DEFAULT_SPACE_BYTES)
+    }
+}
+
+/// A template that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    /// Its name.
+    pub key: TemplateKey,
+    /// What it took on the disk, in bytes.
+    pub allocated_bytes: u64,
+}
+
+/// In which order templates go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Worth {
+    /// Cannot be used.
+    Broken,
+    /// No start will ask for it.
+    Obsolete,
+    /// The one that was used longest ago goes first.
+    Useful(jiff::Timestamp),
+}
+
+impl TemplateStore {
+    /// Removes templates until `limits` are kept: first what cannot be used, then what
+    /// `expectations` say no start will ask for, then what was used longest ago; never `keep`.
+    /// Builds at work do not count.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read, or a file cannot be removed.
+    pub fn evict(
+        &self,
+        limits: &Limits,
+        keep: &TemplateKey,
+        expectations: &Expectations,
+    ) -> Result<Vec<Removed>, TemplateError> {
+        let Some(lock) = self.lock_if_present()? else {
+            return Ok(Vec::new());
+        };
+        let survey = self.survey_locked(&lock)?;
+        let mut entries: Vec<(Worth, Entry)> = survey
+            .entries
+            .into_iter()
+            .filter_map(|entry| Some((worth(&entry, expectations)?, entry)))
+            .collect();
+        entries.sort_by_key(|(worth, _)| *worth);
+        let mut total: u64 = entries.iter().map(|(_, entry)| entry.allocated_bytes).sum();
+        let mut count = entries.len();
+        let (mut removed, mut aside) = (Vec::new(), Vec::new());
+        for (_, entry) in entries {
+            if total <= limits.allocated_bytes && count <= limits.count {
+                break;
+            }
+            if entry.key == *keep {
+                continue;
+            }
+            aside.extend(self.set_aside(&lock, &self.directory(&entry.key))?);
+            total = total.saturating_sub(entry.allocated_bytes);
+            count -= 1;
+            removed.push(Removed {
+                key: entry.key,
+                allocated_bytes: entry.allocated_bytes,
+            });
+        }
+        drop(lock);
+        remove_all(&aside)?;
+        Ok(removed)
+    }
+}
+
+/// `None` for what is being made.
+fn worth(entry: &Entry, expectations: &Expectations) -> Option<Worth> {
+    match &entry.state {
+        EntryState::Building { .. } => None,
+        EntryState::Broken(_) => Some(Worth::Broken),
+        EntryState::Ready(metadata) => Some(match expectations.obsolescence(&metadata.shape) {
+            Some(_) => Worth::Obsolete,
+            None => Worth::Useful(entry.last_used),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::template::shape::tests::sample;
+    use crate::template::store::tests::Fixture;
+
+    const NO_SPACE_LIMIT: u64 = u64::MAX;
+
+    fn expectations() -> Expectations {
+        Expectations {
+            image_digests: Some(["sha256:1".to_owned()].into()),
+            program: sample(1).program,
+            qemu_version: None,
+        }
+    }
+
+    /// Keys of the templates that are left, oldest use first.
+    fn left(fixture: &Fixture) -> Vec<TemplateKey> {
+        let entries = fixture.store.list().unwrap();
+        entries.iter().rev().map(|entry| entry.key).collect()
+    }
+
+    /// Five templates, used one after the other.
+    fn five(fixture: &Fixture) -> Vec<TemplateKey> {
+        (1..=5)
+            .map(|number| {
+                let key = fixture.store_template(sample(number)).key;
+                let age = Duration::from_secs(1000 - 100 * number);
+                fixture.set_last_use(&key, SystemTime::now() - age);
+                key
+            })
+            .collect()
+    }
+
+    fn evict(fixture: &Fixture, bytes: u64, count: usize, keep: &TemplateKey) -> Vec<TemplateKey> {
+        let limits = Limits {
+            allocated_bytes: bytes,
+            count,
+        };
+        let removed = fixture.store.evict(&limits, keep, &expectations()).unwrap();
+        removed.iter().map(|removed| removed.key).collect()
+    }
+
+    #[test]
+    fn the_longest_unused_goes_first() {
+        let fixture = Fixture::new();
+        let keys = five(&fixture);
+        assert!(evict(&fixture, NO_SPACE_LIMIT, 5, &keys[4]).is_empty());
+        assert_eq!(evict(&fixture, NO_SPACE_LIMIT, 3, &keys[4]), keys[..2]);
+        assert_eq!(left(&fixture), keys[2..]);
+        fixture.store.touch(&keys[2]);
+        assert_eq!(evict(&fixture, NO_SPACE_LIMIT, 2, &keys[4]), [keys[3]]);
+    }
+
+    #[test]
+    fn the_one_to_keep_stays_whatever_the_limits() {
+        let fixture = Fixture::new();
+        let keys = five(&fixture);
+        assert_eq!(evict(&fixture, 0, 0, &keys[0]), keys[1..]);
+        assert_eq!(left(&fixture), keys[..1]);
+    }
+
+    #[test]
+    fn space_is_bounded_by_what_is_allocated() {
+        let fixture = Fixture::new();
+        let keys = five(&fixture);
+        let each = fixture.store.list().unwrap()[0].allocated_bytes;
+        // The files hold 1 TiB of holes each.
+        assert!(each < 1 << 30);
+        assert_eq!(evict(&fixture, 4 * each, 16, &keys[4]), keys[..1]);
+        assert!(evict(&fixture, 4 * each, 16, &keys[4]).is_empty());
+    }
+
+    #[test]
+    fn what_nobody_can_use_goes_before_what_somebody_may() {
+        let fixture = Fixture::new();
+        let keys = five(&fixture);
+        let other_program = fixture.store_template(crate::template::Shape {
+            program: "0.0.1 agent".into(),
+            ..sample(6)
+        });
+        let other_image = fixture.store_template(crate::template::Shape {
+            image_digest: "sha256:2".into(),
+            ..sample(7)
+        });
+        let broken = fixture.store_template(sample(8));
+        std::fs::remove_file(broken.ram()).unwrap();
+        let mut removed = evict(&fixture, NO_SPACE_LIMIT, 5, &keys[4]);
+        assert_eq!(removed.remove(0), broken.key);
+        removed.sort();
+        let mut obsolete = [other_program.key, other_image.key];
+        obsolete.sort();
+        assert_eq!(removed, obsolete);
+        assert_eq!(left(&fixture), keys);
+    }
+
+    #[test]
+    fn a_build_at_work_is_not_touched() {
+        let fixture = Fixture::new();
+        let keys = five(&fixture);
+        let build = fixture.begin(sample(6));
+        assert_eq!(evict(&fixture, 0, 0, &keys[4]), keys[..4]);
+        assert!(build.directory().is_dir());
+        assert!(evict(&Fixture::new(), 0, 0, &keys[4]).is_empty());
+    }
+}

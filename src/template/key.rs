@@ -1,0 +1,146 @@
+//! Names of templates: the digest of what they are for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// How many digits of a key people see; as with image digests and git's commits, enough to
+/// tell any few templates apart.
+const SHOWN_DIGITS: usize = 12;
+
+/// The name of a template: SHA-256 over its [`Shape`](super::Shape).
+///
+/// Shown as its first 12 digits; [`TemplateKey::hex`] and JSON have all 64.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TemplateKey([u8; 32]);
+
+impl TemplateKey {
+    pub(super) fn new(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+
+    /// All 64 hexadecimal digits; a safe path component.
+    pub fn hex(&self) -> String {
+        super::metadata::hexadecimal(&self.0)
+    }
+}
+
+impl fmt::Display for TemplateKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.hex()[..SHOWN_DIGITS])
+    }
+}
+
+impl fmt::Debug for TemplateKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.hex())
+    }
+}
+
+impl FromStr for TemplateKey {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        let KeyPrefix(digits) = text.parse()?;
+        let invalid = || InvalidKey(text.to_owned());
+        if digits.len() != 64 {
+            return Err(invalid());
+        }
+        let mut bytes = [0; 32];
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte =
+                u8::from_str_radix(&digits[2 * index..2 * index + 2], 16).map_err(|_| invalid())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for TemplateKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.hex())
+    }
+}
+
+impl<'de> Deserialize<'de> for TemplateKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
+}
+
+/// What a user types for a key: its first digits, as many as tell it from the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPrefix(String);
+
+impl KeyPrefix {
+    /// Whether `key` begins with these digits.
+    pub fn matches(&self, key: &TemplateKey) -> bool {
+        key.hex().starts_with(&self.0)
+    }
+}
+
+impl fmt::Display for KeyPrefix {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl FromStr for KeyPrefix {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        let are_digits = text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if text.is_empty() || text.len() > 64 || !are_digits {
+            return Err(InvalidKey(text.to_owned()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A text that no key begins with.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a template's key")]
+pub struct InvalidKey(String);
+
+impl InvalidKey {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some("give the first digits of one that `sandbox template ls` shows".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_back_as_written_and_shown_short() {
+        let key = TemplateKey::new(std::array::from_fn(|index| index as u8 * 7));
+        assert_eq!(key.hex().parse(), Ok(key));
+        assert_eq!(key.to_string(), "00070e151c23");
+        let json = serde_json::to_string(&key).unwrap();
+        assert_eq!(serde_json::from_str::<TemplateKey>(&json).unwrap(), key);
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        let long = "a".repeat(65);
+        for text in ["", "g", "A", "0x1", "../..", "0 ", "ä", &long] {
+            assert!(text.parse::<KeyPrefix>().is_err(), "{text}");
+            assert!(text.parse::<TemplateKey>().is_err(), "{text}");
+        }
+        assert!("abc".parse::<TemplateKey>().is_err());
+    }
+
+    #[test]
+    fn a_prefix_matches_the_beginning_only() {
+        let key = TemplateKey::new([0xab; 32]);
+        let matches = |text: &str| text.parse::<KeyPrefix>().unwrap().matches(&key);
+        assert!(matches("a") && matches("abab") && matches(&key.hex()));
+        assert!(!matches("b") && !matches("aba0"));
+    }
+}

@@ -1,0 +1,264 @@
+//! What a template is for: everything that a restored guest cannot change any more.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::key::TemplateKey;
+use super::metadata::METADATA_VERSION;
+
+/// The machine that a template was saved from. A start may use a template only if its own shape
+/// is equal, field by field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shape {
+    /// Digest of the base image, `sha256:` and hexadecimal digits: the disk layer lies on it.
+    pub image_digest: String,
+    /// The name under which the image was stored.
+    pub image_name: String,
+    /// What the guest's kernel was started with.
+    pub kernel_command_line: String,
+    /// QEMU's version: another one may not understand the saved devices.
+    pub qemu_version: String,
+    /// Everything on QEMU's command line that makes the machine: its type, its processors, its
+    /// devices in their order.
+    pub hardware: String,
+    /// Number of processors.
+    pub cpus: u32,
+    /// Size of the guest's memory in bytes.
+    pub memory_bytes: u64,
+    /// Size of the root disk in bytes; a restored guest's may grow, not shrink.
+    pub disk_bytes: u64,
+    /// How many share devices are plugged in, used or not.
+    pub share_devices: u32,
+    /// QEMU's `-accel`: `kvm` or `tcg`.
+    pub accelerator: String,
+    /// Model and flags of the host's processor where the guest sees them (KVM); empty under TCG.
+    pub host_processor: String,
+    /// Version of this program and digest of the guest agent that runs in the template.
+    pub program: String,
+}
+
+impl Shape {
+    /// The name of the template for this shape: SHA-256 over the version of the store's format
+    /// and the compact JSON form, whose fields are in the order of declaration.
+    pub fn key(&self) -> TemplateKey {
+        let mut hasher = Sha256::new();
+        hasher.update(format!("sandbox template {METADATA_VERSION}\n"));
+        hasher.update(
+            serde_json::to_vec(self).expect("a row of strings and numbers serializes to JSON"),
+        );
+        TemplateKey::new(hasher.finalize().into())
+    }
+}
+
+/// What the starts of today ask for, as far as it does not depend on the user's choices.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expectations {
+    /// Digests of the stored images; `None` if they are not known, as when an image cannot be read.
+    pub image_digests: Option<BTreeSet<String>>,
+    /// [`Shape::program`] of this program.
+    pub program: String,
+    /// QEMU's version, if it is known.
+    pub qemu_version: Option<String>,
+}
+
+/// Why no start will ask for a template again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Obsolescence {
+    /// Its image is not stored any more.
+    Image,
+    /// It was made by another version of this program.
+    Program,
+    /// It was made by another QEMU.
+    Qemu,
+}
+
+impl fmt::Display for Obsolescence {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Image => "its image is not stored any more",
+            Self::Program => "made by another version of `sandbox`",
+            Self::Qemu => "made by another QEMU",
+        })
+    }
+}
+
+impl Expectations {
+    /// Why no start will ask for `shape`; `None` if one may.
+    pub fn obsolescence(&self, shape: &Shape) -> Option<Obsolescence> {
+        let image_is_gone = self
+            .image_digests
+            .as_ref()
+            .is_some_and(|digests| !digests.contains(&shape.image_digest));
+        let qemu_is_another = self
+            .qemu_version
+            .as_ref()
+            .is_some_and(|version| *version != shape.qemu_version);
+        if image_is_gone {
+            Some(Obsolescence::Image)
+        } else if shape.program != self.program {
+            Some(Obsolescence::Program)
+        } else if qemu_is_another {
+            Some(Obsolescence::Qemu)
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A shape for tests with this much memory.
+    pub(crate) fn sample(memory_bytes: u64) -> Shape {
+        Shape {
+            image_digest: "sha256:1".into(),
+            image_name: "debian-13".into(),
+            kernel_command_line: "root=/dev/vda".into(),
+            qemu_version: "10.0.2".into(),
+            hardware: "-machine q35 -cpu max".into(),
+            cpus: 2,
+            memory_bytes,
+            disk_bytes: 20 << 30,
+            share_devices: 4,
+            accelerator: "tcg".into(),
+            host_processor: String::new(),
+            program: "0.1.0 agent".into(),
+        }
+    }
+
+    #[test]
+    fn every_field_makes_another_key() {
+        let shape = sample(1 << 31);
+        let marker = String::from("another");
+        let others = [
+            Shape {
+                image_digest: marker.clone(),
+                ..shape.clone()
+            },
+            Shape {
+                image_name: marker.clone(),
+                ..shape.clone()
+            },
+            Shape {
+                kernel_command_line: marker.clone(),
+                ..shape.clone()
+            },
+            Shape {
+                qemu_version: marker.clone(),
+                ..shape.clone()
+            },
+            Shape {
+                hardware: marker.clone(),
+                ..shape.clone()
+            },
+            Shape {
+                cpus: 3,
+                ..shape.clone()
+            },
+            Shape {
+                memory_bytes: 1,
+                ..shape.clone()
+            },
+            Shape {
+                disk_bytes: 1,
+                ..shape.clone()
+            },
+            Shape {
+                share_devices: 5,
+                ..shape.clone()
+            },
+            Shape {
+                accelerator: marker.clone(),
+                ..shape.clone()
+            },
+            Shape {
+                host_processor: marker.clone(),
+                ..shape.clone()
+            },
+            Shape {
+                program: marker,
+                ..shape.clone()
+            },
+        ];
+        let mut keys: BTreeSet<_> = others.iter().map(Shape::key).collect();
+        keys.insert(shape.key());
+        assert_eq!(keys.len(), 13);
+        assert_eq!(shape.clone().key(), shape.key());
+    }
+
+    #[test]
+    fn text_cannot_pass_from_one_field_to_the_next() {
+        let one = Shape {
+            kernel_command_line: "a\",\"b".into(),
+            qemu_version: "c".into(),
+            ..sample(1)
+        };
+        let other = Shape {
+            kernel_command_line: "a".into(),
+            qemu_version: "b\",\"c".into(),
+            ..sample(1)
+        };
+        assert_ne!(one.key(), other.key());
+    }
+
+    #[test]
+    fn what_no_start_asks_for_is_obsolete() {
+        let shape = sample(1);
+        let now = Expectations {
+            image_digests: Some(["sha256:1".to_owned()].into()),
+            program: shape.program.clone(),
+            qemu_version: Some(shape.qemu_version.clone()),
+        };
+        assert_eq!(now.obsolescence(&shape), None);
+        let cases = [
+            (
+                Expectations {
+                    image_digests: Some(BTreeSet::new()),
+                    ..now.clone()
+                },
+                Some(Obsolescence::Image),
+            ),
+            (
+                Expectations {
+                    image_digests: None,
+                    ..now.clone()
+                },
+                None,
+            ),
+            (
+                Expectations {
+                    program: "0.2.0 agent".into(),
+                    ..now.clone()
+                },
+                Some(Obsolescence::Program),
+            ),
+            (
+                Expectations {
+                    qemu_version: Some("11.0".into()),
+                    ..now.clone()
+                },
+                Some(Obsolescence::Qemu),
+            ),
+            (
+                Expectations {
+                    qemu_version: None,
+                    ..now.clone()
+                },
+                None,
+            ),
+        ];
+        for (expectations, expected) in cases {
+            assert_eq!(
+                expectations.obsolescence(&shape),
+                expected,
+                "{expectations:?}"
+            );
+        }
+    }
+}

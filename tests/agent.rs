@@ -1,0 +1,603 @@
+//! Sessions through the guest agent, against an agent that does what a test says.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test fails")]
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use agent_protocol::frame::{
+    DATA_LIMIT, GUEST_FRAME_LIMIT, GuestFrame, HostFrame, INPUT_WINDOW, guest_codec, host_codec,
+};
+use agent_protocol::message::{
+    Ended, Execute, Program, Refusal, Request, Response, Size, Status, Terminal,
+};
+use futures_util::{SinkExt, StreamExt};
+use nix::pty::{OpenptyResult, Winsize, openpty};
+use sandbox::agent::{AgentError, Connection, ask};
+use sandbox::host::notices::{Notice, Notices, Termination};
+use sandbox::host::streams::Streams;
+use sandbox::session::{Ending, EnvironmentVariable, GuestCommand, PtyRequest};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
+
+/// The guest's side of a stream.
+struct Agent {
+    from_host: FramedRead<OwnedReadHalf, LengthDelimitedCodec>,
+    to_host: FramedWrite<OwnedWriteHalf, LengthDelimitedCodec>,
+}
+
+impl Agent {
+    fn connected() -> (Connection, Self) {
+        let (near, agent) = Self::with_stream();
+        (near.into(), agent)
+    }
+
+    fn with_stream() -> (UnixStream, Self) {
+        let (near, far) = UnixStream::pair().unwrap();
+        let (reader, writer) = far.into_split();
+        let agent = Self {
+            from_host: FramedRead::new(reader, host_codec()),
+            to_host: FramedWrite::new(writer, guest_codec()),
+        };
+        (near, agent)
+    }
+
+    /// What the host sends next; `None` at the end of the stream.
+    async fn next(&mut self) -> Option<HostFrame> {
+        let frame = self.from_host.next().await?.unwrap();
+        Some(HostFrame::decode(&frame.freeze()).unwrap())
+    }
+
+    async fn send(&mut self, frame: GuestFrame) {
+        self.to_host.send(frame.encode()).await.unwrap();
+    }
+
+    async fn respond(&mut self, response: Response) {
+        self.send(GuestFrame::Response(response)).await;
+    }
+
+    async fn output(&mut self, bytes: &'static [u8]) {
+        self.send(GuestFrame::Output(bytes.into())).await;
+    }
+
+    /// Takes the request and starts the program.
+    async fn start(&mut self) -> Execute {
+        let Some(HostFrame::Request(Request::Execute(execute))) = self.next().await else {
+            panic!("no request");
+        };
+        self.respond(Response::Started).await;
+        execute
+    }
+
+    async fn end(&mut self, ended: Ended) {
+        self.respond(Response::Ended(ended)).await;
+    }
+}
+
+fn words(words: &[&str]) -> Execute {
+    sandbox::agent::command(&GuestCommand {
+        argv: words.iter().map(Into::into).collect(),
+        workdir: None,
+        environment: Vec::new(),
+        user: "dev".into(),
+    })
+}
+
+fn null() -> OwnedFd {
+    File::open("/dev/null").unwrap().into()
+}
+
+/// What a command did.
+struct Finished {
+    ending: Result<Ending, AgentError>,
+    output: Vec<u8>,
+    error: Vec<u8>,
+}
+
+fn contents(mut file: File) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    file.rewind().unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// Runs a program without terminal, without notices.
+async fn run(connection: Connection, execute: Execute, input: OwnedFd) -> Finished {
+    let (_sender, mut notices) = Notices::channel();
+    run_with(connection, execute, input, &mut notices).await
+}
+
+async fn run_with(
+    connection: Connection,
+    execute: Execute,
+    input: OwnedFd,
+    notices: &mut Notices,
+) -> Finished {
+    let output = tempfile::tempfile().unwrap();
+    let error = tempfile::tempfile().unwrap();
+    let streams = Streams {
+        input,
+        output: output.try_clone().unwrap().into(),
+        error: error.try_clone().unwrap().into(),
+    };
+    let ending = connection.execute(execute, streams, None, notices).await;
+    Finished {
+        ending,
+        output: contents(output),
+        error: contents(error),
+    }
+}
+
+async fn interrupt(sender: &mpsc::Sender<Notice>) {
+    let notice = Notice::Termination(Termination::Interrupt);
+    sender.send(notice).await.unwrap();
+}
+
+#[tokio::test]
+async fn streams_arrive_apart_and_the_status_is_the_programs() {
+    for (ended, status) in [
+        (Ended::Exited(0), 0),
+        (Ended::Exited(3), 3),
+        (Ended::Exited(255), 255),
+        (Ended::Killed(9), 137),
+        (Ended::Killed(7), 135),
+        (Ended::Killed(255), 255),
+    ] {
+        let (connection, mut agent) = Agent::connected();
+        let guest = async {
+            agent.start().await;
+            agent.output(b"out").await;
+            agent.send(GuestFrame::ErrorOutput("err".into())).await;
+            agent.output(b"put").await;
+            agent.end(ended).await;
+        };
+        let (finished, ()) = tokio::join!(run(connection, words(&["x"]), null()), guest);
+        assert_eq!(finished.ending.unwrap().exit_code(), status);
+        assert_eq!(finished.output, b"output");
+        assert_eq!(finished.error, b"err");
+    }
+}
+
+#[tokio::test]
+async fn the_request_says_exactly_what_to_run() {
+    let (connection, mut agent) = Agent::connected();
+    let command = GuestCommand {
+        argv: vec!["printf".into(), "it's $HOME".into(), "".into()],
+        workdir: Some("/no such".into()),
+        environment: vec![EnvironmentVariable::new("A".into(), "b=c".into()).unwrap()],
+        user: "1000".into(),
+    };
+    let guest = async {
+        let execute = agent.start().await;
+        agent.end(Ended::Exited(0)).await;
+        execute
+    };
+    let host = run(connection, sandbox::agent::command(&command), null());
+    let (_, execute) = tokio::join!(host, guest);
+    let expected = Execute {
+        program: Program::Words(vec![b"printf".into(), b"it's $HOME".into(), b"".into()]),
+        user: "1000".into(),
+        directory: Some(b"/no such".into()),
+        environment: vec![(b"A".into(), b"b=c".into())],
+        terminal: None,
+    };
+    assert_eq!(execute, expected);
+}
+
+#[tokio::test]
+async fn input_arrives_with_its_end() {
+    let (connection, mut agent) = Agent::connected();
+    let mut input = tempfile::tempfile().unwrap();
+    let sent: Vec<u8> = (0..300_000u32).map(|number| number as u8).collect();
+    input.write_all(&sent).unwrap();
+    input.rewind().unwrap();
+    let guest = async {
+        agent.start().await;
+        let mut received = Vec::new();
+        loop {
+            match agent.next().await.unwrap() {
+                HostFrame::Input(piece) => {
+                    assert!(piece.len() <= DATA_LIMIT);
+                    received.extend_from_slice(&piece);
+                    let taken = u32::try_from(piece.len()).unwrap();
+                    agent.send(GuestFrame::InputTaken(taken)).await;
+                }
+                HostFrame::InputEnd => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        agent.end(Ended::Exited(0)).await;
+        received
+    };
+    let (finished, received) = tokio::join!(run(connection, words(&["cat"]), input.into()), guest);
+    finished.ending.unwrap();
+    assert!(received == sent);
+}
+
+#[tokio::test]
+async fn a_signal_overtakes_input_that_the_program_does_not_take() {
+    let (connection, mut agent) = Agent::connected();
+    let (sender, mut notices) = Notices::channel();
+    let zeros = File::open("/dev/zero").unwrap().into();
+    let guest = async {
+        agent.start().await;
+        let mut held = 0;
+        while held < INPUT_WINDOW {
+            let Some(HostFrame::Input(piece)) = agent.next().await else {
+                panic!("no input");
+            };
+            held += piece.len();
+        }
+        assert_eq!(held, INPUT_WINDOW);
+        interrupt(&sender).await;
+        assert_eq!(agent.next().await, Some(HostFrame::Signal(2)));
+        // More than there was: the host believes what it can have been.
+        for _ in 0..3 {
+            agent.send(GuestFrame::InputTaken(u32::MAX)).await;
+        }
+        let mut more = 0;
+        while more < INPUT_WINDOW {
+            let Some(HostFrame::Input(piece)) = agent.next().await else {
+                panic!("no input");
+            };
+            more += piece.len();
+        }
+        sender
+            .send(Notice::Termination(Termination::Terminate))
+            .await
+            .unwrap();
+        assert_eq!(agent.next().await, Some(HostFrame::Signal(15)));
+        agent.end(Ended::Killed(15)).await;
+    };
+    let host = run_with(connection, words(&["sleep"]), zeros, &mut notices);
+    let (finished, ()) = tokio::join!(host, guest);
+    assert_eq!(finished.ending.unwrap().exit_code(), 143);
+}
+
+#[tokio::test]
+async fn the_second_ctrl_c_leaves_and_hangs_up() {
+    let (connection, mut agent) = Agent::connected();
+    let (sender, mut notices) = Notices::channel();
+    let guest = async {
+        agent.start().await;
+        assert_eq!(agent.next().await, Some(HostFrame::InputEnd));
+        interrupt(&sender).await;
+        assert_eq!(agent.next().await, Some(HostFrame::Signal(2)));
+        interrupt(&sender).await;
+        assert_eq!(agent.next().await, None);
+    };
+    let host = run_with(connection, words(&["sleep"]), null(), &mut notices);
+    let (finished, ()) = tokio::join!(host, guest);
+    let ending = finished.ending.unwrap();
+    assert_eq!(ending, Ending::Abandoned(Termination::Interrupt));
+}
+
+#[tokio::test]
+async fn an_agent_that_never_answers_or_never_reads_can_be_left() {
+    // Before the program has started, the first Ctrl-C leaves.
+    let (connection, _agent) = Agent::connected();
+    let (sender, mut notices) = Notices::channel();
+    interrupt(&sender).await;
+    let finished = run_with(connection, words(&["x"]), null(), &mut notices).await;
+    assert_eq!(finished.ending.unwrap().exit_code(), 130);
+
+    let (connection, mut agent) = Agent::connected();
+    let guest = async {
+        agent.start().await;
+        // The input fills the stream, and nobody takes it.
+        interrupt(&sender).await;
+        interrupt(&sender).await;
+    };
+    let zeros = File::open("/dev/zero").unwrap().into();
+    let host = run_with(connection, words(&["x"]), zeros, &mut notices);
+    let (finished, ()) = tokio::join!(host, guest);
+    assert_eq!(finished.ending.unwrap().exit_code(), 130);
+}
+
+#[tokio::test]
+async fn what_a_program_leaves_behind_is_waited_for_until_ctrl_c() {
+    for interrupted in [false, true] {
+        let (connection, mut agent) = Agent::connected();
+        let (sender, mut notices) = Notices::channel();
+        let guest = async {
+            agent.start().await;
+            agent.respond(Response::Exited(Ended::Exited(4))).await;
+            agent.output(b"from behind").await;
+            if interrupted {
+                assert_eq!(agent.next().await, Some(HostFrame::InputEnd));
+                interrupt(&sender).await;
+                assert_eq!(agent.next().await, None);
+            } else {
+                agent.end(Ended::Exited(4)).await;
+            }
+        };
+        let host = run_with(connection, words(&["x"]), null(), &mut notices);
+        let (finished, ()) = tokio::join!(host, guest);
+        assert_eq!(finished.ending.unwrap(), Ending::Exited(4));
+    }
+}
+
+#[tokio::test]
+async fn a_closed_output_ends_the_command() {
+    let (connection, mut agent) = Agent::connected();
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let streams = Streams {
+        input: null(),
+        output: writer.into(),
+        error: null(),
+    };
+    let (_sender, mut notices) = Notices::channel();
+    let guest = async {
+        agent.start().await;
+        // The host hangs up sooner or later.
+        while agent
+            .to_host
+            .send(GuestFrame::Output("y\n".into()).encode())
+            .await
+            .is_ok()
+        {}
+    };
+    let host = connection.execute(words(&["yes"]), streams, None, &mut notices);
+    let (ending, ()) = tokio::join!(host, guest);
+    assert_eq!(ending.unwrap().exit_code(), 141);
+}
+
+#[tokio::test]
+async fn a_terminal_is_copied_followed_and_restored() {
+    let (connection, mut agent) = Agent::connected();
+    let size = Winsize {
+        ws_col: 100,
+        ws_row: 30,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let OpenptyResult { master, slave } = openpty(&size, None).unwrap();
+    let before = rustix::termios::tcgetattr(&slave).unwrap();
+    let (mut reader, writer) = io::pipe().unwrap();
+    let streams = Streams {
+        input: slave.try_clone().unwrap(),
+        output: writer.into(),
+        error: slave.try_clone().unwrap(),
+    };
+    let pty = PtyRequest::for_streams(&streams, "xterm".into()).unwrap();
+    let (sender, mut notices) = Notices::channel();
+    let is_raw = || {
+        let modes = rustix::termios::tcgetattr(&slave).unwrap().local_modes;
+        !modes.contains(rustix::termios::LocalModes::ICANON)
+    };
+    let guest = async {
+        let Some(Terminal { kind, size, modes }) = agent.start().await.terminal else {
+            panic!("no terminal");
+        };
+        assert_eq!(kind, b"xterm");
+        assert_eq!((size.rows, size.columns), (30, 100));
+        // RFC 4254 section 8: ECHO (53) is on, and 0 ends the list.
+        let mut entries = modes.chunks_exact(5);
+        assert!(entries.any(|entry| entry == [53, 0, 0, 0, 1]));
+        assert_eq!(modes.last(), Some(&0));
+        agent.output(b"!").await;
+        let shown = tokio::task::spawn_blocking(move || reader.read_exact(&mut [0]));
+        shown.await.unwrap().unwrap();
+        assert!(is_raw());
+        let resized = rustix::termios::Winsize {
+            ws_col: 120,
+            ws_row: 40,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        rustix::termios::tcsetwinsize(master.as_fd(), resized).unwrap();
+        sender.send(Notice::Resized).await.unwrap();
+        let size = Size {
+            rows: 40,
+            columns: 120,
+            pixel_width: 0,
+            pixel_height: 0,
+        };
+        assert_eq!(agent.next().await, Some(HostFrame::Resize(size)));
+        // In raw mode Ctrl-C is a byte.
+        nix::unistd::write(&master, b"\x03").unwrap();
+        assert_eq!(agent.next().await, Some(HostFrame::Input("\x03".into())));
+        let hangup = Notice::Termination(Termination::Hangup);
+        sender.send(hangup).await.unwrap();
+        assert_eq!(agent.next().await, None);
+    };
+    let host = connection.execute(words(&["sh"]), streams, Some(&pty), &mut notices);
+    let (ending, ()) = tokio::join!(host, guest);
+    assert_eq!(ending.unwrap().exit_code(), 129);
+    assert!(!is_raw());
+    let after = rustix::termios::tcgetattr(&slave).unwrap();
+    assert_eq!(before.input_modes, after.input_modes);
+    assert_eq!(before.output_modes, after.output_modes);
+}
+
+#[tokio::test]
+async fn refusals_name_what_was_asked_for() {
+    let hostile = "no room\u{1b}]0;evil\u{7} left\n\u{1b}[2J";
+    for (refusal, message, cause) in [
+        (
+            Refusal::NotFound,
+            "there is no program `frob` in the sandbox",
+            "",
+        ),
+        (
+            Refusal::NotExecutable(13),
+            "the program `frob` in the sandbox cannot be executed",
+            "Permission denied (os error 13)",
+        ),
+        (
+            Refusal::NoUser,
+            "there is no user `nobody here` in the sandbox",
+            "",
+        ),
+        (
+            Refusal::Directory(2),
+            "cannot enter the directory `/no such` in the sandbox",
+            "No such file or directory (os error 2)",
+        ),
+        (
+            Refusal::Failed(hostile.into()),
+            "the sandbox refused: no room left",
+            "",
+        ),
+    ] {
+        let (connection, mut agent) = Agent::connected();
+        let guest = async {
+            agent.next().await;
+            agent.respond(Response::Refused(refusal)).await;
+        };
+        let mut execute = words(&["frob", "--all"]);
+        execute.user = "nobody here".into();
+        execute.directory = Some(b"/no such".into());
+        let (finished, ()) = tokio::join!(run(connection, execute, null()), guest);
+        let error = finished.ending.unwrap_err();
+        assert_eq!(error.to_string(), message);
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        assert_eq!(source.unwrap_or_default(), cause);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_arrives_although_nobody_read_the_request() {
+    let (connection, mut agent) = Agent::connected();
+    agent
+        .respond(Response::Refused(Refusal::Failed("full".into())))
+        .await;
+    drop(agent);
+    let error = run(connection, words(&["x"]), null()).await.ending;
+    assert_eq!(error.unwrap_err().to_string(), "the sandbox refused: full");
+}
+
+#[tokio::test]
+async fn a_command_beyond_every_limit_is_refused_here() {
+    let (connection, _agent) = Agent::connected();
+    let long = "x".repeat(5 << 20);
+    let finished = run(connection, words(&["echo", &long]), null()).await;
+    let error = finished.ending.unwrap_err();
+    assert!(
+        matches!(error, AgentError::CommandTooLong { .. }),
+        "{error:?}"
+    );
+}
+
+/// What an agent does that keeps no rule.
+enum Misdeed {
+    Frame(GuestFrame),
+    Raw(Vec<u8>),
+    Silence,
+}
+
+#[tokio::test]
+async fn an_agent_that_breaks_the_rules_is_an_error_and_not_believed() {
+    let status = Response::Status(Status {
+        kernel: String::new(),
+        uptime_s: 0,
+        load_percent: [0; 3],
+        memory_total: 0,
+        memory_available: 0,
+        disk_total: 0,
+        disk_available: 0,
+        addresses: Vec::new(),
+    });
+    let too_long = u32::try_from(GUEST_FRAME_LIMIT + 1).unwrap().to_be_bytes();
+    type Expected = fn(&AgentError) -> bool;
+    let cases: [(Misdeed, bool, Expected); 8] = [
+        (Misdeed::Raw(too_long.into()), true, |error| {
+            matches!(error, AgentError::TooLong(_))
+        }),
+        (Misdeed::Raw(vec![0, 0, 0, 1, 99]), true, |error| {
+            matches!(error, AgentError::Frame(_))
+        }),
+        (Misdeed::Raw(vec![0, 0, 0, 0]), true, |error| {
+            matches!(error, AgentError::Frame(_))
+        }),
+        // Half a frame, and the end.
+        (Misdeed::Raw(vec![0, 0, 1]), true, |error| {
+            matches!(error, AgentError::Lost(Some(_)))
+        }),
+        (Misdeed::Silence, true, |error| {
+            matches!(error, AgentError::Lost(None))
+        }),
+        (Misdeed::Silence, false, |error| {
+            matches!(error, AgentError::Lost(None))
+        }),
+        (
+            Misdeed::Frame(GuestFrame::Response(status)),
+            true,
+            |error| matches!(error, AgentError::Unexpected),
+        ),
+        (
+            Misdeed::Frame(GuestFrame::Output("early".into())),
+            false,
+            |error| matches!(error, AgentError::Unexpected),
+        ),
+    ];
+    for (misdeed, started, expected) in cases {
+        let (connection, mut agent) = Agent::connected();
+        let guest = async move {
+            if started {
+                agent.start().await;
+                agent.output(b"before").await;
+            } else {
+                agent.next().await;
+            }
+            match misdeed {
+                Misdeed::Frame(frame) => agent.send(frame).await,
+                Misdeed::Raw(bytes) => agent.to_host.get_mut().write_all(&bytes).await.unwrap(),
+                Misdeed::Silence => {}
+            }
+        };
+        let (finished, ()) = tokio::join!(run(connection, words(&["x"]), null()), guest);
+        let error = finished.ending.unwrap_err();
+        assert!(expected(&error), "{error:?}");
+        let shown: &[u8] = if started { b"before" } else { b"" };
+        assert_eq!(finished.output, shown, "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_counts_after_the_end() {
+    let (connection, mut agent) = Agent::connected();
+    let guest = async {
+        agent.start().await;
+        agent.end(Ended::Exited(5)).await;
+        // The host may have hung up already.
+        for frame in [
+            GuestFrame::Output("late".into()),
+            GuestFrame::Response(Response::Ended(Ended::Exited(6))),
+        ] {
+            let _ = agent.to_host.send(frame.encode()).await;
+        }
+    };
+    let (finished, ()) = tokio::join!(run(connection, words(&["x"]), null()), guest);
+    assert_eq!(finished.ending.unwrap(), Ending::Exited(5));
+    assert_eq!(finished.output, b"");
+}
+
+#[tokio::test]
+async fn a_request_has_one_answer() {
+    for (frame, expected) in [
+        (GuestFrame::Response(Response::Done), Ok(Response::Done)),
+        (
+            GuestFrame::Response(Response::Refused(Refusal::Failed("busy".into()))),
+            Err("the sandbox refused: busy"),
+        ),
+        (
+            GuestFrame::Output("?".into()),
+            Err("the sandbox's guest agent answered another question"),
+        ),
+    ] {
+        let (stream, mut agent) = Agent::with_stream();
+        let guest = async {
+            assert_eq!(agent.next().await, Some(HostFrame::Request(Request::Flush)));
+            agent.send(frame).await;
+        };
+        let (answer, ()) = tokio::join!(ask(stream, Request::Flush), guest);
+        let answer = answer.map_err(|error| error.to_string());
+        assert_eq!(answer, expected.map_err(ToOwned::to_owned));
+    }
+}

@@ -1,0 +1,399 @@
+//! Warm starts: what is true of sandboxes that were restored from a template,
+//! and of the templates themselves.
+
+use std::fs;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use crate::harness::{Host, Running, Terminal, eventually};
+
+/// How far the guest's clock may be from the host's, in seconds.
+const CLOCK_TOLERANCE: f64 = 0.05;
+
+/// A directory with a sandbox of its own.
+struct Machine<'a> {
+    host: &'a Host,
+    directory: std::path::PathBuf,
+}
+
+impl<'a> Machine<'a> {
+    fn start(host: &'a Host, name: &str) -> Self {
+        let directory = host.root().join(name);
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("whose"), name).unwrap();
+        let machine = Self { host, directory };
+        machine.run(&["--kvm"]);
+        machine
+    }
+
+    #[track_caller]
+    fn run(&self, arguments: &[&str]) -> String {
+        let mut command = self.host.command(arguments);
+        let output = Running::start(command.current_dir(&self.directory)).finish();
+        output.success().stdout.trim_end_matches('\n').to_owned()
+    }
+
+    #[track_caller]
+    fn guest(&self, script: &str) -> String {
+        self.run(&["exec", "--", "sh", "-euc", script])
+    }
+
+    fn info(&self) -> Value {
+        serde_json::from_str(&self.run(&["info", "--json"])).unwrap()
+    }
+}
+
+fn seconds_since_1970() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs_f64()
+}
+
+#[test]
+fn sandboxes_of_one_template_are_strangers_to_each_other() {
+    let host = Host::with_machines(2);
+    let begin = seconds_since_1970();
+    let machines = ["one", "two"].map(|name| Machine::start(&host, name));
+    let [one, two] = &machines;
+    let templates = machines
+        .each_ref()
+        .map(|machine| machine.info()["template"].clone());
+    assert!(templates[0].is_string(), "{templates:?}");
+    assert_eq!(templates[0], templates[1]);
+
+    for (what, script) in [
+        ("host name", "hostname"),
+        ("host name for programs", "uname -n"),
+        ("name of its address", "getent hosts 127.0.1.1"),
+        ("machine-id", "cat /etc/machine-id"),
+        ("boot id", "cat /proc/sys/kernel/random/boot_id"),
+        ("SSH host key", "sudo cat /etc/ssh/ssh_host_ed25519_key"),
+        ("authorized keys", "cat ~/.ssh/authorized_keys"),
+        ("random bytes", "head -c 32 /dev/urandom | od -An -tx1"),
+        (
+            "random bytes of OpenSSL",
+            "openssl rand -hex 32 2>/dev/null || python3 -c 'import secrets; print(secrets.token_hex())'",
+        ),
+        ("random UUID", "cat /proc/sys/kernel/random/uuid"),
+        ("name in sessions", "echo $SANDBOX_CONTAINER"),
+        ("workspace", "cat whose; ls"),
+    ] {
+        assert_ne!(one.guest(script), two.guest(script), "the same {what}");
+    }
+    for (machine, name) in machines.iter().zip(["one", "two"]) {
+        is_a_machine_of_its_own(machine, name, begin);
+    }
+    host.run(["stop", "--all"]).success();
+    host.assert_nothing_left();
+}
+
+fn is_a_machine_of_its_own(machine: &Machine<'_>, name: &str, begin: f64) {
+    assert_eq!(machine.guest("hostname"), format!("sandbox-{name}"));
+    assert_eq!(machine.guest("cat whose"), name);
+    machine.guest("echo from the guest > written");
+    assert!(machine.directory.join("written").exists());
+
+    let before = seconds_since_1970();
+    let guest: f64 = machine.guest("date +%s.%N").parse().unwrap();
+    let after = seconds_since_1970();
+    assert!(
+        before - CLOCK_TOLERANCE < guest && guest < after + CLOCK_TOLERANCE,
+        "{before} {guest} {after}"
+    );
+
+    // OpenSSH checks the pinned key.
+    assert_eq!(
+        machine.run(&["ssh", "--", "hostname"]),
+        format!("sandbox-{name}")
+    );
+
+    // What lay in the store does not count as time that the machine was up;
+    // what it took to boot the template does.
+    let uptime: f64 = machine.guest("cut -d' ' -f1 /proc/uptime").parse().unwrap();
+    let key = machine.info()["template"].as_str().unwrap().to_owned();
+    let template: Value =
+        serde_json::from_str(&machine.run(&["template", "inspect", &key, "--json"])).unwrap();
+    let built_in = template["build_seconds"].as_f64().unwrap();
+    assert!(
+        uptime < seconds_since_1970() - begin + built_in,
+        "{uptime} s, built in {built_in} s"
+    );
+
+    settle(machine);
+    assert_eq!(machine.guest("systemctl --failed --no-legend --plain"), "");
+    assert_eq!(
+        machine.guest("systemctl is-active systemd-logind systemd-udevd systemd-journald dbus"),
+        "active\nactive\nactive\nactive"
+    );
+    // The agent's port is the agent's: for others it is closed, for root in use.
+    let port = "/dev/virtio-ports/org.sandbox.agent.0";
+    let opened = machine.guest(&format!(
+        "LC_ALL=C; export LC_ALL; head -c1 {port} 2>&1 || true; sudo head -c1 {port} 2>&1 || true"
+    ));
+    assert!(opened.contains("Permission denied"), "{opened}");
+    assert!(opened.contains("busy"), "{opened}");
+
+    // One boot, and nothing from before this machine was one.
+    let first: f64 = machine
+        .guest("sudo journalctl -o json --output-fields=MESSAGE -n +1 | grep -o '\"__REALTIME_TIMESTAMP\":\"[0-9]*' | grep -o '[0-9]*$'")
+        .parse()
+        .unwrap();
+    assert!(first / 1e6 > begin - 1.0, "{first} {begin}");
+    assert_eq!(
+        machine.guest("sudo journalctl --list-boots -o json | grep -o boot_id | wc -l"),
+        "1"
+    );
+    let boots = machine.guest("sudo journalctl -F _BOOT_ID");
+    let boot_id = machine.guest("tr -d - < /proc/sys/kernel/random/boot_id");
+    assert_eq!(boots, boot_id);
+    // Services have a private place there in any Debian.
+    assert_eq!(
+        machine.guest("ls -A /tmp /var/tmp | grep -v -e ^systemd-private- -e : || true"),
+        ""
+    );
+    assert_eq!(
+        machine.guest("systemctl show-environment | grep SANDBOX_CONTAINER"),
+        format!("SANDBOX_CONTAINER=sandbox-{name}")
+    );
+    assert_eq!(
+        machine.guest("systemctl --user show-environment | grep SANDBOX_CONTAINER"),
+        format!("SANDBOX_CONTAINER=sandbox-{name}")
+    );
+    assert_eq!(
+        machine.guest("(hostname; env; cat /proc/cmdline; sudo strings -a /sys/firmware/dmi/tables/DMI 2>/dev/null; sudo ls /run/credentials/@system /run/sandbox; sudo journalctl --no-pager; systemctl list-units --all --no-pager --no-legend) | grep -i 'sandbox[-.]template' || true"),
+        ""
+    );
+}
+
+/// Waits until the guest's agent has done all that it does after readiness.
+fn settle(machine: &Machine<'_>) {
+    eventually("the console's login", || {
+        let active = machine.guest("systemctl is-active serial-getty@ttyS0 || true");
+        (active == "active").then_some(())
+    });
+    assert_eq!(machine.guest("systemctl is-system-running"), "running");
+}
+
+#[test]
+fn a_warm_machine_is_entered_like_any_other() {
+    let host = Host::with_project("it's_warm");
+    let mut shell = Terminal::open(&host.command(["--kvm"]));
+    shell.expect("dev@sandbox-it_s_warm:~/workspace$ ");
+    shell.send("loginctl show-session $XDG_SESSION_ID --property=Name; echo seen\r");
+    shell.expect("Name=dev");
+    shell.send("exit 3\r");
+    assert_eq!(shell.finish(), 3);
+    assert!(host.info()["template"].is_string());
+    // The power button works.
+    host.stop();
+}
+
+#[test]
+fn a_larger_disk_and_further_shares_are_no_obstacle() {
+    let host = Host::new();
+    let data = host.root().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("file"), "shared\n").unwrap();
+    let share = format!("{}:/srv/data:ro", data.display());
+    host.start(&["--disk", "30G", "--share", &share]);
+    assert!(host.info()["template"].is_string());
+    assert_eq!(host.guest("cat /srv/data/file"), "shared");
+    let size: u64 = host
+        .guest("df --output=size --block-size=1G / | tail -1 | tr -d ' '")
+        .parse()
+        .unwrap();
+    assert!((28..=30).contains(&size), "{size} GiB");
+    host.stop();
+
+    // Another shape has no template yet.
+    host.start(&["--memory", "1G"]);
+    assert!(host.info()["template"].is_null());
+    host.stop();
+    host.start(&["--cold"]);
+    assert!(host.info()["template"].is_null());
+    host.stop();
+}
+
+#[test]
+fn memory_that_the_guest_frees_goes_back_and_not_out_of_the_template() {
+    let host = Host::with_machines(2);
+    let one = Machine::start(&host, "one");
+    let resident = || -> u64 {
+        let pid = one.info()["qemu"]["pid"].as_i64().unwrap();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("RssAnon:"))
+            .unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    settle(&one);
+    let idle = resident();
+    one.guest("head -c 400M /dev/zero | tr '\\0' x > /dev/shm/large; sync");
+    let full = resident();
+    assert!(full > idle + (350 << 10), "{idle} {full}");
+    one.guest("rm /dev/shm/large");
+    eventually("the memory to come back", || {
+        (resident() < idle + (150 << 10)).then_some(())
+    });
+    // The template is whole: another machine comes of it.
+    let two = Machine::start(&host, "two");
+    assert!(two.info()["template"].is_string());
+    two.guest("sudo sh -c 'cat /usr/bin/* /usr/lib/x86_64-linux-gnu/*.so* > /dev/null'");
+    host.run(["stop", "--all"]).success();
+    host.assert_nothing_left();
+}
+
+/// The files of the only template of a host that has a store of its own.
+fn template_of(host: &Host) -> std::path::PathBuf {
+    let templates = fs::read_dir(host.images().join("templates")).unwrap();
+    let mut whole = templates
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.join("template.json").exists());
+    whole.next().unwrap()
+}
+
+#[track_caller]
+fn starts_cold_and_says_so(host: &Host, why: &str) {
+    host.start(&[]);
+    assert!(host.info()["template"].is_null(), "{why}");
+    host.guest("cat /etc/machine-id");
+    let log = fs::read_to_string(host.state_of_project().join("supervisor.log")).unwrap();
+    assert!(log.contains("booting instead"), "{why}: {log}");
+    host.stop();
+    let list = host.run(["template", "ls", "--json"]).success();
+    assert_eq!(list.stdout.trim(), "[]", "{why}: it is discarded");
+}
+
+#[test]
+fn a_template_that_cannot_be_restored_is_discarded_and_the_machine_boots() {
+    let host = Host::with_own_templates(|environment| {
+        // A QEMU that can be told to fail at restoring.
+        let program = environment.root().join("qemu");
+        let script = "#!/bin/sh\n\
+                      case \"$*\" in *-incoming*) [ ! -e \"${0%/*}/fail\" ] || exit 1;; esac\n\
+                      exec qemu-system-x86_64 \"$@\"\n";
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(
+            &program,
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
+        environment.variable("SANDBOX_QEMU", program)
+    });
+    let warm = |host: &Host| {
+        host.run(["template", "build"]).success();
+        host.start(&[]);
+        assert!(host.info()["template"].is_string());
+        host.stop();
+    };
+    warm(&host);
+    fs::write(host.root().join("fail"), "").unwrap();
+    starts_cold_and_says_so(&host, "QEMU ends while restoring");
+    fs::remove_file(host.root().join("fail")).unwrap();
+
+    warm(&host);
+    overwrite_memory(&template_of(&host).join("ram"));
+    starts_cold_and_says_so(&host, "the restored guest is dead");
+}
+
+/// Fills all that is not a hole in the memory with zeros.
+fn overwrite_memory(ram: &Path) {
+    use std::os::unix::fs::FileExt;
+    let file = fs::File::options().write(true).open(ram).unwrap();
+    let length = file.metadata().unwrap().len();
+    let start = sandbox::qemu::argv::MEMORY_OFFSET;
+    let zeros = vec![0; 1 << 20];
+    for offset in (start..length).step_by(zeros.len()) {
+        file.write_all_at(&zeros, offset).unwrap();
+    }
+}
+
+#[test]
+fn a_template_that_is_not_whole_is_none() {
+    let host = Host::with_own_templates(|environment| environment);
+    for (name, length) in [("state", 1000), ("ram", 1 << 20), ("disk.qcow2", 10)] {
+        host.copy_templates();
+        let file = template_of(&host).join(name);
+        fs::File::options()
+            .write(true)
+            .open(&file)
+            .unwrap()
+            .set_len(length)
+            .unwrap();
+        let plan = host.run(["--kvm", "--dry-run"]).success();
+        assert!(!plan.stdout.contains("-incoming"), "{name} is cut: {plan}");
+    }
+    host.copy_templates();
+    fs::remove_file(template_of(&host).join("disk.qcow2")).unwrap();
+    let plan = host.run(["--kvm", "--dry-run"]).success();
+    assert!(!plan.stdout.contains("-incoming"), "{plan}");
+}
+
+#[test]
+fn a_template_that_is_removed_serves_those_who_have_it() {
+    let host = Host::with_own_templates(|environment| environment);
+    host.copy_templates();
+    host.start(&[]);
+    assert!(host.info()["template"].is_string());
+    host.run(["template", "rm", "--all"]).success();
+    host.guest("cat /usr/bin/* > /dev/null; sudo apt-get check -qq");
+    host.stop();
+}
+
+#[test]
+fn a_first_start_makes_the_template_of_the_next() {
+    let host =
+        Host::with_own_templates(|environment| environment.variable("SANDBOX_TEMPLATES", "auto"));
+    let flags = ["--memory", "1G", "--cpus", "1"];
+    host.start(&flags);
+    assert!(host.info()["template"].is_null());
+    let building = eventually("the build in the background", || {
+        let list = host.run(["template", "ls"]).success().stdout;
+        list.contains("building").then_some(list)
+    });
+    assert!(building.contains("1G"), "{building}");
+    // One is enough.
+    let again = host.run(["template", "build", "--memory", "1G", "--cpus", "1"]);
+    assert_eq!(again.status, 1, "{again}");
+    assert!(again.stderr.contains("being built already"), "{again}");
+    eventually("the template", || {
+        let list = host.run(["template", "ls"]).success().stdout;
+        list.contains("ready").then_some(())
+    });
+    host.stop();
+    host.start(&flags);
+    assert!(host.info()["template"].is_string());
+    assert_eq!(host.guest("nproc"), "1");
+    host.stop();
+}
+
+#[test]
+fn a_build_that_is_killed_leaves_nothing_and_the_next_one_works() {
+    use nix::sys::signal::Signal;
+    let host = Host::with_own_templates(|environment| environment);
+    for (signal, status) in [(Signal::SIGINT, 130), (Signal::SIGKILL, 137)] {
+        let build = host.spawn(["template", "build"]);
+        build.expect_stderr("booting the guest to be saved");
+        eventually("its QEMU", || (host.processes().len() > 1).then_some(()));
+        build.signal(signal);
+        assert_eq!(build.finish().status, status);
+        eventually("the end of its QEMU", || {
+            host.processes().is_empty().then_some(())
+        });
+    }
+    let list = host.run(["template", "ls", "--json"]).success();
+    assert_eq!(list.stdout.trim(), "[]");
+    let built = host.run(["template", "build"]).success();
+    assert!(built.stderr.contains("built the template"), "{built}");
+    let left: Vec<_> = fs::read_dir(host.state().join("building"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
