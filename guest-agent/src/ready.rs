@@ -64,10 +64,7 @@ fn become_ready() -> Result<(), ReadyError> {
         });
     } else {
         events::send(&Event::Ready { cloud_init: None });
-        // Nobody has a command for what becomes a template.
-        if credentials::of_boot("sandbox.template").is_none() {
-            thread::sleep(FIRST_COMMAND);
-        }
+        thread::sleep(FIRST_COMMAND);
         start_everything()?;
     }
     fs::write(DONE, "").map_err(|source| ReadyError::Mark { source })?;
