@@ -45,6 +45,10 @@ fn commands_and_shells_behave_as_they_do_at_home() {
                 "two sessions at once do not disturb each other",
                 two_sessions,
             ),
+            (
+                "a killed agent takes its sessions along, but nothing else",
+                killed_agent,
+            ),
         ],
     );
     host.stop();
@@ -343,4 +347,17 @@ fn two_sessions(host: &Host) {
     let received = std::io::copy(&mut { reader }, &mut std::io::sink()).unwrap();
     assert_eq!(received, 20_000_000);
     assert!(first.wait().unwrap().success());
+}
+
+fn killed_agent(host: &Host) {
+    let running = host.spawn(["exec", "--", "sh", "-c", "echo started; exec sleep 1000"]);
+    running.expect_stdout("started");
+    let killer = host.exec(&["sudo", "sh", "-c", "kill -9 $(pidof guest-agent)"]);
+    for output in [killer, running.finish()] {
+        assert_eq!(output.status, 125, "{output}");
+        assert!(output.stderr.contains("connection to the sandbox was lost"));
+    }
+    // Its successor serves at once, and what it had started goes on.
+    assert_eq!(host.guest("pgrep -cx sleep"), "1");
+    host.guest("pkill -x sleep");
 }
