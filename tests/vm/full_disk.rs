@@ -128,7 +128,8 @@ fn a_full_disk_ends_the_build_of_a_template_with_an_error() {
         "{own_store}
          \"$0\" template build 2> \"$HOME/log\" &
          until [ -s \"$SANDBOX_HOME\"/building/*/console.log ]; do sleep 0.1; done
-         mount -o remount,size=8m \"$SANDBOX_HOME\"
+         used=$(df --output=used --block-size=1k \"$SANDBOX_HOME\" | tail -n 1)
+         mount -o remount,size=$((used + 1024))k \"$SANDBOX_HOME\"
          wait $! || status=$?; cat \"$HOME/log\" >&2; rm \"$HOME/log\"; {look}"
     );
     let output = on_small_disk(&host, 4000, &fills_up);

@@ -296,7 +296,11 @@ while True: signal.pause()
 }
 
 fn interrupt_at_terminal(host: &Host) {
-    let script = "trap 'echo caught' INT; echo started; read line; echo read $line; exit 5";
+    // Not a `read` from the beginning: a signal that comes just before it is
+    // seen by the shell only after its end.
+    let script = "trap 'echo caught; seen=1' INT; echo started; \
+                  while [ -z \"$seen\" ]; do sleep 0.1; done; \
+                  read line; echo read $line; exit 5";
     let mut terminal = Terminal::open(&host.command(["exec", "-t", "--", "bash", "-c", script]));
     terminal.expect("started");
     terminal.send("\x03");
