@@ -126,10 +126,11 @@ fn sessions(directory: &Path, image: &[&str]) -> Result<(Duration, Duration)> {
     time(&mut in_sandbox(&[&["--kvm", "-q"], image].concat()))?;
     let timed = (|| {
         let exec = || time(in_sandbox(&["exec"]).args(["--", "true"]));
-        let line = in_sandbox(&["ssh", "--print"])
+        let info = in_sandbox(&["info", "--json"])
             .stdout(Stdio::piped())
             .output()?;
-        let line = String::from_utf8(line.stdout)?;
+        let info: serde_json::Value = serde_json::from_slice(&info.stdout)?;
+        let line = info["ssh_command"].as_str().ok_or("no SSH port")?;
         let ssh = || {
             let mut command = Command::new("sh");
             command.args(["-c", &format!("{line} true")]);

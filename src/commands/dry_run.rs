@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::{ExitStatus, Outcome, prepare, target};
 use crate::image::Recipe;
+use crate::qemu::{accelerator, program};
 use crate::sandbox::{BootImage, Lifetime, StartPlan};
 
 pub(super) async fn run(context: &Context) -> Outcome {
@@ -10,6 +11,13 @@ pub(super) async fn run(context: &Context) -> Outcome {
     let name = target::name(context, None)?;
     // What QEMU and KVM are is found out as for a start, and forgotten.
     let scratch = tempfile::tempdir()?;
+    for known in [program::CACHE_FILE, accelerator::CACHE_FILE] {
+        // What was found out before need not be again, and may be nothing.
+        drop(std::fs::copy(
+            context.directories.state.join(known),
+            scratch.path().join(known),
+        ));
+    }
     let hypervisor = prepare::hypervisor(context, scratch.path())?;
     let stored = context.images().open(&context.settings.image)?;
     let image = match &stored {

@@ -17,7 +17,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use device::{probe_kvm, probe_kvm_once_per_boot};
+pub use device::{CACHE_FILE, probe_kvm, probe_kvm_once_per_boot};
 pub use probe::SLOWEST_USABLE;
 pub use processor::{Processor, Vendor};
 pub use verdict::{KvmVerdict, Permissions, ProbeStep};

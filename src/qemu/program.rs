@@ -26,7 +26,8 @@ pub const PROGRAM: &str = "qemu-system-x86_64";
 /// The environment variable that names another program. Read by the caller.
 pub const OVERRIDE_VARIABLE: &str = "SANDBOX_QEMU";
 
-const CACHE_FILE: &str = "qemu-version.json";
+/// The file that remembers the version, in the cache directory.
+pub const CACHE_FILE: &str = "qemu-version.json";
 
 /// QEMU tells its version in 20 ms; a cold disk on a busy machine takes longer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);

@@ -17,7 +17,8 @@ use crate::qemu::probe_cache;
 
 const DEVICE: &str = "/dev/kvm";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-const CACHE_FILE: &str = "kvm-verdict.json";
+/// The file that remembers the verdict, in the cache directory.
+pub const CACHE_FILE: &str = "kvm-verdict.json";
 
 /// Everything a remembered verdict depends on.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
