@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod guest;
 pub mod host;
 pub mod image;
+pub mod network;
 pub mod output;
 pub mod qemu;
 pub mod sandbox;

@@ -1,0 +1,16 @@
+//! One line of JSON for each flow of the guest, in a file of bounded size.
+
+mod entry;
+mod flow;
+mod writer;
+
+pub use entry::{AskedBy, Entry, Outcome};
+pub use flow::{FlowEntry, FlowStart};
+pub use writer::AccessLog;
+
+/// The log's file name in a sandbox's directory.
+pub const FILE: &str = "access.jsonl";
+/// The one before it.
+pub const EARLIER_FILE: &str = "access.jsonl.1";
+/// At this size the log becomes the earlier one, in bytes.
+pub const LARGEST: u64 = 8 << 20;

@@ -1,0 +1,131 @@
+//! Writing the log.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::entry::Entry;
+use super::flow::{FlowEntry, FlowStart};
+use super::{EARLIER_FILE, FILE, LARGEST};
+use crate::host::files::FileError;
+use crate::network::policy::{Reason, RuleName};
+
+/// Refusals that are written at once; a guest in a loop must not push everything else out of the
+/// log.
+const BURST: u32 = 200;
+/// One more for each of these.
+const REFILL: Duration = Duration::from_millis(20);
+
+/// The access log of one sandbox. Each line is written in one piece when its flow has ended, so
+/// that a reader never waits for it.
+pub struct AccessLog {
+    directory: PathBuf,
+    state: RefCell<State>,
+}
+
+struct State {
+    file: File,
+    size: u64,
+    broken: bool,
+    allowance: u32,
+    refilled: Instant,
+    suppressed: u64,
+}
+
+impl AccessLog {
+    /// Opens the log in `directory`, which must exist; what an earlier sandbox wrote stays.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened.
+    pub fn open(directory: &Path) -> Result<Rc<Self>, FileError> {
+        let (file, size) = append_to(directory)?;
+        Ok(Rc::new(Self {
+            directory: directory.to_owned(),
+            state: RefCell::new(State {
+                file,
+                size,
+                broken: false,
+                allowance: BURST,
+                refilled: Instant::now(),
+                suppressed: 0,
+            }),
+        }))
+    }
+
+    /// Begins the line of a flow that was let through.
+    pub fn begin(self: &Rc<Self>, flow: FlowStart, rule: &RuleName) -> FlowEntry {
+        FlowEntry::new(Rc::clone(self), flow, rule)
+    }
+
+    /// Writes the line of a refusal, or counts it where there were too many.
+    pub fn denied(&self, flow: FlowStart, rule: &RuleName, reason: Reason) {
+        if let Some(suppressed) = self.state.borrow_mut().admit() {
+            self.write(&Entry {
+                suppressed,
+                ..flow.denied(rule, reason)
+            });
+        }
+    }
+
+    /// Writes a line. The network goes on where that fails; it is said once.
+    pub(super) fn write(&self, entry: &Entry) {
+        let mut line = serde_json::to_vec(entry).expect("an entry has only keys of text");
+        line.push(b'\n');
+        let mut state = self.state.borrow_mut();
+        match state.append(&line, &self.directory) {
+            Ok(()) => state.broken = false,
+            Err(error) if !state.broken => {
+                state.broken = true;
+                tracing::warn!(%error, "the access log cannot be written");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl State {
+    fn append(&mut self, line: &[u8], directory: &Path) -> io::Result<()> {
+        let length = line.len() as u64;
+        if self.size + length > LARGEST {
+            std::fs::rename(directory.join(FILE), directory.join(EARLIER_FILE))?;
+            (self.file, self.size) = append_to(directory).map_err(|error| error.source)?;
+        }
+        self.file.write_all(line)?;
+        self.size += length;
+        Ok(())
+    }
+
+    /// Whether a refusal may be written now, and how many before it were not.
+    fn admit(&mut self) -> Option<u64> {
+        let earned = self.refilled.elapsed().as_nanos() / REFILL.as_nanos();
+        if earned > 0 {
+            let earned = u32::try_from(earned).unwrap_or(BURST);
+            self.allowance = self.allowance.saturating_add(earned).min(BURST);
+            self.refilled = Instant::now();
+        }
+        if self.allowance == 0 {
+            self.suppressed += 1;
+            return None;
+        }
+        self.allowance -= 1;
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+fn append_to(directory: &Path) -> Result<(File, u64), FileError> {
+    let path = directory.join(FILE);
+    let open = || {
+        let file = File::options()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)?;
+        let size = file.metadata()?.len();
+        Ok((file, size))
+    };
+    open().map_err(FileError::new("open the access log", &path))
+}

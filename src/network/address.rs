@@ -1,0 +1,489 @@
+//! Kinds of addresses: what the special-purpose registries of IANA, the host's own interfaces and
+//! the guest's network make of an address.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+
+/// The gateway in the guest's network; it stands for the host (`host.sandbox.internal`).
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+/// The gateway's IPv6 address.
+pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x5a4d, 0xb0c5, 2, 0, 0, 0, 2);
+/// The guest's own network.
+pub const GUEST_NETWORK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 2, 0), 24);
+/// The guest's own IPv6 network.
+pub const GUEST_NETWORK_V6: Ipv6Net =
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x5a4d, 0xb0c5, 2, 0, 0, 0, 0), 64);
+
+/// What an address is; each address is exactly one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AddressKind {
+    /// Unicast of the whole internet (and the ranges for documentation, which are nobody's).
+    Public,
+    /// A private network: RFC 1918, RFC 4193, RFC 6598.
+    Private,
+    /// `127.0.0.0/8`, `::1`.
+    Loopback,
+    /// `169.254.0.0/16`, `fe80::/10`.
+    LinkLocal,
+    /// Where clouds hand credentials to machines.
+    Metadata,
+    /// An address of an interface of the host.
+    Host,
+    /// The gateway's own address: the host's loopback, as the guest sees it.
+    Gateway,
+    /// `224.0.0.0/4`, `ff00::/8`.
+    Multicast,
+    /// Everything else: the guest's own network, broadcast, reserved ranges, transition forms.
+    Reserved,
+}
+
+/// A group of addresses that a rule may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Group {
+    /// [`AddressKind::Public`].
+    Public,
+    /// [`AddressKind::Private`].
+    Private,
+    /// [`AddressKind::Loopback`], and the gateway, behind which the host's loopback lies.
+    Loopback,
+    /// [`AddressKind::LinkLocal`].
+    LinkLocal,
+    /// [`AddressKind::Metadata`].
+    Metadata,
+    /// [`AddressKind::Host`] and the gateway.
+    Host,
+    /// [`AddressKind::Multicast`].
+    Multicast,
+}
+
+impl Group {
+    /// Every group, in the order of the documentation.
+    pub const ALL: [Self; 7] = [
+        Self::Public,
+        Self::Private,
+        Self::Loopback,
+        Self::LinkLocal,
+        Self::Metadata,
+        Self::Host,
+        Self::Multicast,
+    ];
+
+    /// Whether addresses of this kind belong to the group.
+    pub fn contains(self, kind: AddressKind) -> bool {
+        match self {
+            Self::Public => kind == AddressKind::Public,
+            Self::Private => kind == AddressKind::Private,
+            Self::Loopback => matches!(kind, AddressKind::Loopback | AddressKind::Gateway),
+            Self::LinkLocal => kind == AddressKind::LinkLocal,
+            Self::Metadata => kind == AddressKind::Metadata,
+            Self::Host => matches!(kind, AddressKind::Host | AddressKind::Gateway),
+            Self::Multicast => kind == AddressKind::Multicast,
+        }
+    }
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Private => "private",
+            Self::Loopback => "loopback",
+            Self::LinkLocal => "link-local",
+            Self::Metadata => "metadata",
+            Self::Host => "host",
+            Self::Multicast => "multicast",
+        }
+    }
+}
+
+impl FromStr for Group {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL
+            .into_iter()
+            .find(|group| group.as_str() == text)
+            .ok_or(())
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// What `address` is, given whether the host has it.
+///
+/// Addresses that carry an IPv4 address (mapped, NAT64, 6to4, Teredo) are what that address is,
+/// but never public: a translator on the way would decide where they end.
+pub fn classify(address: IpAddr, is_hosts_own: &dyn Fn(IpAddr) -> bool) -> AddressKind {
+    let kind = match address {
+        IpAddr::V4(v4) => special_v4(v4),
+        IpAddr::V6(v6) => match embedded_v4(v6) {
+            Some(v4) => match classify(v4.into(), is_hosts_own) {
+                AddressKind::Public => AddressKind::Reserved,
+                other => other,
+            },
+            None => special_v6(v6),
+        },
+    };
+    let may_be_hosts = matches!(
+        kind,
+        AddressKind::Public | AddressKind::Private | AddressKind::LinkLocal | AddressKind::Reserved
+    );
+    let in_guests_network = match address {
+        IpAddr::V4(v4) => GUEST_NETWORK.contains(&v4),
+        IpAddr::V6(v6) => GUEST_NETWORK_V6.contains(&v6),
+    };
+    if may_be_hosts && !in_guests_network && is_hosts_own(address) {
+        return AddressKind::Host;
+    }
+    kind
+}
+
+/// [`classify`] by the registries alone, apart from the addresses of the host.
+fn special_v4(address: Ipv4Addr) -> AddressKind {
+    const METADATA: [Ipv4Addr; 5] = [
+        // AWS, Azure, Google Cloud, OpenStack and most others.
+        Ipv4Addr::new(169, 254, 169, 254),
+        // AWS: credentials of ECS tasks and of EKS pods.
+        Ipv4Addr::new(169, 254, 170, 2),
+        Ipv4Addr::new(169, 254, 170, 23),
+        // Alibaba Cloud, within the shared address space.
+        Ipv4Addr::new(100, 100, 100, 200),
+        // Azure's host agent, a public address that no packet leaves the machine for.
+        Ipv4Addr::new(168, 63, 129, 16),
+    ];
+    let [first, second, third, _] = address.octets();
+    match (first, second, third) {
+        _ if METADATA.contains(&address) => AddressKind::Metadata,
+        _ if address == GATEWAY => AddressKind::Gateway,
+        _ if GUEST_NETWORK.contains(&address) => AddressKind::Reserved,
+        (0, ..) | (240.., ..) => AddressKind::Reserved,
+        (127, ..) => AddressKind::Loopback,
+        (169, 254, _) => AddressKind::LinkLocal,
+        (224..=239, ..) => AddressKind::Multicast,
+        (10, ..) | (172, 16..=31, _) | (192, 168, _) | (100, 64..=127, _) => AddressKind::Private,
+        // Protocol assignments (RFC 6890), the 6to4 relays that are no more (RFC 7526), benchmarks
+        // (RFC 2544).
+        (192, 0, 0) | (192, 88, 99) | (198, 18 | 19, _) => AddressKind::Reserved,
+        _ => AddressKind::Public,
+    }
+}
+
+fn special_v6(address: Ipv6Addr) -> AddressKind {
+    const METADATA: [Ipv6Addr; 2] = [
+        // AWS.
+        Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+        // Google Cloud.
+        Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    ];
+    let [first, second, third, ..] = address.segments();
+    match first {
+        _ if METADATA.contains(&address) => AddressKind::Metadata,
+        _ if address == GATEWAY_V6 => AddressKind::Gateway,
+        _ if GUEST_NETWORK_V6.contains(&address) => AddressKind::Reserved,
+        _ if address == Ipv6Addr::LOCALHOST => AddressKind::Loopback,
+        0xff00..=0xffff => AddressKind::Multicast,
+        0xfe80..=0xfebf => AddressKind::LinkLocal,
+        0xfc00..=0xfdff => AddressKind::Private,
+        // Protocol assignments (RFC 2928) are not global but for these: port control and TURN
+        // anycast, AMT, AS112, ORCHIDv2, drone identifiers.
+        0x2001 if second < 0x200 => {
+            let global = matches!((second, third), (3, _) | (4, 0x112))
+                || matches!(second, 0x20..=0x3f)
+                || (second == 1 && matches!(address.segments(), [_, _, 0, 0, 0, 0, 0, 1..=3]));
+            if global {
+                AddressKind::Public
+            } else {
+                AddressKind::Reserved
+            }
+        }
+        // The second range for documentation (RFC 9637).
+        0x3fff if second < 0x1000 => AddressKind::Reserved,
+        0x2000..=0x3fff => AddressKind::Public,
+        _ => AddressKind::Reserved,
+    }
+}
+
+/// The IPv4 address that an IPv6 address of a transition mechanism stands for.
+pub fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
+    match address.segments() {
+        // IPv4-compatible (RFC 4291, section 2.5.5.1); `::` and `::1` are others.
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 || low > 1 => Some(v4(high, low)),
+        // IPv4-mapped (section 2.5.5.2), IPv4-translated (RFC 2765).
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => {
+            Some(v4(high, low))
+        }
+        // NAT64 (RFC 6052; RFC 8215 for the local prefix).
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, _, _, _, high, low] => {
+            Some(v4(high, low))
+        }
+        // 6to4 (RFC 3056).
+        [0x2002, high, low, ..] => Some(v4(high, low)),
+        // Teredo (RFC 4380): the client's address, inverted.
+        [0x2001, 0, _, _, _, _, high, low] => Some(v4(!high, !low)),
+        _ => None,
+    }
+}
+
+/// The addresses of the host's interfaces, read again at most once a second.
+#[derive(Debug)]
+pub struct HostAddresses {
+    known: RefCell<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    addresses: HashSet<IpAddr>,
+    /// When to read again; never for addresses that were given.
+    stale_at: Option<Instant>,
+}
+
+/// How long what `getifaddrs` said is believed.
+const BELIEVED: Duration = Duration::from_secs(1);
+
+impl HostAddresses {
+    /// Those of this machine.
+    ///
+    /// # Errors
+    /// Where the system does not tell.
+    pub fn of_system() -> std::io::Result<Self> {
+        Ok(Self {
+            known: RefCell::new(Known {
+                addresses: read_interfaces()?,
+                stale_at: Some(Instant::now() + BELIEVED),
+            }),
+        })
+    }
+
+    /// These and no others.
+    pub fn given(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        Self {
+            known: RefCell::new(Known {
+                addresses: addresses.into_iter().collect(),
+                stale_at: None,
+            }),
+        }
+    }
+
+    /// Whether the host has the address now.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let mut known = self.known.borrow_mut();
+        let now = Instant::now();
+        if known.stale_at.is_some_and(|stale_at| stale_at <= now) {
+            // A failure leaves what was known: it must not open the host's addresses.
+            if let Ok(addresses) = read_interfaces() {
+                known.addresses = addresses;
+            }
+            known.stale_at = Some(now + BELIEVED);
+        }
+        known.addresses.contains(&address)
+    }
+
+    /// What `address` is on this host.
+    pub fn classify(&self, address: IpAddr) -> AddressKind {
+        classify(address, &|address| self.contains(address))
+    }
+}
+
+fn read_interfaces() -> std::io::Result<HashSet<IpAddr>> {
+    let interfaces = nix::ifaddrs::getifaddrs()?;
+    Ok(interfaces
+        .filter_map(|interface| interface.address)
+        .filter_map(|address| {
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTS: [&str; 4] = ["192.168.7.20", "203.0.113.7", "2001:db8::7", "10.0.2.15"];
+
+    fn kind(text: &str) -> AddressKind {
+        let hosts = HostAddresses::given(HOSTS.map(|host| host.parse().unwrap()));
+        hosts.classify(text.parse().unwrap())
+    }
+
+    #[test]
+    fn every_special_range_of_ipv4_has_its_kind() {
+        use AddressKind::{
+            Gateway, Host, LinkLocal, Loopback, Metadata, Multicast, Private, Public, Reserved,
+        };
+        for (text, expected) in [
+            ("0.0.0.0", Reserved),
+            ("0.255.255.255", Reserved),
+            ("1.0.0.0", Public),
+            ("9.255.255.255", Public),
+            ("10.0.0.0", Private),
+            ("10.0.1.255", Private),
+            ("10.0.2.0", Reserved),
+            ("10.0.2.2", Gateway),
+            ("10.0.2.3", Reserved),
+            ("10.0.2.15", Reserved),
+            ("10.0.2.255", Reserved),
+            ("10.0.3.0", Private),
+            ("10.255.255.255", Private),
+            ("11.0.0.0", Public),
+            ("100.63.255.255", Public),
+            ("100.64.0.0", Private),
+            ("100.100.100.200", Metadata),
+            ("100.127.255.255", Private),
+            ("100.128.0.0", Public),
+            ("126.255.255.255", Public),
+            ("127.0.0.0", Loopback),
+            ("127.255.255.255", Loopback),
+            ("128.0.0.0", Public),
+            ("168.63.129.16", Metadata),
+            ("169.253.255.255", Public),
+            ("169.254.0.0", LinkLocal),
+            ("169.254.169.253", LinkLocal),
+            ("169.254.169.254", Metadata),
+            ("169.254.255.255", LinkLocal),
+            ("169.255.0.0", Public),
+            ("172.15.255.255", Public),
+            ("172.16.0.0", Private),
+            ("172.31.255.255", Private),
+            ("172.32.0.0", Public),
+            ("191.255.255.255", Public),
+            ("192.0.0.0", Reserved),
+            ("192.0.0.255", Reserved),
+            ("192.0.1.0", Public),
+            ("192.0.2.1", Public),
+            ("192.88.99.1", Reserved),
+            ("192.167.255.255", Public),
+            ("192.168.0.0", Private),
+            ("192.168.7.20", Host),
+            ("192.168.255.255", Private),
+            ("192.169.0.0", Public),
+            ("198.17.255.255", Public),
+            ("198.18.0.0", Reserved),
+            ("198.19.255.255", Reserved),
+            ("198.20.0.0", Public),
+            ("198.51.100.1", Public),
+            ("203.0.113.1", Public),
+            ("203.0.113.7", Host),
+            ("223.255.255.255", Public),
+            ("224.0.0.0", Multicast),
+            ("239.255.255.255", Multicast),
+            ("240.0.0.0", Reserved),
+            ("255.255.255.255", Reserved),
+        ] {
+            assert_eq!(kind(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_special_range_of_ipv6_has_its_kind() {
+        use AddressKind::{
+            Gateway, Host, LinkLocal, Loopback, Metadata, Multicast, Private, Public, Reserved,
+        };
+        for (text, expected) in [
+            ("::", Reserved),
+            ("::1", Loopback),
+            ("100::1", Reserved),
+            ("1fff::1", Reserved),
+            ("2000::1", Public),
+            ("2001:1::1", Public),
+            ("2001:1::4", Reserved),
+            ("2001:2::1", Reserved),
+            ("2001:3::1", Public),
+            ("2001:4:112::1", Public),
+            ("2001:10::1", Reserved),
+            ("2001:20::1", Public),
+            ("2001:1ff::1", Reserved),
+            ("2001:200::1", Public),
+            ("2001:db8::1", Public),
+            ("2001:db8::7", Host),
+            ("2606:4700::1111", Public),
+            ("3fff::1", Reserved),
+            ("3fff:1000::1", Public),
+            ("4000::1", Reserved),
+            ("5f00::1", Reserved),
+            ("fbff::1", Reserved),
+            ("fc00::1", Private),
+            ("fd00:ec2::254", Metadata),
+            ("fd20:ce::254", Metadata),
+            ("fd00:5a4d:b0c5:2::2", Gateway),
+            ("fd00:5a4d:b0c5:2::3", Reserved),
+            ("fd00:5a4d:b0c5:3::3", Private),
+            ("fdff::1", Private),
+            ("fe00::1", Reserved),
+            ("fe80::1", LinkLocal),
+            ("febf::1", LinkLocal),
+            ("fec0::1", Reserved),
+            ("ff02::1", Multicast),
+        ] {
+            assert_eq!(kind(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn carried_addresses_count_as_what_they_carry_and_are_never_public() {
+        use AddressKind::{Gateway, Host, Loopback, Metadata, Private, Reserved};
+        for (text, expected) in [
+            ("::ffff:127.0.0.1", Loopback),
+            ("::ffff:10.0.2.2", Gateway),
+            ("::ffff:10.1.2.3", Private),
+            ("::ffff:192.168.7.20", Host),
+            ("::ffff:169.254.169.254", Metadata),
+            ("::ffff:93.184.215.14", Reserved),
+            ("::127.0.0.1", Loopback),
+            ("::ffff:0:127.0.0.1", Loopback),
+            ("64:ff9b::127.0.0.1", Loopback),
+            ("64:ff9b::a9fe:a9fe", Metadata),
+            ("64:ff9b::5db8:d70e", Reserved),
+            ("64:ff9b:1::10.1.2.3", Private),
+            ("64:ff9b:1:ffff::93.184.215.14", Reserved),
+            ("2002:7f00:1::1", Loopback),
+            ("2002:c0a8:714::1", Host),
+            ("2002:5db8:d70e::1", Reserved),
+            // Teredo: the last 32 bits are the client's address, inverted.
+            ("2001:0:4136:e378:8000:63bf:80ff:fffe", Loopback),
+            ("2001:0:4136:e378:8000:63bf:3fff:fdd2", Reserved),
+        ] {
+            assert_eq!(kind(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn groups_hold_kinds() {
+        for (group, kinds) in [
+            (Group::Host, &[AddressKind::Host, AddressKind::Gateway][..]),
+            (
+                Group::Loopback,
+                &[AddressKind::Loopback, AddressKind::Gateway],
+            ),
+            (Group::LinkLocal, &[AddressKind::LinkLocal]),
+            (Group::Public, &[AddressKind::Public]),
+        ] {
+            assert_eq!(group.to_string().parse(), Ok(group));
+            for kind in kinds {
+                assert!(group.contains(*kind));
+            }
+            assert!(!group.contains(AddressKind::Metadata));
+            assert!(!group.contains(AddressKind::Reserved));
+        }
+        assert!("PUBLIC".parse::<Group>().is_err());
+    }
+
+    #[test]
+    fn the_system_knows_its_loopback() {
+        let hosts = HostAddresses::of_system().unwrap();
+        assert!(hosts.contains(Ipv4Addr::LOCALHOST.into()));
+        assert!(!hosts.contains("192.0.2.77".parse().unwrap()));
+    }
+}

@@ -1,0 +1,104 @@
+//! A list whose file may change at any time.
+
+use std::cell::RefCell;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use super::AllowList;
+use crate::host::files::read_if_present;
+
+/// An edit is seen at the first question after so long.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// The most bytes of a list that are read.
+const LARGEST: u64 = 4 << 20;
+/// A file that changed within this time before it was read may change again and look the same:
+/// the clock of a file system is coarse.
+const UNCERTAIN_SECONDS: i64 = 2;
+
+/// What changes when a file is written or replaced: device, inode, size, time of its change.
+type Stamp = (u64, u64, u64, i64, i64);
+
+/// The list of a file, read again when the file has changed.
+///
+/// It looks at the file when it is asked, and so needs no thread and no descriptor, and works on
+/// file systems that tell nobody of changes. A list that is gone or cannot be read allows nothing.
+#[derive(Debug)]
+pub struct WatchedList {
+    path: PathBuf,
+    state: RefCell<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    list: Rc<AllowList>,
+    stamp: Option<Stamp>,
+    /// Whether the file may have changed since without a change of its stamp.
+    uncertain: bool,
+    look_again_at: Instant,
+}
+
+impl WatchedList {
+    /// The list of the file at `path`, which may be absent.
+    pub fn new(path: PathBuf) -> Self {
+        let state = read(&path);
+        Self {
+            path,
+            state: RefCell::new(state),
+        }
+    }
+
+    /// The list as it is now, at most 200 ms old.
+    pub fn current(&self) -> Rc<AllowList> {
+        let mut state = self.state.borrow_mut();
+        if Instant::now() >= state.look_again_at {
+            if state.uncertain || stamp(&self.path) != state.stamp {
+                *state = read(&self.path);
+            } else {
+                state.look_again_at = Instant::now() + LOOK_AGAIN;
+            }
+        }
+        Rc::clone(&state.list)
+    }
+}
+
+fn read(path: &Path) -> State {
+    // Before the content: what is written meanwhile is seen the next time.
+    let stamp = stamp(path);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    let content = match read_if_present(path, LARGEST) {
+        Ok(content) => content.unwrap_or_default(),
+        Err(error) => {
+            tracing::warn!(%error, "the list of allowed domains cannot be read: nothing is allowed");
+            Vec::new()
+        }
+    };
+    let list = AllowList::parse(&String::from_utf8_lossy(&content));
+    for fault in list.faults() {
+        tracing::warn!(line = fault.line, error = %fault.error, "a line of the allowlist is ignored");
+    }
+    State {
+        list: Rc::new(list),
+        stamp,
+        uncertain: stamp
+            .is_some_and(|(.., seconds, _)| now.saturating_sub(seconds) < UNCERTAIN_SECONDS),
+        look_again_at: Instant::now() + LOOK_AGAIN,
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let found = fs::metadata(path).ok()?;
+    Some((
+        found.dev(),
+        found.ino(),
+        found.size(),
+        found.ctime(),
+        found.ctime_nsec(),
+    ))
+}

@@ -1,0 +1,375 @@
+//! Names of hosts as DNS compares them, and patterns over them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+use serde::{Deserialize, Serialize};
+
+use super::expression::DomainExpression;
+
+/// Why a name or a pattern was refused.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum DomainError {
+    /// Not a name that DNS could hold (RFC 1035, section 2.3.1; underscores are let through).
+    #[error("`{0}` is not a domain name")]
+    Form(String),
+    /// An address, or what programs read as one: its last label is a number.
+    #[error("`{0}` is an address and not a domain name")]
+    Address(String),
+    /// A star anywhere but as the whole first label.
+    #[error("`{0}` has a `*` elsewhere than in front, as in `*.example.com`")]
+    Wildcard(String),
+    /// A regular expression that cannot be read or is too large.
+    #[error("`{text}` is no usable regular expression: {reason}")]
+    Expression {
+        /// What was given.
+        text: String,
+        /// What its parser said, on one line.
+        reason: String,
+    },
+}
+
+impl DomainError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Address(_) => {
+                "an address is allowed by a rule, such as `--net-rule allow@192.0.2.1:tcp:443`"
+                    .into()
+            }
+            Self::Form(_) | Self::Wildcard(_) | Self::Expression { .. } => {
+                "`example.com` is that name alone, `*.example.com` its subdomains, `.example.com` both"
+                    .into()
+            }
+        })
+    }
+}
+
+/// A valid host name in its canonical form: A-labels (RFC 5890), lower case, no trailing dot, at
+/// most 253 bytes in labels of at most 63.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DomainName(String);
+
+/// The longest text of a name without its trailing dot (RFC 1035, section 2.3.4: 255 bytes on the
+/// wire).
+const LONGEST_NAME: usize = 253;
+const LONGEST_LABEL: usize = 63;
+/// Longer input is not even mapped: an internationalised name may be longer than its A-labels,
+/// but not by so much.
+const LONGEST_INPUT: usize = 1024;
+
+impl DomainName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The labels, the host's own first.
+    pub fn labels(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.split('.')
+    }
+
+    /// True where `self` lies below `parent`, however deep; a name is not below itself.
+    pub fn is_below(&self, parent: &DomainName) -> bool {
+        self.0
+            .strip_suffix(&parent.0)
+            .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+    }
+}
+
+impl FromStr for DomainName {
+    type Err = DomainError;
+
+    fn from_str(text: &str) -> Result<Self, DomainError> {
+        let refused = || DomainError::Form(text.chars().take(LONGEST_NAME).collect());
+        if text.len() > LONGEST_INPUT {
+            return Err(refused());
+        }
+        // UTS 46 as browsers apply it; characters, hyphens and lengths are looked at below, since
+        // DNS holds names that STD3 forbids (`_dmarc`, `r3---sn`).
+        let mapped = Uts46::new()
+            .to_ascii(
+                text.as_bytes(),
+                AsciiDenyList::EMPTY,
+                Hyphens::Allow,
+                DnsLength::Ignore,
+            )
+            .map_err(|_| refused())?;
+        let name = mapped.strip_suffix('.').unwrap_or(&mapped);
+        let valid_label = |label: &str| {
+            (1..=LONGEST_LABEL).contains(&label.len())
+                && label
+                    .bytes()
+                    .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+        };
+        if name.len() > LONGEST_NAME || !name.split('.').all(valid_label) {
+            return Err(refused());
+        }
+        if name.rsplit('.').next().is_some_and(is_number) {
+            return Err(DomainError::Address(name.into()));
+        }
+        Ok(Self(name.into()))
+    }
+}
+
+/// What the URL standard's "ends in a number" means by a number: programs read `127.1`, `0x7f.1`
+/// and `2130706433` as addresses.
+fn is_number(label: &str) -> bool {
+    let hexadecimal = label
+        .strip_prefix("0x")
+        .is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    hexadecimal || label.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+impl TryFrom<String> for DomainName {
+    type Error = DomainError;
+
+    fn try_from(text: String) -> Result<Self, DomainError> {
+        text.parse()
+    }
+}
+
+impl From<DomainName> for String {
+    fn from(name: DomainName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for DomainName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Which names are meant.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DomainPattern {
+    /// `example.com`: that name alone.
+    Exact(DomainName),
+    /// `*.example.com`: every name below it, however deep.
+    Below(DomainName),
+    /// `.example.com`: that name and every name below it.
+    Tree(DomainName),
+    /// `^…$`: a regular expression over the whole name in its canonical form. The usual shapes
+    /// become one of the patterns above when they are read.
+    Expression(DomainExpression),
+}
+
+impl DomainPattern {
+    /// Whether a name is meant.
+    pub fn matches(&self, name: &DomainName) -> bool {
+        match self {
+            Self::Exact(exact) => name == exact,
+            Self::Below(parent) => name.is_below(parent),
+            Self::Tree(parent) => name == parent || name.is_below(parent),
+            Self::Expression(expression) => expression.matches(name),
+        }
+    }
+}
+
+impl FromStr for DomainPattern {
+    type Err = DomainError;
+
+    fn from_str(text: &str) -> Result<Self, DomainError> {
+        if text.starts_with('^') && text.ends_with('$') {
+            return DomainExpression::read(text);
+        }
+        if let Some(parent) = text.strip_prefix("*.") {
+            return Self::name(text, parent).map(Self::Below);
+        }
+        match text.strip_prefix('.') {
+            Some(parent) => Self::name(text, parent).map(Self::Tree),
+            None => Self::name(text, text).map(Self::Exact),
+        }
+    }
+}
+
+impl DomainPattern {
+    fn name(text: &str, name: &str) -> Result<DomainName, DomainError> {
+        if name.contains('*') {
+            return Err(DomainError::Wildcard(
+                text.chars().take(LONGEST_NAME).collect(),
+            ));
+        }
+        name.parse()
+    }
+}
+
+impl TryFrom<String> for DomainPattern {
+    type Error = DomainError;
+
+    fn try_from(text: String) -> Result<Self, DomainError> {
+        text.parse()
+    }
+}
+
+impl From<DomainPattern> for String {
+    fn from(pattern: DomainPattern) -> Self {
+        pattern.to_string()
+    }
+}
+
+impl fmt::Display for DomainPattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => write!(formatter, "{name}"),
+            Self::Below(name) => write!(formatter, "*.{name}"),
+            Self::Tree(name) => write!(formatter, ".{name}"),
+            Self::Expression(expression) => write!(formatter, "{expression}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> DomainName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn names_have_one_form() {
+        for (text, expected) in [
+            ("example.com", "example.com"),
+            ("EXAMPLE.Com.", "example.com"),
+            ("Bücher.example", "xn--bcher-kva.example"),
+            ("xn--bcher-kva.EXAMPLE", "xn--bcher-kva.example"),
+            ("faß.de", "xn--fa-hia.de"),
+            ("ｅｘａｍｐｌｅ。com", "example.com"),
+            ("_dmarc.example.com", "_dmarc.example.com"),
+            ("r3---sn-x.example", "r3---sn-x.example"),
+            ("localhost", "localhost"),
+            ("4.pool.ntp.org", "4.pool.ntp.org"),
+        ] {
+            assert_eq!(name(text).as_str(), expected);
+        }
+        let long = format!("{}.com", ["a".repeat(63).as_str(); 3].join("."));
+        assert_eq!(name(&long).as_str(), long);
+    }
+
+    #[test]
+    fn what_no_resolver_would_ask_for_is_refused() {
+        let long_label = "a".repeat(64);
+        let long_name = ["a".repeat(63).as_str(); 4].join(".");
+        let huge = "ü".repeat(5000);
+        for text in [
+            "",
+            ".",
+            "..",
+            "example..com",
+            ".com",
+            "example.com..",
+            "a b",
+            "a\0b",
+            "a/b",
+            "a@b",
+            "user@example.com",
+            "example.com:80",
+            "[::1]",
+            "xn--\u{7f}",
+            "xn--a-ecp.ru",
+            "*.com",
+            &long_label,
+            &long_name,
+            &huge,
+        ] {
+            assert!(
+                matches!(text.parse::<DomainName>(), Err(DomainError::Form(_))),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn addresses_in_any_notation_are_no_names() {
+        for text in [
+            "127.0.0.1",
+            "127.1",
+            "2130706433",
+            "0x7f.1",
+            "0x7F000001",
+            "1.2.3.4.",
+            "foo.0",
+            "１２７.0.0.1",
+            "a.0x",
+        ] {
+            assert!(
+                matches!(text.parse::<DomainName>(), Err(DomainError::Address(_))),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn patterns_match_whole_labels() {
+        for (pattern, inside, outside) in [
+            (
+                "example.com",
+                &["example.com"][..],
+                &[
+                    "www.example.com",
+                    "example.com.evil.org",
+                    "xexample.com",
+                    "com",
+                ][..],
+            ),
+            (
+                "*.example.com",
+                &["www.example.com", "a.b.example.com"],
+                &["example.com", "wwwexample.com", "example.com.evil.org"],
+            ),
+            (
+                ".example.com",
+                &["example.com", "www.example.com", "a.b.example.com"],
+                &["notexample.com", "example.com.evil.org", "example.org"],
+            ),
+            (
+                "*.Bücher.example",
+                &["www.xn--bcher-kva.example"],
+                &["bucher.example"],
+            ),
+        ] {
+            let pattern: DomainPattern = pattern.parse().unwrap();
+            for text in inside {
+                assert!(pattern.matches(&name(text)), "{pattern} {text}");
+            }
+            for text in outside {
+                assert!(!pattern.matches(&name(text)), "{pattern} {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn patterns_read_and_write_the_same() {
+        for text in [
+            "example.com",
+            "*.example.com",
+            ".example.com",
+            r"^(a|b)\.example\.com$",
+        ] {
+            let pattern: DomainPattern = text.parse().unwrap();
+            assert_eq!(pattern.to_string(), text);
+            let json = serde_json::to_string(&pattern).unwrap();
+            assert_eq!(
+                serde_json::from_str::<DomainPattern>(&json).unwrap(),
+                pattern
+            );
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_whole_names_below() {
+        for text in ["*", "a.*.com", "*example.com", "*.*.com", ".*.com"] {
+            let error = text.parse::<DomainPattern>().unwrap_err();
+            assert!(matches!(error, DomainError::Wildcard(_)), "{text} {error}");
+            assert!(error.hint().is_some());
+        }
+        for text in ["*.", "..com", "", "^x", "x$", "10.0.0.1", ".10"] {
+            assert!(text.parse::<DomainPattern>().is_err(), "{text}");
+        }
+    }
+}

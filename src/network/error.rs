@@ -1,0 +1,41 @@
+//! What can go wrong with the network before any flow is decided.
+
+use std::io;
+
+use super::domain::DomainError;
+use super::policy::RuleError;
+use super::publish::PublishError;
+use crate::host::files::FileError;
+
+/// A failure of the network's side of a sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The access log or the list of allowed domains could not be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The host does not tell its own addresses, which must be known to be closed.
+    #[error("could not read the addresses of this machine's interfaces")]
+    HostAddresses(#[source] io::Error),
+    /// A rule or a preset that cannot be read.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    /// A domain that cannot be read.
+    #[error(transparent)]
+    Domain(#[from] DomainError),
+    /// A published port that cannot be read.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+impl NetworkError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::File(error) => error.hint(),
+            Self::HostAddresses(_) => None,
+            Self::Rule(error) => error.hint(),
+            Self::Domain(error) => error.hint(),
+            Self::Publish(error) => error.hint(),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The one place that decides about the guest's flows.
+
+mod config;
+mod dial;
+mod verdicts;
+
+use std::cell::RefCell;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+
+use tokio::sync::watch;
+
+pub use config::{GateConfig, Mode};
+pub use dial::{DialError, ResolveError, Resolved};
+
+use super::access_log::{AccessLog, FlowEntry, FlowStart};
+use super::address::{AddressKind, HostAddresses};
+use super::allowlist::WatchedList;
+use super::domain::{DomainName, DomainPattern};
+use super::error::NetworkError;
+use super::names::Names;
+use super::policy::{Peer, Policy, Reason, RuleName, Transport};
+use super::resolver::Resolver;
+
+/// The name by which the guest finds its host.
+pub const HOST_NAME: &str = "host.sandbox.internal";
+/// The guest's address.
+pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+
+/// The most patterns that are allowed until the sandbox stops.
+const MOST_ONCE: usize = 1024;
+
+/// Where the guest asked to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// The address of its packet.
+    pub destination: IpAddr,
+    /// The port; 0 for ICMP.
+    pub port: u16,
+    /// What carries it.
+    pub transport: Transport,
+}
+
+/// Policy, list, names, resolver and log of one sandbox. Lives on the gateway's thread.
+pub struct Gate {
+    policy: Policy,
+    list: Option<WatchedList>,
+    once: RefCell<Vec<DomainPattern>>,
+    names: RefCell<Names>,
+    hosts: HostAddresses,
+    resolver: Resolver,
+    log: Rc<AccessLog>,
+    cut: watch::Sender<u64>,
+    host_name: DomainName,
+}
+
+impl Gate {
+    /// Opens the log, reads the list and the host's addresses.
+    ///
+    /// # Errors
+    /// Where one of them cannot be read.
+    pub fn new(config: GateConfig) -> Result<Rc<Self>, NetworkError> {
+        let hosts = HostAddresses::of_system().map_err(NetworkError::HostAddresses)?;
+        let resolver = Resolver::new(config.dns);
+        Self::with(config, hosts, resolver)
+    }
+
+    /// The same with another idea of the host.
+    ///
+    /// # Errors
+    /// Where the log cannot be opened.
+    pub fn with(
+        config: GateConfig,
+        hosts: HostAddresses,
+        resolver: Resolver,
+    ) -> Result<Rc<Self>, NetworkError> {
+        Ok(Rc::new(Self {
+            policy: config.policy,
+            list: match config.mode {
+                Mode::Open => None,
+                Mode::Proxy { allowlist } => Some(WatchedList::new(allowlist)),
+            },
+            once: RefCell::default(),
+            names: RefCell::default(),
+            hosts,
+            resolver,
+            log: AccessLog::open(&config.log_directory)?,
+            cut: watch::Sender::new(0),
+            host_name: HOST_NAME.parse().expect("the host's name is a domain name"),
+        }))
+    }
+
+    /// Whether flows are decided by name.
+    pub fn is_proxy(&self) -> bool {
+        self.list.is_some()
+    }
+
+    /// Begins the log's line of a flow that was let through.
+    pub fn open(&self, flow: FlowStart, rule: &RuleName) -> FlowEntry {
+        self.log.begin(flow, rule)
+    }
+
+    /// Writes the log's line of a refusal; of very many, only some.
+    pub fn denied(&self, flow: FlowStart, rule: &RuleName, reason: Reason) {
+        self.log.denied(flow, rule, reason);
+    }
+
+    /// Changes whenever running connections that are no longer allowed must end: who holds one
+    /// asks again and ends it where the answer is no.
+    pub fn cut(&self) -> watch::Receiver<u64> {
+        self.cut.subscribe()
+    }
+
+    /// Lets [`Gate::cut`] change.
+    pub fn cut_now(&self) {
+        self.cut.send_modify(|count| *count += 1);
+    }
+
+    /// Allows names beyond the list until the sandbox stops; the oldest make room.
+    pub fn allow_until_stop(&self, pattern: DomainPattern) {
+        let mut once = self.once.borrow_mut();
+        if !once.contains(&pattern) {
+            if once.len() >= MOST_ONCE {
+                once.remove(0);
+            }
+            once.push(pattern);
+        }
+    }
+
+    /// Whether this sandbox got `address` from the gateway's DNS for `name`, and it is still valid.
+    pub fn agrees(&self, name: &DomainName, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        if *name == self.host_name {
+            return self.hosts.classify(address) == AddressKind::Gateway;
+        }
+        self.names.borrow().agree(name, address)
+    }
+
+    fn peer(&self, address: IpAddr) -> Peer {
+        let asked = address.to_canonical();
+        let kind = self.hosts.classify(asked);
+        let reached = match (kind, asked) {
+            (AddressKind::Gateway, IpAddr::V4(_)) => Ipv4Addr::LOCALHOST.into(),
+            (AddressKind::Gateway, IpAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
+            _ => asked,
+        };
+        Peer {
+            asked,
+            reached,
+            kind,
+        }
+    }
+
+    fn guest(port: u16) -> SocketAddr {
+        (GUEST, port).into()
+    }
+}

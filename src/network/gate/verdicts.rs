@@ -1,0 +1,237 @@
+//! What may pass, from what is known at this moment; nothing here waits or logs.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Asked, Gate};
+use crate::network::address::{AddressKind, GATEWAY};
+use crate::network::domain::{DomainName, DomainPattern};
+use crate::network::policy::{
+    Action, Direction, Flow, NamedVerdict, Peer, Preset, Reason, Rule, RuleName, Target, Transport,
+    Verdict,
+};
+
+/// The ports of the web, which proxy mode looks into.
+const WEB: [u16; 2] = [80, 443];
+
+impl Gate {
+    /// What to do with a new flow of the guest to an address.
+    pub fn outbound(&self, asked: &Asked) -> Verdict {
+        let peer = self.peer(asked.destination);
+        let named = |pattern: &DomainPattern| self.goes_by(&peer, pattern);
+        let flow = Flow {
+            direction: Direction::Out,
+            peer: Some(peer),
+            named: &named,
+            transport: asked.transport,
+            port: asked.port,
+        };
+        match self.policy.first_match(&flow) {
+            Some(rule) if rule.action == Action::Allow => {
+                self.allow(&peer, asked.port, named_rule(rule))
+            }
+            Some(rule) => deny(named_rule(rule), Reason::Rule),
+            None if is_resolver(asked) => deny(RuleName::Resolvers, Reason::OtherResolver),
+            None if self.is_proxy() => self.outbound_by_proxy(&peer, asked),
+            None if self.policy.preset.allows(peer.kind) => {
+                self.allow(&peer, asked.port, RuleName::Preset(self.policy.preset))
+            }
+            None => deny(RuleName::Preset(self.policy.preset), Reason::Preset),
+        }
+    }
+
+    fn outbound_by_proxy(&self, peer: &Peer, asked: &Asked) -> Verdict {
+        match (asked.transport, asked.port) {
+            (Transport::Udp, 443) => deny(RuleName::Proxy, Reason::Quic),
+            (Transport::Tcp, port) if WEB.contains(&port) => {
+                if self.policy.preset.allows_behind_a_name(peer.kind) {
+                    Verdict::Inspect
+                } else {
+                    deny(RuleName::Preset(self.policy.preset), Reason::Preset)
+                }
+            }
+            _ => deny(RuleName::Proxy, Reason::NotTheWeb),
+        }
+    }
+
+    /// What to do with a connection to a published port of the guest.
+    pub fn inbound(&self, client: SocketAddr, guest_port: u16, transport: Transport) -> Verdict {
+        let flow = Flow {
+            direction: Direction::In,
+            peer: Some(self.peer(client.ip())),
+            named: &|_| false,
+            transport,
+            port: guest_port,
+        };
+        let allow = |rule| Verdict::Allow {
+            to: Self::guest(guest_port),
+            rule,
+            name: None,
+        };
+        match self.policy.first_match(&flow) {
+            Some(rule) if rule.action == Action::Allow => allow(named_rule(rule)),
+            Some(rule) => deny(named_rule(rule), Reason::Rule),
+            None => allow(RuleName::Published),
+        }
+    }
+
+    /// Whether a name may be reached at a TCP port, whatever its addresses are.
+    pub fn named(&self, name: &DomainName, port: u16) -> NamedVerdict {
+        if *name == self.host_name {
+            return self.hosts_own_name(&self.peer(GATEWAY.into()), port);
+        }
+        match self.rule_for_name(name, None, port) {
+            Some(rule) if rule.action == Action::Allow => NamedVerdict::Allow {
+                rule: named_rule(rule),
+            },
+            Some(rule) => named_deny(named_rule(rule), Reason::Rule),
+            None if self.is_proxy() => self.named_by_list(name, port),
+            None if self.policy.preset == Preset::None => {
+                named_deny(RuleName::Preset(Preset::None), Reason::Preset)
+            }
+            None => NamedVerdict::Allow {
+                rule: RuleName::Preset(self.policy.preset),
+            },
+        }
+    }
+
+    fn rule_for_name(&self, name: &DomainName, peer: Option<Peer>, port: u16) -> Option<&Rule> {
+        self.policy.first_match(&Flow {
+            direction: Direction::Out,
+            peer,
+            named: &|pattern| pattern.matches(name),
+            transport: Transport::Tcp,
+            port,
+        })
+    }
+
+    fn named_by_list(&self, name: &DomainName, port: u16) -> NamedVerdict {
+        match self.listed(name) {
+            Some(_) if !WEB.contains(&port) => named_deny(RuleName::Proxy, Reason::NotTheWeb),
+            Some(rule) => NamedVerdict::Allow { rule },
+            None => named_deny(RuleName::Proxy, Reason::NotListed),
+        }
+    }
+
+    /// What of the list, or of what was allowed beyond it, allows the name.
+    pub(super) fn listed(&self, name: &DomainName) -> Option<RuleName> {
+        let list = self.list.as_ref()?.current();
+        if let Some(pattern) = list.find(name) {
+            return Some(RuleName::Listed(pattern.clone()));
+        }
+        let once = self.once.borrow();
+        let pattern = once.iter().find(|pattern| pattern.matches(name))?;
+        Some(RuleName::Once(pattern.clone()))
+    }
+
+    /// Whether a name that [`Gate::named`] allows may be reached at this address: where to
+    /// connect, and what allows it.
+    ///
+    /// # Errors
+    /// What denies it, and why.
+    pub fn reach(
+        &self,
+        name: &DomainName,
+        address: SocketAddr,
+    ) -> Result<(SocketAddr, RuleName), (RuleName, Reason)> {
+        let peer = self.peer(address.ip());
+        match self.named_by_address(&peer, name, address.port()) {
+            NamedVerdict::Allow { rule } => {
+                Ok((SocketAddr::new(peer.reached, address.port()), rule))
+            }
+            NamedVerdict::Deny { rule, reason } => Err((rule, reason)),
+        }
+    }
+
+    fn named_by_address(&self, peer: &Peer, name: &DomainName, port: u16) -> NamedVerdict {
+        if *name == self.host_name {
+            return self.hosts_own_name(peer, port);
+        }
+        let rule = self.rule_for_name(name, Some(*peer), port);
+        let is_about_names = |rule: &Rule| matches!(rule.target, Target::Domain(_));
+        match rule {
+            Some(rule) if rule.action == Action::Deny => named_deny(named_rule(rule), Reason::Rule),
+            Some(rule) if !is_about_names(rule) => match self.named(name, port) {
+                // The address is allowed by itself, the name by something else.
+                NamedVerdict::Allow { .. } => NamedVerdict::Allow {
+                    rule: named_rule(rule),
+                },
+                denied => denied,
+            },
+            Some(rule) if self.policy.behind_a_name(*peer) => NamedVerdict::Allow {
+                rule: named_rule(rule),
+            },
+            Some(rule) => named_deny(named_rule(rule), Reason::AddressBehindName),
+            None if self.policy.preset.allows_behind_a_name(peer.kind) => self.named(name, port),
+            None => named_deny(
+                RuleName::Preset(self.policy.preset),
+                Reason::AddressBehindName,
+            ),
+        }
+    }
+
+    /// The host is reached by its name as by the gateway's address: by a rule, whoever else is
+    /// on the list.
+    fn hosts_own_name(&self, peer: &Peer, port: u16) -> NamedVerdict {
+        let preset = RuleName::Preset(self.policy.preset);
+        if peer.kind != AddressKind::Gateway {
+            return named_deny(preset, Reason::NameMismatch);
+        }
+        match self.rule_for_name(&self.host_name, Some(*peer), port) {
+            Some(rule) if rule.action == Action::Allow => NamedVerdict::Allow {
+                rule: named_rule(rule),
+            },
+            Some(rule) => named_deny(named_rule(rule), Reason::Rule),
+            None if self.is_proxy() => named_deny(RuleName::Proxy, Reason::NotListed),
+            None if self.policy.preset.allows(peer.kind) => NamedVerdict::Allow { rule: preset },
+            None => named_deny(preset, Reason::Preset),
+        }
+    }
+
+    /// Whether the peer goes by a name of this pattern, as far as this sandbox's DNS knows. What
+    /// may not stand behind a name goes by none.
+    fn goes_by(&self, peer: &Peer, pattern: &DomainPattern) -> bool {
+        if peer.kind == AddressKind::Gateway {
+            return pattern.matches(&self.host_name);
+        }
+        self.policy.behind_a_name(*peer)
+            && self
+                .names
+                .borrow()
+                .of(peer.asked)
+                .any(|name| pattern.matches(name))
+    }
+
+    fn allow(&self, peer: &Peer, port: u16, rule: RuleName) -> Verdict {
+        let name = match peer.kind {
+            AddressKind::Gateway => Some(self.host_name.clone()),
+            _ => self.names.borrow().of(peer.asked).next().cloned(),
+        };
+        Verdict::Allow {
+            to: SocketAddr::new(peer.reached, port),
+            rule,
+            name,
+        }
+    }
+
+    /// Whether an address may stand behind a name at all, at whatever port.
+    pub(super) fn may_stand_behind_a_name(&self, address: IpAddr) -> bool {
+        self.policy.behind_a_name(self.peer(address))
+    }
+}
+
+fn named_rule(rule: &Rule) -> RuleName {
+    RuleName::Rule(rule.to_string())
+}
+
+fn deny(rule: RuleName, reason: Reason) -> Verdict {
+    Verdict::Deny { rule, reason }
+}
+
+fn named_deny(rule: RuleName, reason: Reason) -> NamedVerdict {
+    NamedVerdict::Deny { rule, reason }
+}
+
+/// DNS, and DNS over TLS and over QUIC (RFC 7858, RFC 9250).
+fn is_resolver(asked: &Asked) -> bool {
+    asked.transport != Transport::Icmp && matches!(asked.port, 53 | 853)
+}

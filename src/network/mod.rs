@@ -1,0 +1,19 @@
+//! The guest's network: who may talk to whom, and what carries it.
+//!
+//! The guest's network card is a socket of the supervisor, which ends every flow of the guest in
+//! user space and asks [`gate::Gate`], the one place that decides. It may use `host`; the
+//! supervisor and the commands use it.
+//!
+//! Everything that the guest sends is hostile: whatever it can make grow is bounded.
+
+pub mod access_log;
+pub mod address;
+pub mod allowlist;
+pub mod domain;
+pub mod error;
+pub mod expression;
+pub mod gate;
+pub mod names;
+pub mod policy;
+pub mod publish;
+pub mod resolver;

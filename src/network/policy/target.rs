@@ -1,0 +1,136 @@
+//! Whom a rule is about.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use super::{Action, Peer, RuleError};
+use crate::network::address::Group;
+use crate::network::domain::{DomainError, DomainPattern};
+
+/// The other side of the flows that a rule is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// An address, or a network (CIDR, RFC 4632).
+    Network(IpNet),
+    /// Names; never an expression.
+    Domain(DomainPattern),
+    /// A group of addresses.
+    Group(Group),
+}
+
+impl Target {
+    /// Whether the address is meant; a domain is about names and not about addresses.
+    ///
+    /// An address that carries an IPv4 address is denied by that, but not allowed by it: where a
+    /// translator would send it is not known.
+    pub fn matches_peer(&self, peer: &Peer, action: Action) -> bool {
+        match self {
+            Self::Network(network) => {
+                peer.addresses()
+                    .iter()
+                    .any(|address| network.contains(address))
+                    || (action == Action::Deny
+                        && peer.carried().is_some_and(|v4| network.contains(&v4)))
+            }
+            Self::Group(group) => group.contains(peer.kind),
+            Self::Domain(_) => false,
+        }
+    }
+
+    /// Takes the target off the front of what follows the `@` of `rule`: the target, and what
+    /// stands behind the colon that ends it.
+    pub(super) fn split<'a>(
+        text: &'a str,
+        rule: &str,
+    ) -> Result<(Self, Option<&'a str>), RuleError> {
+        let form = || RuleError::Form(rule.into());
+        if let Some(rest) = text.strip_prefix('[') {
+            let (inside, behind) = rest.split_once(']').ok_or_else(form)?;
+            let (prefix, behind) = match behind.strip_prefix('/') {
+                Some(behind) => {
+                    let end = behind.find(':').unwrap_or(behind.len());
+                    let (prefix, behind) = behind.split_at(end);
+                    (Some(prefix), behind)
+                }
+                None => (None, behind),
+            };
+            let text = match prefix {
+                Some(prefix) => format!("{inside}/{prefix}"),
+                None => inside.to_owned(),
+            };
+            let target = network(&text).ok_or_else(form)??;
+            return match behind.strip_prefix(':') {
+                Some(rest) => Ok((target, Some(rest))),
+                None if behind.is_empty() => Ok((target, None)),
+                None => Err(form()),
+            };
+        }
+        // A network may go without: its prefix ends it.
+        if text.contains('/')
+            && let Some(target) = network(text)
+        {
+            return Ok((target?, None));
+        }
+        let (target, rest) = match text.split_once(':') {
+            Some((target, rest)) => (target, Some(rest)),
+            None => (text, None),
+        };
+        let looks_like_v6 = text.parse::<Ipv6Addr>().is_ok()
+            || text.contains("::")
+            || text.matches(':').count() > 2;
+        if looks_like_v6 {
+            return Err(RuleError::Brackets(rule.into()));
+        }
+        Ok((Self::read(target, rule)?, rest))
+    }
+
+    fn read(text: &str, rule: &str) -> Result<Self, RuleError> {
+        if let Ok(group) = text.parse() {
+            return Ok(Self::Group(group));
+        }
+        if let Some(network) = network(text) {
+            return network;
+        }
+        let refused = |source| RuleError::Target {
+            rule: rule.into(),
+            source,
+        };
+        match text.parse().map_err(refused)? {
+            // A rule is divided by characters that expressions use.
+            DomainPattern::Expression(_) => Err(refused(DomainError::Form(text.into()))),
+            pattern => Ok(Self::Domain(pattern)),
+        }
+    }
+}
+
+/// An address or a network; an IPv4-mapped address in its IPv4 form.
+fn network(text: &str) -> Option<Result<Target, RuleError>> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(Ok(Target::Network(address.to_canonical().into())));
+    }
+    let network: IpNet = text.parse().ok()?;
+    if network.trunc() != network {
+        return Some(Err(RuleError::HostBits(text.into())));
+    }
+    Some(Ok(Target::Network(network)))
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(network) => {
+                let alone = network.prefix_len() == network.max_prefix_len();
+                match (network, alone) {
+                    (IpNet::V4(network), true) => write!(formatter, "{}", network.addr()),
+                    (IpNet::V4(network), false) => write!(formatter, "{network}"),
+                    (IpNet::V6(network), true) => write!(formatter, "[{}]", network.addr()),
+                    (IpNet::V6(network), false) => write!(formatter, "[{network}]"),
+                }
+            }
+            Self::Domain(pattern) => write!(formatter, "{pattern}"),
+            Self::Group(group) => write!(formatter, "{group}"),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! `-p [ADDR:]HOST:GUEST[/udp]`: ports of the host that lead into the guest.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::policy::Transport;
+
+/// Why a published port was refused.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum PublishError {
+    /// Not of the form.
+    #[error("`{0}` is not of the form `[ADDR:]HOST:GUEST[/udp]`")]
+    Form(String),
+    /// The address to listen on is none.
+    #[error("`{0}` is not an address to listen on")]
+    Address(String),
+    /// Not a port number.
+    #[error("`{0}` is not a port")]
+    Port(String),
+}
+
+impl PublishError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Form(_) => "as in `-p 8080:80`, `-p 0.0.0.0:8080:80` or `-p 5353:53/udp`".into(),
+            Self::Address(_) => "give an IP address, IPv6 in brackets: `-p [::1]:8080:80`".into(),
+            Self::Port(_) => {
+                "ports are 1 to 65535; 0 in front of the colon takes any free port of the host"
+                    .into()
+            }
+        })
+    }
+}
+
+/// A port of the host that leads to a port of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PublishedPort {
+    /// Where the host listens; port 0 takes any that is free.
+    pub host: SocketAddr,
+    /// The guest's port, 1 to 65535.
+    pub guest: u16,
+    /// TCP or UDP.
+    pub transport: Transport,
+}
+
+impl FromStr for PublishedPort {
+    type Err = PublishError;
+
+    fn from_str(text: &str) -> Result<Self, PublishError> {
+        let form = || PublishError::Form(text.into());
+        let (ports, transport) = match text.rsplit_once('/') {
+            None => (text, Transport::Tcp),
+            Some((ports, "tcp")) => (ports, Transport::Tcp),
+            Some((ports, "udp")) => (ports, Transport::Udp),
+            Some(_) => return Err(form()),
+        };
+        let (host, guest) = ports.rsplit_once(':').ok_or_else(form)?;
+        let (address, host) = match host.rsplit_once(':') {
+            Some((address, host)) => (listening_address(address)?, host),
+            None => (Ipv4Addr::LOCALHOST.into(), host),
+        };
+        let guest = match port(guest)? {
+            0 => return Err(PublishError::Port(guest.into())),
+            guest => guest,
+        };
+        Ok(Self {
+            host: SocketAddr::new(address, port(host)?),
+            guest,
+            transport,
+        })
+    }
+}
+
+fn listening_address(text: &str) -> Result<IpAddr, PublishError> {
+    let refused = || PublishError::Address(text.into());
+    match text.strip_prefix('[') {
+        Some(rest) => {
+            let v6 = rest.strip_suffix(']').ok_or_else(refused)?;
+            v6.parse().map(IpAddr::V6).map_err(|_| refused())
+        }
+        // A bare IPv6 address is ambiguous before a port.
+        None => text.parse().map(IpAddr::V4).map_err(|_| refused()),
+    }
+}
+
+fn port(text: &str) -> Result<u16, PublishError> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse()
+        .ok()
+        .filter(|_| digits)
+        .ok_or_else(|| PublishError::Port(text.into()))
+}
+
+impl TryFrom<String> for PublishedPort {
+    type Error = PublishError;
+
+    fn try_from(text: String) -> Result<Self, PublishError> {
+        text.parse()
+    }
+}
+
+impl From<PublishedPort> for String {
+    fn from(port: PublishedPort) -> Self {
+        port.to_string()
+    }
+}
+
+impl fmt::Display for PublishedPort {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.host, self.guest)?;
+        match self.transport {
+            Transport::Tcp => Ok(()),
+            other => write!(formatter, "/{other}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_published_on_loopback_unless_an_address_is_named() {
+        for (text, written) in [
+            ("8080:80", "127.0.0.1:8080:80"),
+            ("0:80", "127.0.0.1:0:80"),
+            ("5353:53/udp", "127.0.0.1:5353:53/udp"),
+            ("0.0.0.0:8080:80/tcp", "0.0.0.0:8080:80"),
+            ("[::1]:8080:80", "[::1]:8080:80"),
+        ] {
+            let port: PublishedPort = text.parse().unwrap();
+            assert_eq!(port.to_string(), written);
+            assert_eq!(written.parse::<PublishedPort>().unwrap(), port);
+        }
+    }
+
+    #[test]
+    fn what_is_no_port_is_refused() {
+        for text in [
+            "80",
+            "",
+            ":",
+            "8080:",
+            ":80",
+            "8080:0",
+            "65536:80",
+            "80:65536",
+            "+80:80",
+            "a:80",
+            "8080:80/icmp",
+            "8080:80/",
+            "localhost:8080:80",
+            "::1:8080:80",
+            "[::1:8080:80",
+            "[127.0.0.1]:8080:80",
+            "1.2.3:8080:80",
+            "8080:80/udp/tcp",
+        ] {
+            let error = text.parse::<PublishedPort>().unwrap_err();
+            assert!(error.hint().is_some(), "{text}");
+        }
+    }
+}
