@@ -27,6 +27,8 @@ pub enum RuleName {
     Published,
     /// Secrets go to their own hosts.
     Secrets,
+    /// What the gateway has room for.
+    Bounds,
 }
 
 impl fmt::Display for RuleName {
@@ -40,6 +42,7 @@ impl fmt::Display for RuleName {
             Self::Resolvers => formatter.write_str("resolvers"),
             Self::Published => formatter.write_str("published"),
             Self::Secrets => formatter.write_str("secrets"),
+            Self::Bounds => formatter.write_str("bounds"),
         }
     }
 }
