@@ -9,6 +9,7 @@
 pub mod access_log;
 pub mod address;
 pub mod allowlist;
+pub mod dns;
 pub mod domain;
 pub mod error;
 pub mod expression;

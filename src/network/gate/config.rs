@@ -31,6 +31,9 @@ pub struct GateConfig {
     /// The resolver to ask in place of the host's.
     #[serde(default)]
     pub dns: Option<SocketAddr>,
+    /// Whether the guest has IPv6; if not, names have no IPv6 addresses.
+    #[serde(default)]
+    pub ipv6: bool,
     /// An existing directory for the access log.
     pub log_directory: PathBuf,
 }

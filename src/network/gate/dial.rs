@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::Gate;
 use crate::network::address::GATEWAY;
 use crate::network::domain::DomainName;
-use crate::network::policy::{NamedVerdict, Policy, Preset, Reason, RuleName};
+use crate::network::policy::{Action, NamedVerdict, Policy, Preset, Reason, RuleName};
 use crate::network::resolver::{LookupError, addresses};
 
 /// From the first question to the connection.
@@ -91,8 +91,8 @@ impl Gate {
         if let Some(rule) = self.policy.about_name(name) {
             let text = RuleName::Rule(rule.to_string());
             return match rule.action {
-                crate::network::policy::Action::Allow => NamedVerdict::Allow { rule: text },
-                crate::network::policy::Action::Deny => deny(text, Reason::Rule),
+                Action::Allow => NamedVerdict::Allow { rule: text },
+                Action::Deny => deny(text, Reason::Rule),
             };
         }
         if self.is_proxy() {
@@ -123,10 +123,14 @@ impl Gate {
         if let NamedVerdict::Deny { rule, reason } = self.may_ask(name) {
             return Err(ResolveError::Denied { rule, reason });
         }
-        let (v4, v6) = tokio::join!(
-            self.resolver.records(name, RecordType::A),
-            self.resolver.records(name, RecordType::AAAA)
-        );
+        let v6 = async {
+            if self.ipv6 {
+                self.resolver.records(name, RecordType::AAAA).await
+            } else {
+                Err(LookupError::NoRecords)
+            }
+        };
+        let (v4, v6) = tokio::join!(self.resolver.records(name, RecordType::A), v6);
         let failed = match (&v4, &v6) {
             (Err(error), Err(LookupError::NoRecords)) | (Err(_), Err(error)) => Some(error.clone()),
             _ => None,

@@ -1,8 +1,12 @@
 //! The one place that decides about the guest's flows.
 
+mod answer;
 mod config;
 mod dial;
 mod verdicts;
+
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -24,6 +28,8 @@ use super::resolver::Resolver;
 
 /// The name by which the guest finds its host.
 pub const HOST_NAME: &str = "host.sandbox.internal";
+/// The domain of such names, which nobody else is asked about.
+const OWN_DOMAIN: &str = "sandbox.internal";
 /// The guest's address.
 pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 
@@ -51,7 +57,9 @@ pub struct Gate {
     resolver: Resolver,
     log: Rc<AccessLog>,
     cut: watch::Sender<u64>,
+    ipv6: bool,
     host_name: DomainName,
+    own_domain: DomainName,
 }
 
 impl Gate {
@@ -86,6 +94,10 @@ impl Gate {
             resolver,
             log: AccessLog::open(&config.log_directory)?,
             cut: watch::Sender::new(0),
+            ipv6: config.ipv6,
+            own_domain: OWN_DOMAIN
+                .parse()
+                .expect("the product's domain is a domain name"),
             host_name: HOST_NAME.parse().expect("the host's name is a domain name"),
         }))
     }
