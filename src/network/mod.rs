@@ -14,6 +14,8 @@ pub mod domain;
 pub mod error;
 pub mod expression;
 pub mod gate;
+pub mod gateway;
+pub mod layout;
 pub mod names;
 pub mod policy;
 pub mod publish;

@@ -1,0 +1,186 @@
+//! The gateway: the guest's only way to any network.
+//!
+//! QEMU's NIC is one end of a pair of sockets. At the other, on a thread of
+//! its own, every flow of the guest ends in user space; the [gate](super::gate)
+//! says which of them may go on as a socket of the host. The guest is hostile:
+//! connections, exchanges of datagrams, buffers and descriptors are bounded
+//! (docs/networking.md has the figures).
+
+mod core;
+mod datagrams;
+mod link;
+mod neighbors;
+mod packet;
+mod ports;
+mod questions;
+mod relay;
+mod shaper;
+mod tcp;
+mod wire;
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::thread::JoinHandle;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+
+use self::core::Core;
+pub use self::ports::{HostPorts, PortError};
+use super::domain::DomainPattern;
+use super::error::NetworkError;
+use super::gate::{Gate, GateConfig};
+use super::publish::PublishedPort;
+
+/// Why the gateway could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The policy's own parts.
+    #[error(transparent)]
+    Gate(#[from] NetworkError),
+    /// A port of the host.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// The host failed at something basic.
+    #[error("the gateway of the guest's network cannot be started")]
+    System(#[from] io::Error),
+}
+
+impl GatewayError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Gate(error) => error.hint(),
+            Self::Port(error) => error.hint(),
+            Self::System(_) => None,
+        }
+    }
+}
+
+/// What a gateway is made from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GatewayConfig {
+    /// Who may talk to whom.
+    pub gate: GateConfig,
+    /// At most so many TCP connections at once.
+    pub connections: usize,
+    /// At most so many bytes per second in each direction.
+    pub bytes_per_second: Option<u64>,
+}
+
+/// How many TCP connections there may be at once, unless the user says
+/// otherwise.
+pub const CONNECTIONS: usize = 1024;
+
+/// What the rest of the supervisor asks of a running gateway.
+#[derive(Debug)]
+pub enum GatewayRequest {
+    /// Lead a port of the host into the guest. The answer names the port that
+    /// was taken.
+    AddPort(
+        PublishedPort,
+        oneshot::Sender<Result<PublishedPort, PortError>>,
+    ),
+    /// Stop doing so; the answer says whether there was such a port.
+    /// Connections that run go on.
+    RemovePort(PublishedPort, oneshot::Sender<bool>),
+    /// Which ports lead into the guest, but for SSH's.
+    ListPorts(oneshot::Sender<Vec<PublishedPort>>),
+    /// Allow a name until the sandbox stops.
+    AllowOnce(DomainPattern),
+    /// End the connections that the policy does not allow any more.
+    Cut,
+}
+
+/// A running gateway.
+pub struct Gateway {
+    requests: mpsc::UnboundedSender<GatewayRequest>,
+    thread: JoinHandle<()>,
+}
+
+impl Gateway {
+    /// Starts the gateway at the other end of QEMU's socket.
+    ///
+    /// # Errors
+    /// When a port cannot be used, a file of the policy's cannot be read, or
+    /// the host has no thread for it.
+    pub fn start(
+        wire: UnixStream,
+        config: GatewayConfig,
+        ports: &HostPorts,
+    ) -> Result<Self, GatewayError> {
+        wire.set_nonblocking(true)?;
+        let ports = ports.try_clone()?;
+        let (requests, receiver) = mpsc::unbounded_channel();
+        let (started, starting) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("gateway".into())
+            .spawn(move || {
+                let runtime = match tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(started.send(Err(error.into()))),
+                };
+                LocalSet::new().block_on(&runtime, async move {
+                    match prepare(config, ports) {
+                        Ok(core) => {
+                            drop(started.send(Ok(())));
+                            core.run(wire, receiver).await;
+                        }
+                        Err(error) => drop(started.send(Err(error))),
+                    }
+                });
+            })?;
+        starting
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("its thread ended").into()))?;
+        Ok(Self { requests, thread })
+    }
+
+    /// By which the gateway can be asked for something.
+    pub fn requests(&self) -> mpsc::UnboundedSender<GatewayRequest> {
+        self.requests.clone()
+    }
+
+    /// Ends it. All connections are cut.
+    pub fn finish(self) {
+        let Self { requests, thread } = self;
+        // Others may have a clone: it is the wire that ends the gateway, and
+        // QEMU is gone by now.
+        drop(requests);
+        if thread.join().is_err() {
+            tracing::error!("the gateway's thread panicked");
+        }
+    }
+}
+
+/// Makes the gateway on its own thread.
+fn prepare(config: GatewayConfig, ports: HostPorts) -> Result<Rc<Core>, GatewayError> {
+    raise_descriptor_limit();
+    let ipv6 = config.gate.ipv6 && core::host_has_ipv6();
+    let gate = Gate::new(GateConfig {
+        ipv6,
+        ..config.gate
+    })?;
+    let core = Core::new(gate, config.connections, config.bytes_per_second, ipv6)?;
+    core.serve_ports(ports)?;
+    Ok(core)
+}
+
+/// Each connection of the guest's takes a descriptor of the host's; the usual
+/// soft limit of 1024 is for programs that use select(2).
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of descriptors stays as it is");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! What a guest asks its own network: who has an address (ARP, RFC 826; and
+//! neighbour discovery, RFC 4861), and which address it may have (DHCP, RFC
+//! 2131; router advertisements, RFC 4862).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use smoltcp::time::Duration;
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, DhcpMessageType, DhcpOption, DhcpPacket, DhcpRepr,
+    EthernetAddress, EthernetProtocol, Icmpv6Repr, NdiscNeighborFlags, NdiscPrefixInfoFlags,
+    NdiscPrefixInformation, NdiscRepr, NdiscRouterFlags,
+};
+
+use super::packet::{send_icmp6, send_udp};
+use super::wire::Outgoing;
+use crate::network::layout::{
+    DNS, DNS6, GATEWAY, GATEWAY_LINK_LOCAL, GATEWAY_MAC, GATEWAY6, GUEST, MTU, PREFIX_LENGTH,
+    PREFIX6, PROXY,
+};
+
+/// How long a lease is good for, in seconds; the address is the guest's for as
+/// long as it lives anyway.
+const LEASE: u32 = 86400;
+
+/// How long the gateway is a router, RFC 4861's default in seconds.
+const ROUTER_LIFETIME: Duration = Duration::from_secs(1800);
+
+/// How long an address of the advertised network may be used.
+const ADDRESS_LIFETIME: Duration = Duration::from_secs(86400);
+
+/// All nodes of the link (RFC 4291).
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+/// Neighbour discovery's hop limit.
+const ON_LINK: u8 = 255;
+
+/// DHCP's option for the MTU (RFC 2132, 5.1).
+const OPTION_MTU: u8 = 26;
+
+/// DHCP's ports.
+pub(super) const DHCP_SERVER: u16 = 67;
+const DHCP_CLIENT: u16 = 68;
+
+/// Answers who has an address of the gateway's.
+pub(super) fn answer_arp(outgoing: &mut Outgoing, bytes: &[u8]) {
+    let Ok(packet) = ArpPacket::new_checked(bytes) else {
+        return;
+    };
+    let Ok(ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Request,
+        source_hardware_addr,
+        source_protocol_addr,
+        target_protocol_addr,
+        ..
+    }) = ArpRepr::parse(&packet)
+    else {
+        return;
+    };
+    if ![GATEWAY, DNS, PROXY].contains(&target_protocol_addr) || !outgoing.has_room_for_urgent() {
+        return;
+    }
+    let reply = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Reply,
+        source_hardware_addr: EthernetAddress(GATEWAY_MAC),
+        source_protocol_addr: target_protocol_addr,
+        target_hardware_addr: source_hardware_addr,
+        target_protocol_addr: source_protocol_addr,
+    };
+    outgoing.frame(EthernetProtocol::Arp, reply.buffer_len(), |packet| {
+        reply.emit(&mut ArpPacket::new_unchecked(packet));
+    });
+}
+
+/// Answers DHCP's DISCOVER and REQUEST; whatever address is asked for, the
+/// guest's is the only one.
+pub(super) fn answer_dhcp(outgoing: &mut Outgoing, bytes: &[u8]) {
+    let Ok(packet) = DhcpPacket::new_checked(bytes) else {
+        return;
+    };
+    let Ok(request) = DhcpRepr::parse(&packet) else {
+        return;
+    };
+    let refused = request.requested_ip.is_some_and(|asked| asked != GUEST);
+    let message_type = match request.message_type {
+        DhcpMessageType::Discover => DhcpMessageType::Offer,
+        DhcpMessageType::Request if refused => DhcpMessageType::Nak,
+        DhcpMessageType::Request | DhcpMessageType::Inform => DhcpMessageType::Ack,
+        _ => return,
+    };
+    let mtu = MTU.to_be_bytes();
+    let options = [DhcpOption {
+        kind: OPTION_MTU,
+        data: &mtu,
+    }];
+    let reply = DhcpRepr {
+        message_type,
+        transaction_id: request.transaction_id,
+        secs: 0,
+        client_hardware_address: request.client_hardware_address,
+        client_ip: Ipv4Addr::UNSPECIFIED,
+        your_ip: GUEST,
+        server_ip: GATEWAY,
+        router: Some(GATEWAY),
+        subnet_mask: Some(Ipv4Addr::from_bits(u32::MAX << (32 - PREFIX_LENGTH))),
+        relay_agent_ip: Ipv4Addr::UNSPECIFIED,
+        broadcast: request.broadcast,
+        requested_ip: None,
+        client_identifier: None,
+        server_identifier: Some(GATEWAY),
+        parameter_request_list: None,
+        dns_servers: Some([DNS].into_iter().collect()),
+        max_size: None,
+        lease_duration: Some(LEASE),
+        renew_duration: None,
+        rebind_duration: None,
+        additional_options: &options,
+    };
+    let mut content = vec![0; reply.buffer_len()];
+    if reply
+        .emit(&mut DhcpPacket::new_unchecked(&mut content[..]))
+        .is_ok()
+    {
+        send_udp(
+            outgoing,
+            SocketAddr::new(IpAddr::V4(GATEWAY), DHCP_SERVER),
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::BROADCAST), DHCP_CLIENT),
+            &content,
+        );
+    }
+}
+
+/// Answers neighbour and router solicitations. `advertises`: the host has IPv6,
+/// so the guest may have it too.
+pub(super) fn answer_discovery(
+    outgoing: &mut Outgoing,
+    guest: Ipv6Addr,
+    question: &NdiscRepr<'_>,
+    advertises: bool,
+) {
+    match question {
+        NdiscRepr::RouterSolicit { .. } if advertises => advertise_router(outgoing),
+        NdiscRepr::NeighborSolicit { target_addr, .. }
+            if [GATEWAY6, DNS6, GATEWAY_LINK_LOCAL].contains(target_addr) =>
+        {
+            let answer = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert {
+                flags: NdiscNeighborFlags::ROUTER
+                    | NdiscNeighborFlags::SOLICITED
+                    | NdiscNeighborFlags::OVERRIDE,
+                target_addr: *target_addr,
+                lladdr: Some(EthernetAddress(GATEWAY_MAC).into()),
+            });
+            send_icmp6(outgoing, *target_addr, guest, ON_LINK, &answer);
+        }
+        _ => {}
+    }
+}
+
+/// Tells the guest that there is IPv6, and through whom.
+pub(super) fn advertise_router(outgoing: &mut Outgoing) {
+    let advertisement = Icmpv6Repr::Ndisc(NdiscRepr::RouterAdvert {
+        hop_limit: 64,
+        flags: NdiscRouterFlags::empty(),
+        router_lifetime: ROUTER_LIFETIME,
+        reachable_time: Duration::ZERO,
+        retrans_time: Duration::ZERO,
+        lladdr: Some(EthernetAddress(GATEWAY_MAC).into()),
+        mtu: Some(MTU.into()),
+        prefix_info: Some(NdiscPrefixInformation {
+            prefix_len: 64,
+            flags: NdiscPrefixInfoFlags::ON_LINK | NdiscPrefixInfoFlags::ADDRCONF,
+            valid_lifetime: ADDRESS_LIFETIME,
+            preferred_lifetime: ADDRESS_LIFETIME,
+            prefix: PREFIX6,
+        }),
+    });
+    send_icmp6(
+        outgoing,
+        GATEWAY_LINK_LOCAL,
+        ALL_NODES,
+        ON_LINK,
+        &advertisement,
+    );
+}

@@ -1,0 +1,308 @@
+//! IP packets: taken apart as they come from the guest, put together for it.
+//! Formats: RFC 791, 8200, 768, 9293, 792, 4443.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use smoltcp::phy::{Checksum, ChecksumCapabilities};
+use smoltcp::wire::{
+    EthernetProtocol, Icmpv4DstUnreachable, Icmpv4Packet, Icmpv4Repr, Icmpv6DstUnreachable,
+    Icmpv6Packet, Icmpv6Repr, IpProtocol, IpRepr, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr,
+    TcpControl, TcpPacket, TcpRepr, UdpPacket, UdpRepr,
+};
+
+use super::wire::Outgoing;
+
+/// Hops of what the gateway sends.
+pub(super) const HOP_LIMIT: u8 = 64;
+
+/// How much of a refused packet's payload its refusal quotes, in bytes; it
+/// must hold the ports.
+const QUOTED: usize = 512;
+
+/// The largest payload of a UDP packet in one IPv4 packet, in bytes.
+pub(super) const LARGEST_DATAGRAM: usize =
+    crate::network::layout::MTU as usize - smoltcp::wire::IPV6_HEADER_LEN - UDP_HEADER;
+
+const UDP_HEADER: usize = 8;
+
+/// What is verified and computed: nothing is lost or damaged between QEMU and
+/// the gateway, and the guest's kernel checks what it gets.
+pub(super) fn checksums() -> ChecksumCapabilities {
+    let mut checksums = ChecksumCapabilities::ignored();
+    checksums.ipv4 = Checksum::Tx;
+    checksums.udp = Checksum::Tx;
+    checksums.tcp = Checksum::Tx;
+    checksums.icmpv4 = Checksum::Tx;
+    checksums.icmpv6 = Checksum::Tx;
+    checksums
+}
+
+/// A whole, unfragmented IP packet of the guest's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Packet<'a> {
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+    pub(super) protocol: IpProtocol,
+    /// All of it, the header included.
+    pub(super) whole: &'a [u8],
+    /// What follows the header.
+    pub(super) payload: &'a [u8],
+}
+
+impl<'a> Packet<'a> {
+    /// Reads an IPv4 packet; `None` if it is malformed or a fragment.
+    pub(super) fn v4(bytes: &'a [u8]) -> Option<Self> {
+        let packet = Ipv4Packet::new_checked(bytes).ok()?;
+        if packet.version() != 4 || packet.more_frags() || packet.frag_offset() != 0 {
+            return None;
+        }
+        Some(Self {
+            source: packet.src_addr().into(),
+            destination: packet.dst_addr().into(),
+            protocol: packet.next_header(),
+            whole: bytes.get(..packet.total_len().into())?,
+            payload: packet.payload(),
+        })
+    }
+
+    /// Reads an IPv6 packet; `None` if it is malformed. Extension headers are
+    /// not followed: nothing that a guest needs to say has one.
+    pub(super) fn v6(bytes: &'a [u8]) -> Option<Self> {
+        let packet = Ipv6Packet::new_checked(bytes).ok()?;
+        if packet.version() != 6 {
+            return None;
+        }
+        Some(Self {
+            source: packet.src_addr().into(),
+            destination: packet.dst_addr().into(),
+            protocol: packet.next_header(),
+            whole: bytes.get(..packet.total_len())?,
+            payload: packet.payload(),
+        })
+    }
+
+    /// The UDP packet in it, if that is what it is.
+    pub(super) fn udp_if_any(&self) -> Option<(SocketAddr, SocketAddr, &'a [u8])> {
+        (self.protocol == IpProtocol::Udp).then(|| self.udp())?
+    }
+
+    /// The UDP packet in it: ports and content.
+    pub(super) fn udp(&self) -> Option<(SocketAddr, SocketAddr, &'a [u8])> {
+        let packet = UdpPacket::new_checked(self.payload).ok()?;
+        if packet.src_port() == 0 || packet.dst_port() == 0 {
+            return None;
+        }
+        Some((
+            SocketAddr::new(self.source, packet.src_port()),
+            SocketAddr::new(self.destination, packet.dst_port()),
+            packet.payload(),
+        ))
+    }
+
+    /// The TCP segment in it.
+    pub(super) fn tcp(&self) -> Option<TcpPacket<&'a [u8]>> {
+        let segment = TcpPacket::new_checked(self.payload).ok()?;
+        (segment.src_port() != 0 && segment.dst_port() != 0).then_some(segment)
+    }
+}
+
+/// Why a packet comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unreachable {
+    /// The policy says so.
+    Prohibited,
+    /// Nobody listens there.
+    Port,
+    /// There is no way.
+    Host,
+}
+
+/// An IP header between two addresses of one family.
+fn header(source: IpAddr, destination: IpAddr, protocol: IpProtocol, length: usize) -> IpRepr {
+    IpRepr::new(
+        source.into(),
+        destination.into(),
+        protocol,
+        length,
+        HOP_LIMIT,
+    )
+}
+
+fn ethertype(header: &IpRepr) -> EthernetProtocol {
+    match header {
+        IpRepr::Ipv4(_) => EthernetProtocol::Ipv4,
+        IpRepr::Ipv6(_) => EthernetProtocol::Ipv6,
+    }
+}
+
+/// Appends an IP packet whose payload `fill` writes into zeroes.
+fn emit(outgoing: &mut Outgoing, header: &IpRepr, fill: impl FnOnce(&mut [u8])) {
+    if !outgoing.has_room_for_urgent() {
+        return;
+    }
+    outgoing.frame(ethertype(header), header.buffer_len(), |packet| {
+        let (head, payload) = packet.split_at_mut(header.header_len());
+        header.emit(head, &checksums());
+        fill(payload);
+    });
+}
+
+/// Sends a UDP packet to the guest. Too large a content is not sent.
+pub(super) fn send_udp(
+    outgoing: &mut Outgoing,
+    source: SocketAddr,
+    destination: SocketAddr,
+    content: &[u8],
+) {
+    if content.len() > LARGEST_DATAGRAM || source.is_ipv4() != destination.is_ipv4() {
+        return;
+    }
+    let length = UDP_HEADER + content.len();
+    let header = header(source.ip(), destination.ip(), IpProtocol::Udp, length);
+    let repr = UdpRepr {
+        src_port: source.port(),
+        dst_port: destination.port(),
+    };
+    emit(outgoing, &header, |payload| {
+        repr.emit(
+            &mut UdpPacket::new_unchecked(payload),
+            &source.ip().into(),
+            &destination.ip().into(),
+            content.len(),
+            |buffer| buffer.copy_from_slice(content),
+            &checksums(),
+        );
+    });
+}
+
+/// Answers a segment that belongs to no connection by a reset (RFC 9293,
+/// 3.10.7.1).
+pub(super) fn reset(outgoing: &mut Outgoing, packet: &Packet<'_>, segment: &TcpPacket<&[u8]>) {
+    if segment.rst() {
+        return;
+    }
+    let (seq_number, ack_number) = if segment.ack() {
+        (segment.ack_number(), None)
+    } else {
+        let next = segment.seq_number() + segment.segment_len();
+        (smoltcp::wire::TcpSeqNumber(0), Some(next))
+    };
+    let repr = TcpRepr {
+        src_port: segment.dst_port(),
+        dst_port: segment.src_port(),
+        control: TcpControl::Rst,
+        seq_number,
+        ack_number,
+        window_len: 0,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    };
+    let (source, destination) = (packet.destination, packet.source);
+    let header = header(source, destination, IpProtocol::Tcp, repr.buffer_len());
+    emit(outgoing, &header, |payload| {
+        let mut segment = TcpPacket::new_unchecked(payload);
+        repr.emit(
+            &mut segment,
+            &source.into(),
+            &destination.into(),
+            &checksums(),
+        );
+    });
+}
+
+/// Sends a packet of the guest's back: it came not through.
+pub(super) fn unreachable(outgoing: &mut Outgoing, packet: &Packet<'_>, why: Unreachable) {
+    let quoted = packet.payload.get(..QUOTED).unwrap_or(packet.payload);
+    let whole = packet.payload.len();
+    match (packet.source, packet.destination) {
+        (IpAddr::V4(guest), IpAddr::V4(remote)) => {
+            let reason = match why {
+                Unreachable::Prohibited => Icmpv4DstUnreachable::CommProhibited,
+                Unreachable::Port => Icmpv4DstUnreachable::PortUnreachable,
+                Unreachable::Host => Icmpv4DstUnreachable::HostUnreachable,
+            };
+            let repr = Icmpv4Repr::DstUnreachable {
+                reason,
+                header: Ipv4Repr {
+                    src_addr: guest,
+                    dst_addr: remote,
+                    next_header: packet.protocol,
+                    payload_len: whole,
+                    hop_limit: HOP_LIMIT,
+                },
+                data: quoted,
+            };
+            send_icmp4(outgoing, crate::network::layout::GATEWAY, guest, &repr);
+        }
+        (IpAddr::V6(guest), IpAddr::V6(remote)) => {
+            let reason = match why {
+                Unreachable::Prohibited => Icmpv6DstUnreachable::AdminProhibit,
+                Unreachable::Port => Icmpv6DstUnreachable::PortUnreachable,
+                Unreachable::Host => Icmpv6DstUnreachable::AddrUnreachable,
+            };
+            let repr = Icmpv6Repr::DstUnreachable {
+                reason,
+                header: Ipv6Repr {
+                    src_addr: guest,
+                    dst_addr: remote,
+                    next_header: packet.protocol,
+                    payload_len: whole,
+                    hop_limit: HOP_LIMIT,
+                },
+                data: quoted,
+            };
+            send_icmp6(
+                outgoing,
+                crate::network::layout::GATEWAY6,
+                guest,
+                HOP_LIMIT,
+                &repr,
+            );
+        }
+        _ => {}
+    }
+}
+
+/// Sends an ICMP message to the guest.
+pub(super) fn send_icmp4(
+    outgoing: &mut Outgoing,
+    source: Ipv4Addr,
+    guest: Ipv4Addr,
+    repr: &Icmpv4Repr<'_>,
+) {
+    let header = header(
+        source.into(),
+        guest.into(),
+        IpProtocol::Icmp,
+        repr.buffer_len(),
+    );
+    emit(outgoing, &header, |payload| {
+        repr.emit(&mut Icmpv4Packet::new_unchecked(payload), &checksums());
+    });
+}
+
+/// Sends an ICMPv6 message to the guest. Neighbour discovery wants a hop limit
+/// of 255 (RFC 4861, 11.2).
+pub(super) fn send_icmp6(
+    outgoing: &mut Outgoing,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    hop_limit: u8,
+    repr: &Icmpv6Repr<'_>,
+) {
+    let header = IpRepr::Ipv6(Ipv6Repr {
+        src_addr: source,
+        dst_addr: destination,
+        next_header: IpProtocol::Icmpv6,
+        payload_len: repr.buffer_len(),
+        hop_limit,
+    });
+    emit(outgoing, &header, |payload| {
+        let mut message = Icmpv6Packet::new_unchecked(payload);
+        repr.emit(&source, &destination, &mut message, &checksums());
+    });
+}

@@ -1,0 +1,258 @@
+//! One TCP connection of the guest's, ended by smoltcp. Each has an interface
+//! of its own that knows one address, so that the cost of a segment does not
+//! depend on how many connections there are.
+
+use std::net::SocketAddr;
+
+use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle};
+use smoltcp::iface::{SocketSet, SocketStorage};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::tcp;
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::{HardwareAddress, IpCidr};
+
+use super::super::packet::checksums;
+use super::super::wire::Outgoing;
+use crate::network::layout::MTU;
+
+/// Bytes of each of a connection's two buffers: four of the largest packets.
+/// Pages that are never written take no memory.
+pub(in super::super) const BUFFER: usize = 256 << 10;
+
+/// How long an end of a connection may keep silent while it is being opened or
+/// closed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The two ends of a connection, as the guest's packets name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in super::super) struct Ends {
+    pub(in super::super) guest: SocketAddr,
+    pub(in super::super) remote: SocketAddr,
+}
+
+/// What a connection needs next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Needs {
+    /// It has something to say for which there is no room.
+    pub(super) room: bool,
+    /// When it wants to be asked again.
+    pub(super) timer: Option<Instant>,
+    /// Nothing more: it is over.
+    pub(super) over: bool,
+}
+
+/// A connection of the guest's.
+pub(super) struct Connection {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    farewell: Option<Farewell>,
+}
+
+/// The end of a connection that nobody on this side reads or writes any more.
+struct Farewell {
+    /// What the guest had not taken when it was last looked at, in bytes.
+    unsent: usize,
+    /// When the guest has had its time.
+    until: Instant,
+}
+
+impl Connection {
+    /// One that waits for the guest's SYN. `seed` is random.
+    pub(super) fn accepting(ends: Ends, seed: u64, now: Instant) -> Self {
+        let mut connection = Self::new(ends, seed, now);
+        // It cannot fail: the socket is closed, and the port is not 0.
+        let listening = connection.socket().listen(ends.remote);
+        debug_assert!(listening.is_ok());
+        connection
+    }
+
+    /// One that the gateway opens towards the guest.
+    pub(super) fn opening(ends: Ends, seed: u64, now: Instant) -> Self {
+        let mut connection = Self::new(ends, seed, now);
+        let socket = connection
+            .sockets
+            .get_mut::<tcp::Socket<'_>>(connection.handle);
+        let opened = socket.connect(connection.interface.context(), ends.guest, ends.remote);
+        debug_assert!(opened.is_ok());
+        connection
+    }
+
+    fn new(ends: Ends, seed: u64, now: Instant) -> Self {
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let mut interface = Interface::new(config, &mut Wire::silent(), now);
+        interface.update_ip_addrs(|addresses| {
+            let length = if ends.remote.is_ipv4() { 32 } else { 128 };
+            // There is room for two.
+            let _ = addresses.push(IpCidr::new(ends.remote.ip().into(), length));
+        });
+        let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
+        let mut socket = tcp::Socket::new(buffer(), buffer());
+        socket.set_nagle_enabled(false);
+        socket.set_timeout(Some(PATIENCE));
+        let mut sockets = SocketSet::new(vec![SocketStorage::EMPTY]);
+        let handle = sockets.add(socket);
+        Self {
+            interface,
+            sockets,
+            handle,
+            farewell: None,
+        }
+    }
+
+    pub(super) fn socket(&mut self) -> &mut tcp::Socket<'static> {
+        self.sockets.get_mut(self.handle)
+    }
+
+    /// Takes a packet of the guest's.
+    pub(super) fn receive(&mut self, now: Instant, packet: &[u8], outgoing: &mut Outgoing) {
+        let mut wire = Wire {
+            packet: Some(packet),
+            outgoing: Some(outgoing),
+            full: false,
+        };
+        while self
+            .interface
+            .poll_ingress_single(now, &mut wire, &mut self.sockets)
+            != PollIngressSingleResult::None
+        {}
+    }
+
+    /// Sends what there is to send.
+    pub(super) fn send(&mut self, now: Instant, outgoing: &mut Outgoing) -> Needs {
+        self.hurry(now);
+        let mut wire = Wire {
+            packet: None,
+            outgoing: Some(outgoing),
+            full: false,
+        };
+        while self
+            .interface
+            .poll_egress(now, &mut wire, &mut self.sockets)
+            == PollResult::SocketStateChanged
+        {}
+        let room = wire.full;
+        let timer = if room {
+            None
+        } else {
+            let until = self.farewell.as_ref().map(|farewell| farewell.until);
+            let timers = [self.interface.poll_at(now, &self.sockets), until];
+            timers.into_iter().flatten().min()
+        };
+        Needs {
+            room,
+            timer,
+            // The guest has its last acknowledgement, and nothing is lost on
+            // the way to it: there is no reason to linger in TIME-WAIT.
+            over: !room
+                && matches!(
+                    self.socket().state(),
+                    tcp::State::Closed | tcp::State::TimeWait
+                ),
+        }
+    }
+
+    /// It is established, and may be silent for as long as both ends like.
+    pub(super) fn established(&mut self) {
+        self.socket().set_timeout(None);
+    }
+
+    /// Nobody reads or writes it any more: what was written is still
+    /// delivered, as long as the guest takes it.
+    pub(super) fn abandon(&mut self, now: Instant) {
+        let socket = self.socket();
+        socket.close();
+        self.farewell = Some(Farewell {
+            unsent: socket.send_queue(),
+            until: now + PATIENCE,
+        });
+    }
+
+    /// Resets an abandoned connection whose guest takes nothing.
+    fn hurry(&mut self, now: Instant) {
+        let unsent = self.socket().send_queue();
+        let Some(farewell) = &mut self.farewell else {
+            return;
+        };
+        if unsent < farewell.unsent {
+            farewell.until = now + PATIENCE;
+            farewell.unsent = unsent;
+        } else if now >= farewell.until {
+            self.farewell = None;
+            self.socket().abort();
+        }
+    }
+}
+
+/// What an interface takes for a network card: one packet in, and the bytes to
+/// QEMU out.
+struct Wire<'a> {
+    packet: Option<&'a [u8]>,
+    outgoing: Option<&'a mut Outgoing>,
+    full: bool,
+}
+
+impl Wire<'_> {
+    fn silent() -> Self {
+        Self {
+            packet: None,
+            outgoing: None,
+            full: false,
+        }
+    }
+}
+
+impl Device for Wire<'_> {
+    type RxToken<'a>
+        = Received<'a>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = Sending<'a>
+    where
+        Self: 'a;
+
+    fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Sending<'_>)> {
+        let packet = self.packet.take()?;
+        let outgoing = self.outgoing.as_deref_mut()?;
+        // An answer that finds no room is lost; the guest asks again.
+        outgoing
+            .has_room_for_urgent()
+            .then_some((Received(packet), Sending(outgoing)))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<Sending<'_>> {
+        let outgoing = self.outgoing.as_deref_mut()?;
+        if outgoing.has_room() {
+            Some(Sending(outgoing))
+        } else {
+            self.full = true;
+            None
+        }
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = MTU.into();
+        capabilities.checksum = checksums();
+        capabilities
+    }
+}
+
+struct Received<'a>(&'a [u8]);
+
+impl RxToken for Received<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, take: F) -> R {
+        take(self.0)
+    }
+}
+
+struct Sending<'a>(&'a mut Outgoing);
+
+impl TxToken for Sending<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
+        self.0.packet(length, fill)
+    }
+}

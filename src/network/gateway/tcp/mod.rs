@@ -1,0 +1,238 @@
+//! The guest's TCP connections: a table, and for each an ordinary stream of
+//! bytes to whoever serves it.
+
+mod connection;
+mod stream;
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::rc::Rc;
+
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::TcpPacket;
+use tokio::time;
+
+pub(super) use self::connection::Ends;
+use self::connection::{Connection, Needs};
+pub(super) use self::stream::GuestStream;
+use super::link::Link;
+use super::packet::{self, Packet};
+
+/// The shortest time between two looks at a silent connection.
+const SHORTEST_TIMER: Duration = Duration::from_millis(1);
+
+/// What is known of two ends.
+enum Entry {
+    /// The guest's SYN came, and nobody has answered it yet.
+    Offered,
+    Open(Rc<RefCell<Open>>),
+}
+
+/// A connection, and where it stands in the table's queues.
+struct Open {
+    connection: Connection,
+    timer: Option<Instant>,
+    waits_for_room: bool,
+    heard: bool,
+}
+
+/// What to do with a segment that the table had no use for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// It belonged to a connection, or to none and is answered.
+    Taken,
+    /// The guest wants a new one: it is to be offered, or refused.
+    New(Ends),
+}
+
+/// All connections.
+pub(super) struct Table {
+    link: Rc<Link>,
+    entries: RefCell<HashMap<Ends, Entry>>,
+    timers: RefCell<BTreeSet<(Instant, Ends)>>,
+    /// Those that have something to say and no room for it, in turn.
+    waiting: RefCell<VecDeque<Ends>>,
+    /// Those that heard something since they last spoke.
+    heard: RefCell<Vec<Ends>>,
+    limit: usize,
+}
+
+impl Table {
+    /// A table for at most `limit` connections.
+    pub(super) fn new(link: Rc<Link>, limit: usize) -> Self {
+        Self {
+            link,
+            entries: RefCell::default(),
+            timers: RefCell::default(),
+            waiting: RefCell::default(),
+            heard: RefCell::default(),
+            limit,
+        }
+    }
+
+    /// Whether there is no place for another one.
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.borrow().len() >= self.limit
+    }
+
+    /// Takes a segment of the guest's.
+    pub(super) fn segment(&self, packet: &Packet<'_>, segment: &TcpPacket<&[u8]>) -> Arrival {
+        let ends = Ends {
+            guest: (packet.source, segment.src_port()).into(),
+            remote: (packet.destination, segment.dst_port()).into(),
+        };
+        let open = match self.entries.borrow().get(&ends) {
+            Some(Entry::Open(open)) => Some(open.clone()),
+            // The guest repeats its SYN, since it has heard nothing.
+            Some(Entry::Offered) => return Arrival::Taken,
+            None => None,
+        };
+        let Some(open) = open else {
+            if segment.syn() && !segment.ack() && !segment.rst() && !segment.fin() {
+                return Arrival::New(ends);
+            }
+            self.link
+                .write(|outgoing| packet::reset(outgoing, packet, segment));
+            return Arrival::Taken;
+        };
+        let mut open = open.borrow_mut();
+        let now = self.link.now();
+        self.link
+            .write(|outgoing| open.connection.receive(now, packet.whole, outgoing));
+        if !open.heard {
+            open.heard = true;
+            self.heard.borrow_mut().push(ends);
+        }
+        Arrival::Taken
+    }
+
+    /// Notes that a SYN of the guest's is being thought about.
+    pub(super) fn offer(&self, ends: Ends) {
+        self.entries.borrow_mut().insert(ends, Entry::Offered);
+    }
+
+    /// Forgets an offer that came to nothing.
+    pub(super) fn withdraw(&self, ends: Ends) {
+        self.entries.borrow_mut().remove(&ends);
+    }
+
+    /// Accepts a connection by the guest's SYN, a whole IP packet.
+    pub(super) fn accept(self: &Rc<Self>, ends: Ends, syn: &[u8]) -> GuestStream {
+        let now = self.link.now();
+        let mut connection = Connection::accepting(ends, self.link.next_seed(), now);
+        self.link
+            .write(|outgoing| connection.receive(now, syn, outgoing));
+        self.insert(ends, connection)
+    }
+
+    /// Opens a connection to the guest. It is established once the stream says
+    /// so.
+    pub(super) fn open(self: &Rc<Self>, ends: Ends) -> GuestStream {
+        let connection = Connection::opening(ends, self.link.next_seed(), self.link.now());
+        self.insert(ends, connection)
+    }
+
+    /// Whether these ends are in use.
+    pub(super) fn has(&self, ends: Ends) -> bool {
+        self.entries.borrow().contains_key(&ends)
+    }
+
+    fn insert(self: &Rc<Self>, ends: Ends, connection: Connection) -> GuestStream {
+        let open = Rc::new(RefCell::new(Open {
+            connection,
+            timer: None,
+            waits_for_room: false,
+            heard: false,
+        }));
+        let entry = Entry::Open(open.clone());
+        self.entries.borrow_mut().insert(ends, entry);
+        self.speak(ends, &open);
+        GuestStream::new(self.clone(), ends, open)
+    }
+
+    /// Lets those speak that heard something.
+    pub(super) fn speak_all_that_heard(&self) {
+        let heard = std::mem::take(&mut *self.heard.borrow_mut());
+        for ends in heard {
+            self.speak_by_name(ends);
+        }
+    }
+
+    /// Lets those speak that waited for room, as long as there is any.
+    pub(super) fn speak_all_that_waited(&self) {
+        let waiting = self.waiting.borrow().len();
+        for _ in 0..waiting {
+            if !self.link.write(|outgoing| outgoing.has_room()) {
+                return;
+            }
+            let Some(ends) = self.waiting.borrow_mut().pop_front() else {
+                return;
+            };
+            if let Some(Entry::Open(open)) = self.entries.borrow().get(&ends) {
+                open.borrow_mut().waits_for_room = false;
+            }
+            self.speak_by_name(ends);
+        }
+    }
+
+    /// Lets those speak whose time has come.
+    pub(super) fn speak_all_that_are_due(&self) {
+        let now = self.link.now();
+        loop {
+            let ends = match self.timers.borrow_mut() {
+                mut timers if timers.first().is_some_and(|(at, _)| *at <= now) => {
+                    timers.pop_first().map(|(_, ends)| ends)
+                }
+                _ => None,
+            };
+            let Some(ends) = ends else { return };
+            if let Some(Entry::Open(open)) = self.entries.borrow().get(&ends) {
+                open.borrow_mut().timer = None;
+            }
+            self.speak_by_name(ends);
+        }
+    }
+
+    /// When the next one is due.
+    pub(super) fn next_timer(&self) -> Option<time::Instant> {
+        let first = self.timers.borrow().first().map(|(at, _)| *at);
+        first.map(|at| self.link.moment(at))
+    }
+
+    fn speak_by_name(&self, ends: Ends) {
+        let open = match self.entries.borrow().get(&ends) {
+            Some(Entry::Open(open)) => open.clone(),
+            _ => return,
+        };
+        self.speak(ends, &open);
+    }
+
+    /// Lets one connection send what it has, and notes what it needs next.
+    fn speak(&self, ends: Ends, open: &RefCell<Open>) {
+        let mut open = open.borrow_mut();
+        open.heard = false;
+        let now = self.link.now();
+        let Needs { room, timer, over } = self
+            .link
+            .write(|outgoing| open.connection.send(now, outgoing));
+        let timer = timer.map(|at| at.max(now + SHORTEST_TIMER));
+        let timer = if over { None } else { timer };
+        if timer != open.timer {
+            let mut timers = self.timers.borrow_mut();
+            if let Some(old) = open.timer {
+                timers.remove(&(old, ends));
+            }
+            if let Some(new) = timer {
+                timers.insert((new, ends));
+            }
+            open.timer = timer;
+        }
+        if room && !open.waits_for_room {
+            open.waits_for_room = true;
+            self.waiting.borrow_mut().push_back(ends);
+        }
+        if over {
+            self.entries.borrow_mut().remove(&ends);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The gateway's side of a connection of the guest's, as a stream of bytes.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use smoltcp::socket::tcp::{RecvError, State};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{Ends, Open, Table};
+
+/// A connection of the guest's: what is read comes from the guest, what is
+/// written goes to it. Dropping it closes it; what was written before is still
+/// delivered.
+pub(in super::super) struct GuestStream {
+    table: Rc<Table>,
+    ends: Ends,
+    open: Rc<RefCell<Open>>,
+}
+
+impl fmt::Debug for GuestStream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_tuple("GuestStream")
+            .field(&self.ends)
+            .finish()
+    }
+}
+
+impl GuestStream {
+    pub(super) fn new(table: Rc<Table>, ends: Ends, open: Rc<RefCell<Open>>) -> Self {
+        Self { table, ends, open }
+    }
+
+    /// The guest's end.
+    pub(in super::super) fn guest(&self) -> SocketAddr {
+        self.ends.guest
+    }
+
+    /// Waits for the three-way handshake.
+    ///
+    /// # Errors
+    /// When the guest refuses, or does not answer for a minute.
+    pub(in super::super) async fn established(&self) -> io::Result<()> {
+        poll_fn(|context| {
+            let mut open = self.open.borrow_mut();
+            let socket = open.connection.socket();
+            match socket.state() {
+                State::Listen | State::SynSent | State::SynReceived => {
+                    socket.register_recv_waker(context.waker());
+                    socket.register_send_waker(context.waker());
+                    Poll::Pending
+                }
+                State::Closed => Poll::Ready(Err(io::ErrorKind::ConnectionRefused.into())),
+                _ => {
+                    open.connection.established();
+                    Poll::Ready(Ok(()))
+                }
+            }
+        })
+        .await
+    }
+
+    /// Lets `take` have the bytes that have come, without copying them; it says
+    /// how many it took. `None` at the end of what the guest sends.
+    pub(in super::super) fn poll_take<R>(
+        &self,
+        context: &mut Context<'_>,
+        take: impl FnOnce(&[u8]) -> (usize, R),
+    ) -> Poll<io::Result<Option<R>>> {
+        let mut open = self.open.borrow_mut();
+        let socket = open.connection.socket();
+        if socket.can_recv() {
+            let taken = socket.recv(|bytes| {
+                let (count, result) = take(bytes);
+                (count, (count, result))
+            });
+            let (count, result) = taken.map_err(|_| io::ErrorKind::ConnectionReset)?;
+            drop(open);
+            if count > 0 {
+                // The guest may be waiting for the window to open.
+                self.table.speak(self.ends, &self.open);
+            }
+            return Poll::Ready(Ok(Some(result)));
+        }
+        if socket.may_recv() || matches!(socket.state(), State::SynReceived | State::SynSent) {
+            socket.register_recv_waker(context.waker());
+            return Poll::Pending;
+        }
+        Poll::Ready(match socket.recv(|_| (0, ())) {
+            Err(RecvError::Finished) => Ok(None),
+            _ => Err(io::ErrorKind::ConnectionReset.into()),
+        })
+    }
+
+    /// Waits until bytes have come or the end has; `false` at the end.
+    pub(in super::super) async fn readable(&self) -> io::Result<bool> {
+        poll_fn(|context| self.poll_take(context, |_| (0, ())))
+            .await
+            .map(|taken| taken.is_some())
+    }
+
+    /// Lets `give` write into the connection's buffer; it says how much it
+    /// wrote.
+    pub(in super::super) fn poll_give<R>(
+        &self,
+        context: &mut Context<'_>,
+        give: impl FnOnce(&mut [u8]) -> (usize, R),
+    ) -> Poll<io::Result<R>> {
+        let mut open = self.open.borrow_mut();
+        let socket = open.connection.socket();
+        if socket.can_send() {
+            let given = socket.send(|buffer| {
+                let (count, result) = give(buffer);
+                (count, (count, result))
+            });
+            let (count, result) = given.map_err(|_| io::ErrorKind::BrokenPipe)?;
+            drop(open);
+            if count > 0 {
+                self.table.speak(self.ends, &self.open);
+            }
+            return Poll::Ready(Ok(result));
+        }
+        if socket.may_send() || matches!(socket.state(), State::SynReceived | State::SynSent) {
+            socket.register_send_waker(context.waker());
+            return Poll::Pending;
+        }
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    /// Waits until something can be written.
+    pub(in super::super) async fn writable(&self) -> io::Result<()> {
+        poll_fn(|context| self.poll_give(context, |_| (0, ()))).await
+    }
+
+    /// Whether the guest has reset the connection; if not, the task is woken
+    /// when that may have changed.
+    pub(in super::super) fn poll_closed(&self, context: &mut Context<'_>) -> bool {
+        let mut open = self.open.borrow_mut();
+        let socket = open.connection.socket();
+        if socket.state() == State::Closed {
+            return true;
+        }
+        socket.register_send_waker(context.waker());
+        false
+    }
+
+    /// Tells the guest that nothing more comes.
+    pub(in super::super) fn finish(&self) {
+        self.open.borrow_mut().connection.socket().close();
+        self.table.speak(self.ends, &self.open);
+    }
+
+    /// Ends the connection in both directions with a reset.
+    pub(in super::super) fn reset(&self) {
+        self.open.borrow_mut().connection.socket().abort();
+        self.table.speak(self.ends, &self.open);
+    }
+}
+
+impl Drop for GuestStream {
+    fn drop(&mut self) {
+        let now = self.table.link.now();
+        self.open.borrow_mut().connection.abandon(now);
+        self.table.speak(self.ends, &self.open);
+    }
+}
+
+impl AsyncRead for GuestStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let taken = self.poll_take(context, |bytes| {
+            let count = bytes.len().min(buffer.remaining());
+            buffer.put_slice(bytes.get(..count).unwrap_or_default());
+            (count, ())
+        });
+        taken.map_ok(|_| ())
+    }
+}
+
+impl AsyncWrite for GuestStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_give(context, |buffer| {
+            let count = bytes.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&bytes[..count]);
+            (count, count)
+        })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.finish();
+        Poll::Ready(Ok(()))
+    }
+}
