@@ -10,6 +10,9 @@ use super::accelerator::Accelerator;
 /// The name of the virtio-serial port on which the guest tells its events.
 pub const EVENT_PORT: &str = "org.sandbox.guest.0";
 
+/// The descriptor by which QEMU reaches the guest's gateway.
+pub const NETWORK_DESCRIPTOR: i32 = 3;
+
 /// One host directory offered to the guest over 9p.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NinePDevice {
@@ -21,6 +24,15 @@ pub struct NinePDevice {
     pub security_model: &'static str,
     /// Whether QEMU refuses the guest's writes.
     pub read_only: bool,
+}
+
+/// The guest's NIC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NetworkCard {
+    /// Its hardware address.
+    pub address: [u8; 6],
+    /// The largest IP packet in bytes, which the guest's driver takes over.
+    pub mtu: u16,
 }
 
 /// Where the guest's memory lies.
@@ -92,6 +104,8 @@ pub struct Machine {
     pub origin: Origin,
     /// The root disk, qcow2; everything written to it is thrown away.
     pub disk: PathBuf,
+    /// The NIC, whose frames go by [`NETWORK_DESCRIPTOR`].
+    pub network_card: NetworkCard,
     /// Host directories.
     pub shares: Vec<NinePDevice>,
     /// Files that hold one SMBIOS type 11 string each.
@@ -224,9 +238,16 @@ impl Machine {
             ),
         );
         argv.device("virtio-blk-pci,drive=root");
-        argv.option("-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:0-:22");
+        argv.option(
+            "-netdev",
+            format!("stream,id=net,server=off,addr.type=fd,addr.str={NETWORK_DESCRIPTOR}"),
+        );
         // An empty romfile: there is nothing to boot from the network.
-        argv.device("virtio-net-pci,netdev=net,romfile=");
+        argv.device(&format!(
+            "virtio-net-pci,netdev=net,mac={},host_mtu={},romfile=",
+            hardware_address(self.network_card.address),
+            self.network_card.mtu
+        ));
         argv.option("-object", "rng-random,id=rng,filename=/dev/urandom");
         argv.device("virtio-rng-pci,rng=rng");
         argv.device("virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on");
@@ -292,6 +313,11 @@ impl Argv {
     }
 }
 
+/// An address of a NIC as QEMU takes it.
+fn hardware_address(bytes: [u8; 6]) -> String {
+    bytes.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// A path as QEMU's option parser wants it: commas are doubled.
 fn escaped(path: &std::path::Path) -> String {
     text(path).replace(',', ",,")
@@ -319,6 +345,10 @@ mod tests {
                 command_line: "root=/dev/vda quiet".into(),
             },
             disk: "/s/overlay.qcow2".into(),
+            network_card: NetworkCard {
+                address: [0x52, 0x54, 0, 0x12, 0x34, 0x56],
+                mtu: 65520,
+            },
             shares: vec![
                 NinePDevice {
                     tag: "workspace".into(),
@@ -378,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn qemu_is_confined_and_its_port_is_the_loopbacks() {
+    fn qemu_is_confined_and_reaches_no_network_itself() {
         let argv = machine().to_argv();
         let [sandbox] = values(&argv, "-sandbox")[..] else {
             panic!("one -sandbox");
@@ -388,7 +418,7 @@ mod tests {
         }
         assert_eq!(
             values(&argv, "-netdev"),
-            ["user,id=net,hostfwd=tcp:127.0.0.1:0-:22"]
+            ["stream,id=net,server=off,addr.type=fd,addr.str=3"]
         );
     }
 

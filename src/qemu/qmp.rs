@@ -157,34 +157,6 @@ impl Client {
         .await?;
         Ok(())
     }
-
-    /// The host port that QEMU's user network forwards to the guest's port
-    /// `guest_port`: the kernel chose it, and QEMU has held it ever since.
-    pub async fn forwarded_port(&mut self, guest_port: u16) -> Result<Option<u16>, QmpError> {
-        let text = self
-            .execute(qapi_qmp::human_monitor_command {
-                command_line: "info usernet".into(),
-                cpu_index: None,
-            })
-            .await?;
-        Ok(parse_forwarded_port(&text, guest_port))
-    }
-}
-
-/// Finds the line of `info usernet` for a forwarded TCP port. Its columns are
-/// protocol and state, descriptor, source address and port, destination
-/// address and port, and two queue lengths (QEMU, net/slirp.c; libslirp,
-/// `slirp_connection_info`).
-fn parse_forwarded_port(text: &str, guest_port: u16) -> Option<u16> {
-    text.lines().find_map(|line| {
-        let columns: Vec<&str> = line.split_ascii_whitespace().collect();
-        match columns[..] {
-            ["TCP[HOST_FORWARD]", _, _, host, _, guest, ..] if guest.parse() == Ok(guest_port) => {
-                host.parse().ok()
-            }
-            _ => None,
-        }
-    })
 }
 
 async fn read_messages(
@@ -248,14 +220,6 @@ fn read_answer(mut message: Value) -> Option<(u64, Answer)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_forwarded_port_is_found_among_other_connections() {
-        let text = "Hub -1 (net):\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\n  TCP[ESTABLISHED]   20       127.0.0.1 41020       10.0.2.15    22     0     0\n  TCP[HOST_FORWARD]  14       127.0.0.1 45987       10.0.2.15    22     0     0\n  UDP[236 sec]       21       10.0.2.15 58120         1.1.1.1    53     0     0\n";
-        assert_eq!(parse_forwarded_port(text, 22), Some(45987));
-        assert_eq!(parse_forwarded_port(text, 80), None);
-        assert_eq!(parse_forwarded_port("", 22), None);
-    }
 
     #[test]
     fn answers_are_told_from_greetings_and_refusals() {

@@ -104,11 +104,16 @@ impl Core {
     async fn obey(self: &Rc<Self>, requests: &mut mpsc::UnboundedReceiver<GatewayRequest>) {
         while let Some(request) = requests.recv().await {
             match request {
-                GatewayRequest::AddPort(port, answer) => drop(answer.send(self.add_port(&port))),
-                GatewayRequest::RemovePort(port, answer) => {
-                    drop(answer.send(self.remove_port(&port)));
+                // Who asked may be gone by now.
+                GatewayRequest::AddPort(port, answer) => {
+                    let _ = answer.send(self.add_port(&port));
                 }
-                GatewayRequest::ListPorts(answer) => drop(answer.send(self.list_ports())),
+                GatewayRequest::RemovePort(port, answer) => {
+                    let _ = answer.send(self.remove_port(&port));
+                }
+                GatewayRequest::ListPorts(answer) => {
+                    let _ = answer.send(self.list_ports());
+                }
                 GatewayRequest::AllowOnce(pattern) => self.gate.allow_until_stop(pattern),
                 GatewayRequest::Cut => self.cut(),
             }

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::{BootImage, TemplateFiles};
 use crate::guest::credential::{CredentialFile, Transport};
+use crate::network;
 use crate::qemu::accelerator::Accelerator;
-use crate::qemu::argv::{Machine, Memory, NinePDevice, Origin};
+use crate::qemu::argv::{Machine, Memory, NetworkCard, NinePDevice, Origin};
 use crate::sandbox::{CpuCount, MemorySize, SandboxSpec, StateLayout};
 use crate::share::{Share, ShareMode};
 
@@ -153,6 +154,10 @@ impl Parts<'_> {
             memory,
             origin: Origin::Restore,
             disk: layout.overlay(),
+            network_card: NetworkCard {
+                address: network::layout::GUEST_MAC,
+                mtu: network::layout::MTU,
+            },
             shares,
             smbios_strings: Vec::new(),
             firmware_files: Vec::new(),

@@ -1,10 +1,12 @@
 //! Starting QEMU as a child that cannot outlive its supervisor.
 
 use std::fs::File;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command as StdCommand, Stdio};
 
+use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::signal::Signal;
 use tokio::process::{Child, Command};
 
@@ -12,6 +14,7 @@ use super::SupervisorError;
 use crate::guest::DEV_ID;
 use crate::host::files::FileError;
 use crate::host::user_namespace::IdentityMap;
+use crate::qemu::argv::NETWORK_DESCRIPTOR;
 use crate::qemu::discard_filter::DiscardFilter;
 
 /// What to start.
@@ -20,6 +23,8 @@ pub(super) struct Launch<'a> {
     pub(super) argv: &'a [String],
     /// Where QEMU's own words go.
     pub(super) log: &'a Path,
+    /// The guest's end of its network.
+    pub(super) network: BorrowedFd<'a>,
     /// Protects the template that the guest's memory comes from.
     pub(super) filter: Option<DiscardFilter>,
 }
@@ -66,8 +71,10 @@ fn spawn(launch: &Launch<'_>, namespace: Option<IdentityMap>) -> Result<Child, S
     let Launch {
         argv,
         log: log_path,
+        network,
         filter,
     } = launch;
+    let network: OwnedFd = network.try_clone_to_owned()?;
     let filter = filter.clone();
     let log = File::options()
         .append(true)
@@ -84,7 +91,12 @@ fn spawn(launch: &Launch<'_>, namespace: Option<IdentityMap>) -> Result<Child, S
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
-        .stderr(log);
+        .stderr(log)
+        .fd_mappings(vec![FdMapping {
+            parent_fd: network,
+            child_fd: NETWORK_DESCRIPTOR,
+        }])
+        .map_err(std::io::Error::other)?;
     let supervisor = nix::unistd::getpid();
     let prepare = move || {
         if let Some(map) = &namespace {
@@ -113,6 +125,8 @@ fn spawn(launch: &Launch<'_>, namespace: Option<IdentityMap>) -> Result<Child, S
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     /// Stands for QEMU: ends well if it sees the caller's own number.
@@ -123,12 +137,17 @@ mod tests {
             .into()
     }
 
-    fn unfiltered<'a>(argv: &'a [String], log: &'a Path) -> Launch<'a> {
+    fn unfiltered<'a>(argv: &'a [String], log: &'a Path, network: &'a File) -> Launch<'a> {
         Launch {
             argv,
             log,
+            network: network.as_fd(),
             filter: None,
         }
+    }
+
+    fn no_network() -> File {
+        File::open("/dev/null").unwrap()
     }
 
     #[tokio::test]
@@ -139,7 +158,7 @@ mod tests {
         // Refused with EINVAL, as by a kernel without user namespaces; AppArmor
         // says EACCES, a limit of 0 namespaces ENOSPC.
         let refused = Some(IdentityMap::malformed());
-        let mut launched = launch_in(refused, &unfiltered(&argv, &log)).unwrap();
+        let mut launched = launch_in(refused, &unfiltered(&argv, &log, &no_network())).unwrap();
         assert!(launched.child.wait().await.unwrap().success());
         let warning = launched.warning.unwrap();
         assert!(
@@ -147,7 +166,7 @@ mod tests {
             "unexpected: {warning}"
         );
 
-        let mut launched = launch_in(None, &unfiltered(&argv, &log)).unwrap();
+        let mut launched = launch_in(None, &unfiltered(&argv, &log, &no_network())).unwrap();
         assert!(launched.child.wait().await.unwrap().success());
         assert_eq!(launched.warning, None);
     }
@@ -158,7 +177,7 @@ mod tests {
         let log = directory.path().join("qemu.log");
         let argv = words("/nonexistent/qemu");
         let map = IdentityMap::of_caller(nix::unistd::geteuid().as_raw() + 1);
-        let Err(error) = launch_in(map, &unfiltered(&argv, &log)) else {
+        let Err(error) = launch_in(map, &unfiltered(&argv, &log, &no_network())) else {
             panic!("started a program that does not exist");
         };
         assert_eq!(error.to_string(), "could not run `/nonexistent/qemu`");

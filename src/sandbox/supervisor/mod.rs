@@ -59,9 +59,9 @@ pub enum SupervisorError {
     /// QEMU's monitor could not be used.
     #[error(transparent)]
     Monitor(#[from] crate::qemu::qmp::QmpError),
-    /// QEMU forwards no port.
-    #[error("QEMU does not say which port it forwards to the guest's SSH")]
-    NoForwardedPort,
+    /// The guest's network could not be made.
+    #[error(transparent)]
+    Gateway(#[from] crate::network::gateway::GatewayError),
     /// The guest says that it cannot become ready.
     #[error("the guest could not start: {reason}")]
     Guest {
@@ -128,7 +128,8 @@ impl SupervisorError {
                 None
             }
             Self::Guest { .. } => Some("see the lines of its console above".into()),
-            Self::Monitor(_) | Self::NoForwardedPort | Self::System(_) => None,
+            Self::Gateway(error) => error.hint(),
+            Self::Monitor(_) | Self::System(_) => None,
         }
     }
 }
@@ -140,7 +141,6 @@ impl SupervisorError {
         match self {
             Self::QemuEnded(_)
             | Self::Monitor(_)
-            | Self::NoForwardedPort
             | Self::Guest { .. }
             | Self::NotReady { .. }
             | Self::Overlay(_)
@@ -154,6 +154,7 @@ impl SupervisorError {
             | Self::NotSaved { .. }
             | Self::Interrupted
             | Self::HostDiskFull { .. }
+            | Self::Gateway(_)
             | Self::System(_) => false,
         }
     }

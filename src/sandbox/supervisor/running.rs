@@ -28,9 +28,6 @@ const AGENT_GRACE: Duration = Duration::from_secs(2);
 /// failing that to power itself down, when nothing else of it is wanted.
 const FLUSH_GRACE: Duration = Duration::from_secs(10);
 
-/// The guest's port of sshd.
-const GUEST_SSH_PORT: u16 = 22;
-
 /// A sandbox whose QEMU runs.
 pub(super) struct Running<'a> {
     pub(super) plan: &'a StartPlan,
@@ -46,14 +43,9 @@ pub(super) struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// Finds the forwarded port and writes down all that lets sessions in.
-    pub(super) async fn announce_port(&mut self) -> Result<(), SupervisorError> {
+    /// Writes down all that lets sessions in by this port of the host.
+    pub(super) fn announce_port(&mut self, port: u16) -> Result<(), SupervisorError> {
         let layout = &self.plan.layout;
-        let port = self
-            .monitor
-            .forwarded_port(GUEST_SSH_PORT)
-            .await?
-            .ok_or(SupervisorError::NoForwardedPort)?;
         self.record.ssh_port = Some(port);
         host_files::write_private_volatile(&layout.ssh_port(), format!("{port}\n").as_bytes())?;
         self.record.alias_file = match files::write_alias(self.plan, port)? {

@@ -1,6 +1,8 @@
 //! Making a template: a guest is booted, made anonymous by its agent, paused
 //! and written down.
 
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use agent_protocol::message::{Request, Response};
@@ -64,9 +66,13 @@ pub async fn make(
     // QEMU keeps the modes of files that are there.
     host_files::write_private_volatile(&plan.target.ram, b"")?;
     host_files::write_private_volatile(&plan.target.state, b"")?;
+    // Nobody answers on this network: what a template learns there would be
+    // every sandbox's.
+    let (guests_end, _silent_end) = UnixStream::pair()?;
     let mut child = launch::launch(&Launch {
         argv: &plan.argv,
         log: &layout.qemu_log(),
+        network: guests_end.as_fd(),
         filter: None,
     })?
     .child;

@@ -1,6 +1,7 @@
 //! From the first file to the last wait: what a supervisor does while its
 //! sandbox lives.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ use super::{SupervisorError, awaken, files, log_limit};
 use crate::agent::AgentError;
 use crate::guest::event::GuestEvent;
 use crate::host::process::ProcessIdentity;
+use crate::network::gate::{GateConfig, Mode};
+use crate::network::gateway::{CONNECTIONS, Gateway, GatewayConfig, GatewayError, HostPorts};
+use crate::network::policy::Policy;
 use crate::qemu::discard_filter::DiscardFilter;
 use crate::qemu::qmp::QmpError;
 use crate::sandbox::{EndReason, Event, Record, StartPlan, WarmStart};
@@ -37,18 +41,26 @@ const LOG_CHECK: Duration = Duration::from_secs(1);
 pub(super) async fn supervise(
     plan: &StartPlan,
     hub: &Hub,
-    mut stop: mpsc::Receiver<StopRequest>,
+    stop: mpsc::Receiver<StopRequest>,
 ) -> Result<EndReason, SupervisorError> {
-    let mut deadline = Instant::now() + plan.spec.ready_timeout;
+    let deadline = Instant::now() + plan.spec.ready_timeout;
     hub.tell(Event::Preparing);
-    let mut record = new_record(plan)?;
+    let ports = HostPorts::bind(&[]).map_err(GatewayError::from)?;
+    let record = new_record(plan)?;
     record.write(&plan.layout.record())?;
     files::write_common(plan)?;
+    let mut start = Start {
+        plan,
+        hub,
+        stop,
+        record,
+        ports,
+        deadline,
+    };
     if let Some(warm) = &plan.warm {
-        let way = Way::Restore(warm);
-        let outcome = attempt(plan, way, hub, &mut stop, &mut record, deadline).await;
+        let outcome = start.attempt(Way::Restore(warm)).await;
         let Err(error) = outcome else { return outcome };
-        if record.ready || !error.may_be_the_templates_fault() {
+        if start.record.ready || !error.may_be_the_templates_fault() {
             return Err(error);
         }
         tracing::warn!(
@@ -60,11 +72,11 @@ pub(super) async fn supervise(
             tracing::warn!(%error, "the template stays");
         }
         files::clear_attempt(&plan.layout)?;
-        record.template = None;
-        record.agent = None;
-        deadline = Instant::now() + plan.spec.ready_timeout;
+        start.record.template = None;
+        start.record.agent = None;
+        start.deadline = Instant::now() + plan.spec.ready_timeout;
     }
-    attempt(plan, Way::Boot, hub, &mut stop, &mut record, deadline).await
+    start.attempt(Way::Boot).await
 }
 
 /// How the guest comes to run.
@@ -74,51 +86,145 @@ enum Way<'a> {
     Restore(&'a WarmStart),
 }
 
-/// Starts QEMU and accompanies it to its end. QEMU is gone afterwards.
-async fn attempt(
-    plan: &StartPlan,
-    way: Way<'_>,
-    hub: &Hub,
-    stop: &mut mpsc::Receiver<StopRequest>,
-    record: &mut Record,
+/// What all attempts to start a sandbox have in common.
+struct Start<'a> {
+    plan: &'a StartPlan,
+    hub: &'a Hub,
+    stop: mpsc::Receiver<StopRequest>,
+    record: Record,
+    ports: HostPorts,
     deadline: Instant,
-) -> Result<EndReason, SupervisorError> {
-    let Launched { mut child, warning } = start_qemu(plan, way)?;
-    hub.tell(match way {
-        Way::Boot => Event::Booting {
-            accelerator: plan.accelerator,
-        },
-        Way::Restore(_) => Event::Restoring,
-    });
-    if let Some(message) = warning {
-        hub.tell(Event::Warning { message });
+}
+
+impl Start<'_> {
+    /// Starts QEMU and accompanies it to its end. QEMU is gone afterwards.
+    async fn attempt(&mut self, way: Way<'_>) -> Result<EndReason, SupervisorError> {
+        let (guests_end, gateways_end) = std::os::unix::net::UnixStream::pair()?;
+        let gateway = Gateway::start(gateways_end, gateway_config(self.plan), &self.ports)?;
+        let Launched { mut child, warning } = start_qemu(self.plan, way, guests_end.as_fd())?;
+        // QEMU's end must be QEMU's alone, for the gateway to see it end.
+        drop(guests_end);
+        self.hub.tell(match way {
+            Way::Boot => Event::Booting {
+                accelerator: self.plan.accelerator,
+            },
+            Way::Restore(_) => Event::Restoring,
+        });
+        if let Some(message) = warning {
+            self.hub.tell(Event::Warning { message });
+        }
+        if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+            self.record.qemu = ProcessIdentity::of(pid).ok();
+        }
+        let attended = self.attend(way, &mut child).await;
+        let ended = match attended {
+            // A monitor that closes is a QEMU that ends: its status and its own
+            // words say more.
+            Err(SupervisorError::Monitor(QmpError::Closed { .. })) => {
+                match timeout(QUIT_GRACE, child.wait()).await {
+                    Ok(status) => Err(SupervisorError::QemuEnded(status?)),
+                    Err(_) => {
+                        child.kill().await?;
+                        attended
+                    }
+                }
+            }
+            Err(_) => {
+                child.kill().await?;
+                attended
+            }
+            Ok(_) => attended,
+        };
+        gateway.finish();
+        ended
     }
-    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-        record.qemu = ProcessIdentity::of(pid).ok();
-    }
-    let attended = attend(plan, way, hub, stop, record, &mut child, deadline).await;
-    match attended {
-        // A monitor that closes is a QEMU that ends: its status and its own
-        // words say more.
-        Err(SupervisorError::Monitor(QmpError::Closed { .. })) => {
-            match timeout(QUIT_GRACE, child.wait()).await {
-                Ok(status) => Err(SupervisorError::QemuEnded(status?)),
-                Err(_) => {
-                    child.kill().await?;
-                    attended
+
+    /// Accompanies a started QEMU to its end, or to a failure.
+    async fn attend(
+        &mut self,
+        way: Way<'_>,
+        child: &mut Child,
+    ) -> Result<EndReason, SupervisorError> {
+        let plan = self.plan;
+        let mut deadline = self.deadline;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let Connected { monitor, events } = connect(&plan.layout, child).await?;
+        let mut sandbox = Running {
+            plan,
+            hub: self.hub,
+            child,
+            monitor,
+            agent: AgentLink::start(&plan.layout)?,
+            agent_deadline: None,
+            record: &mut self.record,
+            stage: match way {
+                Way::Boot => "starting its kernel",
+                Way::Restore(_) => "being restored",
+            },
+        };
+        let starting = match way {
+            Way::Boot => None,
+            Way::Restore(warm) => {
+                sandbox.resume(warm).await?;
+                deadline = deadline.min(Instant::now() + RESTORE_DEADLINE);
+                Some(awaken::awaken(sandbox.agent.asker(), plan, warm)?)
+            }
+        };
+        tokio::pin!(starting);
+        sandbox.announce_port(self.ports.ssh_port())?;
+        let mut events = Some(events);
+        let mut log_check = log_ticks();
+        loop {
+            tokio::select! {
+                event = next_event(&mut events) => match event {
+                    Some(event) => {
+                        if matches!(event, GuestEvent::Waiting { .. }) {
+                            // It lives, and does something that takes its time.
+                            deadline = deadline.max(Instant::now() + plan.spec.ready_timeout);
+                        }
+                        sandbox.handle(event)?;
+                    }
+                    // The port is closed; QEMU's end is seen elsewhere.
+                    None => events = None,
+                },
+                answer = answered(&mut starting) => sandbox.started(answer)?,
+                Some(event) = sandbox.monitor.events.recv() => sandbox.handle_monitor(&event)?,
+                status = sandbox.child.wait() => return sandbox.ended_by_itself(status?),
+                Some(request) = self.stop.recv() => return sandbox.stop(request).await,
+                _ = terminate.recv() => return sandbox.stop(StopRequest::Asked(QUIT_GRACE)).await,
+                _ = interrupt.recv() => return sandbox.stop(StopRequest::Asked(QUIT_GRACE)).await,
+                () = sandbox.agent.answered(), if sandbox.record.agent.is_none() && !sandbox.record.ready => {
+                    sandbox.agent_answered()?;
+                }
+                () = sleep_until(sandbox.agent_deadline.unwrap_or(deadline)),
+                    if sandbox.agent_deadline.is_some() && !sandbox.record.ready =>
+                {
+                    tracing::warn!("the guest agent does not answer: sessions use SSH");
+                    sandbox.become_ready()?;
+                }
+                () = sleep_until(deadline), if !sandbox.record.ready => {
+                    return Err(SupervisorError::NotReady {
+                        timeout: plan.spec.ready_timeout,
+                        stage: sandbox.stage,
+                    });
+                }
+                _ = log_check.tick() => {
+                    if let Err(error) = log_limit::enforce(&plan.layout) {
+                        tracing::warn!(%error, "the console's log could not be bounded");
+                    }
                 }
             }
         }
-        Err(_) => {
-            child.kill().await?;
-            attended
-        }
-        Ok(_) => attended,
     }
 }
 
 /// Writes what QEMU opens, and starts it.
-fn start_qemu(plan: &StartPlan, way: Way<'_>) -> Result<Launched, SupervisorError> {
+fn start_qemu(
+    plan: &StartPlan,
+    way: Way<'_>,
+    network: BorrowedFd<'_>,
+) -> Result<Launched, SupervisorError> {
     let (argv, filter) = match way {
         Way::Boot => {
             files::write_boot_files(&plan.layout, &plan.cold.seed, &plan.image)?;
@@ -133,89 +239,9 @@ fn start_qemu(plan: &StartPlan, way: Way<'_>) -> Result<Launched, SupervisorErro
     launch::launch(&Launch {
         argv,
         log: &plan.layout.qemu_log(),
+        network,
         filter,
     })
-}
-
-/// Accompanies a started QEMU to its end, or to a failure.
-async fn attend(
-    plan: &StartPlan,
-    way: Way<'_>,
-    hub: &Hub,
-    stop: &mut mpsc::Receiver<StopRequest>,
-    record: &mut Record,
-    child: &mut Child,
-    mut deadline: Instant,
-) -> Result<EndReason, SupervisorError> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let Connected { monitor, events } = connect(&plan.layout, child).await?;
-    let mut sandbox = Running {
-        plan,
-        hub,
-        child,
-        monitor,
-        agent: AgentLink::start(&plan.layout)?,
-        agent_deadline: None,
-        record,
-        stage: match way {
-            Way::Boot => "starting its kernel",
-            Way::Restore(_) => "being restored",
-        },
-    };
-    let starting = match way {
-        Way::Boot => None,
-        Way::Restore(warm) => {
-            sandbox.resume(warm).await?;
-            deadline = deadline.min(Instant::now() + RESTORE_DEADLINE);
-            Some(awaken::awaken(sandbox.agent.asker(), plan, warm)?)
-        }
-    };
-    tokio::pin!(starting);
-    sandbox.announce_port().await?;
-    let mut events = Some(events);
-    let mut log_check = log_ticks();
-    loop {
-        tokio::select! {
-            event = next_event(&mut events) => match event {
-                Some(event) => {
-                    if matches!(event, GuestEvent::Waiting { .. }) {
-                        // It lives, and does something that takes its time.
-                        deadline = deadline.max(Instant::now() + plan.spec.ready_timeout);
-                    }
-                    sandbox.handle(event)?;
-                }
-                // The port is closed; QEMU's end is seen elsewhere.
-                None => events = None,
-            },
-            answer = answered(&mut starting) => sandbox.started(answer)?,
-            Some(event) = sandbox.monitor.events.recv() => sandbox.handle_monitor(&event)?,
-            status = sandbox.child.wait() => return sandbox.ended_by_itself(status?),
-            Some(request) = stop.recv() => return sandbox.stop(request).await,
-            _ = terminate.recv() => return sandbox.stop(StopRequest::Asked(QUIT_GRACE)).await,
-            _ = interrupt.recv() => return sandbox.stop(StopRequest::Asked(QUIT_GRACE)).await,
-            () = sandbox.agent.answered(), if sandbox.record.agent.is_none() && !sandbox.record.ready => {
-                sandbox.agent_answered()?;
-            }
-            () = sleep_until(sandbox.agent_deadline.unwrap_or(deadline)),
-                if sandbox.agent_deadline.is_some() && !sandbox.record.ready =>
-            {
-                tracing::warn!("the guest agent does not answer: sessions use SSH");
-                sandbox.become_ready()?;
-            }
-            () = sleep_until(deadline), if !sandbox.record.ready => {
-                return Err(SupervisorError::NotReady {
-                    timeout: plan.spec.ready_timeout,
-                    stage: sandbox.stage,
-                });
-            }
-            _ = log_check.tick() => {
-                if let Err(error) = log_limit::enforce(&plan.layout) {
-                    tracing::warn!(%error, "the console's log could not be bounded");
-                }
-            }
-        }
-    }
 }
 
 async fn next_event(events: &mut Option<GuestEvents>) -> Option<GuestEvent> {
@@ -269,5 +295,20 @@ async fn answered<F: Future<Output = Result<Response, AgentError>>>(
             answer
         }
         None => std::future::pending().await,
+    }
+}
+
+/// The guest's network: public addresses, and no more.
+fn gateway_config(plan: &StartPlan) -> GatewayConfig {
+    GatewayConfig {
+        gate: GateConfig {
+            policy: Policy::default(),
+            mode: Mode::Open,
+            dns: None,
+            ipv6: true,
+            log_directory: plan.layout.directory().to_owned(),
+        },
+        connections: CONNECTIONS,
+        bytes_per_second: None,
     }
 }

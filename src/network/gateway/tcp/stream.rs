@@ -98,13 +98,6 @@ impl GuestStream {
         })
     }
 
-    /// Waits until bytes have come or the end has; `false` at the end.
-    pub(in super::super) async fn readable(&self) -> io::Result<bool> {
-        poll_fn(|context| self.poll_take(context, |_| (0, ())))
-            .await
-            .map(|taken| taken.is_some())
-    }
-
     /// Lets `give` write into the connection's buffer; it says how much it
     /// wrote.
     pub(in super::super) fn poll_give<R>(
