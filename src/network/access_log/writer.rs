@@ -63,7 +63,8 @@ impl AccessLog {
 
     /// Writes the line of a refusal, or counts it where there were too many.
     pub fn denied(&self, flow: FlowStart, rule: &RuleName, reason: Reason) {
-        if let Some(suppressed) = self.state.borrow_mut().admit() {
+        let admitted = self.state.borrow_mut().admit();
+        if let Some(suppressed) = admitted {
             self.write(&Entry {
                 suppressed,
                 ..flow.denied(rule, reason)
