@@ -144,7 +144,7 @@ impl fmt::Display for DomainName {
 }
 
 /// Which names are meant.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DomainPattern {
     /// `example.com`: that name alone.

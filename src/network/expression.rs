@@ -1,7 +1,6 @@
 //! Anchored regular expressions, as the lists of the old backend hold them.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 
 use regex::{Regex, RegexBuilder};
 
@@ -124,12 +123,6 @@ impl PartialEq for DomainExpression {
 }
 
 impl Eq for DomainExpression {}
-
-impl Hash for DomainExpression {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.text.hash(state);
-    }
-}
 
 impl fmt::Display for DomainExpression {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

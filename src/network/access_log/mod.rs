@@ -1,11 +1,18 @@
 //! One line of JSON for each flow of the guest, in a file of bounded size.
 
+mod blocked;
 mod entry;
 mod flow;
+mod reader;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
+pub use blocked::{Blocked, BlockedAttempts, BlockedTarget};
 pub use entry::{AskedBy, Entry, Outcome};
 pub use flow::{FlowEntry, FlowStart};
+pub use reader::LogReader;
 pub use writer::AccessLog;
 
 /// The log's file name in a sandbox's directory.

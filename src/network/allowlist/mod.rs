@@ -1,8 +1,13 @@
 //! The list of domains that proxy mode allows: its format, its file, its default.
 
+mod edit;
 mod list;
 mod watched;
 
+#[cfg(test)]
+mod tests;
+
+pub use edit::{Added, ListFile, ListedEntry, OPEN_TO_UPLOADS, Removed};
 pub use list::{AllowList, Fault};
 pub use watched::WatchedList;
 

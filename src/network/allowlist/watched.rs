@@ -10,12 +10,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 use super::AllowList;
+use super::edit::LARGEST;
 use crate::host::files::read_if_present;
 
 /// An edit is seen at the first question after so long.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-/// The most bytes of a list that are read.
-const LARGEST: u64 = 4 << 20;
 /// A file that changed within this time before it was read may change again and look the same:
 /// the clock of a file system is coarse.
 const UNCERTAIN_SECONDS: i64 = 2;

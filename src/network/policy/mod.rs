@@ -55,11 +55,16 @@ impl Preset {
         }
     }
 
-    /// Whether an address of this kind may stand behind a name. Loopback, link-local, metadata
-    /// and the host's own never may, whatever may be reached by address: a name on the internet
-    /// must not be a way to them (DNS rebinding).
+    /// Whether an address of this kind may stand behind a name that is allowed. Loopback,
+    /// link-local, metadata and the host's own never may, whatever may be reached by address: a
+    /// name on the internet must not be a way to them (DNS rebinding).
     pub fn allows_behind_a_name(self, kind: AddressKind) -> bool {
-        matches!(kind, AddressKind::Public | AddressKind::Private) && self.allows(kind)
+        match kind {
+            // Under `none` too: there, a name is only allowed by a rule.
+            AddressKind::Public => true,
+            AddressKind::Private => self.allows(kind),
+            _ => false,
+        }
     }
 }
 
@@ -161,3 +166,6 @@ impl Policy {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

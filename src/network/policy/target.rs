@@ -1,7 +1,7 @@
 //! Whom a rule is about.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -77,9 +77,9 @@ impl Target {
             Some((target, rest)) => (target, Some(rest)),
             None => (text, None),
         };
-        let looks_like_v6 = text.parse::<Ipv6Addr>().is_ok()
-            || text.contains("::")
-            || text.matches(':').count() > 2;
+        let hexadecimal = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+        let looks_like_v6 =
+            text.contains("::") || (text.bytes().all(hexadecimal) && text.matches(':').count() > 1);
         if looks_like_v6 {
             return Err(RuleError::Brackets(rule.into()));
         }
@@ -97,11 +97,11 @@ impl Target {
             rule: rule.into(),
             source,
         };
-        match text.parse().map_err(refused)? {
-            // A rule is divided by characters that expressions use.
-            DomainPattern::Expression(_) => Err(refused(DomainError::Form(text.into()))),
-            pattern => Ok(Self::Domain(pattern)),
+        // A rule is divided by characters that expressions use.
+        if text.starts_with('^') {
+            return Err(refused(DomainError::Form(text.into())));
         }
+        text.parse().map(Self::Domain).map_err(refused)
     }
 }
 

@@ -1,0 +1,132 @@
+//! What was refused, put together by whom it was for.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{AskedBy, Entry, Outcome};
+use crate::network::domain::DomainName;
+use crate::network::policy::{Reason, Transport};
+
+/// The most targets that are told apart; beyond them, those that were tried longest ago are
+/// forgotten.
+const MOST: usize = 10_000;
+
+/// Whom a refused attempt was for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(untagged)]
+pub enum BlockedTarget {
+    /// A name, whatever the port.
+    Name {
+        /// The name.
+        name: DomainName,
+    },
+    /// An address without a name.
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// The port; 0 for ICMP.
+        port: u16,
+        /// What should have carried it.
+        transport: Transport,
+    },
+    /// Neither was told.
+    Nothing {},
+}
+
+impl fmt::Display for BlockedTarget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name { name } => write!(formatter, "{name}"),
+            Self::Address {
+                address,
+                transport: Transport::Icmp,
+                ..
+            } => write!(formatter, "{address} (icmp)"),
+            Self::Address {
+                address,
+                port,
+                transport,
+            } => match address {
+                IpAddr::V4(v4) => write!(formatter, "{v4}:{port}/{transport}"),
+                IpAddr::V6(v6) => write!(formatter, "[{v6}]:{port}/{transport}"),
+            },
+            Self::Nothing {} => formatter.write_str("(no name)"),
+        }
+    }
+}
+
+/// Refused attempts for one target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Blocked {
+    /// Whom they were for.
+    #[serde(flatten)]
+    pub target: BlockedTarget,
+    /// How many, as far as they were written down.
+    pub attempts: u64,
+    /// The newest.
+    pub newest: Timestamp,
+    /// The ways by which they were asked for.
+    pub asked: BTreeSet<AskedBy>,
+    /// Why the newest was refused.
+    pub reason: Option<Reason>,
+}
+
+/// Refused attempts, counted.
+#[derive(Debug, Default)]
+pub struct BlockedAttempts {
+    by_target: HashMap<BlockedTarget, Blocked>,
+}
+
+impl BlockedAttempts {
+    /// Counts an entry, if it is a refusal: what it now amounts to.
+    pub fn add(&mut self, entry: &Entry) -> Option<&Blocked> {
+        if entry.verdict != Outcome::Denied {
+            return None;
+        }
+        let target = match (&entry.name, entry.address) {
+            (Some(name), _) => BlockedTarget::Name { name: name.clone() },
+            (None, Some(address)) => BlockedTarget::Address {
+                address,
+                port: entry.port,
+                transport: entry.transport,
+            },
+            (None, None) => BlockedTarget::Nothing {},
+        };
+        if self.by_target.len() >= MOST && !self.by_target.contains_key(&target) {
+            self.forget_older_half();
+        }
+        let blocked = self.by_target.entry(target.clone()).or_insert(Blocked {
+            target,
+            attempts: 0,
+            newest: entry.time,
+            asked: BTreeSet::new(),
+            reason: None,
+        });
+        blocked.attempts += 1;
+        blocked.asked.insert(entry.asked);
+        if entry.time >= blocked.newest {
+            blocked.newest = entry.time;
+            blocked.reason = entry.reason;
+        }
+        Some(blocked)
+    }
+
+    fn forget_older_half(&mut self) {
+        let mut times: Vec<_> = self.by_target.values().map(|known| known.newest).collect();
+        let middle = times.len() / 2;
+        let (_, median, _) = times.select_nth_unstable(middle);
+        let median = *median;
+        self.by_target.retain(|_, known| known.newest > median);
+    }
+
+    /// All of them, the newest first.
+    pub fn newest_first(&self) -> Vec<&Blocked> {
+        let mut all: Vec<_> = self.by_target.values().collect();
+        all.sort_by(|one, other| (other.newest, &one.target).cmp(&(one.newest, &other.target)));
+        all
+    }
+}
