@@ -161,6 +161,19 @@ mod tests {
         host.await.unwrap();
         assert!(opener.open().await.is_err());
     }
+
+    #[tokio::test]
+    async fn an_agent_that_opens_a_stream_of_the_largest_window_ends_the_conversation() {
+        let (near, mut far) = tokio::io::duplex(4096);
+        let (_opener, drive) = host(near);
+        // Version, a window update, SYN, stream 2, 2^32 - 1 bytes beyond the
+        // usual 256 KiB.
+        far.write_all(&[0, 1, 0, 1, 0, 0, 0, 2, 0xff, 0xff, 0xff, 0xff])
+            .await
+            .unwrap();
+        drive.await;
+    }
+
     #[tokio::test]
     async fn an_agent_that_begins_anew_ends_the_conversation_with_its_predecessor() {
         let (near, mut far) = tokio::io::duplex(4096);

@@ -3,7 +3,15 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sandbox::guest::event::EventReader;
+
+// The file and not the crate, whose dependencies take minutes to build.
+#[path = "../../src/guest/event.rs"]
+mod event;
+
+use event::{EventReader, GuestEvent};
+
+/// The longest text of an event's, in characters.
+const TEXT_LIMIT: usize = 500;
 
 fuzz_target!(|pieces: Vec<Vec<u8>>| {
     let mut whole = EventReader::default();
@@ -11,4 +19,10 @@ fuzz_target!(|pieces: Vec<Vec<u8>>| {
     let mut cut = EventReader::default();
     let in_pieces: Vec<_> = pieces.iter().flat_map(|piece| cut.feed(piece)).collect();
     assert_eq!(at_once, in_pieces);
+    for event in &at_once {
+        if let GuestEvent::Waiting { reason } | GuestEvent::Failed { reason } = event {
+            assert!(reason.chars().count() <= TEXT_LIMIT);
+            assert!(!reason.contains(char::is_control));
+        }
+    }
 });
