@@ -26,11 +26,13 @@ use super::packet::{self, Packet, Unreachable, checksums};
 use super::ports::Ports;
 use super::questions;
 use super::relay::relay;
-use super::shaper::Shaper;
+use super::shaper::{Shaped, Shaper};
 use super::tcp::{Arrival, Ends, GuestStream, Table};
 use super::wire::{FrameTooLarge, Incoming};
 use crate::network::access_log::{FlowEntry, FlowStart};
+use crate::network::doors::Doors;
 use crate::network::gate::{Asked, Gate};
+use crate::network::intercept::Interceptor;
 use crate::network::layout;
 use crate::network::policy::{Reason, RuleName, Transport, Verdict};
 
@@ -54,12 +56,14 @@ pub(super) struct Core {
     pub(super) ports: Ports,
     pub(super) questions: Arc<Semaphore>,
     datagrams: Rc<Datagrams>,
+    doors: Doors,
     has_ipv6: bool,
 }
 
 impl Core {
     pub(super) fn new(
         gate: Rc<Gate>,
+        interceptor: Option<Interceptor>,
         connections: usize,
         bytes_per_second: Option<u64>,
         has_ipv6: bool,
@@ -69,6 +73,7 @@ impl Core {
         let link = Rc::new(Link::new(u64::from_ne_bytes(seed)));
         let shaper = Rc::new(Shaper::new(bytes_per_second));
         Ok(Rc::new(Self {
+            doors: Doors::new(gate.clone(), interceptor),
             gate,
             tcp: Rc::new(Table::new(link.clone(), connections)),
             datagrams: Rc::new(Datagrams::new(link.clone(), shaper.clone())),
@@ -257,7 +262,27 @@ impl Core {
             tokio::task::spawn_local(established(stream, |stream| core.questions(stream)));
             return;
         }
+        if layout::is_proxy(ends.remote) && self.gate.is_proxy() {
+            let serve = move |doors: Doors, stream: Shaped| async move {
+                doors.explicit(stream, ends.guest).await;
+            };
+            return self.look_into(ends, packet, serve);
+        }
         match self.gate.outbound(&asked(ends.remote, Transport::Tcp)) {
+            Verdict::Inspect => {
+                let serve = move |doors: Doors, stream: Shaped| async move {
+                    doors.transparent(stream, ends.guest, ends.remote).await;
+                };
+                self.look_into(ends, packet, serve);
+            }
+            Verdict::Allow { to, rule, .. } if self.doors.inspects(ends.remote) => {
+                let serve = move |doors: Doors, stream: Shaped| async move {
+                    let (guest, remote) = (ends.guest, ends.remote);
+                    let serving = doors.allowed_by_address(stream, guest, remote, to, rule);
+                    serving.await;
+                };
+                self.look_into(ends, packet, serve);
+            }
             Verdict::Allow { to, rule, name } => {
                 self.tcp.offer(ends);
                 let flow = FlowStart { name, ..flow };
@@ -265,12 +290,24 @@ impl Core {
                 let syn = Syn::keep(packet);
                 tokio::task::spawn_local(self.clone().connect(ends, syn, to, entry));
             }
-            Verdict::Inspect => refuse(),
             Verdict::Deny { rule, reason } => {
                 self.gate.denied(flow, &rule, reason);
                 refuse();
             }
         }
+    }
+
+    /// Accepts a connection whose first bytes decide where it goes.
+    fn look_into<F: Future<Output = ()> + 'static>(
+        self: &Rc<Self>,
+        ends: Ends,
+        packet: &Packet<'_>,
+        serve: impl FnOnce(Doors, Shaped) -> F + 'static,
+    ) {
+        let stream = self.tcp.accept(ends, packet.whole);
+        let (doors, shaper) = (self.doors.clone(), self.shaper.clone());
+        let serve = |stream| serve(doors, Shaped::new(stream, shaper));
+        tokio::task::spawn_local(established(stream, serve));
     }
 
     /// Connects the guest with the host that it asked for.

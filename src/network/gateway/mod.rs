@@ -32,6 +32,7 @@ pub use self::ports::{HostPorts, PortError};
 use super::domain::DomainPattern;
 use super::error::NetworkError;
 use super::gate::{Gate, GateConfig};
+use super::intercept::{InterceptError, Interception};
 use super::publish::PublishedPort;
 
 /// Why the gateway could not be made.
@@ -40,6 +41,9 @@ pub enum GatewayError {
     /// The policy's own parts.
     #[error(transparent)]
     Gate(#[from] NetworkError),
+    /// Secrets and their authority.
+    #[error(transparent)]
+    Intercept(#[from] InterceptError),
     /// A port of the host.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -53,6 +57,7 @@ impl GatewayError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Gate(error) => error.hint(),
+            Self::Intercept(error) => error.hint(),
             Self::Port(error) => error.hint(),
             Self::System(_) => None,
         }
@@ -68,6 +73,9 @@ pub struct GatewayConfig {
     pub connections: usize,
     /// At most so many bytes per second in each direction.
     pub bytes_per_second: Option<u64>,
+    /// Secrets, if there are any.
+    #[serde(default)]
+    pub interception: Option<Interception>,
 }
 
 /// How many TCP connections there may be at once, unless the user says
@@ -166,7 +174,17 @@ fn prepare(config: GatewayConfig, ports: HostPorts) -> Result<Rc<Core>, GatewayE
         ipv6,
         ..config.gate
     })?;
-    let core = Core::new(gate, config.connections, config.bytes_per_second, ipv6)?;
+    let interceptor = config
+        .interception
+        .map(Interception::interceptor)
+        .transpose()?;
+    let core = Core::new(
+        gate,
+        interceptor,
+        config.connections,
+        config.bytes_per_second,
+        ipv6,
+    )?;
     core.serve_ports(ports)?;
     Ok(core)
 }

@@ -1,9 +1,16 @@
 //! A bound on bytes per second, the same for each direction.
 
 use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::tcp::GuestStream;
 
 /// How far transfers may run ahead of the rate.
 const BURST: Duration = Duration::from_millis(100);
@@ -69,6 +76,12 @@ impl Shaper {
         }
     }
 
+    /// Accounts for bytes; gives what to wait for.
+    fn delay(&self, direction: &Direction, bytes: usize) -> Option<Pin<Box<Sleep>>> {
+        let rate = self.bytes_per_second?;
+        Some(Box::pin(sleep_until(direction.account(bytes, rate))))
+    }
+
     fn admits(&self, direction: &Direction, bytes: usize) -> bool {
         let Some(rate) = self.bytes_per_second else {
             return true;
@@ -78,6 +91,70 @@ impl Shaper {
             direction.account(bytes, rate);
         }
         admits
+    }
+}
+
+/// A stream of the guest's whose reader and writer wait until bytes are due.
+pub(super) struct Shaped {
+    stream: GuestStream,
+    shaper: Rc<Shaper>,
+    up: Option<Pin<Box<Sleep>>>,
+    down: Option<Pin<Box<Sleep>>>,
+}
+
+impl Shaped {
+    pub(super) fn new(stream: GuestStream, shaper: Rc<Shaper>) -> Self {
+        Self {
+            stream,
+            shaper,
+            up: None,
+            down: None,
+        }
+    }
+}
+
+/// Whether a stream may go on.
+fn poll_due(sleep: &mut Option<Pin<Box<Sleep>>>, context: &mut Context<'_>) -> Poll<()> {
+    if let Some(sleeping) = sleep {
+        ready!(sleeping.as_mut().poll(context));
+        *sleep = None;
+    }
+    Poll::Ready(())
+}
+
+impl AsyncRead for Shaped {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(poll_due(&mut self.up, context));
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let bytes = buffer.filled().len() - before;
+        self.up = self.shaper.delay(&self.shaper.up, bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Shaped {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(poll_due(&mut self.down, context));
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.down = self.shaper.delay(&self.shaper.down, written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

@@ -310,5 +310,6 @@ fn gateway_config(plan: &StartPlan) -> GatewayConfig {
         },
         connections: CONNECTIONS,
         bytes_per_second: None,
+        interception: None,
     }
 }

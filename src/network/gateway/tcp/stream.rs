@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -35,11 +34,6 @@ impl fmt::Debug for GuestStream {
 impl GuestStream {
     pub(super) fn new(table: Rc<Table>, ends: Ends, open: Rc<RefCell<Open>>) -> Self {
         Self { table, ends, open }
-    }
-
-    /// The guest's end.
-    pub(in super::super) fn guest(&self) -> SocketAddr {
-        self.ends.guest
     }
 
     /// Waits for the three-way handshake.

@@ -43,6 +43,7 @@ impl Network {
             },
             connections,
             bytes_per_second: None,
+            interception: None,
         };
         let ports = HostPorts::bind(&[]).unwrap();
         Self {
