@@ -18,3 +18,4 @@ pub mod names;
 pub mod policy;
 pub mod publish;
 pub mod resolver;
+pub mod secret;
