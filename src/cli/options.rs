@@ -6,8 +6,15 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::image::ImageReference;
+use crate::network::domain::DomainError;
+use crate::network::policy::{Preset, Rule, RuleError};
+use crate::network::publish::{PublishError, PublishedPort};
+use crate::network::resolver::{InvalidResolver, ResolverAddress};
+use crate::network::secret::{SecretError, SecretRequest};
 use crate::qemu::accelerator::AcceleratorChoice;
-use crate::sandbox::{CpuCount, DiskSize, MemorySize, NameError, SandboxName, SizeError};
+use crate::sandbox::{
+    Bandwidth, ConnectionLimit, CpuCount, DiskSize, MemorySize, NameError, SandboxName, SizeError,
+};
 use crate::settings::parse_duration;
 use crate::share::{Share, ShareError, ShareMode};
 use crate::template::TemplatePolicy;
@@ -70,6 +77,45 @@ pub struct GlobalOptions {
     /// Boot, without a saved guest: `--templates off`
     #[arg(long, global = true, help_heading = "Machine")]
     pub cold: bool,
+
+    /// What the guest may reach: `none`, `public` addresses, `private` ones too,
+    /// or `all`, this machine included [default: public]
+    #[arg(long, global = true, env = "SANDBOX_NETWORK", value_name = "PRESET", value_parser = with_hint::<Preset>, help_heading = "Network")]
+    pub network: Option<Preset>,
+
+    /// A rule that comes before the preset, such as `allow@10.1.2.3:tcp:443`
+    /// or `deny@*.example.com`; may be repeated, the first that matches wins
+    #[arg(long, global = true, value_name = "RULE", value_parser = with_hint::<Rule>, help_heading = "Network")]
+    pub net_rule: Vec<Rule>,
+
+    /// Only allowed domains, nothing else; `sandbox proxy` edits the list
+    #[arg(long, global = true, env = "SANDBOX_PROXY", value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = "Network")]
+    pub proxy: Option<bool>,
+
+    /// Lead a port of this machine into the guest; may be repeated
+    #[arg(short, long, global = true, value_name = "[ADDR:]HOST:GUEST[/udp]", value_parser = with_hint::<PublishedPort>, help_heading = "Network")]
+    pub publish: Vec<PublishedPort>,
+
+    /// Resolve names by this server [default: as this machine does]
+    #[arg(long, global = true, env = "SANDBOX_DNS", value_name = "ADDR[:PORT]", value_parser = with_hint::<ResolverAddress>, help_heading = "Network")]
+    pub dns: Option<ResolverAddress>,
+
+    /// How many connections the guest may have at once [default: 1024]
+    #[arg(long, global = true, env = "SANDBOX_MAX_CONNECTIONS", value_name = "NUMBER", value_parser = with_hint::<ConnectionLimit>, help_heading = "Network")]
+    pub max_connections: Option<ConnectionLimit>,
+
+    /// How many bytes a second the guest may carry each way, such as `10M`
+    #[arg(long, global = true, env = "SANDBOX_BANDWIDTH", value_name = "SIZE", value_parser = with_hint::<Bandwidth>, help_heading = "Network")]
+    pub bandwidth: Option<Bandwidth>,
+
+    /// Give the value of this variable to these hosts, and a placeholder to the
+    /// guest; may be repeated
+    #[arg(long, global = true, value_name = "NAME@HOST[,HOST…]", value_parser = secret_of_variable, help_heading = "Network")]
+    pub secret: Vec<SecretRequest>,
+
+    /// The same with a value from a file; may be repeated
+    #[arg(long, global = true, value_name = "NAME=PATH@HOST[,HOST…]", value_parser = secret_of_file, help_heading = "Network")]
+    pub secret_file: Vec<SecretRequest>,
 
     /// Say nothing but errors
     #[arg(
@@ -142,6 +188,11 @@ hinted!(
     NameError,
     SizeError,
     ShareError,
+    DomainError,
+    RuleError,
+    PublishError,
+    InvalidResolver,
+    SecretError,
     crate::image::ReferenceError,
     crate::qemu::accelerator::AcceleratorError,
     crate::template::InvalidKey,
@@ -156,8 +207,20 @@ pub(super) fn whole_number<T: std::str::FromStr>(text: &str) -> Result<T, String
 
 /// Parses a value; the error is followed by its hint.
 pub(super) fn with_hint<T: std::str::FromStr<Err: Hinted>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|error: T::Err| match error.hint() {
+    text.parse().map_err(|error: T::Err| worded(&error))
+}
+
+fn worded(error: &impl Hinted) -> String {
+    match error.hint() {
         Some(hint) => format!("{error}\n\nhint: {hint}"),
         None => error.to_string(),
-    })
+    }
+}
+
+fn secret_of_variable(text: &str) -> Result<SecretRequest, String> {
+    SecretRequest::of_variable(text).map_err(|error| worded(&error))
+}
+
+fn secret_of_file(text: &str) -> Result<SecretRequest, String> {
+    SecretRequest::of_file(text).map_err(|error| worded(&error))
 }

@@ -4,7 +4,7 @@ use crate::cli::GlobalOptions;
 use crate::host::directories::Directories;
 use crate::image::ImageStore;
 use crate::output::{Printer, Report};
-use crate::settings::{Overrides, Settings, UserFile};
+use crate::settings::{NetworkOverrides, Overrides, Settings, UserFile};
 use crate::template::TemplatePolicy;
 use crate::template::TemplateStore;
 
@@ -36,6 +36,16 @@ impl Context {
             templates: match options.cold {
                 true => Some(TemplatePolicy::Off),
                 false => options.templates,
+            },
+            network: NetworkOverrides {
+                preset: options.network,
+                rules: options.net_rule,
+                proxy: options.proxy,
+                published: options.publish,
+                dns: options.dns,
+                max_connections: options.max_connections,
+                bandwidth: options.bandwidth,
+                secrets: [options.secret, options.secret_file].concat(),
             },
         };
         Ok(Self {

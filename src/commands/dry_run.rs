@@ -4,7 +4,7 @@ use super::context::Context;
 use super::{ExitStatus, Outcome, prepare, target};
 use crate::image::Recipe;
 use crate::qemu::{accelerator, program};
-use crate::sandbox::{BootImage, Lifetime, StartPlan};
+use crate::sandbox::{BootImage, Lifetime, NetworkSpec, StartPlan};
 
 pub(super) async fn run(context: &Context) -> Outcome {
     let workspace = target::workspace()?;
@@ -99,6 +99,7 @@ fn describe(plan: &StartPlan) -> String {
         "timeout    {} s to readiness",
         spec.ready_timeout.as_secs()
     ));
+    lines.extend(network(&spec.network));
     let mut seed = |name: &str, way| lines.push(format!("seed       {name} by {way}"));
     let argv = match &plan.warm {
         Some(warm) => {
@@ -120,6 +121,37 @@ fn describe(plan: &StartPlan) -> String {
     lines.push(String::new());
     lines.push(command_line(argv));
     lines.join("\n")
+}
+
+/// The network, as far as it may be shown.
+fn network(spec: &NetworkSpec) -> Vec<String> {
+    let mode = match spec.proxy {
+        true => ", listed domains only",
+        false => "",
+    };
+    let mut lines = vec![format!("network    {}{mode}", spec.policy.preset)];
+    lines.extend(
+        spec.policy
+            .rules
+            .iter()
+            .map(|rule| format!("rule       {rule}")),
+    );
+    lines.extend(
+        spec.published
+            .iter()
+            .map(|port| format!("port       {port}")),
+    );
+    lines.extend(spec.dns.map(|dns| format!("resolver   {dns}")));
+    lines.extend(
+        spec.bandwidth
+            .map(|limit| format!("bandwidth  {limit} a second")),
+    );
+    lines.push(format!("limit      {} connections", spec.max_connections));
+    lines.extend(spec.secrets.iter().map(|secret| {
+        let hosts: Vec<_> = secret.hosts.iter().map(ToString::to_string).collect();
+        format!("secret     {} for {}", secret.name, hosts.join(", "))
+    }));
+    lines
 }
 
 /// The command line, quoted for a shell, an option and its value a line.

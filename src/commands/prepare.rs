@@ -7,12 +7,14 @@ use super::context::Context;
 use crate::guest::cloud_config;
 use crate::host::files::FileError;
 use crate::image::Image;
+use crate::network::policy::Policy;
+use crate::network::secret::{SecretError, SecretSource};
 use crate::output::Report;
 use crate::qemu::accelerator::{self, Accelerator, Decision};
 use crate::qemu::program::{self, QemuProgram, Search};
 use crate::sandbox::{
-    BootImage, HostCapacity, HostSetup, Lifetime, MachineShape, SandboxName, SandboxSpec,
-    StartPlan, StateLayout, shareable_directory, templates,
+    BootImage, HostCapacity, HostSetup, Lifetime, MachineShape, NetworkSpec, SandboxName,
+    SandboxSpec, StartPlan, StateLayout, shareable_directory, templates,
 };
 use crate::ssh::{agent, keys::Keys};
 use crate::template::{Shape, Template, TemplatePolicy};
@@ -81,9 +83,38 @@ pub(super) fn specification(
         cloud_config,
         ready_timeout,
         lifetime,
+        network: network(context)?,
     };
     spec.check(HostCapacity::of_this_host(), &context.directories.state)?;
     Ok(spec)
+}
+
+/// The network that the user wants, with the values of its secrets.
+fn network(context: &Context) -> Result<NetworkSpec, Report> {
+    let settings = &context.settings.network;
+    let secrets = settings
+        .secrets
+        .iter()
+        .map(|request| {
+            let mut request = request.clone();
+            if let SecretSource::File(path) = &mut request.source {
+                *path = expand_home(context, path);
+            }
+            request.resolve(|name| std::env::var_os(name))
+        })
+        .collect::<Result<_, SecretError>>()?;
+    Ok(NetworkSpec {
+        policy: Policy {
+            preset: settings.preset,
+            rules: settings.rules.clone(),
+        },
+        proxy: settings.proxy,
+        published: settings.published.clone(),
+        dns: settings.dns,
+        max_connections: settings.max_connections,
+        bandwidth: settings.bandwidth,
+        secrets,
+    })
 }
 
 /// `~/…`, which a shell does not expand behind `--share`.

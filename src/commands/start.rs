@@ -8,6 +8,7 @@ use super::context::Context;
 use super::{image, prepare, template_build};
 use crate::host::files::{self, FileError};
 use crate::host::notices::{Notice, Notices};
+use crate::network::secret::SecretSummary;
 use crate::output::{Progress, Report};
 use crate::qemu::accelerator::Accelerator;
 use crate::sandbox::control::{Connection, Request};
@@ -234,8 +235,59 @@ fn warn_of_differences(context: &Context, name: &SandboxName, layout: &StateLayo
             !asked.shares.is_empty() && asked.shares.len() != record.shares.len(),
         ),
     ];
+    let network = &asked.network;
+    let running = &record.network;
+    let network_differences = [
+        (
+            "--network",
+            network
+                .preset
+                .is_some_and(|preset| preset != running.policy.preset),
+        ),
+        (
+            "--net-rule",
+            !network.rules.is_empty() && !running.policy.rules.starts_with(&network.rules),
+        ),
+        (
+            "--proxy",
+            network.proxy.is_some_and(|proxy| proxy != running.proxy),
+        ),
+        (
+            "--publish",
+            network
+                .published
+                .iter()
+                .any(|port| !running.published.contains(port)),
+        ),
+        (
+            "--dns",
+            network.dns.is_some_and(|dns| Some(dns) != running.dns),
+        ),
+        (
+            "--max-connections",
+            network
+                .max_connections
+                .is_some_and(|limit| limit != running.max_connections),
+        ),
+        (
+            "--bandwidth",
+            network
+                .bandwidth
+                .is_some_and(|bandwidth| Some(bandwidth) != running.bandwidth),
+        ),
+        (
+            "--secret",
+            network.secrets.iter().any(|secret| {
+                let same = |other: &SecretSummary| {
+                    (&other.name, &other.hosts) == (&secret.name, &secret.hosts)
+                };
+                !running.secrets.iter().any(same)
+            }),
+        ),
+    ];
     let different: Vec<&str> = differences
         .iter()
+        .chain(&network_differences)
         .filter(|(_, differs)| *differs)
         .map(|(flag, _)| *flag)
         .collect();

@@ -117,6 +117,11 @@ impl Directories {
         self.state.join("kvm-vms")
     }
 
+    /// Where a sandbox's allowlist and its access log lie; they outlive it.
+    pub fn proxy(&self, name: &str) -> PathBuf {
+        self.state.join("sandbox-proxy").join(name)
+    }
+
     /// The user's configuration file.
     pub fn config_file(&self) -> PathBuf {
         self.config.join("config.toml")

@@ -5,6 +5,7 @@ use std::io;
 use super::domain::DomainError;
 use super::policy::RuleError;
 use super::publish::PublishError;
+use super::secret::SecretError;
 use crate::host::files::FileError;
 
 /// A failure of the network's side of a sandbox.
@@ -25,6 +26,9 @@ pub enum NetworkError {
     /// A published port that cannot be read.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// A secret that cannot be used.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
 }
 
 impl NetworkError {
@@ -36,6 +40,7 @@ impl NetworkError {
             Self::Rule(error) => error.hint(),
             Self::Domain(error) => error.hint(),
             Self::Publish(error) => error.hint(),
+            Self::Secret(error) => error.hint(),
         }
     }
 }

@@ -22,3 +22,4 @@ pub mod names;
 pub mod policy;
 pub mod publish;
 pub mod resolver;
+pub mod secret;

@@ -2,11 +2,13 @@
 //! one that the user names.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, Record, RecordType};
 use hickory_resolver::system_conf::parse_resolv_conf;
 use hickory_resolver::{Hosts, TokioResolver};
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -55,6 +58,46 @@ impl Default for Sources {
             hosts: "/etc/hosts".into(),
             resolv_conf: "/etc/resolv.conf".into(),
         }
+    }
+}
+
+/// The resolver that `--dns ADDR[:PORT]` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ResolverAddress(pub SocketAddr);
+
+/// Why the address of a resolver was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the address of a resolver")]
+pub struct InvalidResolver(String);
+
+impl InvalidResolver {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(
+            "as in `--dns 192.0.2.53`, `--dns 192.0.2.53:5353` or `--dns [2001:db8::53]:53`".into(),
+        )
+    }
+}
+
+impl FromStr for ResolverAddress {
+    type Err = InvalidResolver;
+
+    fn from_str(text: &str) -> Result<Self, InvalidResolver> {
+        let address = match text.parse::<IpAddr>() {
+            Ok(address) => SocketAddr::new(address, 53),
+            Err(_) => text.parse().map_err(|_| InvalidResolver(text.into()))?,
+        };
+        match address {
+            address if address.port() > 0 && !address.ip().is_unspecified() => Ok(Self(address)),
+            _ => Err(InvalidResolver(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for ResolverAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
     }
 }
 
@@ -279,4 +322,54 @@ pub fn addresses(records: &[Record]) -> impl Iterator<Item = (IpAddr, Duration)>
         let ttl = Duration::from_secs(record.ttl.into());
         record.data.ip_addr().map(|address| (address, ttl))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolvers_have_port_53_unless_another_is_named() {
+        for (text, expected) in [
+            ("192.0.2.53", Some("192.0.2.53:53")),
+            ("192.0.2.53:5353", Some("192.0.2.53:5353")),
+            ("2001:db8::53", Some("[2001:db8::53]:53")),
+            ("[2001:db8::53]:5353", Some("[2001:db8::53]:5353")),
+            ("[2001:db8::53]", None),
+            ("0.0.0.0", None),
+            ("192.0.2.53:0", None),
+            ("dns.example", None),
+            ("", None),
+        ] {
+            let found = text.parse::<ResolverAddress>().ok();
+            assert_eq!(
+                found.map(|it| it.to_string()).as_deref(),
+                expected,
+                "{text}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_changed_configuration_is_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let sources = Sources {
+            hosts: directory.path().join("hosts"),
+            resolv_conf: directory.path().join("resolv.conf"),
+        };
+        fs::write(&sources.hosts, "192.0.2.1 a.example\n").unwrap();
+        let resolver = Resolver::with_sources(None, sources.clone());
+        let name: DomainName = "a.example".parse().unwrap();
+        let ask = async || {
+            let records = resolver.records(&name, RecordType::A).await.unwrap();
+            addresses(&records)
+                .map(|(address, _)| address.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ask().await, ["192.0.2.1"]);
+        fs::write(&sources.hosts, "192.0.2.2 a.example # longer\n").unwrap();
+        assert_eq!(ask().await, ["192.0.2.1"], "not looked at yet");
+        tokio::time::advance(LOOK_AGAIN).await;
+        assert_eq!(ask().await, ["192.0.2.2"]);
+    }
 }

@@ -94,6 +94,8 @@ from_errors!(
     crate::sandbox::lifecycle::LifecycleError,
     crate::share::ShareError,
     crate::console::ConsoleError,
+    crate::network::error::NetworkError,
+    crate::network::secret::SecretError,
     crate::image::ImageError,
     crate::image::RecipeError,
     crate::image::build::BuildError,

@@ -9,6 +9,7 @@ mod event;
 pub mod leftovers;
 pub mod lifecycle;
 mod name;
+mod network;
 mod plan;
 mod record;
 mod size;
@@ -19,11 +20,15 @@ pub mod templates;
 
 pub use event::{EndReason, Event, Failure, TimedEvent};
 pub use name::{NameError, SandboxName};
+pub use network::{NetworkSpec, NetworkSummary};
 pub use plan::{
     BootImage, ColdStart, HostSetup, MachineShape, PlanError, StartPlan, TemplateFiles,
     TemplatePlan, TemplateTarget, WarmStart,
 };
 pub use record::{Record, RecordError};
-pub use size::{CpuCount, DiskSize, MemorySize, SizeError, TemplateSpace, format_bytes};
+pub use size::{
+    Bandwidth, ConnectionLimit, CpuCount, DiskSize, MemorySize, SizeError, TemplateSpace,
+    format_bytes,
+};
 pub use spec::{HostCapacity, Lifetime, SandboxSpec, SpecError, shareable_directory};
 pub use state::StateLayout;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{CpuCount, DiskSize, MemorySize, SandboxName};
+use super::{CpuCount, DiskSize, MemorySize, NetworkSummary, SandboxName};
 use crate::host::files::{self, FileError};
 use crate::host::process::ProcessIdentity;
 use crate::qemu::accelerator::Accelerator;
@@ -75,6 +75,9 @@ pub struct Record {
     pub share_mode: ShareMode,
     /// Further shares.
     pub shares: Vec<Share>,
+    /// Its network.
+    #[serde(default)]
+    pub network: NetworkSummary,
     /// When it was started, RFC 3339.
     pub created: jiff::Timestamp,
     /// The supervisor.

@@ -34,6 +34,9 @@ pub enum SizeError {
     /// Not a whole number from 1.
     #[error("`{0}` is not a number of processors")]
     Cpus(String),
+    /// Not a whole number from 1.
+    #[error("`{0}` is not a number of connections")]
+    Connections(String),
 }
 
 impl SizeError {
@@ -43,6 +46,7 @@ impl SizeError {
             Self::Form(_) => "give a number with a unit, such as `512M`, `2G` or `1T`".into(),
             Self::TooSmall { least, .. } => format!("give at least `{least}`"),
             Self::TooLarge { most, .. } => format!("give at most `{most}`"),
+            Self::Connections(_) => "give a whole number such as `1024`".into(),
             Self::Cpus(_) => "give a whole number such as `2`".into(),
         })
     }
@@ -154,6 +158,54 @@ byte_size!(
     /// of the smallest guest, to 16 TiB.
     TemplateSpace, "space for templates", 256_u64 << 20, 16_u64 << 40, 1
 );
+
+byte_size!(
+    /// Bytes a second that the guest's network carries, each way: 1 KiB to 1 TiB.
+    Bandwidth, "a bandwidth", 1_u64 << 10, 1_u64 << 40, 1
+);
+
+/// How many connections the guest may have at once, 1 to 65536.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ConnectionLimit(u32);
+
+impl ConnectionLimit {
+    const MOST: u32 = 65_536;
+
+    /// The number.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for ConnectionLimit {
+    /// 1024, which fits into the usual limit of descriptors.
+    fn default() -> Self {
+        Self(1024)
+    }
+}
+
+impl FromStr for ConnectionLimit {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Self, SizeError> {
+        match text.parse() {
+            Ok(number @ 1..=Self::MOST) => Ok(Self(number)),
+            Ok(number) if number > Self::MOST => Err(SizeError::TooLarge {
+                what: "a number of connections",
+                given: text.into(),
+                most: Self::MOST.to_string(),
+            }),
+            _ => Err(SizeError::Connections(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for ConnectionLimit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
 
 /// A number of virtual processors, 1 to 255 (the most of QEMU's `q35` machine
 /// without an interrupt-remapping IOMMU).

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{CpuCount, DiskSize, MemorySize, SandboxName};
+use super::{CpuCount, DiskSize, MemorySize, NetworkSpec, SandboxName};
 use crate::host::files::FileError;
+use crate::network::publish::PublishedPort;
 use crate::share::{Share, ShareMode};
 
 /// How long a sandbox lives.
@@ -44,6 +45,9 @@ pub struct SandboxSpec {
     pub ready_timeout: Duration,
     /// How long it lives.
     pub lifetime: Lifetime,
+    /// Its network.
+    #[serde(default)]
+    pub network: NetworkSpec,
 }
 
 /// What the host has.
@@ -103,6 +107,20 @@ pub enum SpecError {
         /// The state directory.
         state: PathBuf,
     },
+    /// The directory lies among the state of sandboxes, which holds keys and allowlists.
+    #[error("`{}` lies in the state of sandboxes (`{}`) and cannot be shared with one", share.display(), state.display())]
+    InState {
+        /// The directory to share.
+        share: PathBuf,
+        /// The state directory.
+        state: PathBuf,
+    },
+    /// Two published ports listen at one place.
+    #[error("two ports are published at `{0}`")]
+    SamePort(PublishedPort),
+    /// Two secrets have one name.
+    #[error("two secrets have the name `{0}`")]
+    SameSecret(String),
     /// Two shares at one place.
     #[error("two shares have the same place in the guest, `{0}`")]
     SamePlace(String),
@@ -127,6 +145,11 @@ impl SpecError {
             Self::HoldsState { .. } => Some(
                 "share a project directory below it, or move the state with `SANDBOX_HOME`".into(),
             ),
+            Self::InState { .. } => Some("share a directory of your own, outside of it".into()),
+            Self::SamePort(_) => Some("give each `--publish` a port of its own".into()),
+            Self::SameSecret(_) => {
+                Some("name all its hosts in one `--secret`, separated by commas".into())
+            }
             Self::SamePlace(_) => Some("give each `--share` a place of its own".into()),
         }
     }
@@ -166,6 +189,37 @@ impl SandboxSpec {
                     share: directory.clone(),
                     state: state.into(),
                 });
+            }
+            if directory.starts_with(state) {
+                return Err(SpecError::InState {
+                    share: directory.clone(),
+                    state: state.into(),
+                });
+            }
+        }
+        self.check_network()
+    }
+
+    fn check_network(&self) -> Result<(), SpecError> {
+        let NetworkSpec {
+            published, secrets, ..
+        } = &self.network;
+        for (index, port) in published.iter().enumerate() {
+            let same = |other: &PublishedPort| {
+                port.host.port() != 0
+                    && (other.host, other.transport) == (port.host, port.transport)
+            };
+            if published.iter().take(index).any(same) {
+                return Err(SpecError::SamePort(*port));
+            }
+        }
+        for (index, secret) in secrets.iter().enumerate() {
+            if secrets
+                .iter()
+                .take(index)
+                .any(|other| other.name == secret.name)
+            {
+                return Err(SpecError::SameSecret(secret.name.clone()));
             }
         }
         Ok(())

@@ -4,6 +4,7 @@
 //! A project's own file will come between the user's and the environment; it
 //! is untrusted input and needs an approval of its exact content first.
 
+mod network;
 mod user_file;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use crate::sandbox::{CpuCount, DiskSize, MemorySize, SandboxName};
 use crate::share::{Share, ShareMode};
 use crate::template::{Limits, TemplatePolicy};
 
+pub use network::{NetworkOverrides, NetworkSettings};
 pub use user_file::{UserFile, UserFileError, parse_duration};
 
 /// What the flags and the environment say; `None` where they are silent.
@@ -42,6 +44,8 @@ pub struct Overrides {
     pub ready_timeout: Option<Duration>,
     /// `--templates`, or `off` by `--cold`.
     pub templates: Option<TemplatePolicy>,
+    /// The network's.
+    pub network: NetworkOverrides,
 }
 
 /// What a start uses.
@@ -71,12 +75,15 @@ pub struct Settings {
     pub templates: TemplatePolicy,
     /// How many templates are kept.
     pub template_limits: Limits,
+    /// The network.
+    pub network: NetworkSettings,
 }
 
 impl Settings {
     /// Merges: flags and environment win over the file, the file over the
     /// defaults (2 processors, 2G of memory, a disk of 20G, `debian-13`).
     pub fn merge(overrides: Overrides, file: UserFile) -> Self {
+        let network = NetworkSettings::merge(overrides.network, &file);
         let mut shares = file.shares;
         shares.extend(overrides.shares);
         Self {
@@ -103,6 +110,7 @@ impl Settings {
             template_limits: file
                 .template_space
                 .map_or_else(Limits::default, |space| Limits::of_space(space.bytes())),
+            network,
         }
     }
 }

@@ -7,8 +7,12 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::host::files::{self, FileError};
 use crate::image::ImageReference;
+use crate::network::policy::{Preset, Rule};
+use crate::network::publish::PublishedPort;
+use crate::network::resolver::ResolverAddress;
+use crate::network::secret::{SecretError, SecretRequest};
 use crate::qemu::accelerator::AcceleratorChoice;
-use crate::sandbox::{CpuCount, DiskSize, MemorySize, TemplateSpace};
+use crate::sandbox::{Bandwidth, ConnectionLimit, CpuCount, DiskSize, MemorySize, TemplateSpace};
 use crate::share::{Share, ShareMode};
 use crate::template::TemplatePolicy;
 
@@ -80,6 +84,31 @@ pub struct UserFile {
     pub templates: Option<TemplatePolicy>,
     /// How much of the disk templates may take, as `"8G"`.
     pub template_space: Option<TemplateSpace>,
+    /// `"none"`, `"public"`, `"private"` or `"all"`.
+    #[serde(deserialize_with = "text")]
+    pub network: Option<Preset>,
+    /// Rules of the network, as `"allow@10.1.2.3:tcp:443"`.
+    #[serde(deserialize_with = "texts")]
+    pub net_rules: Vec<Rule>,
+    /// Whether only listed domains are allowed.
+    pub proxy: Option<bool>,
+    /// Published ports, as `"8080:80"`.
+    #[serde(deserialize_with = "texts")]
+    pub publish: Vec<PublishedPort>,
+    /// A resolver, as `"192.0.2.53"`.
+    #[serde(deserialize_with = "text")]
+    pub dns: Option<ResolverAddress>,
+    /// How many connections the guest may have at once.
+    #[serde(deserialize_with = "number")]
+    pub max_connections: Option<ConnectionLimit>,
+    /// Bytes a second, as `"10M"`.
+    pub bandwidth: Option<Bandwidth>,
+    /// Secrets of the environment, as `"NAME@HOST"`; never their values.
+    #[serde(deserialize_with = "variable_secrets")]
+    pub secrets: Vec<SecretRequest>,
+    /// Secrets of files, as `"NAME=PATH@HOST"`.
+    #[serde(deserialize_with = "file_secrets")]
+    pub secret_files: Vec<SecretRequest>,
 }
 
 impl UserFile {
@@ -123,7 +152,9 @@ fn text<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: std::fmt::Display>>
     text.parse().map(Some).map_err(de::Error::custom)
 }
 
-fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<CpuCount>, D::Error> {
+fn number<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: std::fmt::Display>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     let number = u64::deserialize(deserializer)?;
     number
         .to_string()
@@ -132,10 +163,34 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<CpuCount>
         .map_err(de::Error::custom)
 }
 
-fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Share>, D::Error> {
+fn texts<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: std::fmt::Display>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
     Vec::<String>::deserialize(deserializer)?
         .iter()
         .map(|text| text.parse().map_err(de::Error::custom))
+        .collect()
+}
+
+fn variable_secrets<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<SecretRequest>, D::Error> {
+    secrets(deserializer, SecretRequest::of_variable)
+}
+
+fn file_secrets<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<SecretRequest>, D::Error> {
+    secrets(deserializer, SecretRequest::of_file)
+}
+
+fn secrets<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    read: fn(&str) -> Result<SecretRequest, SecretError>,
+) -> Result<Vec<SecretRequest>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?
+        .iter()
+        .map(|text| read(text).map_err(de::Error::custom))
         .collect()
 }
 
@@ -160,6 +215,15 @@ mod tests {
             ("ready-timeout = \"soon\"", "`soon` is not a duration"),
             ("templates = \"on\"", "`on` says nothing about templates"),
             ("template-space = \"1M\"", "space for templates of 1M"),
+            (
+                "network = \"internet\"",
+                "`internet` is not a network preset",
+            ),
+            ("net-rules = [\"allow\"]", "`allow` is not of the form"),
+            ("publish = [\"80\"]", "`80` is not of the form"),
+            ("dns = \"dns.example\"", "`dns.example` is not the address"),
+            ("max-connections = 0", "`0` is not a number of connections"),
+            ("secrets = [\"TOKEN\"]", "`TOKEN` is not of the form"),
         ] {
             let error = UserFile::parse(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

@@ -259,7 +259,7 @@ mod tests {
 
     use super::*;
     use crate::host::directories::Directories;
-    use crate::sandbox::Lifetime;
+    use crate::sandbox::{Lifetime, NetworkSpec};
 
     fn spec() -> SandboxSpec {
         SandboxSpec {
@@ -273,6 +273,7 @@ mod tests {
             cloud_config: None,
             ready_timeout: Duration::from_secs(60),
             lifetime: Lifetime::Persistent,
+            network: NetworkSpec::default(),
         }
     }
 

@@ -273,6 +273,7 @@ fn new_record(plan: &StartPlan) -> Result<Record, SupervisorError> {
         accelerator: plan.accelerator,
         share_mode: spec.share_mode,
         shares: spec.shares.clone(),
+        network: spec.network.summary(),
         created: jiff::Timestamp::now(),
         supervisor: ProcessIdentity::of(own_pid)?,
         qemu: None,

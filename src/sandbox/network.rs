@@ -1,0 +1,128 @@
+//! What a sandbox's network is to be.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::size::{Bandwidth, ConnectionLimit};
+use crate::network::allowlist;
+use crate::network::gate::{GateConfig, Mode};
+use crate::network::policy::Policy;
+use crate::network::publish::PublishedPort;
+use crate::network::resolver::ResolverAddress;
+use crate::network::secret::{SecretSpec, SecretSummary};
+
+/// The network that the user asked for.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    /// Preset and rules.
+    pub policy: Policy,
+    /// Whether only listed domains are allowed.
+    pub proxy: bool,
+    /// Ports of the host that lead into the guest.
+    pub published: Vec<PublishedPort>,
+    /// The resolver to ask in place of the host's.
+    pub dns: Option<ResolverAddress>,
+    /// How many connections the guest may have at once.
+    pub max_connections: ConnectionLimit,
+    /// How much it may carry each way.
+    pub bandwidth: Option<Bandwidth>,
+    /// Values that stay outside.
+    pub secrets: Vec<SecretSpec>,
+}
+
+impl NetworkSpec {
+    /// What the gateway's gate is made from. `directory` is the sandbox's own for its list and
+    /// its access log, see [`crate::host::directories::Directories::proxy`].
+    pub fn gate_config(&self, directory: &Path, ipv6: bool) -> GateConfig {
+        GateConfig {
+            policy: self.policy.clone(),
+            mode: match self.proxy {
+                true => Mode::Proxy {
+                    allowlist: directory.join(allowlist::FILE),
+                },
+                false => Mode::Open,
+            },
+            dns: self.dns.map(|ResolverAddress(address)| address),
+            ipv6,
+            log_directory: directory.into(),
+        }
+    }
+
+    /// What may be written down of it.
+    pub fn summary(&self) -> NetworkSummary {
+        NetworkSummary {
+            policy: self.policy.clone(),
+            proxy: self.proxy,
+            published: self.published.clone(),
+            dns: self.dns,
+            max_connections: self.max_connections,
+            bandwidth: self.bandwidth,
+            secrets: self.secrets.iter().map(SecretSpec::summary).collect(),
+        }
+    }
+}
+
+/// A sandbox's network as its record tells it: without the values of secrets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSummary {
+    /// Preset and rules.
+    #[serde(flatten)]
+    pub policy: Policy,
+    /// Whether only listed domains are allowed.
+    pub proxy: bool,
+    /// Ports of the host that lead into the guest.
+    pub published: Vec<PublishedPort>,
+    /// The resolver that is asked in place of the host's.
+    pub dns: Option<ResolverAddress>,
+    /// How many connections the guest may have at once.
+    pub max_connections: ConnectionLimit,
+    /// How much it may carry each way, in bytes a second.
+    pub bandwidth: Option<Bandwidth>,
+    /// Values that stay outside, and who gets them.
+    pub secrets: Vec<SecretSummary>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::secret::SecretRequest;
+
+    #[test]
+    fn a_record_of_the_network_has_no_value_of_a_secret() {
+        let request = SecretRequest::of_variable("TOKEN@a.example").unwrap();
+        let spec = NetworkSpec {
+            proxy: true,
+            secrets: vec![request.resolve(|_| Some("s3cr3t".into())).unwrap()],
+            ..NetworkSpec::default()
+        };
+        assert!(!format!("{spec:?}").contains("s3cr3t"));
+        let summary = spec.summary();
+        let written = serde_json::to_string(&summary).unwrap();
+        assert!(!written.contains("s3cr3t") && written.contains("TOKEN"));
+        assert_eq!(
+            serde_json::from_str::<NetworkSummary>(&written).unwrap(),
+            summary
+        );
+        // The supervisor does get it.
+        let plan = serde_json::to_string(&spec).unwrap();
+        let read: NetworkSpec = serde_json::from_str(&plan).unwrap();
+        assert_eq!(read.secrets[0].value.expose(), "s3cr3t");
+        assert_eq!(read.secrets[0].placeholder, spec.secrets[0].placeholder);
+    }
+
+    #[test]
+    fn the_gate_finds_list_and_log_in_the_sandboxs_directory() {
+        let directory = Path::new("/state/sandbox-proxy/box");
+        let mut spec = NetworkSpec::default();
+        assert_eq!(spec.gate_config(directory, false).mode, Mode::Open);
+        spec.proxy = true;
+        spec.dns = Some("192.0.2.53".parse().unwrap());
+        let config = spec.gate_config(directory, true);
+        let allowlist = directory.join("allowlist.txt");
+        assert_eq!(config.mode, Mode::Proxy { allowlist });
+        assert_eq!(config.dns, Some("192.0.2.53:53".parse().unwrap()));
+        assert_eq!(config.log_directory, directory);
+        assert!(config.ipv6);
+    }
+}
