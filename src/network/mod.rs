@@ -17,5 +17,6 @@ pub mod gate;
 pub mod names;
 pub mod policy;
 pub mod publish;
+pub mod request;
 pub mod resolver;
 pub mod secret;
