@@ -3,6 +3,7 @@
 
 mod image;
 mod options;
+mod proxy;
 mod session;
 mod template;
 
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use image::{ImageArguments, ImageCommand};
 pub use options::{ColorChoice, GlobalOptions};
+pub use proxy::{DomainArguments, PortArguments, PortCommand, ProxyArguments, ProxyCommand};
 pub use session::{CommandOptions, ExecArguments, RunArguments};
 pub use template::{TemplateArguments, TemplateBuildArguments, TemplateCommand};
 
@@ -66,6 +68,10 @@ pub enum Command {
     Ssh(SshArguments),
     /// Show what the console has printed
     Logs(LogsArguments),
+    /// Edit the list of allowed domains; show what was denied and what passed
+    Proxy(ProxyArguments),
+    /// Lead ports of this machine into a running sandbox
+    Port(PortArguments),
     /// Build, list and remove base images
     Image(ImageArguments),
     /// Build, list and remove saved guests, from which sandboxes start at once

@@ -10,11 +10,14 @@ mod doctor;
 mod dry_run;
 mod enter;
 mod exec;
+mod gateway;
 mod image;
 mod info;
 mod list;
 mod logs;
+mod port;
 mod prepare;
+mod proxy;
 mod prune;
 mod run;
 mod session;
@@ -123,6 +126,8 @@ async fn dispatch(
         Some(Command::Console(arguments)) => console::run(&context, &arguments).await,
         Some(Command::Ssh(arguments)) => ssh::run(&context, &arguments).await,
         Some(Command::Logs(arguments)) => logs::run(&context, &arguments).await,
+        Some(Command::Proxy(arguments)) => proxy::run(&context, arguments.command).await,
+        Some(Command::Port(arguments)) => port::run(&context, arguments.command).await,
         Some(Command::Image(arguments)) => image::run(&context, arguments.command).await,
         Some(Command::Template(arguments)) => template::run(&context, arguments.command).await,
         Some(Command::Df(arguments)) => df::run(&context, &arguments),

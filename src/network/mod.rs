@@ -21,5 +21,6 @@ pub mod layout;
 pub mod names;
 pub mod policy;
 pub mod publish;
+pub mod request;
 pub mod resolver;
 pub mod secret;

@@ -101,6 +101,20 @@ impl Printer {
         Ok(Some(matches!(answer.as_str(), "y" | "yes")))
     }
 
+    /// Asks a question for a line of text. The outer `None`: nobody can answer, since stdin or
+    /// stderr is no terminal; the inner one: the input has ended.
+    pub fn prompt(&self, question: impl Display) -> io::Result<Option<Option<String>>> {
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Ok(None);
+        }
+        let mut stderr = anstream::stderr().lock();
+        write!(stderr, "{question} ")?;
+        stderr.flush()?;
+        let mut answer = String::new();
+        let read = io::stdin().read_line(&mut answer)?;
+        Ok(Some((read > 0).then_some(answer)))
+    }
+
     /// An error on stderr, always.
     pub fn report(&self, report: &Report) {
         drop(write!(anstream::stderr().lock(), "{}", report.render()));

@@ -14,9 +14,10 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::TimedEvent;
+use crate::network::request::{GatewayCommand, GatewayReply};
 
 /// What a command asks of a supervisor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
     /// Tell every event from the first to the last.
@@ -31,6 +32,31 @@ pub enum Request {
     /// End at once, as soon as what the guest holds back for shares is written:
     /// nothing else of it is wanted any more. Tells every event, too.
     Discard,
+    /// Something of the sandbox's network. It is the only request of its
+    /// connection, and answered by one [`GatewayReply`].
+    Gateway {
+        /// What.
+        command: GatewayCommand,
+    },
+}
+
+/// How long a supervisor may take to answer.
+const REPLY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Asks a running sandbox's network.
+///
+/// # Errors
+/// Where the supervisor does not answer.
+pub async fn ask_gateway(socket: &Path, command: GatewayCommand) -> io::Result<GatewayReply> {
+    let asking = async {
+        let mut connection = Connection::open(socket, Request::Gateway { command }).await?;
+        let line = connection.events.next_line().await?;
+        let line = line.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(serde_json::from_str(&line)?)
+    };
+    tokio::time::timeout(REPLY_DEADLINE, asking)
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// A conversation with a supervisor.

@@ -112,7 +112,7 @@ pub async fn claim(
                 }
                 Some(_) => {
                     if let Ok(connection) =
-                        Connection::open(&layout.control_socket(), request).await
+                        Connection::open(&layout.control_socket(), request.clone()).await
                     {
                         return Ok(Claim::Taken(connection));
                     }

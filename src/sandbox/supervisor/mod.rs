@@ -172,8 +172,11 @@ enum Outcome {
 /// listens already, so that no client ever has to wait for either.
 pub async fn run(plan: StartPlan, lock: DirectoryLock, listener: UnixListener) {
     let hub = Hub::default();
-    let (stop_sender, stop_requests) = mpsc::channel(16);
-    let server = match server::start(listener, hub.clone(), stop_sender, plan.spec.lifetime) {
+    let (stop, stop_requests) = mpsc::channel(16);
+    // Nobody takes these requests yet, so that they are refused.
+    let (gateway, _) = mpsc::channel(16);
+    let recipients = server::Recipients { stop, gateway };
+    let server = match server::start(listener, hub.clone(), recipients, plan.spec.lifetime) {
         Ok(server) => server,
         Err(error) => {
             tracing::error!(%error, "the control socket is unusable");

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::hub::Hub;
+use crate::network::request::{GatewayCommand, GatewayReply, GatewayRequest};
 use crate::sandbox::control::Request;
 use crate::sandbox::{Event, Lifetime};
 
@@ -23,6 +24,13 @@ pub(super) enum StopRequest {
     Discarded,
     /// The command that an attached sandbox belongs to is gone.
     Abandoned,
+}
+
+/// Whom requests are passed on to.
+#[derive(Debug, Clone)]
+pub(super) struct Recipients {
+    pub(super) stop: mpsc::Sender<StopRequest>,
+    pub(super) gateway: mpsc::Sender<GatewayRequest>,
 }
 
 /// The running server.
@@ -41,7 +49,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(super) fn start(
     listener: StdListener,
     hub: Hub,
-    stop: mpsc::Sender<StopRequest>,
+    recipients: Recipients,
     lifetime: Lifetime,
 ) -> io::Result<Server> {
     listener.set_nonblocking(true)?;
@@ -49,7 +57,7 @@ pub(super) fn start(
     let (closing, closed) = oneshot::channel();
     let clients = Clients {
         hub,
-        stop,
+        recipients,
         lifetime,
         connections: JoinSet::new(),
     };
@@ -70,7 +78,7 @@ impl Server {
 /// Everyone who is connected.
 struct Clients {
     hub: Hub,
-    stop: mpsc::Sender<StopRequest>,
+    recipients: Recipients,
     lifetime: Lifetime,
     connections: JoinSet<()>,
 }
@@ -93,9 +101,10 @@ impl Clients {
     async fn take(&mut self, accepted: io::Result<(UnixStream, SocketAddr)>) {
         match accepted {
             Ok((stream, _)) => {
-                let (hub, stop, lifetime) = (self.hub.clone(), self.stop.clone(), self.lifetime);
+                let (hub, recipients) = (self.hub.clone(), self.recipients.clone());
+                let lifetime = self.lifetime;
                 self.connections.spawn(async move {
-                    if let Err(error) = serve(stream, hub, stop, lifetime).await {
+                    if let Err(error) = serve(stream, hub, recipients, lifetime).await {
                         tracing::debug!(%error, "a client went away");
                     }
                 });
@@ -113,7 +122,7 @@ impl Clients {
 async fn serve(
     stream: UnixStream,
     hub: Hub,
-    stop: mpsc::Sender<StopRequest>,
+    Recipients { stop, gateway }: Recipients,
     lifetime: Lifetime,
 ) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
@@ -123,6 +132,9 @@ async fn serve(
     let Some(first) = requests.next_line().await? else {
         return Ok(());
     };
+    if let Request::Gateway { command } = serde_json::from_str(&first)? {
+        return answer(command, &gateway, &mut writer).await;
+    }
     holds |= obey(&first, &stop).await?;
     let telling = tell(&hub, &mut writer);
     tokio::pin!(telling);
@@ -162,7 +174,30 @@ async fn obey(line: &str, stop: &mpsc::Sender<StopRequest>) -> io::Result<bool> 
             let _ = stop.send(StopRequest::Discarded).await;
             Ok(false)
         }
+        // Its answer would come between events.
+        Request::Gateway { .. } => Err(io::ErrorKind::InvalidInput.into()),
     }
+}
+
+/// Passes a command on to the gateway, and its answer back.
+async fn answer(
+    command: GatewayCommand,
+    gateway: &mpsc::Sender<GatewayRequest>,
+    writer: &mut OwnedWriteHalf,
+) -> io::Result<()> {
+    let (reply, answered) = oneshot::channel();
+    let passed_on = gateway.send(GatewayRequest { command, reply }).await;
+    let answer = match (passed_on, answered.await) {
+        (Ok(()), Ok(answer)) => answer,
+        _ => GatewayReply::Refused {
+            message: "the sandbox's network is not there yet, or not any more".into(),
+            hint: Some("try again once the sandbox is ready".into()),
+        },
+    };
+    let mut line = serde_json::to_string(&answer)?;
+    line.push('\n');
+    writer.write_all(line.as_bytes()).await?;
+    writer.shutdown().await
 }
 
 /// Writes every event until the last one.
@@ -183,7 +218,7 @@ async fn tell(hub: &Hub, writer: &mut OwnedWriteHalf) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::sandbox::EndReason;
-    use crate::sandbox::control::Connection;
+    use crate::sandbox::control::{Connection, ask_gateway};
 
     /// A server whose client has connected before anything ran, as the
     /// command that starts a supervisor does.
@@ -197,13 +232,15 @@ mod tests {
         Connection,
         tempfile::TempDir,
     ) {
+        let (gateway, _) = mpsc::channel(1);
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("control.sock");
         let listener = StdListener::bind(&socket).unwrap();
         let connection = Connection::open(&socket, request).await.unwrap();
         let hub = Hub::default();
-        let (sender, receiver) = mpsc::channel(4);
-        let server = start(listener, hub.clone(), sender, lifetime).unwrap();
+        let (stop, receiver) = mpsc::channel(4);
+        let recipients = Recipients { stop, gateway };
+        let server = start(listener, hub.clone(), recipients, lifetime).unwrap();
         (server, hub, receiver, connection, directory)
     }
 
@@ -245,7 +282,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(50)).await;
             drop(connection);
             tokio::time::sleep(Duration::from_millis(50)).await;
-            assert_eq!(stop.try_recv().ok(), expected, "{lifetime:?} {request:?}");
+            assert_eq!(stop.try_recv().ok(), expected, "{lifetime:?} {expected:?}");
             hub.tell(Event::Ended {
                 reason: EndReason::Stopped,
             });
@@ -266,5 +303,36 @@ mod tests {
                 served(Lifetime::Persistent, request).await;
             assert_eq!(stop.recv().await, Some(expected));
         }
+    }
+
+    #[tokio::test]
+    async fn requests_for_the_gateway_are_answered_by_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control.sock");
+        let listener = StdListener::bind(&socket).unwrap();
+        let (stop, _stop_requests) = mpsc::channel(1);
+        let (gateway, mut requests) = mpsc::channel(1);
+        let recipients = Recipients { stop, gateway };
+        let server = start(listener, Hub::default(), recipients, Lifetime::Persistent).unwrap();
+        let asked = GatewayCommand::AllowOnce {
+            pattern: ".example.com".parse().unwrap(),
+        };
+        let ports = vec!["8080:80".parse().unwrap()];
+        let gateway = async {
+            let GatewayRequest { command, reply } = requests.recv().await.unwrap();
+            assert_eq!(command, asked);
+            let ports = ports.clone();
+            reply.send(GatewayReply::Ports { ports }).unwrap();
+        };
+        let (answer, ()) = tokio::join!(ask_gateway(&socket, asked.clone()), gateway);
+        assert_eq!(answer.unwrap(), GatewayReply::Ports { ports });
+        // Without a gateway, or with one that gives no answer, it is refused.
+        let silent = async { drop(requests.recv().await.unwrap()) };
+        let (answer, ()) = tokio::join!(ask_gateway(&socket, GatewayCommand::Cut), silent);
+        assert!(matches!(answer.unwrap(), GatewayReply::Refused { .. }));
+        drop(requests);
+        let answer = ask_gateway(&socket, GatewayCommand::PortList).await;
+        assert!(matches!(answer.unwrap(), GatewayReply::Refused { .. }));
+        drop(server);
     }
 }
