@@ -7,6 +7,7 @@ use super::context::Context;
 use crate::guest::cloud_config;
 use crate::host::files::FileError;
 use crate::image::Image;
+use crate::network::intercept::AuthorityParts;
 use crate::network::policy::Policy;
 use crate::network::secret::{SecretError, SecretSource};
 use crate::output::Report;
@@ -102,8 +103,13 @@ fn network(context: &Context) -> Result<NetworkSpec, Report> {
             }
             request.resolve(|name| std::env::var_os(name))
         })
-        .collect::<Result<_, SecretError>>()?;
+        .collect::<Result<Vec<_>, SecretError>>()?;
+    let authority = match &secrets[..] {
+        [] => None,
+        secrets => Some(AuthorityParts::generate(secrets)?),
+    };
     Ok(NetworkSpec {
+        authority,
         policy: Policy {
             preset: settings.preset,
             rules: settings.rules.clone(),
@@ -148,6 +154,10 @@ pub(super) async fn host_setup(
         home: context.directories.home.clone(),
         machine_id: machine_id()?,
         agent_keys,
+        // A sandbox for one command has the list of its directory's sandbox.
+        proxy_directory: context
+            .directories
+            .proxy(super::target::name(context, None)?.as_str()),
     })
 }
 

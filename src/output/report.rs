@@ -95,6 +95,7 @@ from_errors!(
     crate::share::ShareError,
     crate::console::ConsoleError,
     crate::network::error::NetworkError,
+    crate::network::intercept::InterceptError,
     crate::network::secret::SecretError,
     crate::image::ImageError,
     crate::image::RecipeError,

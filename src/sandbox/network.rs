@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::size::{Bandwidth, ConnectionLimit};
 use crate::network::allowlist;
 use crate::network::gate::{GateConfig, Mode};
+use crate::network::gateway::GatewayConfig;
+use crate::network::intercept::AuthorityParts;
 use crate::network::policy::Policy;
 use crate::network::publish::PublishedPort;
 use crate::network::resolver::ResolverAddress;
@@ -29,9 +31,22 @@ pub struct NetworkSpec {
     pub bandwidth: Option<Bandwidth>,
     /// Values that stay outside.
     pub secrets: Vec<SecretSpec>,
+    /// The authority that the guest trusts, where there are secrets.
+    pub authority: Option<AuthorityParts>,
 }
 
 impl NetworkSpec {
+    /// What the sandbox's gateway is made from; `directory` as for [`Self::gate_config`].
+    pub fn gateway_config(&self, directory: &Path) -> GatewayConfig {
+        GatewayConfig {
+            gate: self.gate_config(directory, true),
+            connections: usize::try_from(self.max_connections.get()).unwrap_or(usize::MAX),
+            bytes_per_second: self.bandwidth.map(Bandwidth::bytes),
+            secrets: self.secrets.clone(),
+            authority: self.authority.clone(),
+        }
+    }
+
     /// What the gateway's gate is made from. `directory` is the sandbox's own for its list and
     /// its access log, see [`crate::host::directories::Directories::proxy`].
     pub fn gate_config(&self, directory: &Path, ipv6: bool) -> GateConfig {

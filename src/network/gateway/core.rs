@@ -18,12 +18,11 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::GatewayRequest;
 use super::datagrams::{Datagrams, Kind, Pair};
 use super::link::Link;
 use super::neighbors::{self, DHCP_SERVER};
 use super::packet::{self, Packet, Unreachable, checksums};
-use super::ports::Ports;
+use super::ports::{PortError, Ports};
 use super::questions;
 use super::relay::relay;
 use super::shaper::{Shaped, Shaper};
@@ -35,6 +34,7 @@ use crate::network::gate::{Asked, Gate};
 use crate::network::intercept::Interceptor;
 use crate::network::layout;
 use crate::network::policy::{Reason, RuleName, Transport, Verdict};
+use crate::network::request::{GatewayCommand, GatewayReply, GatewayRequest};
 
 /// How long a host may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(60);
@@ -107,24 +107,36 @@ impl Core {
     }
 
     async fn obey(self: &Rc<Self>, requests: &mut mpsc::UnboundedReceiver<GatewayRequest>) {
-        while let Some(request) = requests.recv().await {
-            match request {
-                // Who asked may be gone by now.
-                GatewayRequest::AddPort(port, answer) => {
-                    let _ = answer.send(self.add_port(&port));
-                }
-                GatewayRequest::RemovePort(port, answer) => {
-                    let _ = answer.send(self.remove_port(&port));
-                }
-                GatewayRequest::ListPorts(answer) => {
-                    let _ = answer.send(self.list_ports());
-                }
-                GatewayRequest::AllowOnce(pattern) => self.gate.allow_until_stop(pattern),
-                GatewayRequest::Cut => self.cut(),
-            }
+        while let Some(GatewayRequest { command, reply }) = requests.recv().await {
+            // Who asked may be gone by now.
+            let _ = reply.send(self.answer(command));
         }
         // Nobody asks any more; the guest still has its network.
         pending().await
+    }
+
+    fn answer(self: &Rc<Self>, command: GatewayCommand) -> GatewayReply {
+        match command {
+            GatewayCommand::AllowOnce { pattern } => {
+                self.gate.allow_until_stop(pattern);
+                GatewayReply::Done
+            }
+            GatewayCommand::Cut => {
+                self.cut();
+                GatewayReply::Done
+            }
+            GatewayCommand::PortAdd { port } => match self.add_port(&port) {
+                Ok(port) => GatewayReply::Ports { ports: vec![port] },
+                Err(error) => refusal(&error),
+            },
+            GatewayCommand::PortRemove { port } => match self.remove_port(&port) {
+                Ok(()) => GatewayReply::Done,
+                Err(error) => refusal(&error),
+            },
+            GatewayCommand::PortList => GatewayReply::Ports {
+                ports: self.list_ports(),
+            },
+        }
     }
 
     async fn advertise(&self) {
@@ -495,6 +507,14 @@ impl Syn {
             Some(segment) if refused => packet::reset(outgoing, &packet, &segment),
             _ => packet::unreachable(outgoing, &packet, Unreachable::Host),
         });
+    }
+}
+
+fn refusal(error: &PortError) -> GatewayReply {
+    let causes = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    GatewayReply::Refused {
+        message: format!("{error}{}", causes.unwrap_or_default()),
+        hint: error.hint(),
     }
 }
 

@@ -23,17 +23,16 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::thread::JoinHandle;
 
-use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use self::core::Core;
 pub use self::ports::{HostPorts, PortError};
-use super::domain::DomainPattern;
 use super::error::NetworkError;
 use super::gate::{Gate, GateConfig};
-use super::intercept::{InterceptError, Interception};
-use super::publish::PublishedPort;
+use super::intercept::{AuthorityParts, InterceptError};
+use super::request::GatewayRequest;
+use super::secret::SecretSpec;
 
 /// Why the gateway could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +64,7 @@ impl GatewayError {
 }
 
 /// What a gateway is made from.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct GatewayConfig {
     /// Who may talk to whom.
     pub gate: GateConfig,
@@ -73,33 +72,10 @@ pub struct GatewayConfig {
     pub connections: usize,
     /// At most so many bytes per second in each direction.
     pub bytes_per_second: Option<u64>,
-    /// Secrets, if there are any.
-    #[serde(default)]
-    pub interception: Option<Interception>,
-}
-
-/// How many TCP connections there may be at once, unless the user says
-/// otherwise.
-pub const CONNECTIONS: usize = 1024;
-
-/// What the rest of the supervisor asks of a running gateway.
-#[derive(Debug)]
-pub enum GatewayRequest {
-    /// Lead a port of the host into the guest. The answer names the port that
-    /// was taken.
-    AddPort(
-        PublishedPort,
-        oneshot::Sender<Result<PublishedPort, PortError>>,
-    ),
-    /// Stop doing so; the answer says whether there was such a port.
-    /// Connections that run go on.
-    RemovePort(PublishedPort, oneshot::Sender<bool>),
-    /// Which ports lead into the guest, but for SSH's.
-    ListPorts(oneshot::Sender<Vec<PublishedPort>>),
-    /// Allow a name until the sandbox stops.
-    AllowOnce(DomainPattern),
-    /// End the connections that the policy does not allow any more.
-    Cut,
+    /// Values that stay outside.
+    pub secrets: Vec<SecretSpec>,
+    /// The authority that the guest trusts, where there are secrets.
+    pub authority: Option<AuthorityParts>,
 }
 
 /// A running gateway.
@@ -149,9 +125,10 @@ impl Gateway {
         Ok(Self { requests, thread })
     }
 
-    /// By which the gateway can be asked for something.
-    pub fn requests(&self) -> mpsc::UnboundedSender<GatewayRequest> {
-        self.requests.clone()
+    /// Asks the gateway for something; a gateway that has ended refuses it by
+    /// dropping the request.
+    pub fn ask(&self, request: GatewayRequest) {
+        drop(self.requests.send(request));
     }
 
     /// Ends it. All connections are cut.
@@ -174,10 +151,10 @@ fn prepare(config: GatewayConfig, ports: HostPorts) -> Result<Rc<Core>, GatewayE
         ipv6,
         ..config.gate
     })?;
-    let interceptor = config
-        .interception
-        .map(Interception::interceptor)
-        .transpose()?;
+    let interceptor = match config.authority {
+        Some(authority) => Some(authority.interceptor(config.secrets)?),
+        None => None,
+    };
     let core = Core::new(
         gate,
         interceptor,

@@ -44,12 +44,9 @@ pub enum PortError {
         #[source]
         source: io::Error,
     },
-    /// It leads into the guest already.
-    #[error("`{0}` is published already")]
-    Published(PublishedPort),
-    /// The sandbox ends.
-    #[error("the gateway has ended")]
-    Ended,
+    /// There is no such port.
+    #[error("`{0}` is not published")]
+    NotPublished(PublishedPort),
 }
 
 impl PortError {
@@ -66,8 +63,8 @@ impl PortError {
             Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrNotAvailable => {
                 Some("this host does not have that address; `ip addr` lists those it has".into())
             }
-            Self::Bind { .. } | Self::Ended => None,
-            Self::Published(_) => Some("`sandbox port ls` lists the ports".into()),
+            Self::Bind { .. } => None,
+            Self::NotPublished(_) => Some("`sandbox port ls` lists the ports".into()),
         }
     }
 }
@@ -260,8 +257,8 @@ impl Core {
         Ok(port)
     }
 
-    /// Stops publishing a port; gives whether it was.
-    pub(super) fn remove_port(&self, port: &PublishedPort) -> bool {
+    /// Stops publishing a port. Connections that run go on.
+    pub(super) fn remove_port(&self, port: &PublishedPort) -> Result<(), PortError> {
         let mut published = self.ports.published.borrow_mut();
         let before = published.len();
         published.retain(|(one, task)| {
@@ -271,7 +268,11 @@ impl Core {
             }
             !same
         });
-        published.len() < before
+        if published.len() < before {
+            Ok(())
+        } else {
+            Err(PortError::NotPublished(*port))
+        }
     }
 
     /// The published ports.

@@ -21,7 +21,7 @@ use rustls::{RootCertStore, pki_types};
 
 pub use certificate_authority::CertificateAuthority;
 pub use error::InterceptError;
-pub use parts::{Interception, Private, SecretParts};
+pub use parts::{AuthorityParts, Private};
 pub use secret::{Secret, new_placeholder};
 pub(crate) use substitute::Inserted;
 pub use substitute::Secrets;

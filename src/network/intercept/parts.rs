@@ -1,4 +1,4 @@
-//! What an interceptor is made from, on its way from the command that starts a
+//! What an authority is made from, on its way from the command that starts a
 //! sandbox to the process that runs its gateway: through a pipe, never through
 //! a file or a command line.
 
@@ -8,25 +8,12 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{CertificateAuthority, InterceptError, Interceptor, Secret, Secrets};
-use crate::network::domain::DomainPattern;
+use crate::network::secret::SecretSpec;
 
 /// Bytes that `Debug` does not show and that are wiped when they are dropped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Private(Zeroizing<Vec<u8>>);
-
-impl Private {
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl From<Vec<u8>> for Private {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self(Zeroizing::new(bytes))
-    }
-}
 
 impl fmt::Debug for Private {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,91 +21,66 @@ impl fmt::Debug for Private {
     }
 }
 
-/// One secret.
+/// The authority of one sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SecretParts {
-    /// The variable that holds the placeholder in the guest.
-    pub name: String,
-    /// What the guest gets instead of the value.
-    pub placeholder: String,
-    /// The value.
-    pub value: Private,
-    /// The hosts that get the value.
-    pub hosts: Vec<DomainPattern>,
-}
-
-/// Secrets, and the authority whose certificate the guest trusts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interception {
-    /// The authority's certificate, PEM.
+pub struct AuthorityParts {
+    /// Its certificate for the guest's trust store, PEM.
     pub certificate: String,
-    /// The authority's key, PKCS #8 in DER.
+    /// Its key, PKCS #8 in DER.
     pub private_key: Private,
-    /// The secrets.
-    pub secrets: Vec<SecretParts>,
 }
 
-impl Interception {
-    /// A new authority for these secrets.
+impl AuthorityParts {
+    /// A new authority for the hosts of these secrets.
     ///
     /// # Errors
     ///
-    /// When a secret is not usable, or no certificate can be made.
-    pub fn new(secrets: Vec<SecretParts>) -> Result<Self, InterceptError> {
-        let checked = Self::secrets(secrets.clone())?;
-        let authority = CertificateAuthority::generate(checked.hosts())?;
+    /// When a key or the certificate cannot be made.
+    pub fn generate(secrets: &[SecretSpec]) -> Result<Self, InterceptError> {
+        let hosts = secrets.iter().flat_map(|secret| &secret.hosts);
+        let authority = CertificateAuthority::generate(hosts)?;
         Ok(Self {
             certificate: authority.certificate_pem().to_owned(),
-            private_key: authority.private_key().to_vec().into(),
-            secrets,
+            private_key: Private(Zeroizing::new(authority.private_key().to_vec())),
         })
     }
 
-    /// What it describes.
+    /// What opens TLS connections to the hosts of these secrets.
     ///
     /// # Errors
     ///
-    /// When it was not made by [`Interception::new`], or this host trusts no
-    /// authority.
-    pub fn interceptor(self) -> Result<Interceptor, InterceptError> {
+    /// When a secret is not usable, or this host trusts no authority.
+    pub fn interceptor(self, secrets: Vec<SecretSpec>) -> Result<Interceptor, InterceptError> {
+        let secrets = secrets.into_iter().map(|secret| {
+            let value = Zeroizing::new(secret.value.expose().as_bytes().to_vec());
+            Secret::with_placeholder(&secret.name, secret.placeholder, value, secret.hosts)
+        });
+        let secrets = Secrets::new(secrets.collect::<Result<_, _>>()?)?;
         let Self {
             certificate,
             private_key,
-            secrets,
         } = self;
-        let authority = CertificateAuthority::from_parts(certificate, private_key.bytes())?;
-        Interceptor::new(Self::secrets(secrets)?, authority)
-    }
-
-    fn secrets(parts: Vec<SecretParts>) -> Result<Secrets, InterceptError> {
-        let secrets = parts.into_iter().map(|parts| {
-            Secret::with_placeholder(&parts.name, parts.placeholder, parts.value.0, parts.hosts)
-        });
-        Secrets::new(secrets.collect::<Result<_, _>>()?)
+        let authority = CertificateAuthority::from_parts(certificate, &private_key.0)?;
+        Interceptor::new(secrets, authority)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::secret::SecretRequest;
 
     #[test]
     fn what_travels_is_the_same_at_the_other_end_and_never_shown() {
-        let secret = SecretParts {
-            name: "TOKEN".into(),
-            placeholder: "sandbox-secret-TOKEN-0".into(),
-            value: b"hidden".to_vec().into(),
-            hosts: vec!["api.example.com".parse().unwrap()],
-        };
-        let interception = Interception::new(vec![secret]).unwrap();
-        let shown = format!("{interception:?}");
-        assert!(
-            !shown.contains("104, 105") && !shown.contains("hidden"),
-            "{shown}"
-        );
-        let text = serde_json::to_string(&interception).unwrap();
-        let other: Interception = serde_json::from_str(&text).unwrap();
-        assert_eq!(other, interception);
-        CertificateAuthority::from_parts(other.certificate, other.private_key.bytes()).unwrap();
+        let secret = SecretRequest::of_variable("TOKEN@api.example.com").unwrap();
+        let secret = secret.resolve(|_| Some("hidden".into())).unwrap();
+        let parts = AuthorityParts::generate(&[secret]).unwrap();
+        let key = parts.private_key.0.clone();
+        let bytes = format!("{}, {}, {}", key[40], key[41], key[42]);
+        assert!(!format!("{parts:?}").contains(&bytes));
+        let text = serde_json::to_string(&parts).unwrap();
+        let other: AuthorityParts = serde_json::from_str(&text).unwrap();
+        assert_eq!(other, parts);
+        CertificateAuthority::from_parts(other.certificate, &other.private_key.0).unwrap();
     }
 }

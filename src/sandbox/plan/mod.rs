@@ -52,6 +52,8 @@ pub struct HostSetup {
     pub machine_id: String,
     /// Public keys of the user's SSH agent, which may enter, too.
     pub agent_keys: Vec<String>,
+    /// Where the list of allowed domains lies, and what outlives the sandbox of its log.
+    pub proxy_directory: PathBuf,
 }
 
 /// Why no plan could be made.
@@ -104,6 +106,8 @@ pub struct StartPlan {
     pub keys: Keys,
     /// The user's home directory, where the alias for OpenSSH goes.
     pub home: PathBuf,
+    /// Where the network's access log lies and, in proxy mode, the list of allowed domains.
+    pub network_directory: PathBuf,
     /// The start by restoring a template, if there is one that fits. It is
     /// tried first.
     pub warm: Option<WarmStart>,
@@ -205,7 +209,13 @@ impl StartPlan {
             credentials,
             template,
         });
+        let network_directory = match spec.network.proxy {
+            true => host.proxy_directory,
+            // Nobody asked for a log: it goes with the sandbox.
+            false => layout.directory().to_owned(),
+        };
         Ok(Self {
+            network_directory,
             accelerator: host.accelerator,
             home: host.home,
             spec,
@@ -299,6 +309,7 @@ mod tests {
             accelerator: Accelerator::Tcg,
             home: "/home/a".into(),
             machine_id: "0123456789abcdef0123456789abcdef".into(),
+            proxy_directory: "/state/sandbox-proxy/box".into(),
             agent_keys: vec!["ssh-ed25519 AGENT".into()],
         };
         let keys = Keys {

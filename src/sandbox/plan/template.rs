@@ -157,6 +157,7 @@ mod tests {
             home: "/home/a".into(),
             machine_id: "0123456789abcdef0123456789abcdef".into(),
             agent_keys: vec![],
+            proxy_directory: "/cache/sandbox-proxy/box".into(),
         };
         let image = BootImage {
             name: "debian-13".into(),

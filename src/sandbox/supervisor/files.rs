@@ -6,6 +6,7 @@ use super::SupervisorError;
 use crate::guest::credential::Transport;
 use crate::host::files;
 use crate::image::{guest_agent, initrd};
+use crate::network::allowlist::ListFile;
 use crate::qemu::overlay;
 use crate::sandbox::{BootImage, StartPlan, StateLayout, TemplateFiles};
 use crate::ssh::alias::{Aliases, Written};
@@ -16,6 +17,10 @@ pub(super) fn write_common(plan: &StartPlan) -> Result<(), SupervisorError> {
     let layout = &plan.layout;
     files::create_private_directory(&layout.ssh())?;
     KeyFiles::in_directory(layout.ssh()).write(plan.spec.name.as_str(), &plan.keys)?;
+    files::create_private_directory(&plan.network_directory)?;
+    if plan.spec.network.proxy {
+        ListFile::in_directory(&plan.network_directory).create_if_absent()?;
+    }
     write_logs(layout)
 }
 

@@ -173,8 +173,7 @@ enum Outcome {
 pub async fn run(plan: StartPlan, lock: DirectoryLock, listener: UnixListener) {
     let hub = Hub::default();
     let (stop, stop_requests) = mpsc::channel(16);
-    // Nobody takes these requests yet, so that they are refused.
-    let (gateway, _) = mpsc::channel(16);
+    let (gateway, questions) = mpsc::channel(16);
     let recipients = server::Recipients { stop, gateway };
     let server = match server::start(listener, hub.clone(), recipients, plan.spec.lifetime) {
         Ok(server) => server,
@@ -184,7 +183,7 @@ pub async fn run(plan: StartPlan, lock: DirectoryLock, listener: UnixListener) {
             return;
         }
     };
-    let outcome = match watch::supervise(&plan, &hub, stop_requests).await {
+    let outcome = match watch::supervise(&plan, &hub, stop_requests, questions).await {
         Ok(reason) => Outcome::Ended(reason),
         Err(error) => Outcome::Failed(error),
     };

@@ -22,9 +22,8 @@ use super::{SupervisorError, awaken, files, log_limit};
 use crate::agent::AgentError;
 use crate::guest::event::GuestEvent;
 use crate::host::process::ProcessIdentity;
-use crate::network::gate::{GateConfig, Mode};
-use crate::network::gateway::{CONNECTIONS, Gateway, GatewayConfig, GatewayError, HostPorts};
-use crate::network::policy::Policy;
+use crate::network::gateway::{Gateway, GatewayError, HostPorts};
+use crate::network::request::GatewayRequest;
 use crate::qemu::discard_filter::DiscardFilter;
 use crate::qemu::qmp::QmpError;
 use crate::sandbox::{EndReason, Event, Record, StartPlan, WarmStart};
@@ -42,10 +41,11 @@ pub(super) async fn supervise(
     plan: &StartPlan,
     hub: &Hub,
     stop: mpsc::Receiver<StopRequest>,
+    questions: mpsc::Receiver<GatewayRequest>,
 ) -> Result<EndReason, SupervisorError> {
     let deadline = Instant::now() + plan.spec.ready_timeout;
     hub.tell(Event::Preparing);
-    let ports = HostPorts::bind(&[]).map_err(GatewayError::from)?;
+    let ports = HostPorts::bind(&plan.spec.network.published).map_err(GatewayError::from)?;
     let record = new_record(plan)?;
     record.write(&plan.layout.record())?;
     files::write_common(plan)?;
@@ -53,6 +53,7 @@ pub(super) async fn supervise(
         plan,
         hub,
         stop,
+        questions,
         record,
         ports,
         deadline,
@@ -91,6 +92,8 @@ struct Start<'a> {
     plan: &'a StartPlan,
     hub: &'a Hub,
     stop: mpsc::Receiver<StopRequest>,
+    /// What commands ask of the network.
+    questions: mpsc::Receiver<GatewayRequest>,
     record: Record,
     ports: HostPorts,
     deadline: Instant,
@@ -100,7 +103,12 @@ impl Start<'_> {
     /// Starts QEMU and accompanies it to its end. QEMU is gone afterwards.
     async fn attempt(&mut self, way: Way<'_>) -> Result<EndReason, SupervisorError> {
         let (guests_end, gateways_end) = std::os::unix::net::UnixStream::pair()?;
-        let gateway = Gateway::start(gateways_end, gateway_config(self.plan), &self.ports)?;
+        let config = self
+            .plan
+            .spec
+            .network
+            .gateway_config(&self.plan.network_directory);
+        let gateway = Gateway::start(gateways_end, config, &self.ports)?;
         let Launched { mut child, warning } = start_qemu(self.plan, way, guests_end.as_fd())?;
         // QEMU's end must be QEMU's alone, for the gateway to see it end.
         drop(guests_end);
@@ -116,7 +124,7 @@ impl Start<'_> {
         if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
             self.record.qemu = ProcessIdentity::of(pid).ok();
         }
-        let attended = self.attend(way, &mut child).await;
+        let attended = self.attend(way, &mut child, &gateway).await;
         let ended = match attended {
             // A monitor that closes is a QEMU that ends: its status and its own
             // words say more.
@@ -144,6 +152,7 @@ impl Start<'_> {
         &mut self,
         way: Way<'_>,
         child: &mut Child,
+        gateway: &Gateway,
     ) -> Result<EndReason, SupervisorError> {
         let plan = self.plan;
         let mut deadline = self.deadline;
@@ -191,6 +200,7 @@ impl Start<'_> {
                 answer = answered(&mut starting) => sandbox.started(answer)?,
                 Some(event) = sandbox.monitor.events.recv() => sandbox.handle_monitor(&event)?,
                 status = sandbox.child.wait() => return sandbox.ended_by_itself(status?),
+                Some(request) = self.questions.recv() => gateway.ask(request),
                 Some(request) = self.stop.recv() => return sandbox.stop(request).await,
                 _ = terminate.recv() => return sandbox.stop(StopRequest::Asked(QUIT_GRACE)).await,
                 _ = interrupt.recv() => return sandbox.stop(StopRequest::Asked(QUIT_GRACE)).await,
@@ -296,21 +306,5 @@ async fn answered<F: Future<Output = Result<Response, AgentError>>>(
             answer
         }
         None => std::future::pending().await,
-    }
-}
-
-/// The guest's network: public addresses, and no more.
-fn gateway_config(plan: &StartPlan) -> GatewayConfig {
-    GatewayConfig {
-        gate: GateConfig {
-            policy: Policy::default(),
-            mode: Mode::Open,
-            dns: None,
-            ipv6: true,
-            log_directory: plan.layout.directory().to_owned(),
-        },
-        connections: CONNECTIONS,
-        bytes_per_second: None,
-        interception: None,
     }
 }

@@ -43,7 +43,8 @@ impl Network {
             },
             connections,
             bytes_per_second: None,
-            interception: None,
+            secrets: Vec::new(),
+            authority: None,
         };
         let ports = HostPorts::bind(&[]).unwrap();
         Self {
