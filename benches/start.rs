@@ -9,6 +9,7 @@
 
 #[path = "start/stock.rs"]
 mod stock;
+mod support;
 #[path = "start/table.rs"]
 mod table;
 #[path = "start/timeline.rs"]
@@ -16,8 +17,9 @@ mod timeline;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use self::support::{Result, sandbox_command, time};
 use self::timeline::{Mark, Timeline};
 
 /// The sandbox in which commands are timed.
@@ -35,8 +37,6 @@ const GUESTLESS: [&[&str]; 6] = [
     &["--dry-run"],
     &["--help"],
 ];
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 struct Options {
     runs: usize,
@@ -142,25 +142,6 @@ fn sessions(directory: &Path, image: &[&str]) -> Result<(Duration, Duration)> {
     })();
     time(&mut in_sandbox(&["stop", "-q"]))?;
     timed
-}
-
-fn sandbox_command(directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox"));
-    command
-        .args(arguments)
-        .env("SANDBOX_TEMPLATES", "manual")
-        .current_dir(directory)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    command
-}
-
-fn time(command: &mut Command) -> Result<Duration> {
-    let started = Instant::now();
-    if !command.status()?.success() {
-        return Err(format!("{command:?} failed").into());
-    }
-    Ok(started.elapsed())
 }
 
 /// The name of a phase, and between which marks it lies.
