@@ -20,5 +20,6 @@ mod image_build;
 mod interrupts;
 mod run;
 mod sessions;
+mod stock;
 mod templates;
 mod workspace;
