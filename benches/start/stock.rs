@@ -156,7 +156,7 @@ impl Guest {
 }
 
 /// Ends with its owner.
-struct Running(Child);
+pub(super) struct Running(pub(super) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
