@@ -47,8 +47,9 @@ pub(super) fn run(context: &Context, subject: &Subject, json: bool) -> Outcome {
         let comment = entry.comment.as_deref();
         comment.is_some_and(|comment| comment.starts_with(OPEN_TO_UPLOADS))
     });
-    let size =
-        |name: &str| std::fs::metadata(subject.log_directory.join(name)).map_or(0, |found| found.len());
+    let size = |name: &str| {
+        std::fs::metadata(subject.log_directory.join(name)).map_or(0, |found| found.len())
+    };
     let info = Info {
         name: &subject.name,
         running: found.is_some(),
