@@ -14,6 +14,7 @@ pub mod domain;
 pub mod error;
 pub mod expression;
 pub mod gate;
+pub mod intercept;
 pub mod names;
 pub mod policy;
 pub mod publish;

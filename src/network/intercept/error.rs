@@ -1,0 +1,41 @@
+//! What can go wrong before and while TLS connections are intercepted.
+
+use thiserror::Error;
+
+/// A failure to prepare the interception or to reach the real host. None of its texts holds a
+/// secret's value.
+#[derive(Debug, Error)]
+pub enum InterceptError {
+    /// The value is empty or has characters that no header may hold.
+    #[error("the value of secret `{0}` cannot stand in a header")]
+    Value(String),
+    /// The placeholder is not of the form `sandbox-secret-NAME-` and 32 digits.
+    #[error("the placeholder of secret `{0}` is not one")]
+    Placeholder(String),
+    /// The same name twice.
+    #[error("secret `{0}` is given twice")]
+    Twice(String),
+    /// A key or a certificate could not be made.
+    #[error("could not make a certificate")]
+    Certificate(#[from] rcgen::Error),
+    /// The TLS library refused its configuration.
+    #[error("could not set up TLS")]
+    Tls(#[from] rustls::Error),
+    /// The host has no certificates of authorities.
+    #[error("this host has no trusted certificate authorities")]
+    NoRoots,
+}
+
+impl InterceptError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Value(_) => "a secret is one line of text, such as a token or a password".into(),
+            Self::Twice(_) => "several hosts go into one option: `--secret NAME@HOST,HOST`".into(),
+            Self::NoRoots => {
+                "install `ca-certificates`, or let `SSL_CERT_FILE` name a file with them".into()
+            }
+            Self::Placeholder(_) | Self::Certificate(_) | Self::Tls(_) => return None,
+        })
+    }
+}
