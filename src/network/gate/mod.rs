@@ -148,6 +148,15 @@ impl Gate {
         self.names.borrow().agree(name, address)
     }
 
+    /// The names for which this sandbox got `address` from the gateway's DNS and still may use it.
+    pub fn names_of(&self, address: IpAddr) -> Vec<DomainName> {
+        self.names
+            .borrow()
+            .of(address.to_canonical())
+            .cloned()
+            .collect()
+    }
+
     fn peer(&self, address: IpAddr) -> Peer {
         let asked = address.to_canonical();
         let kind = self.hosts.classify(asked);
