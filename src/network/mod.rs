@@ -11,6 +11,7 @@ pub mod address;
 pub mod allowlist;
 pub mod dns;
 pub mod domain;
+pub mod doors;
 pub mod error;
 pub mod expression;
 pub mod gate;
