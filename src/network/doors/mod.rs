@@ -1,4 +1,125 @@
-//! The doors by which the guest reaches hosts by name.
+//! The doors by which the guest reaches hosts by name: an explicit HTTP proxy, and the
+//! connections to ports 80 and 443 that are looked into.
+//!
+//! Each name is decided by the gate, once a connection or once a request; what a connection is for
+//! must be readable and unambiguous, or it ends here. May use the rest of `network`; used by the
+//! gateway, which hands in the guest's side of TCP connections.
 
+mod alert;
+mod authority;
+mod body;
 pub mod client_hello;
+mod counted;
+mod hop_by_hop;
 mod limits;
+mod mask;
+mod opened;
+mod passage;
+mod refusal;
+mod request_heads;
+mod rewound;
+mod serve;
+mod session;
+mod target;
+mod transparent;
+mod tunnel;
+mod upstream;
+
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use self::session::{Purpose, Session};
+use super::domain::DomainName;
+use super::gate::Gate;
+use super::intercept::{Interceptor, Secrets};
+use super::policy::RuleName;
+
+/// The doors of one sandbox. Cheap to clone; lives on the gateway's thread, in a `LocalSet`.
+#[derive(Clone)]
+pub struct Doors(Rc<Shared>);
+
+struct Shared {
+    gate: Rc<Gate>,
+    interceptor: Option<Interceptor>,
+}
+
+impl Shared {
+    fn secrets(&self) -> Option<&Secrets> {
+        self.interceptor.as_ref().map(Interceptor::secrets)
+    }
+
+    fn intercepts(&self, name: &DomainName) -> bool {
+        self.secrets().is_some_and(|secrets| secrets.concern(name))
+    }
+}
+
+impl Doors {
+    /// Doors that ask `gate`, with an interceptor where there are secrets.
+    pub fn new(gate: Rc<Gate>, interceptor: Option<Interceptor>) -> Self {
+        Self(Rc::new(Shared { gate, interceptor }))
+    }
+
+    /// Whether TLS connections to this name are opened, since a secret is for it.
+    pub fn intercepts(&self, name: &DomainName) -> bool {
+        self.0.intercepts(name)
+    }
+
+    /// Whether a TCP connection that the gate allows by its address belongs to
+    /// [`Doors::allowed_by_address`] all the same: to a port of the web, at an address that the
+    /// gateway's DNS gave out for the host of a secret.
+    pub fn inspects(&self, destination: SocketAddr) -> bool {
+        matches!(destination.port(), 80 | 443)
+            && self.0.interceptor.is_some()
+            && self
+                .0
+                .gate
+                .names_of(destination.ip())
+                .iter()
+                .any(|name| self.intercepts(name))
+    }
+
+    /// Serves the explicit HTTP proxy on one connection of the guest, until it ends.
+    pub async fn explicit<S>(&self, guest: S, _client: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let session = Session::new(Rc::clone(&self.0), Purpose::Proxy, None);
+        serve::proxy(&self.0, guest, session).await;
+    }
+
+    /// Serves one connection of the guest to port 80 or 443 of `destination`, for which the gate
+    /// said [`Verdict::Inspect`](super::policy::Verdict::Inspect), until it ends.
+    pub async fn transparent<S>(&self, guest: S, _client: SocketAddr, destination: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        if destination.port() == 443 {
+            transparent::tls(&self.0, guest, destination).await;
+        } else {
+            transparent::http(&self.0, guest, destination).await;
+        }
+    }
+
+    /// Serves one connection of the guest to `destination` that the gate allows by its address
+    /// and [`Doors::inspects`] is true for, until it ends: TLS to the host of a secret is opened,
+    /// other TLS and whatever hides its name goes on to `to` unread. `rule` is what allowed it.
+    pub async fn allowed_by_address<S>(
+        &self,
+        guest: S,
+        _client: SocketAddr,
+        destination: SocketAddr,
+        to: SocketAddr,
+        rule: RuleName,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        if destination.port() == 443 {
+            transparent::allowed_tls(&self.0, guest, destination, to, &rule).await;
+        } else {
+            transparent::http(&self.0, guest, destination).await;
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Bytes both ways, unread.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+
+use super::counted::LastActivity;
+use super::limits::{TUNNEL_BUFFER, TUNNEL_IDLE};
+
+/// Carries bytes until both sides have ended, one has failed, nothing came for four hours, or
+/// `cut` ends. When one side ends, the other is told and may go on.
+pub(super) async fn carry<A, B>(
+    mut guest: A,
+    mut upstream: B,
+    last: LastActivity,
+    cut: impl Future<Output = ()>,
+) where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    const _: () = assert!(TUNNEL_IDLE.as_secs() > Duration::from_secs(3600).as_secs());
+    tokio::select! {
+        // Whichever side failed, there is nobody to tell: both ends are closed now.
+        _ = copy_bidirectional_with_sizes(&mut guest, &mut upstream, TUNNEL_BUFFER, TUNNEL_BUFFER) => {}
+        () = last.idle_for(TUNNEL_IDLE) => {}
+        () = cut => {}
+    }
+}

@@ -1,0 +1,183 @@
+//! A connection to a host outside that carries HTTP.
+
+use std::net::SocketAddr;
+
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::rt::Executor;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use super::counted::LastActivity;
+use super::limits::{HEAD_LIMIT, MOST_HEADERS, MOST_STREAMS, READY_DEADLINE};
+use super::passage::Way;
+use super::rewound::Rewound;
+use crate::network::domain::DomainName;
+
+/// An open connection with the name and address it was opened for.
+pub(super) struct Upstream {
+    pub(super) name: DomainName,
+    pub(super) port: u16,
+    pub(super) address: SocketAddr,
+    sender: Sender,
+    task: AbortHandle,
+}
+
+enum Sender {
+    Http1 {
+        sender: http1::SendRequest<Incoming>,
+        switched: Option<oneshot::Receiver<Switched>>,
+    },
+    Http2(http2::SendRequest<Incoming>),
+}
+
+/// A connection after its `101 Switching Protocols`.
+pub(super) struct Switched {
+    pub(super) stream: Box<dyn Stream>,
+    pub(super) last: LastActivity,
+}
+
+/// A byte stream of any kind.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+/// Runs hyper's tasks on the gateway's thread.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LocalExecutor;
+
+impl<F: Future + 'static> Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+impl Upstream {
+    /// Begins HTTP/1.1 on a connection, or HTTP/2 if that was agreed on.
+    ///
+    /// The connection ends with the returned value, or when `way` is no longer allowed.
+    pub(super) async fn begin<S>(
+        way: Way,
+        http2: bool,
+        address: SocketAddr,
+        stream: S,
+        last: LastActivity,
+    ) -> hyper::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let (name, port) = (way.name.clone(), way.port);
+        let (sender, task) = if http2 {
+            begin_http2(way, stream).await?
+        } else {
+            begin_http1(way, stream, last).await?
+        };
+        Ok(Self {
+            name,
+            port,
+            address,
+            sender,
+            task,
+        })
+    }
+
+    /// Whether another request could be sent.
+    pub(super) async fn is_usable(&mut self) -> bool {
+        let ready = async {
+            match &mut self.sender {
+                Sender::Http1 { sender, .. } => sender.ready().await.is_ok(),
+                Sender::Http2(sender) => sender.ready().await.is_ok(),
+            }
+        };
+        tokio::time::timeout(READY_DEADLINE, ready)
+            .await
+            .unwrap_or(false)
+    }
+
+    /// Sends a request. For HTTP/2, the future does not borrow the connection.
+    pub(super) fn send(
+        &mut self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Incoming>>>> + use<>
+    {
+        let sending: std::pin::Pin<Box<dyn Future<Output = _>>> = match &mut self.sender {
+            Sender::Http1 { sender, .. } => Box::pin(sender.try_send_request(request)),
+            Sender::Http2(sender) => Box::pin(sender.try_send_request(request)),
+        };
+        sending
+    }
+
+    /// The bytes of the connection after a `101`.
+    pub(super) async fn switched(mut self) -> Option<Switched> {
+        let Sender::Http1 { switched, .. } = &mut self.sender else {
+            return None;
+        };
+        switched.take()?.await.ok()
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn begin_http1<S>(
+    way: Way,
+    stream: S,
+    last: LastActivity,
+) -> hyper::Result<(Sender, AbortHandle)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let (sender, connection) = http1::Builder::new()
+        .preserve_header_case(true)
+        .max_headers(MOST_HEADERS)
+        .max_buf_size(HEAD_LIMIT)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    let (switch, switched) = oneshot::channel();
+    let task = tokio::task::spawn_local(async move {
+        tokio::select! {
+            parts = connection.without_shutdown() => {
+                if let Ok(parts) = parts {
+                    let stream = Rewound::new(parts.read_buf, parts.io.into_inner());
+                    let stream: Box<dyn Stream> = Box::new(stream);
+                    // Nobody waits for it where the connection has simply ended.
+                    let _ = switch.send(Switched { stream, last });
+                }
+            }
+            () = way.until_cut() => {}
+        }
+    });
+    let sender = Sender::Http1 {
+        sender,
+        switched: Some(switched),
+    };
+    Ok((sender, task.abort_handle()))
+}
+
+async fn begin_http2<S>(way: Way, stream: S) -> hyper::Result<(Sender, AbortHandle)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let (sender, connection) = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .adaptive_window(true)
+        .max_header_list_size(HEAD_LIMIT as u32)
+        .max_concurrent_streams(MOST_STREAMS)
+        .handshake::<_, Incoming>(TokioIo::new(stream))
+        .await?;
+    let task = tokio::task::spawn_local(async move {
+        tokio::select! {
+            // How a connection ends is told to those who wait for answers on it.
+            _ = connection => {}
+            () = way.until_cut() => {}
+        }
+    });
+    Ok((Sender::Http2(sender), task.abort_handle()))
+}
