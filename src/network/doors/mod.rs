@@ -25,6 +25,8 @@ mod transparent;
 mod tunnel;
 mod upstream;
 
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
