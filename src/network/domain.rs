@@ -1,5 +1,6 @@
 //! Names of hosts as DNS compares them, and patterns over them.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -18,7 +19,7 @@ pub enum DomainError {
     #[error("`{0}` is an address and not a domain name")]
     Address(String),
     /// A star anywhere but as the whole first label.
-    #[error("`{0}` has a `*` elsewhere than in front, as in `*.example.com`")]
+    #[error("`{0}` is not understood: a `*` stands only in front of a domain")]
     Wildcard(String),
     /// A regular expression that cannot be read or is too large.
     #[error("`{text}` is no usable regular expression: {reason}")]
@@ -76,6 +77,13 @@ impl DomainName {
         self.0
             .strip_suffix(&parent.0)
             .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+    }
+}
+
+/// Names are found by their text, and so by their suffixes.
+impl Borrow<str> for DomainName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

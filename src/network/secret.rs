@@ -130,7 +130,7 @@ impl SecretRequest {
     fn new(name: &str, hosts: &str, source: SecretSource) -> Result<Self, SecretError> {
         let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         let first = name.bytes().next();
-        if !name.bytes().all(word) || !first.is_some_and(|first| !first.is_ascii_digit()) {
+        if !name.bytes().all(word) || first.is_none_or(|first| first.is_ascii_digit()) {
             return Err(SecretError::Name(name.into()));
         }
         let hosts = hosts

@@ -93,7 +93,7 @@ fn rows(info: &Info<'_>) -> [(&'static str, String); 6] {
         (
             "entries",
             format!(
-                "{}{kind}, {} of them hosts to which {OPEN_TO_UPLOADS}",
+                "{}{kind}, {} of them open to uploads of anyone",
                 info.entries, info.open_to_uploads
             ),
         ),
