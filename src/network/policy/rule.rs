@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Flow;
 use super::target::Target;
+use crate::network::address::Group;
 use crate::network::domain::DomainError;
 
 /// Why a rule or a preset was refused.
@@ -27,6 +28,9 @@ pub enum RuleError {
         /// What is wrong with the target as a domain.
         source: DomainError,
     },
+    /// Neither a group nor an address, and too short for a domain.
+    #[error("`{0}` is no group of addresses, and a domain would have a dot")]
+    OneLabel(String),
     /// Bits behind the prefix, as in `10.0.0.1/8`.
     #[error("`{0}` has bits set behind its prefix")]
     HostBits(String),
@@ -54,6 +58,12 @@ impl RuleError {
             }
             Self::Brackets(_) => "as in `--net-rule allow@[2001:db8::1]:tcp:443`".into(),
             Self::Target { source, .. } => return source.hint(),
+            Self::OneLabel(_) => {
+                let groups = Group::ALL.map(|group| format!("`{group}`")).join(", ");
+                format!(
+                    "groups are {groups}; a host of one label is written with a dot, as in `nas.`"
+                )
+            }
             Self::HostBits(_) => "give the network's first address, as in `10.0.0.0/8`".into(),
             Self::Ports(_) => "as in `443`, `8000-8010` or `80,443`".into(),
             Self::PortsOfIcmp(_) => "leave the ports out".into(),
