@@ -8,18 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-/// The gateway in the guest's network; it stands for the host (`host.sandbox.internal`).
-pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
-/// The gateway's IPv6 address.
-pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x5a4d, 0xb0c5, 2, 0, 0, 0, 2);
-/// The guest's own network.
-pub const GUEST_NETWORK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 2, 0), 24);
-/// The guest's own IPv6 network.
-pub const GUEST_NETWORK_V6: Ipv6Net =
-    Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x5a4d, 0xb0c5, 2, 0, 0, 0, 0), 64);
+use super::layout::{GATEWAY, GATEWAY6, NETWORK, NETWORK6};
 
 /// What an address is; each address is exactly one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -140,8 +131,8 @@ pub fn classify(address: IpAddr, is_hosts_own: &dyn Fn(IpAddr) -> bool) -> Addre
         AddressKind::Public | AddressKind::Private | AddressKind::LinkLocal | AddressKind::Reserved
     );
     let in_guests_network = match address {
-        IpAddr::V4(v4) => GUEST_NETWORK.contains(&v4),
-        IpAddr::V6(v6) => GUEST_NETWORK_V6.contains(&v6),
+        IpAddr::V4(v4) => NETWORK.contains(&v4),
+        IpAddr::V6(v6) => NETWORK6.contains(&v6),
     };
     if may_be_hosts && !in_guests_network && is_hosts_own(address) {
         return AddressKind::Host;
@@ -166,7 +157,7 @@ fn special_v4(address: Ipv4Addr) -> AddressKind {
     match (first, second, third) {
         _ if METADATA.contains(&address) => AddressKind::Metadata,
         _ if address == GATEWAY => AddressKind::Gateway,
-        _ if GUEST_NETWORK.contains(&address) => AddressKind::Reserved,
+        _ if NETWORK.contains(&address) => AddressKind::Reserved,
         (0, ..) | (240.., ..) => AddressKind::Reserved,
         (127, ..) => AddressKind::Loopback,
         (169, 254, _) => AddressKind::LinkLocal,
@@ -189,8 +180,8 @@ fn special_v6(address: Ipv6Addr) -> AddressKind {
     let [first, second, third, ..] = address.segments();
     match first {
         _ if METADATA.contains(&address) => AddressKind::Metadata,
-        _ if address == GATEWAY_V6 => AddressKind::Gateway,
-        _ if GUEST_NETWORK_V6.contains(&address) => AddressKind::Reserved,
+        _ if address == GATEWAY6 => AddressKind::Gateway,
+        _ if NETWORK6.contains(&address) => AddressKind::Reserved,
         _ if address == Ipv6Addr::LOCALHOST => AddressKind::Loopback,
         0xff00..=0xffff => AddressKind::Multicast,
         0xfe80..=0xfebf => AddressKind::LinkLocal,

@@ -96,14 +96,14 @@ impl World {
     /// A connection to the explicit proxy.
     pub(super) async fn explicit(&self) -> TcpStream {
         let doors = self.doors.clone();
-        self.connection(move |stream, client| async move { doors.explicit(stream, client).await })
+        self.connection(move |stream| async move { doors.explicit(stream).await })
             .await
     }
 
     /// A connection to a TLS server at `destination`, as far as the guest knows.
     pub(super) async fn tls(&self, destination: SocketAddr) -> TcpStream {
         let doors = self.doors.clone();
-        self.connection(move |stream, _| async move {
+        self.connection(move |stream| async move {
             transparent::tls(&doors.0, stream, destination).await;
         })
         .await
@@ -112,7 +112,7 @@ impl World {
     /// A connection to a web server at `destination`, as far as the guest knows.
     pub(super) async fn http(&self, destination: SocketAddr) -> TcpStream {
         let doors = self.doors.clone();
-        self.connection(move |stream, _| async move {
+        self.connection(move |stream| async move {
             transparent::http(&doors.0, stream, destination).await;
         })
         .await
@@ -121,22 +121,22 @@ impl World {
     /// A connection that open mode allows by its address.
     pub(super) async fn by_address(&self, destination: SocketAddr) -> TcpStream {
         let doors = self.doors.clone();
-        self.connection(move |stream, _| async move {
+        self.connection(move |stream| async move {
             let rule = crate::network::policy::RuleName::Preset(Preset::Public);
             transparent::allowed_tls(&doors.0, stream, destination, destination, &rule).await;
         })
         .await
     }
 
-    async fn connection<F>(&self, serve: impl FnOnce(TcpStream, SocketAddr) -> F) -> TcpStream
+    async fn connection<F>(&self, serve: impl FnOnce(TcpStream) -> F) -> TcpStream
     where
         F: Future<Output = ()> + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let (stream, peer) = accepted.unwrap();
-        tokio::task::spawn_local(serve(stream, peer));
+        let (stream, _) = accepted.unwrap();
+        tokio::task::spawn_local(serve(stream));
         client.unwrap()
     }
 
