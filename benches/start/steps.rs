@@ -34,24 +34,24 @@ type Row = (&'static str, fn(&Machines) -> Vec<String>);
 const ROWS: [Row; 11] = [
     ("all steps", |machines| machines.plain.clone()),
     (
-        "Debian's initramfs; shares and generators by systemd",
+        "own init: Debian's initramfs, shares and generators by systemd",
         |machines| {
             let mut argv = machines.plain.clone();
             debian_initramfs(&mut argv, machines);
             argv
         },
     ),
-    ("Debian's compressed kernel, by the BIOS", |machines| {
+    ("PVH: Debian's compressed kernel, by the BIOS", |machines| {
         let mut argv = machines.plain.clone();
         set(&mut argv, "-kernel", machines.file("vmlinuz"));
         argv
     }),
-    ("the whole q35", |machines| {
+    ("the trimmed machine: all of q35", |machines| {
         let mut argv = machines.plain.clone();
         set(&mut argv, "-machine", "q35".into());
         argv
     }),
-    ("`-cpu max`, with SVM", |machines| {
+    ("a processor without SVM: `-cpu max`", |machines| {
         let mut argv = machines.plain.clone();
         whole_processor(&mut argv);
         argv
@@ -137,7 +137,7 @@ pub(super) fn run(scratch: &Path, image: &str, runs: usize) -> Result<()> {
             times.push(time);
         }
     }
-    table::comparison("Readiness, cold, without");
+    table::comparison("Readiness, cold, with all steps or without");
     for ((name, _), own) in ROWS.iter().zip(&times) {
         table::compared(name, own, &times[0]);
     }
