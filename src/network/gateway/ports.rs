@@ -137,6 +137,11 @@ impl HostPorts {
         self.ssh_port
     }
 
+    /// The published ports, with the numbers that they came to have.
+    pub fn published(&self) -> Vec<PublishedPort> {
+        self.published.iter().map(|(port, _)| *port).collect()
+    }
+
     pub(super) fn try_clone(&self) -> io::Result<Self> {
         let published = self.published.iter();
         let published = published.map(|(port, bound)| Ok((*port, bound.try_clone()?)));
