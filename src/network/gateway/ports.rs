@@ -351,7 +351,7 @@ impl Core {
         let Some(remote) = self.ports.free(|remote| !free(remote)) else {
             return refuse(&host);
         };
-        if self.tcp.is_full() {
+        if self.tcp.is_full_for_the_host() {
             return refuse(&host);
         }
         let stream = self.tcp.open(Ends { guest, remote });
