@@ -19,7 +19,7 @@ static DIRECTORY: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().unwra
 fuzz_target!(|input: &[u8]| {
     let (wire, mut guest) = UnixStream::pair().unwrap();
     let ports = HostPorts::bind(&[]).unwrap();
-    let gateway = Gateway::start(wire, config(DIRECTORY.path()), &ports).unwrap();
+    let gateway = Gateway::start(wire, config(DIRECTORY.path()), ports).unwrap();
     guest.set_nonblocking(true).unwrap();
     let mut answers = Vec::new();
     for frame in frames(input) {

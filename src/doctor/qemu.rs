@@ -19,7 +19,7 @@ pub(super) fn check(context: &Context) -> Vec<Finding> {
     let found = Finding::ok(CHECK, format!("QEMU {} (`{path}`)", program.version));
     let features = match probe_features(&program.path) {
         Ok(features) if features.missing().is_empty() => {
-            Finding::ok(FEATURES, "user network, 9p shares, seccomp sandbox")
+            Finding::ok(FEATURES, "network by a stream, 9p shares, seccomp sandbox")
         }
         Ok(features) => Finding::failure(
             FEATURES,

@@ -99,6 +99,20 @@ pub fn read_if_present(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileE
     Ok(Some(content))
 }
 
+/// The same, but a file with more than `limit` bytes is an error: for content
+/// whose beginning means something else.
+pub fn read_whole_if_present(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
+    let content = read_if_present(path, limit.saturating_add(1))?;
+    if content
+        .as_ref()
+        .is_some_and(|content| content.len() as u64 > limit)
+    {
+        let too_large = io::ErrorKind::FileTooLarge.into();
+        return Err(FileError::new("read", path)(too_large));
+    }
+    Ok(content)
+}
+
 /// Removes a file; its absence is success.
 pub fn remove_file_if_present(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {

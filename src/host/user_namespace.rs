@@ -18,14 +18,13 @@ pub struct IdentityMap {
 }
 
 impl IdentityMap {
-    /// Maps the calling user and group to `inside`, or nothing if they are
-    /// that already.
-    pub fn of_caller(inside: u32) -> Option<Self> {
+    /// Maps the calling user and group to `inside`.
+    pub fn of_caller(inside: u32) -> Self {
         let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-        (uid.as_raw() != inside).then(|| Self {
+        Self {
             uid_map: format!("{inside} {uid} 1\n"),
             gid_map: format!("{inside} {gid} 1\n"),
-        })
+        }
     }
 
     /// A map that every kernel refuses.
@@ -37,7 +36,8 @@ impl IdentityMap {
         }
     }
 
-    /// Moves the calling process into a new user namespace with these maps.
+    /// Moves the calling process into a new user namespace with these maps,
+    /// and there into a network namespace without any network.
     /// It must have one thread. Only system calls are made, so that it can run
     /// between `fork` and `exec`. Many settings can forbid it
     /// (`user.max_user_namespaces`, AppArmor's restriction on Ubuntu, a
@@ -46,7 +46,8 @@ impl IdentityMap {
         unshare(CloneFlags::CLONE_NEWUSER)?;
         write_once(c"/proc/self/setgroups", b"deny")?;
         write_once(c"/proc/self/uid_map", self.uid_map.as_bytes())?;
-        write_once(c"/proc/self/gid_map", self.gid_map.as_bytes())
+        write_once(c"/proc/self/gid_map", self.gid_map.as_bytes())?;
+        unshare(CloneFlags::CLONE_NEWNET).map_err(io::Error::from)
     }
 }
 

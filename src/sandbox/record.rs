@@ -75,6 +75,9 @@ pub struct Record {
     pub share_mode: ShareMode,
     /// Further shares.
     pub shares: Vec<Share>,
+    /// Where the network's access log lies and, in proxy mode, its list.
+    #[serde(default)]
+    pub network_directory: PathBuf,
     /// Its network.
     #[serde(default)]
     pub network: NetworkSummary,

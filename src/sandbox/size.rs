@@ -179,7 +179,7 @@ impl ConnectionLimit {
 }
 
 impl Default for ConnectionLimit {
-    /// 1024, which fits into the usual limit of descriptors.
+    /// 1024: more than browsers and package managers open at once.
     fn default() -> Self {
         Self(1024)
     }

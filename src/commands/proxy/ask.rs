@@ -8,6 +8,7 @@ use crate::commands::context::Context;
 use crate::commands::{ExitStatus, Outcome, gateway, target};
 use crate::network::access_log::{Entry, LogReader};
 use crate::network::domain::{DomainName, DomainPattern};
+use crate::network::gate::HOST_NAME;
 use crate::network::policy::Reason;
 use crate::network::request::GatewayCommand;
 use crate::output::Report;
@@ -85,7 +86,11 @@ pub(super) async fn run(context: &Context, subject: &Subject) -> Outcome {
 /// The name of an attempt that the list would allow, were it on it.
 fn deniable(entry: &Entry) -> Option<&DomainName> {
     match entry.reason {
-        Some(Reason::NotListed) => entry.name.as_ref(),
+        // No list opens the host.
+        Some(Reason::NotListed) => entry
+            .name
+            .as_ref()
+            .filter(|name| name.as_str() != HOST_NAME),
         _ => None,
     }
 }

@@ -30,10 +30,17 @@ struct Subject {
 impl Subject {
     fn new(context: &Context) -> Result<Self, Report> {
         let name = target::name(context, None)?;
-        let directory = context.directories.proxy(name.as_str());
-        let log_directory = match lifecycle::find(&context.directories, &name)? {
-            Some(found) if !uses_the_list(&found) => found.layout.directory().to_owned(),
-            _ => directory.clone(),
+        let own = context.directories.proxy(name.as_str());
+        let found = lifecycle::find(&context.directories, &name)?;
+        let record = found.as_ref().and_then(Found::record);
+        let (directory, log_directory) = match record {
+            // One for a single command has the list of its directory's sandbox.
+            Some(record) if record.network.proxy => {
+                let shared = record.network_directory.clone();
+                (shared.clone(), shared)
+            }
+            Some(record) => (own, record.network_directory.clone()),
+            None => (own.clone(), own),
         };
         Ok(Self {
             name,

@@ -29,7 +29,6 @@ pub struct AccessLog {
 
 struct State {
     file: File,
-    size: u64,
     broken: bool,
     allowance: u32,
     refilled: Instant,
@@ -42,12 +41,11 @@ impl AccessLog {
     /// # Errors
     /// Where the file cannot be opened.
     pub fn open(directory: &Path) -> Result<Rc<Self>, FileError> {
-        let (file, size) = append_to(directory)?;
+        let file = append_to(directory)?;
         Ok(Rc::new(Self {
             directory: directory.to_owned(),
             state: RefCell::new(State {
                 file,
-                size,
                 broken: false,
                 allowance: BURST,
                 refilled: Instant::now(),
@@ -91,13 +89,20 @@ impl AccessLog {
 impl State {
     fn append(&mut self, line: &[u8], directory: &Path) -> io::Result<()> {
         let length = line.len() as u64;
-        if self.size + length > LARGEST {
-            std::fs::rename(directory.join(FILE), directory.join(EARLIER_FILE))?;
-            (self.file, self.size) = append_to(directory).map_err(|error| error.source)?;
+        // Sandboxes of one directory share its log: another may have written to
+        // this file, or set it aside already.
+        if self.size()? + length > LARGEST {
+            self.file = append_to(directory).map_err(|error| error.source)?;
+            if self.size()? + length > LARGEST {
+                std::fs::rename(directory.join(FILE), directory.join(EARLIER_FILE))?;
+                self.file = append_to(directory).map_err(|error| error.source)?;
+            }
         }
-        self.file.write_all(line)?;
-        self.size += length;
-        Ok(())
+        self.file.write_all(line)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
     }
 
     /// Whether a refusal may be written now, and how many before it were not.
@@ -117,16 +122,11 @@ impl State {
     }
 }
 
-fn append_to(directory: &Path) -> Result<(File, u64), FileError> {
+fn append_to(directory: &Path) -> Result<File, FileError> {
     let path = directory.join(FILE);
-    let open = || {
-        let file = File::options()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&path)?;
-        let size = file.metadata()?.len();
-        Ok((file, size))
-    };
-    open().map_err(FileError::new("open the access log", &path))
+    let mut options = File::options();
+    let options = options.append(true).create(true).mode(0o600);
+    options
+        .open(&path)
+        .map_err(FileError::new("open the access log", &path))
 }

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::list::entry;
 use super::{AllowList, DEFAULT, FILE, Fault};
-use crate::host::files::{FileError, create_private_directory, read_if_present, write_private};
+use crate::host::files::{
+    FileError, create_private_directory, read_whole_if_present, write_private,
+};
 use crate::network::domain::DomainPattern;
 
 /// The most bytes of a list that are read.
@@ -201,7 +203,7 @@ impl ListFile {
     }
 
     fn text(&self) -> Result<String, FileError> {
-        Ok(match read_if_present(&self.path, LARGEST)? {
+        Ok(match read_whole_if_present(&self.path, LARGEST)? {
             Some(content) => String::from_utf8_lossy(&content).into_owned(),
             None => DEFAULT.into(),
         })

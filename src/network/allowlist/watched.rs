@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::edit::LARGEST;
 use super::{AllowList, Fault};
-use crate::host::files::read_if_present;
+use crate::host::files::read_whole_if_present;
 
 /// An edit is seen at the first question after so long.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -76,7 +76,7 @@ fn read(path: &Path) -> State {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
-    let (content, unreadable) = match read_if_present(path, LARGEST) {
+    let (content, unreadable) = match read_whole_if_present(path, LARGEST) {
         Ok(content) => (content.unwrap_or_default(), None),
         Err(error) => (Vec::new(), Some(error.source.to_string())),
     };

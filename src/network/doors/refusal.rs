@@ -11,6 +11,7 @@ use super::alert::Alert;
 use super::body::ResponseBody;
 use super::client_hello::ClientHelloError;
 use crate::network::domain::DomainName;
+use crate::network::gate::HOST_NAME;
 use crate::network::policy::{Reason, RuleName};
 
 /// A request or a connection that ends at the gateway.
@@ -105,6 +106,10 @@ impl Refusal {
     fn text(&self) -> String {
         match self {
             Self::Malformed(what) => format!("bad request: {what}"),
+            Self::Denied { name, port, .. } if name.as_str() == HOST_NAME => format!(
+                "denied: `{name}` (port {port}) is this sandbox's host, which no list opens\n\
+                 hint: start the sandbox with `--net-rule allow@host:tcp:{port}`"
+            ),
             Self::Denied {
                 name,
                 port,

@@ -29,6 +29,7 @@ use super::shaper::{Shaped, Shaper};
 use super::tcp::{Arrival, Ends, GuestStream, Table};
 use super::wire::{FrameTooLarge, Incoming};
 use crate::network::access_log::{FlowEntry, FlowStart};
+use crate::network::domain::DomainName;
 use crate::network::doors::Doors;
 use crate::network::gate::{Asked, Gate};
 use crate::network::intercept::Interceptor;
@@ -297,10 +298,14 @@ impl Core {
             }
             Verdict::Allow { to, rule, name } => {
                 self.tcp.offer(ends);
-                let flow = FlowStart { name, ..flow };
+                let flow = FlowStart {
+                    name: name.clone(),
+                    ..flow
+                };
                 let entry = self.gate.open(flow, &rule);
                 let syn = Syn::keep(packet);
-                tokio::task::spawn_local(self.clone().connect(ends, syn, to, entry));
+                let connecting = self.clone().connect(ends, syn, to, entry, name);
+                tokio::task::spawn_local(connecting);
             }
             Verdict::Deny { rule, reason } => {
                 self.gate.denied(flow, &rule, reason);
@@ -323,7 +328,14 @@ impl Core {
     }
 
     /// Connects the guest with the host that it asked for.
-    async fn connect(self: Rc<Self>, ends: Ends, syn: Syn, to: SocketAddr, entry: FlowEntry) {
+    async fn connect(
+        self: Rc<Self>,
+        ends: Ends,
+        syn: Syn,
+        to: SocketAddr,
+        entry: FlowEntry,
+        name: Option<DomainName>,
+    ) {
         let host = match timeout(CONNECT, TcpStream::connect(to)).await {
             Ok(Ok(host)) => host,
             failed => {
@@ -340,17 +352,23 @@ impl Core {
             guest.reset();
             return;
         }
-        let denied = self.denied_later(ends.remote);
+        let denied = self.denied_later(ends.remote, name);
         relay(&guest, &host, &self.shaper, Some(&entry), denied).await;
     }
 
     /// Waits until connections are to be cut and the policy allows this one no
     /// more.
-    async fn denied_later(&self, remote: SocketAddr) {
+    async fn denied_later(&self, remote: SocketAddr, name: Option<DomainName>) {
         let mut cut = self.gate.cut();
         while cut.changed().await.is_ok() {
-            let verdict = self.gate.outbound(&asked(remote, Transport::Tcp));
-            if !matches!(verdict, Verdict::Allow { .. }) {
+            let by_address = self.gate.outbound(&asked(remote, Transport::Tcp));
+            // What DNS said of the name may be too old to allow a new one.
+            let by_name = name
+                .as_ref()
+                .map(|name| self.gate.named(name, remote.port()));
+            if !matches!(by_address, Verdict::Allow { .. })
+                && !by_name.is_some_and(|verdict| verdict.is_allowed())
+            {
                 return;
             }
         }

@@ -93,10 +93,9 @@ impl Gateway {
     pub fn start(
         wire: UnixStream,
         config: GatewayConfig,
-        ports: &HostPorts,
+        ports: HostPorts,
     ) -> Result<Self, GatewayError> {
         wire.set_nonblocking(true)?;
-        let ports = ports.try_clone()?;
         let (requests, receiver) = mpsc::unbounded_channel();
         let (started, starting) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()

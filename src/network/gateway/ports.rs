@@ -104,13 +104,6 @@ impl Bound {
         };
         Ok((PublishedPort { host, ..*port }, bound))
     }
-
-    fn try_clone(&self) -> io::Result<Self> {
-        Ok(match self {
-            Self::Tcp(listener) => Self::Tcp(listener.try_clone()?),
-            Self::Udp(socket) => Self::Udp(socket.try_clone()?),
-        })
-    }
 }
 
 impl HostPorts {
@@ -141,15 +134,23 @@ impl HostPorts {
     pub fn published(&self) -> Vec<PublishedPort> {
         self.published.iter().map(|(port, _)| *port).collect()
     }
+}
 
-    pub(super) fn try_clone(&self) -> io::Result<Self> {
-        let published = self.published.iter();
-        let published = published.map(|(port, bound)| Ok((*port, bound.try_clone()?)));
-        Ok(Self {
-            ssh: self.ssh.try_clone()?,
-            ssh_port: self.ssh_port,
-            published: published.collect::<io::Result<_>>()?,
-        })
+/// By which port of the host somebody enters the guest.
+#[derive(Debug, Clone, Copy)]
+enum Entrance {
+    /// The host's own, to the guest's sshd, whatever rules say of others.
+    Own,
+    /// A published one, to this port of the guest's.
+    Published(u16),
+}
+
+impl Entrance {
+    fn guest_port(self) -> u16 {
+        match self {
+            Self::Own => SSH,
+            Self::Published(port) => port,
+        }
     }
 }
 
@@ -240,7 +241,7 @@ impl Core {
     /// Serves the ports that were bound before the start.
     pub(super) fn serve_ports(self: &Rc<Self>, ports: HostPorts) -> io::Result<()> {
         // Nobody can stop this one: it is how sessions enter.
-        let _ = self.listen(ports.ssh, SSH)?;
+        let _ = self.listen(ports.ssh, Entrance::Own)?;
         for (port, bound) in ports.published {
             self.serve(port, bound)?;
         }
@@ -274,6 +275,9 @@ impl Core {
             !same
         });
         if published.len() < before {
+            // Those of its clients would keep a UDP socket open.
+            let mut clients = self.ports.clients.borrow_mut();
+            clients.retain(|_, client| client.socket.local_addr().ok() != Some(port.host));
             Ok(())
         } else {
             Err(PortError::NotPublished(*port))
@@ -288,14 +292,18 @@ impl Core {
 
     fn serve(self: &Rc<Self>, port: PublishedPort, bound: Bound) -> io::Result<()> {
         let task = match bound {
-            Bound::Tcp(listener) => self.listen(listener, port.guest)?,
+            Bound::Tcp(listener) => self.listen(listener, Entrance::Published(port.guest))?,
             Bound::Udp(socket) => self.receive(socket, port.guest)?,
         };
         self.ports.published.borrow_mut().push((port, task));
         Ok(())
     }
 
-    fn listen(self: &Rc<Self>, listener: TcpListener, guest_port: u16) -> io::Result<AbortHandle> {
+    fn listen(
+        self: &Rc<Self>,
+        listener: TcpListener,
+        entrance: Entrance,
+    ) -> io::Result<AbortHandle> {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let core = self.clone();
@@ -303,10 +311,10 @@ impl Core {
             loop {
                 match listener.accept().await {
                     Ok((host, client)) => {
-                        tokio::task::spawn_local(core.clone().enter(host, client, guest_port));
+                        tokio::task::spawn_local(core.clone().enter(host, client, entrance));
                     }
                     Err(error) => {
-                        tracing::warn!(%error, guest_port, "a client could not be accepted");
+                        tracing::warn!(%error, ?entrance, "a client could not be accepted");
                         tokio::time::sleep(PAUSE).await;
                     }
                 }
@@ -320,8 +328,9 @@ impl Core {
         self: Rc<Self>,
         host: tokio::net::TcpStream,
         client: SocketAddr,
-        guest_port: u16,
+        entrance: Entrance,
     ) {
+        let guest_port = entrance.guest_port();
         let refuse = |host: &tokio::net::TcpStream| {
             // Closing then resets. It cannot fail on a socket that is open.
             let _ = rustix::net::sockopt::set_socket_linger(host, Some(Duration::ZERO));
@@ -333,18 +342,16 @@ impl Core {
             port: guest_port,
             transport: Transport::Tcp,
         };
-        let rule = if guest_port == SSH && client.ip().is_loopback() {
-            // The host's own way in, whatever the rules say of others.
-            None
-        } else {
-            match self.gate.inbound(client, guest_port, Transport::Tcp) {
+        let rule = match entrance {
+            Entrance::Own => None,
+            Entrance::Published(_) => match self.gate.inbound(client, guest_port, Transport::Tcp) {
                 Verdict::Allow { rule, .. } => Some(rule),
                 Verdict::Inspect => return refuse(&host),
                 Verdict::Deny { rule, reason } => {
                     self.gate.denied(flow, &rule, reason);
                     return refuse(&host);
                 }
-            }
+            },
         };
         let guest = SocketAddr::new(IpAddr::V4(GUEST), guest_port);
         let free = |remote| !self.tcp.has(Ends { guest, remote });
@@ -400,7 +407,17 @@ impl Core {
     ) {
         match self.gate.inbound(client, guest_port, Transport::Udp) {
             Verdict::Allow { .. } => {}
-            _ => return,
+            Verdict::Inspect => return,
+            Verdict::Deny { rule, reason } => {
+                let flow = FlowStart {
+                    asked_by: AskedBy::Published,
+                    name: None,
+                    address: Some(client.ip()),
+                    port: guest_port,
+                    transport: Transport::Udp,
+                };
+                return self.gate.denied(flow, &rule, reason);
+            }
         }
         if !self.shaper.admits_down(content.len()) {
             return;

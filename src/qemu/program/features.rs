@@ -13,8 +13,8 @@ use crate::host::bounded_command::run_bounded;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Features {
-    /// `-netdev user` (built with libslirp).
-    pub user_network: bool,
+    /// `-netdev stream` (QEMU 7.2 and later).
+    pub stream_network: bool,
     /// Sharing directories over 9p (built with VirtFS).
     pub shared_directories: bool,
     /// `-sandbox on` (built with libseccomp).
@@ -25,7 +25,7 @@ impl Features {
     /// What is absent, each as a user would look it up.
     pub fn missing(self) -> Vec<&'static str> {
         [
-            (self.user_network, "user network (libslirp)"),
+            (self.stream_network, "network by a stream (QEMU 7.2)"),
             (self.shared_directories, "9p shares (VirtFS)"),
             (self.seccomp, "seccomp sandbox (libseccomp)"),
         ]
@@ -43,7 +43,7 @@ impl Features {
 pub fn probe_features(program: &Path) -> io::Result<Features> {
     let ask = |arguments: &[&str]| run_bounded(Command::new(program).args(arguments), ANSWER_LIMIT);
     Ok(Features {
-        user_network: lists(&ask(&["-netdev", "help"])?.text, "user"),
+        stream_network: lists(&ask(&["-netdev", "help"])?.text, "stream"),
         // The status is 0 even for a device that does not exist.
         shared_directories: lists(
             &ask(&["-device", "virtio-9p-pci,help"])?.text,
@@ -75,11 +75,14 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let features = Features {
-            user_network: false,
+            stream_network: false,
             shared_directories: true,
             seccomp: false,
         };
-        let expected = ["user network (libslirp)", "seccomp sandbox (libseccomp)"];
+        let expected = [
+            "network by a stream (QEMU 7.2)",
+            "seccomp sandbox (libseccomp)",
+        ];
         assert_eq!(features.missing(), expected);
     }
 }

@@ -150,13 +150,13 @@ fn features_follow_the_programs_answers() {
     let path = machine.install(
         PROGRAM,
         "case $1 in
-        -netdev) printf 'Available netdev backend types:\\nsocket\\nuser\\n' ;;
+        -netdev) printf 'Available netdev backend types:\\nsocket\\nstream\\n' ;;
         -device) echo \"Device 'virtio-9p-pci' not found\" >&2 ;;
         *) exit 1 ;;
         esac",
     );
     let expected = Features {
-        user_network: true,
+        stream_network: true,
         shared_directories: false,
         seccomp: false,
     };
@@ -164,7 +164,7 @@ fn features_follow_the_programs_answers() {
 
     machine.install(PROGRAM, "echo virtio-9p-pci options:");
     let expected = Features {
-        user_network: false,
+        stream_network: false,
         shared_directories: true,
         seccomp: true,
     };

@@ -36,10 +36,10 @@ pub(super) struct Launched {
     pub(super) warning: Option<String>,
 }
 
-/// Starts QEMU: in a user namespace where the caller's files belong to `dev`,
-/// or without one where the host forbids it.
+/// Starts QEMU: in namespaces where the caller's files belong to `dev` and
+/// where there is no network, or without them where the host forbids that.
 pub(super) fn launch(launch: &Launch<'_>) -> Result<Launched, SupervisorError> {
-    launch_in(IdentityMap::of_caller(DEV_ID), launch)
+    launch_in(Some(IdentityMap::of_caller(DEV_ID)), launch)
 }
 
 fn launch_in(map: Option<IdentityMap>, launch: &Launch<'_>) -> Result<Launched, SupervisorError> {
@@ -58,11 +58,13 @@ fn launch_in(map: Option<IdentityMap>, launch: &Launch<'_>) -> Result<Launched, 
         Err(error) => return Err(error),
     };
     tracing::info!(%refusal, "QEMU cannot have a user namespace");
+    let caller = nix::unistd::geteuid();
+    // To the guest, `dev` is who the caller is without any namespace.
+    let is_dev = caller.as_raw() == DEV_ID;
     Ok(Launched {
         child: spawn(launch, None)?,
-        warning: Some(format!(
-            "this host forbids user namespaces, so files in the workspace show their owner's number ({}) in the guest, and `dev` ({DEV_ID}) may not write them; use `sudo` there, or allow `user.max_user_namespaces` and AppArmor's `kernel.apparmor_restrict_unprivileged_userns=0`",
-            nix::unistd::geteuid()
+        warning: (!is_dev).then(|| format!(
+            "this host forbids user namespaces, so files in the workspace show their owner's number ({caller}) in the guest, and `dev` ({DEV_ID}) may not write them; use `sudo` there, or allow `user.max_user_namespaces` and AppArmor's `kernel.apparmor_restrict_unprivileged_userns=0`",
         )),
     })
 }
@@ -176,7 +178,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("qemu.log");
         let argv = words("/nonexistent/qemu");
-        let map = IdentityMap::of_caller(nix::unistd::geteuid().as_raw() + 1);
+        let map = Some(IdentityMap::of_caller(nix::unistd::geteuid().as_raw() + 1));
         let Err(error) = launch_in(map, &unfiltered(&argv, &log, &no_network())) else {
             panic!("started a program that does not exist");
         };

@@ -45,9 +45,7 @@ pub(super) async fn supervise(
 ) -> Result<EndReason, SupervisorError> {
     let deadline = Instant::now() + plan.spec.ready_timeout;
     hub.tell(Event::Preparing);
-    let ports = HostPorts::bind(&plan.spec.network.published).map_err(GatewayError::from)?;
-    let mut record = new_record(plan)?;
-    record.network.published = ports.published();
+    let record = new_record(plan)?;
     record.write(&plan.layout.record())?;
     files::write_common(plan)?;
     let mut start = Start {
@@ -56,7 +54,6 @@ pub(super) async fn supervise(
         stop,
         questions,
         record,
-        ports,
         deadline,
     };
     if let Some(warm) = &plan.warm {
@@ -96,20 +93,19 @@ struct Start<'a> {
     /// What commands ask of the network.
     questions: mpsc::Receiver<GatewayRequest>,
     record: Record,
-    ports: HostPorts,
     deadline: Instant,
 }
 
 impl Start<'_> {
     /// Starts QEMU and accompanies it to its end. QEMU is gone afterwards.
     async fn attempt(&mut self, way: Way<'_>) -> Result<EndReason, SupervisorError> {
+        let network = &self.plan.spec.network;
+        let ports = HostPorts::bind(&network.published).map_err(GatewayError::from)?;
+        self.record.network.published = ports.published();
+        let ssh_port = ports.ssh_port();
         let (guests_end, gateways_end) = std::os::unix::net::UnixStream::pair()?;
-        let config = self
-            .plan
-            .spec
-            .network
-            .gateway_config(&self.plan.network_directory);
-        let gateway = Gateway::start(gateways_end, config, &self.ports)?;
+        let config = network.gateway_config(&self.plan.network_directory);
+        let gateway = Gateway::start(gateways_end, config, ports)?;
         let Launched { mut child, warning } = start_qemu(self.plan, way, guests_end.as_fd())?;
         // QEMU's end must be QEMU's alone, for the gateway to see it end.
         drop(guests_end);
@@ -125,7 +121,7 @@ impl Start<'_> {
         if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
             self.record.qemu = ProcessIdentity::of(pid).ok();
         }
-        let attended = self.attend(way, &mut child, &gateway).await;
+        let attended = self.attend(way, &mut child, &gateway, ssh_port).await;
         let ended = match attended {
             // A monitor that closes is a QEMU that ends: its status and its own
             // words say more.
@@ -154,6 +150,7 @@ impl Start<'_> {
         way: Way<'_>,
         child: &mut Child,
         gateway: &Gateway,
+        ssh_port: u16,
     ) -> Result<EndReason, SupervisorError> {
         let plan = self.plan;
         let mut deadline = self.deadline;
@@ -182,7 +179,7 @@ impl Start<'_> {
             }
         };
         tokio::pin!(starting);
-        sandbox.announce_port(self.ports.ssh_port())?;
+        sandbox.announce_port(ssh_port)?;
         let mut events = Some(events);
         let mut log_check = log_ticks();
         loop {
@@ -284,6 +281,7 @@ fn new_record(plan: &StartPlan) -> Result<Record, SupervisorError> {
         accelerator: plan.accelerator,
         share_mode: spec.share_mode,
         shares: spec.shares.clone(),
+        network_directory: plan.network_directory.clone(),
         network: spec.network.summary(),
         created: jiff::Timestamp::now(),
         supervisor: ProcessIdentity::of(own_pid)?,

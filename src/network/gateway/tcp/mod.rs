@@ -4,7 +4,7 @@
 mod connection;
 mod stream;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 
@@ -21,9 +21,6 @@ use super::packet::{self, Packet};
 /// The shortest time between two looks at a silent connection.
 const SHORTEST_TIMER: Duration = Duration::from_millis(1);
 
-/// Places for connections of the host's beyond the limit.
-const HOSTS_OWN: usize = 64;
-
 /// What is known of two ends.
 enum Entry {
     /// The guest's SYN came, and nobody has answered it yet.
@@ -37,6 +34,8 @@ struct Open {
     timer: Option<Instant>,
     waits_for_room: bool,
     heard: bool,
+    /// Whether the host opened it.
+    is_hosts: bool,
 }
 
 /// What to do with a segment that the table had no use for.
@@ -57,11 +56,14 @@ pub(super) struct Table {
     waiting: RefCell<VecDeque<Ends>>,
     /// Those that heard something since they last spoke.
     heard: RefCell<Vec<Ends>>,
+    /// How many of the entries the host opened.
+    hosts: Cell<usize>,
     limit: usize,
 }
 
 impl Table {
-    /// A table for at most `limit` connections.
+    /// A table for at most `limit` connections that the guest opens, and as
+    /// many that the host does.
     pub(super) fn new(link: Rc<Link>, limit: usize) -> Self {
         Self {
             link,
@@ -69,19 +71,20 @@ impl Table {
             timers: RefCell::default(),
             waiting: RefCell::default(),
             heard: RefCell::default(),
+            hosts: Cell::default(),
             limit,
         }
     }
 
     /// Whether there is no place for another one of the guest's.
     pub(super) fn is_full(&self) -> bool {
-        self.entries.borrow().len() >= self.limit
+        self.entries.borrow().len().saturating_sub(self.hosts.get()) >= self.limit
     }
 
-    /// Whether there is no place for another one of the host's, which keeps a
-    /// few for itself: a guest that has taken all it may must not shut it out.
+    /// Whether there is no place for another one of the host's, which has as
+    /// many: a guest that has taken all it may must not shut it out.
     pub(super) fn is_full_for_the_host(&self) -> bool {
-        self.entries.borrow().len() >= self.limit + HOSTS_OWN
+        self.hosts.get() >= self.limit
     }
 
     /// Takes a segment of the guest's.
@@ -131,14 +134,15 @@ impl Table {
         let mut connection = Connection::accepting(ends, self.link.next_seed(), now);
         self.link
             .write(|outgoing| connection.receive(now, syn, outgoing));
-        self.insert(ends, connection)
+        self.insert(ends, connection, false)
     }
 
     /// Opens a connection to the guest. It is established once the stream says
     /// so.
     pub(super) fn open(self: &Rc<Self>, ends: Ends) -> GuestStream {
         let connection = Connection::opening(ends, self.link.next_seed(), self.link.now());
-        self.insert(ends, connection)
+        self.hosts.set(self.hosts.get() + 1);
+        self.insert(ends, connection, true)
     }
 
     /// Whether these ends are in use.
@@ -146,12 +150,13 @@ impl Table {
         self.entries.borrow().contains_key(&ends)
     }
 
-    fn insert(self: &Rc<Self>, ends: Ends, connection: Connection) -> GuestStream {
+    fn insert(self: &Rc<Self>, ends: Ends, connection: Connection, is_hosts: bool) -> GuestStream {
         let open = Rc::new(RefCell::new(Open {
             connection,
             timer: None,
             waits_for_room: false,
             heard: false,
+            is_hosts,
         }));
         let entry = Entry::Open(open.clone());
         self.entries.borrow_mut().insert(ends, entry);
@@ -253,6 +258,10 @@ impl Table {
             self.waiting.borrow_mut().push_back(ends);
         }
         if over {
+            if open.is_hosts {
+                open.is_hosts = false;
+                self.hosts.set(self.hosts.get() - 1);
+            }
             self.forget(ends, cell);
         }
     }

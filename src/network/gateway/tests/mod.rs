@@ -50,7 +50,7 @@ impl Network {
         Self {
             guest: Guest::new(guests_end),
             ssh_port: ports.ssh_port(),
-            gateway: Gateway::start(wire, config, &ports).unwrap(),
+            gateway: Gateway::start(wire, config, ports).unwrap(),
             log,
         }
     }
