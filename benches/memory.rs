@@ -6,14 +6,16 @@
 //! (PSS) of QEMU and of the supervisor, from `/proc/PID/smaps` (proc_pid_smaps(5)):
 //! a page that several processes share counts for each in part.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+use self::support::{Result, sandbox_command, time};
 
 /// How long a sandbox is left alone before it counts as idle: what it does
 /// after readiness takes a second or two on an idle machine.
@@ -70,14 +72,13 @@ fn main() -> Result<()> {
         }
     }
     let scratch = tempfile::tempdir()?;
-    run(
-        scratch.path(),
-        &["template", "build", "-q", "--image", &image],
-    )?;
+    let template = ["template", "build", "-q", "--image", &image];
+    time(&mut sandbox_command(scratch.path(), &template))?;
     let mut started = Vec::new();
     let measured = measure(scratch.path(), &image, sandboxes, &mut started);
     for sandbox in &started {
-        run(scratch.path(), &["stop", "-q", &sandbox.name])?;
+        let stop = ["stop", "-q", &sandbox.name];
+        time(&mut sandbox_command(scratch.path(), &stop))?;
     }
     print_tables(&measured?);
     Ok(())
@@ -101,7 +102,8 @@ fn measure(
     for number in 1..=sandboxes {
         eprintln!("sandbox {number} of {sandboxes}");
         let name = format!("bench-memory-{number}");
-        run(scratch, &["--kvm", "-q", "--image", image, "--name", &name])?;
+        let start = ["--kvm", "-q", "--image", image, "--name", &name];
+        time(&mut sandbox_command(scratch, &start))?;
         let sandbox = Sandbox::find(scratch, name)?;
         started.push(sandbox);
         std::thread::sleep(REST);
@@ -120,7 +122,7 @@ fn measure(
 
 impl Sandbox {
     fn find(scratch: &Path, name: String) -> Result<Self> {
-        let output = command(scratch, &["info", "--json", "--name", &name])
+        let output = sandbox_command(scratch, &["info", "--json", "--name", &name])
             .stdout(Stdio::piped())
             .output()?;
         let info: serde_json::Value = serde_json::from_slice(&output.stdout)?;
@@ -186,24 +188,6 @@ fn allocated(directory: &Path) -> Result<u64> {
         };
     }
     Ok(total)
-}
-
-fn command(scratch: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox"));
-    command
-        .args(arguments)
-        .env("SANDBOX_TEMPLATES", "manual")
-        .current_dir(scratch)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    command
-}
-
-fn run(scratch: &Path, arguments: &[&str]) -> Result<()> {
-    match command(scratch, arguments).status()? {
-        status if status.success() => Ok(()),
-        status => Err(format!("`sandbox {}`: {status}", arguments.join(" ")).into()),
-    }
 }
 
 fn print_tables(measured: &[Measured]) {

@@ -2,13 +2,17 @@
 //! recipe; and commands in a running sandbox, against OpenSSH.
 //!
 //! `cargo bench --bench start -- [--runs N] [--image NAME]` prints the tables
-//! that docs/performance.md quotes. All are run in turn, so that a machine
+//! that docs/performance.md quotes; with `--steps`, the one of what each step
+//! of the cold start buys. All are run in turn, so that a machine
 //! whose speed drifts slows all. The stock guest (pc machine, distribution
 //! kernel and initrd, cloud-init, SSH asked every 2 s) is built once into
 //! `target/bench/`, with mmdebstrap as root.
 
+#[path = "start/steps.rs"]
+mod steps;
 #[path = "start/stock.rs"]
 mod stock;
+mod support;
 #[path = "start/table.rs"]
 mod table;
 #[path = "start/timeline.rs"]
@@ -16,8 +20,9 @@ mod timeline;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use self::support::{Result, sandbox_command, time};
 use self::timeline::{Mark, Timeline};
 
 /// The sandbox in which commands are timed.
@@ -36,11 +41,10 @@ const GUESTLESS: [&[&str]; 6] = [
     &["--help"],
 ];
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
 struct Options {
     runs: usize,
     image: String,
+    steps: bool,
 }
 
 impl Options {
@@ -49,6 +53,7 @@ impl Options {
         let mut options = Self {
             runs: 7,
             image: "debian-13-minimal".into(),
+            steps: false,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
@@ -60,6 +65,7 @@ impl Options {
             match argument.as_str() {
                 "--runs" => options.runs = value()?.parse()?,
                 "--image" => options.image = value()?,
+                "--steps" => options.steps = true,
                 "--bench" => {}
                 _ => return Err(format!("unknown argument `{argument}`").into()),
             }
@@ -82,6 +88,9 @@ fn main() -> Result<()> {
     let options = Options::from_arguments()?;
     let scratch = tempfile::tempdir()?;
     let directory = scratch.path();
+    if options.steps {
+        return steps::run(directory, &options.image, options.runs);
+    }
     let stock = stock::Guest::obtain(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench"))?;
     // Builds image and template, and remembers the verdict about KVM, before
     // anything is timed.
@@ -142,25 +151,6 @@ fn sessions(directory: &Path, image: &[&str]) -> Result<(Duration, Duration)> {
     })();
     time(&mut in_sandbox(&["stop", "-q"]))?;
     timed
-}
-
-fn sandbox_command(directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox"));
-    command
-        .args(arguments)
-        .env("SANDBOX_TEMPLATES", "manual")
-        .current_dir(directory)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    command
-}
-
-fn time(command: &mut Command) -> Result<Duration> {
-    let started = Instant::now();
-    if !command.status()?.success() {
-        return Err(format!("{command:?} failed").into());
-    }
-    Ok(started.elapsed())
 }
 
 /// The name of a phase, and between which marks it lies.

@@ -163,15 +163,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_agent_that_opens_a_stream_of_the_largest_window_ends_the_conversation() {
+    async fn an_agent_that_opens_a_stream_of_the_largest_window_is_told_of_its_error() {
         let (near, mut far) = tokio::io::duplex(4096);
         let (_opener, drive) = host(near);
+        let host = tokio::spawn(drive);
         // Version, a window update, SYN, stream 2, 2^32 - 1 bytes beyond the
         // usual 256 KiB.
         far.write_all(&[0, 1, 0, 1, 0, 0, 0, 2, 0xff, 0xff, 0xff, 0xff])
             .await
             .unwrap();
-        drive.await;
+        let mut answers = [0; 24];
+        far.read_exact(&mut answers).await.unwrap();
+        // Behind a ping: version, "go away", for an error in the protocol.
+        assert_eq!(answers[12..], [0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        drop(far);
+        host.await.unwrap();
     }
 
     #[tokio::test]

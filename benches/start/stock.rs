@@ -7,7 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::Result;
+use sandbox::qemu::accelerator::Accelerator;
+
+use self::stock_machine::StockMachine;
+use super::support::{Result, time};
+
+#[path = "../../tests/support/stock_machine.rs"]
+mod stock_machine;
 
 /// How often the usual recipe asks whether sshd answers.
 const POLL: Duration = Duration::from_secs(2);
@@ -106,44 +112,19 @@ impl Guest {
     }
 
     fn qemu(&self, overlay: &Path, port: u16) -> Command {
-        let mut command = Command::new("qemu-system-x86_64");
-        let accelerator = if kvm_is_usable() {
-            ["-accel", "kvm", "-cpu", "host"]
-        } else {
-            ["-accel", "tcg,thread=multi", "-cpu", "max"]
+        let machine = StockMachine {
+            accelerator: accelerator(),
+            kernel: &self.file("vmlinuz"),
+            initrd: &self.file("initrd.img"),
+            command_line: "root=/dev/vda ro console=ttyS0",
+            disk: overlay,
         };
+        let mut command = machine.command();
         command
-            .args([
-                "-machine",
-                "pc",
-                "-smp",
-                "2",
-                "-m",
-                "2G",
-                "-display",
-                "none",
-                "-nodefaults",
-            ])
-            .args(accelerator)
-            .arg("-kernel")
-            .arg(self.file("vmlinuz"))
-            .arg("-initrd")
-            .arg(self.file("initrd.img"))
-            .args(["-append", "root=/dev/vda ro console=ttyS0"])
-            .arg("-drive")
-            .arg(format!("file={},if=virtio,format=qcow2", overlay.display()))
-            .args([
-                "-netdev",
-                &format!("user,id=n,hostfwd=tcp:127.0.0.1:{port}-:22"),
-            ])
-            .args([
-                "-device",
-                "virtio-net-pci,netdev=n",
-                "-device",
-                "virtio-rng-pci",
-            ])
-            .args(["-serial", "null"])
-            .stdin(Stdio::null());
+            .arg("-netdev")
+            .arg(format!("user,id=n,hostfwd=tcp:127.0.0.1:{port}-:22"))
+            .args(["-device", "virtio-net-pci,netdev=n"])
+            .args(["-serial", "null"]);
         command
     }
 
@@ -175,7 +156,7 @@ impl Guest {
 }
 
 /// Ends with its owner.
-struct Running(Child);
+pub(super) struct Running(pub(super) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -184,8 +165,11 @@ impl Drop for Running {
     }
 }
 
-fn kvm_is_usable() -> bool {
-    sandbox::qemu::accelerator::probe_kvm().is_usable()
+fn accelerator() -> Accelerator {
+    match sandbox::qemu::accelerator::probe_kvm().is_usable() {
+        true => Accelerator::Kvm,
+        false => Accelerator::Tcg,
+    }
 }
 
 /// Takes kernel and initrd out of the new root; the cloud-init of the guest
@@ -216,9 +200,5 @@ cp "$root"/boot/initrd.img-* "$out/initrd.img"
 }
 
 fn run(command: &mut Command) -> Result<()> {
-    let status = command.status()?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(format!("{command:?} ended with {status}").into()),
-    }
+    time(command).map(drop)
 }

@@ -25,6 +25,31 @@ pub(super) fn ratios(name: &str, ours: &[Duration], theirs: &[Duration]) {
     row(name, &sorted, |ratio| format!("{ratio:.4}"));
 }
 
+/// Begins a table of [`compared`] rows.
+pub(super) fn comparison(first: &str) {
+    println!("\n| {first} | min | median | max | costs (median of the differences, run by run) |");
+    println!("|---|---|---|---|---|");
+}
+
+/// A row of times, and how much longer they are than those of `least`.
+pub(super) fn compared(name: &str, own: &[Duration], least: &[Duration]) {
+    let mut sorted = own.to_vec();
+    sorted.sort();
+    let mut costs: Vec<f64> = own
+        .iter()
+        .zip(least)
+        .map(|(own, least)| own.as_secs_f64() - least.as_secs_f64())
+        .collect();
+    costs.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if let ([least, .., most], Some(median), Some(cost)) =
+        (&sorted[..], sorted.get(middle), costs.get(middle))
+    {
+        let [least, median, most] = [least, median, most].map(|one| show(*one));
+        println!("| {name} | {least} | {median} | {most} | {cost:+.2} s |");
+    }
+}
+
 fn row<T>(name: &str, sorted: &[T], show: impl Fn(&T) -> String) {
     let middle = sorted.len() / 2;
     if let (Some(least), Some(median), Some(most)) =

@@ -7,7 +7,8 @@ use sandbox::host::directories::Directories;
 use sandbox::sandbox::control::{Connection, Request};
 use sandbox::sandbox::{Event, SandboxName, StateLayout};
 
-use super::{PATIENCE, Result, sandbox_command};
+use super::PATIENCE;
+use super::support::{Result, sandbox_command};
 
 /// The sandbox that is started again and again.
 const NAME: &str = "bench-start";

@@ -16,6 +16,9 @@ fuzz_target!(|text: &str| {
         assert_eq!(port.to_string().parse::<PublishedPort>(), Ok(port));
     }
     for pattern in AllowList::parse(text).patterns() {
-        assert_eq!(pattern.to_string().parse::<DomainPattern>().as_ref(), Ok(pattern));
+        assert_eq!(
+            pattern.to_string().parse::<DomainPattern>().as_ref(),
+            Ok(pattern)
+        );
     }
 });

@@ -10,7 +10,7 @@ use super::list::state;
 use super::{ExitStatus, Outcome, target};
 use crate::cli::InfoArguments;
 use crate::output::Report;
-use crate::sandbox::Record;
+use crate::sandbox::{NetworkSummary, Record};
 use crate::ssh::openssh_command;
 
 /// What `info --json` prints: the record, and how to reach the sandbox.
@@ -98,6 +98,7 @@ pub(super) async fn run(context: &Context, arguments: &InfoArguments) -> Outcome
                 record.cpus, record.memory, record.disk, record.accelerator
             ),
         ),
+        ("network", network(&record.network)),
         ("agent", agent(&record)),
         (
             "guest",
@@ -168,11 +169,52 @@ impl fmt::Display for Guest {
     }
 }
 
+/// What the guest may reach, and what leads into it.
+fn network(network: &NetworkSummary) -> String {
+    let mut parts = vec![network.policy.preset.to_string()];
+    match network.policy.rules.len() {
+        0 => {}
+        1 => parts.push("1 rule".into()),
+        count => parts.push(format!("{count} rules")),
+    }
+    if network.proxy {
+        parts.push("listed domains only".into());
+    }
+    parts.extend(network.published.iter().map(|port| format!("port {port}")));
+    parts.extend(
+        network
+            .secrets
+            .iter()
+            .map(|secret| format!("secret {}", secret.name)),
+    );
+    parts.join(", ")
+}
+
 /// What carries the sessions of `exec`, `run` and shells.
 fn agent(record: &Record) -> String {
     match record.agent {
         Some(version) => format!("protocol {version}"),
         None if record.ready => "does not answer; commands use SSH".into(),
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_network_is_one_line() {
+        assert_eq!(network(&NetworkSummary::default()), "public");
+        let summary: NetworkSummary = serde_json::from_str(
+            r#"{"preset":"private","rules":["deny@metadata"],"proxy":true,"published":["8080:80"],
+            "dns":null,"max_connections":64,"bandwidth":null,
+            "secrets":[{"name":"TOKEN","hosts":["a.example"]}]}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            network(&summary),
+            "private, 1 rule, listed domains only, port 127.0.0.1:8080:80, secret TOKEN"
+        );
     }
 }

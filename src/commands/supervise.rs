@@ -6,6 +6,10 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{ExitStatus, Outcome};
 use crate::host::files::FileError;
@@ -32,19 +36,27 @@ impl Inheritance {
 }
 
 pub(super) async fn run(Inheritance { lock, listener }: Inheritance) -> Outcome {
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         // A full disk must not end the supervisor by a panic about its log.
         .log_internal_errors(false)
-        .with_max_level(tracing::Level::INFO)
-        .init();
+        .with_filter(what_is_logged());
+    tracing_subscriber::registry().with(log).init();
     let mut plan = Vec::new();
     std::io::stdin().lock().read_to_end(&mut plan)?;
     let plan: StartPlan =
         serde_json::from_slice(&plan).map_err(|error| Report::of(&error, None))?;
     supervisor::run(plan, lock, listener).await;
     Ok(ExitStatus::SUCCESS)
+}
+
+/// Everything from notices on, but of the DNS crates nothing: the guest decides how often they
+/// have something to say.
+fn what_is_logged() -> Targets {
+    Targets::new().with_default(LevelFilter::INFO).with_targets(
+        ["hickory_net", "hickory_proto", "hickory_resolver"].map(|of| (of, LevelFilter::OFF)),
+    )
 }
 
 /// Takes over a descriptor of the parent, so that no child of ours gets it.

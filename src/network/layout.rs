@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use ipnet::{Ipv4Net, Ipv6Net};
+
 /// The guest's NIC.
 pub const GUEST_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
 
@@ -13,8 +15,8 @@ pub const GATEWAY_MAC: [u8; 6] = [0x52, 0x55, 0x0a, 0x00, 0x02, 0x02];
 /// and each frame costs an emulated guest much more than each byte.
 pub const MTU: u16 = 65520;
 
-/// Leading bits of the addresses that name the IPv4 network.
-pub const PREFIX_LENGTH: u8 = 24;
+/// The IPv4 network.
+pub const NETWORK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 2, 0), 24);
 
 /// The guest.
 pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
@@ -32,8 +34,9 @@ pub const PROXY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
 /// The explicit proxy's port, on [`PROXY`] and on [`GATEWAY`].
 pub const PROXY_PORT: u16 = 8888;
 
-/// The IPv6 network, a /64 of unique local addresses (RFC 4193).
-pub const PREFIX6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x5a4d, 0xb0c5, 2, 0, 0, 0, 0);
+/// The IPv6 network, of unique local addresses (RFC 4193).
+pub const NETWORK6: Ipv6Net =
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x5a4d, 0xb0c5, 2, 0, 0, 0, 0), 64);
 
 /// The gateway's IPv6 address, the twin of [`GATEWAY`].
 pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x5a4d, 0xb0c5, 2, 0, 0, 0, 2);
@@ -48,13 +51,12 @@ pub const GATEWAY_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0,
 pub fn is_guests(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
-            address.octets()[..3] == GUEST.octets()[..3]
+            NETWORK.contains(&address)
                 && ![GATEWAY, DNS, PROXY].contains(&address)
-                && !matches!(address.octets()[3], 0 | 255)
+                && ![NETWORK.network(), NETWORK.broadcast()].contains(&address)
         }
         IpAddr::V6(address) => {
-            (address.segments()[..4] == PREFIX6.segments()[..4]
-                && ![GATEWAY6, DNS6].contains(&address))
+            (NETWORK6.contains(&address) && ![GATEWAY6, DNS6].contains(&address))
                 || (address.is_unicast_link_local() && address != GATEWAY_LINK_LOCAL)
         }
     }

@@ -178,19 +178,21 @@ impl SandboxSpec {
             }
             places.push(share.guest.as_str());
         }
+        // As the shares are: a link on the way to the state hides nothing.
+        let canonical = state.canonicalize().unwrap_or_else(|_| state.into());
         for directory in self
             .shares
             .iter()
             .map(|share| &share.host)
             .chain([&self.workspace])
         {
-            if state.starts_with(directory) {
+            if canonical.starts_with(directory) {
                 return Err(SpecError::HoldsState {
                     share: directory.clone(),
                     state: state.into(),
                 });
             }
-            if directory.starts_with(state) {
+            if directory.starts_with(&canonical) {
                 return Err(SpecError::InState {
                     share: directory.clone(),
                     state: state.into(),

@@ -86,9 +86,9 @@ pub fn files(store: TemplateStore, template: &Template) -> TemplateFiles {
     TemplateFiles {
         store,
         key: template.key,
-        ram: template.ram(),
-        state: template.state(),
-        disk: template.disk(),
+        ram: template.directory.ram(),
+        state: template.directory.state(),
+        disk: template.directory.disk(),
         disk_bytes: template.metadata.disk_bytes,
         share_devices: template.metadata.shape.share_devices as usize,
     }
@@ -169,9 +169,9 @@ pub async fn build(
     let layout = StateLayout::at(place, directories);
     let lock = lifecycle::occupy(&layout)?;
     let target = TemplateTarget {
-        ram: build.ram(),
-        state: build.state(),
-        disk: build.disk(),
+        ram: build.directory().ram(),
+        state: build.directory().state(),
+        disk: build.directory().disk(),
     };
     let plan = TemplatePlan::new(machine, layout, target, image, host)?;
     let made = supervisor::make_template(&plan, ready_timeout, tell)

@@ -6,13 +6,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::directory::{DISK, RAM, STATE, TemplateDirectory};
 use super::error::TemplateError;
 use super::key::TemplateKey;
 use super::metadata::{self, METADATA_VERSION, Metadata, StateFile, TemplateFiles};
 use super::shape::Shape;
 use super::store::{
-    BUILD_LOCK, BUILD_SHAPE, DISK, METADATA, RAM, STATE, Template, TemplateStore, is_occupied,
-    is_removed_for, remove_all,
+    BUILD_LOCK, BUILD_SHAPE, METADATA, Template, TemplateStore, is_occupied, is_removed_for,
+    remove_all,
 };
 use crate::host::files::{self, FileError};
 use crate::host::lock::{DirectoryLock, LockAttempt};
@@ -38,7 +39,7 @@ pub struct Build {
     store: TemplateStore,
     key: TemplateKey,
     shape: Shape,
-    directory: PathBuf,
+    directory: TemplateDirectory,
     begun: Instant,
     is_committed: bool,
     _lock: DirectoryLock,
@@ -127,23 +128,8 @@ impl Build {
 
     /// The private directory of the build. What else than the template's files lies in it when
     /// the build ends is removed. Its path is too long for sockets (unix(7)).
-    pub fn directory(&self) -> &Path {
+    pub fn directory(&self) -> &TemplateDirectory {
         &self.directory
-    }
-
-    /// Where the guest's memory goes.
-    pub fn ram(&self) -> PathBuf {
-        self.directory.join(RAM)
-    }
-
-    /// Where the devices' state goes.
-    pub fn state(&self) -> PathBuf {
-        self.directory.join(STATE)
-    }
-
-    /// Where the disk layer goes, a qcow2 file on the base image.
-    pub fn disk(&self) -> PathBuf {
-        self.directory.join(DISK)
     }
 
     /// Where the build's messages go, an empty file at first. It stays when the build fails.
@@ -160,9 +146,9 @@ impl Build {
     /// A file is missing or cannot be written; nothing is stored then.
     pub fn commit(mut self, disk_bytes: u64) -> Result<Template, TemplateError> {
         self.remove_scratch()?;
-        let ram_bytes = synchronize(&self.ram())?;
-        let layer_bytes = synchronize(&self.disk())?;
-        let state_path = self.state();
+        let ram_bytes = synchronize(&self.directory.ram())?;
+        let layer_bytes = synchronize(&self.directory.disk())?;
+        let state_path = self.directory.state();
         synchronize(&state_path)?;
         let state = fs::read(&state_path).map_err(FileError::new("read", &state_path))?;
         let metadata = Metadata {
@@ -198,7 +184,11 @@ impl Build {
                 );
             }
         }
-        Ok(Template::new(self.key, metadata, directory))
+        Ok(Template {
+            key: self.key,
+            metadata,
+            directory,
+        })
     }
 
     /// Gives the directory its final name; returns what bore it, set aside.
@@ -215,7 +205,7 @@ impl Build {
             }
             renamed => renamed,
         };
-        renamed.map_err(FileError::new("store", &directory))?;
+        renamed.map_err(FileError::new("store", &*directory))?;
         files::synchronize_directory(self.store.root())?;
         Ok(displaced)
     }

@@ -211,7 +211,7 @@ mod tests {
             ..sample(7)
         });
         let broken = fixture.store_template(sample(8));
-        std::fs::remove_file(broken.ram()).unwrap();
+        std::fs::remove_file(broken.directory.ram()).unwrap();
         let mut removed = evict(&fixture, NO_SPACE_LIMIT, 5, &keys[4]);
         assert_eq!(removed.remove(0), broken.key);
         removed.sort();

@@ -6,6 +6,7 @@
 //! start of a sandbox and the commands `template`, `df` and `prune` use it.
 
 mod build;
+mod directory;
 mod error;
 mod eviction;
 mod key;
@@ -17,6 +18,7 @@ mod store;
 mod survey;
 
 pub use build::{Begin, Build};
+pub use directory::TemplateDirectory;
 pub use error::{TemplateError, TemplateFault};
 pub use eviction::{COUNT_LIMIT, DEFAULT_SPACE_BYTES, Limits, Removed, UNUSED_KEPT};
 pub use key::{InvalidKey, KeyPrefix, TemplateKey};

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::directory::{DISK, RAM, STATE, TemplateDirectory};
 use super::error::{TemplateError, TemplateFault};
 use super::key::TemplateKey;
 use super::metadata::{self, Metadata};
@@ -29,9 +30,6 @@ use crate::host::files::{self, FileError};
 use crate::host::lock::{DirectoryLock, LockAttempt};
 
 pub(super) const METADATA: &str = "template.json";
-pub(super) const RAM: &str = "ram";
-pub(super) const STATE: &str = "state";
-pub(super) const DISK: &str = "disk.qcow2";
 
 pub(super) const PARTIAL_PREFIX: &str = ".partial-";
 pub(super) const REMOVED_PREFIX: &str = ".removed-";
@@ -60,32 +58,8 @@ pub struct Template {
     pub key: TemplateKey,
     /// What it is.
     pub metadata: Metadata,
-    directory: PathBuf,
-}
-
-impl Template {
-    pub(super) fn new(key: TemplateKey, metadata: Metadata, directory: PathBuf) -> Self {
-        Self {
-            key,
-            metadata,
-            directory,
-        }
-    }
-
-    /// The guest's memory.
-    pub fn ram(&self) -> PathBuf {
-        self.directory.join(RAM)
-    }
-
-    /// The devices' state.
-    pub fn state(&self) -> PathBuf {
-        self.directory.join(STATE)
-    }
-
-    /// The disk layer, on which a sandbox's overlay lies.
-    pub fn disk(&self) -> PathBuf {
-        self.directory.join(DISK)
-    }
+    /// Its files.
+    pub directory: TemplateDirectory,
 }
 
 /// Held while directories come and go.
@@ -195,12 +169,12 @@ impl TemplateStore {
         Ok(bytes)
     }
 
-    pub(super) fn directory(&self, key: &TemplateKey) -> PathBuf {
-        self.root.join(key.hex())
+    pub(super) fn directory(&self, key: &TemplateKey) -> TemplateDirectory {
+        TemplateDirectory::new(self.root.join(key.hex()))
     }
 
-    pub(super) fn partial(&self, key: &TemplateKey) -> PathBuf {
-        self.root.join(format!("{PARTIAL_PREFIX}{}", key.hex()))
+    pub(super) fn partial(&self, key: &TemplateKey) -> TemplateDirectory {
+        TemplateDirectory::new(self.root.join(format!("{PARTIAL_PREFIX}{}", key.hex())))
     }
 
     /// Creates the store's directories and takes its lock.
@@ -292,7 +266,7 @@ impl TemplateStore {
             Some(Ok(template)) => template,
             other => return Ok(other),
         };
-        let state = files::read_if_present(&template.state(), STATE_LIMIT)?;
+        let state = files::read_if_present(&template.directory.state(), STATE_LIMIT)?;
         Ok(Some(match state {
             None => Err(TemplateFault::Missing(STATE)),
             Some(bytes) if metadata::sha256(&bytes) != template.metadata.files.state.sha256 => {
@@ -339,7 +313,11 @@ impl TemplateStore {
                 Err(error) => return Err(FileError::new("look at", path)(error).into()),
             }
         }
-        Ok(Some(Ok(Template::new(*key, metadata, directory))))
+        Ok(Some(Ok(Template {
+            key: *key,
+            metadata,
+            directory,
+        })))
     }
 }
 

@@ -11,6 +11,7 @@ mod help;
 mod images;
 mod nothing_runs;
 mod printing;
+mod proxy;
 mod qemu;
 mod stale;
 mod templates;

@@ -55,9 +55,9 @@ fn begin(environment: &TestEnvironment, shape: Shape) -> Build {
 /// Stores a template of 3.3 MB, made and last used at fixed times.
 fn store(environment: &TestEnvironment, shape: Shape) -> TemplateKey {
     let build = begin(environment, shape);
-    fs::write(build.ram(), vec![0xa5; 3_300_000]).unwrap();
-    fs::write(build.state(), "state").unwrap();
-    fs::write(build.disk(), "disk").unwrap();
+    fs::write(build.directory().ram(), vec![0xa5; 3_300_000]).unwrap();
+    fs::write(build.directory().state(), "state").unwrap();
+    fs::write(build.directory().disk(), "disk").unwrap();
     let template = build.commit(4 << 30).unwrap();
     let record = record(environment, &template.key);
     let mut metadata = template.metadata;

@@ -6,6 +6,7 @@
 
 mod leftovers;
 mod output;
+pub(crate) mod stock_machine;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;

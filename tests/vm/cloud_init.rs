@@ -11,6 +11,7 @@ const CHECKS: &[Check] = &[
     ("its files are written", files),
     ("its commands have run", commands),
     ("its user is there, and dev still is", users),
+    ("the journal is on disk, where it wants it", journal),
     ("the hostname is the sandbox's", hostname),
     ("sessions and shares are as without it", sessions),
     (
@@ -33,8 +34,11 @@ fn a_cloud_config_is_applied_before_the_machine_is_ready() {
          - name: alice\n  shell: /bin/bash\n  uid: 1500\n\
          runcmd:\n\
          - [sh, -c, 'echo ran as $(id -un) > /var/tmp/ran']\n\
+         - [systemctl, restart, systemd-journald]\n\
+         - [journalctl, --flush]\n\
          write_files:\n\
          - path: /etc/from-config\n  content: from the config\n  permissions: '0640'\n\
+         - path: /etc/systemd/journald.conf.d/disk.conf\n  content: |\n    [Journal]\n    Storage=persistent\n\
          - path: /etc/large\n  content: |\n",
     );
     for number in 0..LARGE / 32 {
@@ -94,6 +98,12 @@ fn users(host: &Host) {
         .run(["exec", "-u", "alice", "-w", "/", "--", "id", "-un"])
         .success();
     assert_eq!(alice.stdout, "alice\n");
+}
+
+fn journal(host: &Host) {
+    let header = host.guest("sudo journalctl --header");
+    assert!(header.contains("File path: /var/log/journal/"), "{header}");
+    assert!(!header.contains("File path: /run/log/journal/"), "{header}");
 }
 
 fn hostname(host: &Host) {

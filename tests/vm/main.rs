@@ -21,5 +21,6 @@ mod interrupts;
 mod proxy_guest;
 mod run;
 mod sessions;
+mod stock;
 mod templates;
 mod workspace;

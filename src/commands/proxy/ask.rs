@@ -52,7 +52,7 @@ pub(super) async fn run(context: &Context, subject: &Subject) -> Outcome {
         ));
     }
     let began = found.record().map(|record| record.created);
-    let mut reader = LogReader::new(&subject.directory);
+    let mut reader = LogReader::new(&subject.log_directory);
     let mut decided = HashSet::new();
     context
         .printer

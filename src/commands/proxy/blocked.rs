@@ -8,7 +8,7 @@ use crate::network::access_log::{Blocked, BlockedAttempts, LogReader};
 use crate::output::Table;
 
 pub(super) async fn run(context: &Context, subject: &Subject, watch: bool, json: bool) -> Outcome {
-    let mut reader = LogReader::new(&subject.directory);
+    let mut reader = LogReader::new(&subject.log_directory);
     let mut attempts = BlockedAttempts::default();
     for entry in reader.read_new()? {
         attempts.add(&entry);

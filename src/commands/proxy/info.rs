@@ -38,7 +38,7 @@ pub(super) fn run(context: &Context, subject: &Subject, json: bool) -> Outcome {
     let found = subject.running(context)?;
     let list = subject.list();
     let (entries, faults) = list.entries()?;
-    let logged = LogReader::new(&subject.directory).read_new()?;
+    let logged = LogReader::new(&subject.log_directory).read_new()?;
     let allowed = logged
         .iter()
         .filter(|entry| entry.verdict == Verdict::Allowed)
@@ -47,8 +47,9 @@ pub(super) fn run(context: &Context, subject: &Subject, json: bool) -> Outcome {
         let comment = entry.comment.as_deref();
         comment.is_some_and(|comment| comment.starts_with(OPEN_TO_UPLOADS))
     });
-    let size =
-        |name: &str| std::fs::metadata(subject.directory.join(name)).map_or(0, |found| found.len());
+    let size = |name: &str| {
+        std::fs::metadata(subject.log_directory.join(name)).map_or(0, |found| found.len())
+    };
     let info = Info {
         name: &subject.name,
         running: found.is_some(),
@@ -58,7 +59,7 @@ pub(super) fn run(context: &Context, subject: &Subject, json: bool) -> Outcome {
         entries: entries.len(),
         open_to_uploads: marked.count(),
         faults: faults.len(),
-        access_log: subject.directory.join(FILE),
+        access_log: subject.log_directory.join(FILE),
         access_log_bytes: size(FILE) + size(EARLIER_FILE),
         allowed,
         denied: logged.len() - allowed,
@@ -92,7 +93,7 @@ fn rows(info: &Info<'_>) -> [(&'static str, String); 6] {
         (
             "entries",
             format!(
-                "{}{kind}, {} of them hosts to which {OPEN_TO_UPLOADS}",
+                "{}{kind}, {} of them open to uploads of anyone",
                 info.entries, info.open_to_uploads
             ),
         ),

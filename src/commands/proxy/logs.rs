@@ -18,7 +18,7 @@ pub(super) async fn run(
     lines: usize,
     json: bool,
 ) -> Outcome {
-    let mut reader = LogReader::new(&subject.directory);
+    let mut reader = LogReader::new(&subject.log_directory);
     let mut last = VecDeque::new();
     for entry in reader.read_new()? {
         if last.len() >= lines {

@@ -21,15 +21,25 @@ use crate::sandbox::lifecycle::{self, Found};
 /// Whose proxy a command is about.
 struct Subject {
     name: SandboxName,
-    /// Where list and log lie.
+    /// Where the list lies, and the log of sandboxes in proxy mode.
     directory: PathBuf,
+    /// Where the log lies: that of a sandbox without `--proxy` goes with it.
+    log_directory: PathBuf,
 }
 
 impl Subject {
     fn new(context: &Context) -> Result<Self, Report> {
         let name = target::name(context, None)?;
         let directory = context.directories.proxy(name.as_str());
-        Ok(Self { name, directory })
+        let log_directory = match lifecycle::find(&context.directories, &name)? {
+            Some(found) if !uses_the_list(&found) => found.layout.directory().to_owned(),
+            _ => directory.clone(),
+        };
+        Ok(Self {
+            name,
+            directory,
+            log_directory,
+        })
     }
 
     fn list(&self) -> ListFile {

@@ -71,10 +71,8 @@ impl AllowList {
     pub fn find(&self, name: &DomainName) -> Option<&DomainPattern> {
         let by_suffix = || {
             let text = name.as_str();
-            text.match_indices('.').find_map(|(dot, _)| {
-                let parent: DomainName = text.get(dot + 1..)?.parse().ok()?;
-                self.below.get(&parent)
-            })
+            text.match_indices('.')
+                .find_map(|(dot, _)| self.below.get(text.get(dot + 1..)?))
         };
         let by_expression = || {
             self.expressions.iter().find(|index| {

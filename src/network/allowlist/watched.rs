@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::AllowList;
 use super::edit::LARGEST;
+use super::{AllowList, Fault};
 use crate::host::files::read_if_present;
 
 /// An edit is seen at the first question after so long.
@@ -35,6 +35,8 @@ pub struct WatchedList {
 #[derive(Debug)]
 struct State {
     list: Rc<AllowList>,
+    /// Why there is no content.
+    unreadable: Option<String>,
     stamp: Option<Stamp>,
     /// Whether the file may have changed since without a change of its stamp.
     uncertain: bool,
@@ -45,6 +47,7 @@ impl WatchedList {
     /// The list of the file at `path`, which may be absent.
     pub fn new(path: PathBuf) -> Self {
         let state = read(&path);
+        tell_faults(&state, None);
         Self {
             path,
             state: RefCell::new(state),
@@ -56,7 +59,9 @@ impl WatchedList {
         let mut state = self.state.borrow_mut();
         if Instant::now() >= state.look_again_at {
             if state.uncertain || stamp(&self.path) != state.stamp {
-                *state = read(&self.path);
+                let new = read(&self.path);
+                tell_faults(&new, Some(&state));
+                *state = new;
             } else {
                 state.look_again_at = Instant::now() + LOOK_AGAIN;
             }
@@ -71,23 +76,32 @@ fn read(path: &Path) -> State {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
-    let content = match read_if_present(path, LARGEST) {
-        Ok(content) => content.unwrap_or_default(),
-        Err(error) => {
-            tracing::warn!(%error, "the list of allowed domains cannot be read: nothing is allowed");
-            Vec::new()
-        }
+    let (content, unreadable) = match read_if_present(path, LARGEST) {
+        Ok(content) => (content.unwrap_or_default(), None),
+        Err(error) => (Vec::new(), Some(error.source.to_string())),
     };
     let list = AllowList::parse(&String::from_utf8_lossy(&content));
-    for fault in list.faults() {
-        tracing::warn!(line = fault.line, error = %fault.error, "a line of the allowlist is ignored");
-    }
     State {
         list: Rc::new(list),
+        unreadable,
         stamp,
         uncertain: stamp
             .is_some_and(|(.., seconds, _)| now.saturating_sub(seconds) < UNCERTAIN_SECONDS),
         look_again_at: Instant::now() + LOOK_AGAIN,
+    }
+}
+
+/// Writes what is wrong with the list into the supervisor's log, once.
+fn tell_faults(new: &State, old: Option<&State>) {
+    if let Some(error) = &new.unreadable
+        && old.is_none_or(|old| old.unreadable != new.unreadable)
+    {
+        tracing::warn!(%error, "the list of allowed domains cannot be read: nothing is allowed");
+    }
+    if old.is_none_or(|old| old.list.faults() != new.list.faults()) {
+        for Fault { line, error } in new.list.faults() {
+            tracing::warn!(line, %error, "a line of the list of allowed domains is ignored");
+        }
     }
 }
 

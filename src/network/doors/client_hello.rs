@@ -92,6 +92,9 @@ fn record(bytes: &[u8]) -> Result<Option<&[u8]>, ClientHelloError> {
     if length == 0 || length > LONGEST_RECORD {
         return Err(ClientHelloError::Malformed);
     }
+    if length < 4 {
+        return Err(ClientHelloError::Fragmented);
+    }
     // Of a fragmented message the rest need not be waited for.
     if let Some(header) = rest.get(..4) {
         let mut header = Reader(header);
@@ -101,8 +104,6 @@ fn record(bytes: &[u8]) -> Result<Option<&[u8]>, ClientHelloError> {
         if header.number(3)? + 4 > length {
             return Err(ClientHelloError::Fragmented);
         }
-    } else if length < 4 {
-        return Err(ClientHelloError::Fragmented);
     }
     Ok(rest.get(..length))
 }

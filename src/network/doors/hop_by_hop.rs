@@ -10,10 +10,15 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Removes what was meant for the gateway; true where a WebSocket is asked for, whose headers
-/// stay. hyper needs `Transfer-Encoding` for the body, so that stays as well.
-pub(super) fn clean_request(headers: &mut HeaderMap) -> bool {
-    let websocket = asks_for_websocket(headers);
+/// stay. hyper needs `Transfer-Encoding` for the body, so that stays as well, and gRPC needs
+/// HTTP/2's `TE: trailers` (RFC 9113, section 8.2.2).
+pub(super) fn clean_request(headers: &mut HeaderMap, http2: bool) -> bool {
+    let websocket = !http2 && asks_for_websocket(headers);
+    let trailers = http2 && headers.get(TE).is_some_and(|value| value == "trailers");
     clean(headers);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
     // hyper itself says that the body may come.
     headers.remove(EXPECT);
     headers.remove(PROXY_AUTHORIZATION);
@@ -115,11 +120,20 @@ mod tests {
             ("upgrade", "h2c"),
             ("http2-settings", "AAMAAABk"),
         ]);
-        assert!(!clean_request(&mut request));
+        assert!(!clean_request(&mut request, false));
         assert_eq!(
             request,
             headers(&[("host", "a.example"), ("x-public", "2")])
         );
+    }
+
+    #[test]
+    fn http2_may_ask_for_trailers() {
+        for (value, kept) in [("trailers", true), ("gzip", false)] {
+            let mut request = headers(&[("te", value)]);
+            assert!(!clean_request(&mut request, true));
+            assert_eq!(request.contains_key(TE), kept);
+        }
     }
 
     #[test]
@@ -133,7 +147,7 @@ mod tests {
         ] {
             let mut request = headers(&[("connection", connection), ("upgrade", upgrade)]);
             assert_eq!(
-                clean_request(&mut request),
+                clean_request(&mut request, false),
                 expected,
                 "{connection} {upgrade}"
             );

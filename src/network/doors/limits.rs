@@ -19,10 +19,12 @@ pub(super) const TUNNEL_IDLE: Duration = Duration::from_secs(4 * 60 * 60);
 /// How long a client that was refused may take to read why.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 /// Buffer of a tunnel in each direction, in bytes.
-pub(super) const TUNNEL_BUFFER: usize = 64 * 1024;
+pub(super) const TUNNEL_BUFFER: usize = 32 * 1024;
 /// Requests that one HTTP/2 connection may have open at once.
 pub(super) const MOST_STREAMS: u32 = 128;
 /// How much of what such a client still sends is read and thrown away.
 pub(super) const LINGER_BYTES: u64 = 64 * 1024;
 /// How long connecting to an address may take.
 pub(super) const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
+/// How long a kept connection may take to become ready for another request.
+pub(super) const READY_DEADLINE: Duration = Duration::from_secs(2);

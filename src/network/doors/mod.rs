@@ -84,7 +84,7 @@ impl Doors {
     }
 
     /// Serves the explicit HTTP proxy on one connection of the guest, until it ends.
-    pub async fn explicit<S>(&self, guest: S, _client: SocketAddr)
+    pub async fn explicit<S>(&self, guest: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -94,7 +94,7 @@ impl Doors {
 
     /// Serves one connection of the guest to port 80 or 443 of `destination`, for which the gate
     /// said [`Verdict::Inspect`](super::policy::Verdict::Inspect), until it ends.
-    pub async fn transparent<S>(&self, guest: S, _client: SocketAddr, destination: SocketAddr)
+    pub async fn transparent<S>(&self, guest: S, destination: SocketAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -111,7 +111,6 @@ impl Doors {
     pub async fn allowed_by_address<S>(
         &self,
         guest: S,
-        _client: SocketAddr,
         destination: SocketAddr,
         to: SocketAddr,
         rule: RuleName,

@@ -105,6 +105,20 @@ impl Way {
         }
     }
 
+    /// Logs that a request or a connection by this way was refused.
+    pub(super) fn log_denied(&self, refusal: &Refusal) {
+        let mut flow = self.flow_start();
+        if let Refusal::OtherName { found } = refusal {
+            flow.name = Some(found.clone());
+        }
+        let rule = match refusal {
+            // It was allowed; only nothing came of it.
+            Refusal::Upstream { .. } => self.allowed().unwrap_or_else(|_| refusal.rule()),
+            _ => refusal.rule(),
+        };
+        self.gate.denied(flow, &rule, refusal.reason());
+    }
+
     /// Ends when connections by this way must.
     pub(super) async fn until_cut(&self) {
         let mut cut = self.gate.cut();

@@ -1,6 +1,7 @@
 //! HTTP on a connection of the guest, and what may follow it on the same connection.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::rc::Rc;
 
 use hyper::server::conn::{http1, http2};
@@ -30,9 +31,9 @@ where
     let answering = Rc::clone(session);
     let service = service_fn(move |request| {
         let session = Rc::clone(&answering);
-        async move { Ok::<_, Infallible>(session.answer(request).await) }
+        Box::pin(async move { Ok::<_, Infallible>(session.answer(request).await) })
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_DEADLINE)
         .half_close(true)
@@ -40,15 +41,15 @@ where
         .max_headers(MOST_HEADERS)
         .max_buf_size(HEAD_LIMIT)
         .serve_connection(TokioIo::new(guest), service);
-    // Whatever the guest did wrong, hyper has told it.
-    let parts = connection.without_shutdown().await.ok()?;
+    let served = poll_fn(|context| connection.poll_without_shutdown(context)).await;
+    let parts = connection.into_parts();
     let (guest, pending) = parts.io.into_inner().into_parts();
     let read = [parts.read_buf, pending].concat();
     let guest = Rewound::new(read, guest);
     match session.take_next() {
-        Some(next) => Some((next, guest)),
-        None => {
-            // A guest that is gone need not be told.
+        Some(next) if served.is_ok() => Some((next, guest)),
+        _ => {
+            // Whatever the guest did wrong, hyper has answered; one that is gone need not know.
             let _ = alert::close(guest).await;
             None
         }
@@ -107,7 +108,7 @@ where
             match same_name(&way, name) {
                 Err(refusal) => refuse_tls(&way, guest, &refusal).await,
                 Ok(()) if shared.intercepts(&way.name) => {
-                    opened::serve(shared, guest, way, Some((upstream, address))).await;
+                    opened::serve(shared, guest, way, Some((*upstream, address))).await;
                 }
                 Ok(()) => {
                     let last = upstream.last_activity();
@@ -133,11 +134,7 @@ pub(super) async fn refuse_tls<S>(way: &Way, guest: S, refusal: &Refusal)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut flow = way.flow_start();
-    if let Refusal::OtherName { found } = refusal {
-        flow.name = Some(found.clone());
-    }
-    way.gate.denied(flow, &refusal.rule(), refusal.reason());
+    way.log_denied(refusal);
     if let Some(alert) = refusal.alert() {
         alert::refuse(guest, alert).await;
     }

@@ -51,7 +51,12 @@ pub(super) fn read(request: &Parts) -> Result<Target, Refusal> {
     let authority = Authority::parse(written.as_str()).map_err(malformed)?;
     let default_port = match request.uri.scheme() {
         Some(scheme) if *scheme == Scheme::HTTPS => HTTPS_PORT,
-        _ => HTTP_PORT,
+        Some(scheme) if *scheme == Scheme::HTTP => HTTP_PORT,
+        _ => {
+            return Err(Refusal::Malformed(
+                "only http:// and https:// are understood",
+            ));
+        }
     };
     agree(host, &authority, default_port)?;
     let form = match request.version {
@@ -177,6 +182,7 @@ mod tests {
             ("GET", "http://a.example/", &["b.example"]),
             ("GET", "http://a.example/", &["a.example:8080"]),
             ("GET", "http://user:pw@a.example/", &["a.example"]),
+            ("GET", "ftp://a.example/", &["a.example"]),
             ("CONNECT", "a.example:443", &["b.example:443"]),
             ("CONNECT", "a.example", &["a.example"]),
         ] {

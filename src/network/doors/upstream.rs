@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::counted::LastActivity;
-use super::limits::{HEAD_LIMIT, MOST_HEADERS, MOST_STREAMS};
+use super::limits::{HEAD_LIMIT, MOST_HEADERS, MOST_STREAMS, READY_DEADLINE};
 use super::passage::Way;
 use super::rewound::Rewound;
 use crate::network::domain::DomainName;
@@ -87,10 +87,15 @@ impl Upstream {
 
     /// Whether another request could be sent.
     pub(super) async fn is_usable(&mut self) -> bool {
-        match &mut self.sender {
-            Sender::Http1 { sender, .. } => sender.ready().await.is_ok(),
-            Sender::Http2(sender) => sender.ready().await.is_ok(),
-        }
+        let ready = async {
+            match &mut self.sender {
+                Sender::Http1 { sender, .. } => sender.ready().await.is_ok(),
+                Sender::Http2(sender) => sender.ready().await.is_ok(),
+            }
+        };
+        tokio::time::timeout(READY_DEADLINE, ready)
+            .await
+            .unwrap_or(false)
     }
 
     /// Sends a request. For HTTP/2, the future does not borrow the connection.

@@ -7,8 +7,9 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::Gate;
 use crate::network::access_log::{AskedBy, FlowStart};
-use crate::network::address::{AddressKind, GATEWAY, GATEWAY_V6};
+use crate::network::address::AddressKind;
 use crate::network::dns::{Question, Received, read};
+use crate::network::layout::{GATEWAY, GATEWAY6};
 use crate::network::names::TTL_CEILING;
 use crate::network::policy::{NamedVerdict, Preset, Reason, RuleName, Transport};
 use crate::network::resolver::LookupError;
@@ -151,7 +152,7 @@ impl Gate {
     fn own_addresses(&self, question: &Question) -> Vec<Record> {
         let data = match question.record_type {
             RecordType::A => RData::A(GATEWAY.into()),
-            RecordType::AAAA if self.ipv6 => RData::AAAA(GATEWAY_V6.into()),
+            RecordType::AAAA if self.ipv6 => RData::AAAA(GATEWAY6.into()),
             _ => return Vec::new(),
         };
         let name = question.spelled_name().clone();

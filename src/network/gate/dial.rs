@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::Gate;
-use crate::network::address::GATEWAY;
 use crate::network::domain::DomainName;
+use crate::network::layout::GATEWAY;
 use crate::network::policy::{Action, NamedVerdict, Policy, Preset, Reason, RuleName};
 use crate::network::resolver::{LookupError, addresses};
 

@@ -22,6 +22,7 @@ use super::address::{AddressKind, HostAddresses};
 use super::allowlist::WatchedList;
 use super::domain::{DomainName, DomainPattern};
 use super::error::NetworkError;
+use super::layout::GUEST;
 use super::names::Names;
 use super::policy::{Peer, Policy, Reason, RuleName, Transport};
 use super::resolver::Resolver;
@@ -30,8 +31,6 @@ use super::resolver::Resolver;
 pub const HOST_NAME: &str = "host.sandbox.internal";
 /// The domain of such names, which nobody else is asked about.
 const OWN_DOMAIN: &str = "sandbox.internal";
-/// The guest's address.
-pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 
 /// The most patterns that are allowed until the sandbox stops.
 const MOST_ONCE: usize = 1024;

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Asked, Gate};
-use crate::network::address::{AddressKind, GATEWAY};
+use crate::network::address::AddressKind;
 use crate::network::domain::{DomainName, DomainPattern};
+use crate::network::layout::GATEWAY;
 use crate::network::policy::{
     Action, Direction, Flow, NamedVerdict, Peer, Preset, Reason, Rule, RuleName, Target, Transport,
     Verdict,

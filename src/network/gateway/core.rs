@@ -276,22 +276,22 @@ impl Core {
         }
         if layout::is_proxy(ends.remote) && self.gate.is_proxy() {
             let serve = move |doors: Doors, stream: Shaped| async move {
-                doors.explicit(stream, ends.guest).await;
+                doors.explicit(stream).await;
             };
             return self.look_into(ends, packet, serve);
         }
         match self.gate.outbound(&asked(ends.remote, Transport::Tcp)) {
             Verdict::Inspect => {
                 let serve = move |doors: Doors, stream: Shaped| async move {
-                    doors.transparent(stream, ends.guest, ends.remote).await;
+                    doors.transparent(stream, ends.remote).await;
                 };
                 self.look_into(ends, packet, serve);
             }
             Verdict::Allow { to, rule, .. } if self.doors.inspects(ends.remote) => {
                 let serve = move |doors: Doors, stream: Shaped| async move {
-                    let (guest, remote) = (ends.guest, ends.remote);
-                    let serving = doors.allowed_by_address(stream, guest, remote, to, rule);
-                    serving.await;
+                    doors
+                        .allowed_by_address(stream, ends.remote, to, rule)
+                        .await;
                 };
                 self.look_into(ends, packet, serve);
             }
@@ -387,7 +387,18 @@ impl Core {
             return;
         }
         let flow = FlowStart::to_address(pair.remote, transport);
-        match self.gate.outbound(&asked(pair.remote, transport)) {
+        let verdict = self.gate.outbound(&asked(pair.remote, transport));
+        let verdict = match verdict {
+            // QUIC would pass by whoever puts the secrets in.
+            Verdict::Allow { .. } if pair.kind == Kind::Udp && self.doors.inspects(pair.remote) => {
+                Verdict::Deny {
+                    rule: RuleName::Secrets,
+                    reason: Reason::Quic,
+                }
+            }
+            verdict => verdict,
+        };
+        match verdict {
             Verdict::Allow { to, rule, name } => {
                 let entry = self.gate.open(FlowStart { name, ..flow }, &rule);
                 match self.datagrams.begin(pair, to, entry) {
@@ -543,7 +554,7 @@ fn is_to_many(address: IpAddr) -> bool {
         IpAddr::V4(address) => {
             address.is_multicast()
                 || address == Ipv4Addr::BROADCAST
-                || address == Ipv4Addr::new(10, 0, 2, 255)
+                || address == layout::NETWORK.broadcast()
         }
         IpAddr::V6(address) => address.is_multicast(),
     }

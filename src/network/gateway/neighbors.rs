@@ -14,8 +14,8 @@ use smoltcp::wire::{
 use super::packet::{send_icmp6, send_udp};
 use super::wire::Outgoing;
 use crate::network::layout::{
-    DNS, DNS6, GATEWAY, GATEWAY_LINK_LOCAL, GATEWAY_MAC, GATEWAY6, GUEST, MTU, PREFIX_LENGTH,
-    PREFIX6, PROXY,
+    DNS, DNS6, GATEWAY, GATEWAY_LINK_LOCAL, GATEWAY_MAC, GATEWAY6, GUEST, MTU, NETWORK, NETWORK6,
+    PROXY,
 };
 
 /// How long a lease is good for, in seconds; the address is the guest's for as
@@ -101,7 +101,7 @@ pub(super) fn answer_dhcp(outgoing: &mut Outgoing, bytes: &[u8]) {
         your_ip: GUEST,
         server_ip: GATEWAY,
         router: Some(GATEWAY),
-        subnet_mask: Some(Ipv4Addr::from_bits(u32::MAX << (32 - PREFIX_LENGTH))),
+        subnet_mask: Some(NETWORK.netmask()),
         relay_agent_ip: Ipv4Addr::UNSPECIFIED,
         broadcast: request.broadcast,
         requested_ip: None,
@@ -166,11 +166,11 @@ pub(super) fn advertise_router(outgoing: &mut Outgoing) {
         lladdr: Some(EthernetAddress(GATEWAY_MAC).into()),
         mtu: Some(MTU.into()),
         prefix_info: Some(NdiscPrefixInformation {
-            prefix_len: 64,
+            prefix_len: NETWORK6.prefix_len(),
             flags: NdiscPrefixInfoFlags::ON_LINK | NdiscPrefixInfoFlags::ADDRCONF,
             valid_lifetime: ADDRESS_LIFETIME,
             preferred_lifetime: ADDRESS_LIFETIME,
-            prefix: PREFIX6,
+            prefix: NETWORK6.network(),
         }),
     });
     send_icmp6(

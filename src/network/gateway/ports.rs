@@ -137,6 +137,11 @@ impl HostPorts {
         self.ssh_port
     }
 
+    /// The published ports, with the numbers that they came to have.
+    pub fn published(&self) -> Vec<PublishedPort> {
+        self.published.iter().map(|(port, _)| *port).collect()
+    }
+
     pub(super) fn try_clone(&self) -> io::Result<Self> {
         let published = self.published.iter();
         let published = published.map(|(port, bound)| Ok((*port, bound.try_clone()?)));
@@ -346,7 +351,7 @@ impl Core {
         let Some(remote) = self.ports.free(|remote| !free(remote)) else {
             return refuse(&host);
         };
-        if self.tcp.is_full() {
+        if self.tcp.is_full_for_the_host() {
             return refuse(&host);
         }
         let stream = self.tcp.open(Ends { guest, remote });

@@ -8,7 +8,6 @@
 mod certificate_authority;
 mod error;
 mod parts;
-mod secret;
 mod substitute;
 
 use std::sync::Arc;
@@ -22,7 +21,6 @@ use rustls::{RootCertStore, pki_types};
 pub use certificate_authority::CertificateAuthority;
 pub use error::InterceptError;
 pub use parts::{AuthorityParts, Private};
-pub use secret::{Secret, new_placeholder};
 pub(crate) use substitute::Inserted;
 pub use substitute::Secrets;
 

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{CertificateAuthority, InterceptError, Interceptor, Secret, Secrets};
+use super::{CertificateAuthority, InterceptError, Interceptor, Secrets};
 use crate::network::secret::SecretSpec;
 
 /// Bytes that `Debug` does not show and that are wiped when they are dropped.
@@ -51,11 +51,7 @@ impl AuthorityParts {
     ///
     /// When a secret is not usable, or this host trusts no authority.
     pub fn interceptor(self, secrets: Vec<SecretSpec>) -> Result<Interceptor, InterceptError> {
-        let secrets = secrets.into_iter().map(|secret| {
-            let value = Zeroizing::new(secret.value.expose().as_bytes().to_vec());
-            Secret::with_placeholder(&secret.name, secret.placeholder, value, secret.hosts)
-        });
-        let secrets = Secrets::new(secrets.collect::<Result<_, _>>()?)?;
+        let secrets = Secrets::new(secrets)?;
         let Self {
             certificate,
             private_key,

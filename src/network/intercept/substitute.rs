@@ -8,12 +8,17 @@ use memchr::memmem;
 use zeroize::Zeroizing;
 
 use super::InterceptError;
-use super::secret::{PLACEHOLDER_PREFIX, Secret};
 use crate::network::domain::{DomainName, DomainPattern};
+use crate::network::secret::SecretSpec;
 
-/// All secrets of a sandbox.
+/// How every placeholder begins.
+const PLACEHOLDER_PREFIX: &str = "sandbox-secret-";
+/// Characters of a placeholder beyond that and the secret's name, so that none appears by chance.
+const SHORTEST_UNIQUE: usize = 32;
+
+/// All secrets of a sandbox. Its `Debug` output has no values.
 #[derive(Debug, Default)]
-pub struct Secrets(Vec<Secret>);
+pub struct Secrets(Vec<SecretSpec>);
 
 /// A placeholder in a request to a host that must not get its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,15 +37,21 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// When two have the same name.
-    pub fn new(secrets: Vec<Secret>) -> Result<Self, InterceptError> {
+    /// When two have the same name, a value cannot stand in a header (RFC 9110, section 5.5), or a
+    /// placeholder is none.
+    pub fn new(secrets: Vec<SecretSpec>) -> Result<Self, InterceptError> {
         for (index, secret) in secrets.iter().enumerate() {
-            if secrets
-                .iter()
-                .skip(index + 1)
-                .any(|other| other.name() == secret.name())
-            {
-                return Err(InterceptError::Twice(secret.name().into()));
+            let same = |other: &SecretSpec| other.name == secret.name;
+            if secrets.iter().skip(index + 1).any(same) {
+                return Err(InterceptError::Twice(secret.name.clone()));
+            }
+            let value = secret.value.expose();
+            if value.is_empty() || HeaderValue::from_str(value).is_err() {
+                return Err(InterceptError::Value(secret.name.clone()));
+            }
+            let unique = secret.placeholder.strip_prefix(PLACEHOLDER_PREFIX);
+            if unique.is_none_or(|unique| unique.len() < secret.name.len() + SHORTEST_UNIQUE) {
+                return Err(InterceptError::Placeholder(secret.name.clone()));
             }
         }
         Ok(Self(secrets))
@@ -48,12 +59,12 @@ impl Secrets {
 
     /// Whether some secret is for `host`, so that its connections are intercepted.
     pub fn concern(&self, host: &DomainName) -> bool {
-        self.0.iter().any(|secret| secret.is_for(host))
+        self.0.iter().any(|secret| is_for(secret, host))
     }
 
     /// Every host of every secret.
     pub fn hosts(&self) -> impl Iterator<Item = &DomainPattern> {
-        self.0.iter().flat_map(Secret::hosts)
+        self.0.iter().flat_map(|secret| &secret.hosts)
     }
 
     /// Looks for placeholders in a request that goes out in the clear.
@@ -65,8 +76,8 @@ impl Secrets {
         match self.0.iter().find(|secret| is_in_request(secret, request)) {
             None => Ok(()),
             Some(secret) => Err(Astray {
-                secret: secret.name().into(),
-                own_host: secret.is_for(host),
+                secret: secret.name.clone(),
+                own_host: is_for(secret, host),
             }),
         }
     }
@@ -83,10 +94,10 @@ impl Secrets {
         host: &DomainName,
     ) -> Result<Inserted, Astray> {
         let (own, foreign): (Vec<_>, Vec<_>) =
-            self.0.iter().partition(|secret| secret.is_for(host));
+            self.0.iter().partition(|secret| is_for(secret, host));
         if let Some(secret) = foreign.iter().find(|secret| is_in_request(secret, request)) {
             return Err(Astray {
-                secret: secret.name().into(),
+                secret: secret.name.clone(),
                 own_host: false,
             });
         }
@@ -102,25 +113,29 @@ impl Secrets {
     }
 }
 
-fn is_in_request(secret: &Secret, request: &Parts) -> bool {
+fn is_for(secret: &SecretSpec, host: &DomainName) -> bool {
+    secret.hosts.iter().any(|pattern| pattern.matches(host))
+}
+
+fn is_in_request(secret: &SecretSpec, request: &Parts) -> bool {
     let uri = request.uri.to_string();
     contains(uri.as_bytes(), secret) || is_in_headers(secret, &request.headers)
 }
 
-fn is_in_headers(secret: &Secret, headers: &HeaderMap) -> bool {
+fn is_in_headers(secret: &SecretSpec, headers: &HeaderMap) -> bool {
     headers.iter().any(|(name, value)| {
         contains(value.as_bytes(), secret)
             || basic_credentials(name, value).is_some_and(|plain| contains(&plain, secret))
     })
 }
 
-fn contains(bytes: &[u8], secret: &Secret) -> bool {
-    memmem::find(bytes, secret.placeholder().as_bytes()).is_some()
+fn contains(bytes: &[u8], secret: &SecretSpec) -> bool {
+    memmem::find(bytes, secret.placeholder.as_bytes()).is_some()
 }
 
 /// The header value with the secret in it; `None` where the placeholder is not.
 fn replace(
-    secret: &Secret,
+    secret: &SecretSpec,
     name: &HeaderName,
     value: &HeaderValue,
     inserted: &mut Inserted,
@@ -133,20 +148,22 @@ fn replace(
         inserted.push(Zeroizing::new(encoded.as_bytes().to_vec()));
         Zeroizing::new([b"Basic ", encoded.as_bytes()].concat())
     };
-    inserted.push(Zeroizing::new(secret.value().to_vec()));
+    inserted.push(Zeroizing::new(secret.value.expose().as_bytes().to_vec()));
     let mut header = HeaderValue::from_bytes(&replaced).expect("values hold no control characters");
     // HTTP/2 keeps such values out of its compression tables.
     header.set_sensitive(true);
     Some(header)
 }
 
-fn replace_all(bytes: &[u8], secret: &Secret) -> Zeroizing<Vec<u8>> {
-    let placeholder = secret.placeholder().as_bytes();
-    let mut replaced = Zeroizing::new(Vec::with_capacity(bytes.len() + secret.value().len()));
+fn replace_all(bytes: &[u8], secret: &SecretSpec) -> Zeroizing<Vec<u8>> {
+    let placeholder = secret.placeholder.as_bytes();
+    let mut replaced = Zeroizing::new(Vec::with_capacity(
+        bytes.len() + secret.value.expose().len(),
+    ));
     let mut copied = 0;
     for start in memmem::find_iter(bytes, placeholder) {
         replaced.extend_from_slice(&bytes[copied..start]);
-        replaced.extend_from_slice(secret.value());
+        replaced.extend_from_slice(secret.value.expose().as_bytes());
         copied = start + placeholder.len();
     }
     replaced.extend_from_slice(&bytes[copied..]);
@@ -168,112 +185,4 @@ fn basic_credentials(name: &HeaderName, value: &HeaderValue) -> Option<Zeroizing
 }
 
 #[cfg(test)]
-mod tests {
-    use hyper::Request;
-
-    use super::*;
-
-    const VALUE: &str = "hunter2-hunter2";
-
-    fn secret(name: &str, host: &str) -> Secret {
-        Secret::new(
-            name,
-            Zeroizing::new(VALUE.into()),
-            vec![host.parse().unwrap()],
-        )
-        .unwrap()
-    }
-
-    fn request(uri: &str, headers: &[(&str, &str)]) -> Parts {
-        let mut request = Request::get(uri);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        request.body(()).unwrap().into_parts().0
-    }
-
-    fn own() -> DomainName {
-        "api.example".parse().unwrap()
-    }
-
-    #[test]
-    fn every_header_and_every_occurrence_is_filled_in() {
-        let secrets = Secrets::new(vec![secret("A", "api.example")]).unwrap();
-        let placeholder = secrets.0[0].placeholder().to_owned();
-        let twice = format!("{placeholder}, x{placeholder}y");
-        let mut parts = request(
-            "/",
-            &[
-                ("x-one", &twice),
-                ("authorization", &format!("Bearer {placeholder}")),
-            ],
-        );
-        let inserted = secrets.substitute(&mut parts, &own()).unwrap();
-        assert_eq!(parts.headers["x-one"], format!("{VALUE}, x{VALUE}y"));
-        assert_eq!(parts.headers["authorization"], format!("Bearer {VALUE}"));
-        assert!(parts.headers["authorization"].is_sensitive());
-        assert_eq!(inserted.len(), 2);
-    }
-
-    #[test]
-    fn basic_credentials_are_opened_and_closed_again() {
-        let secrets = Secrets::new(vec![secret("A", "api.example")]).unwrap();
-        let credentials = STANDARD.encode(format!("user:{}", secrets.0[0].placeholder()));
-        let mut parts = request("/", &[("Authorization", &format!("basic  {credentials}"))]);
-        let inserted = secrets.substitute(&mut parts, &own()).unwrap();
-        let expected = STANDARD.encode(format!("user:{VALUE}"));
-        assert_eq!(parts.headers["authorization"], format!("Basic {expected}"));
-        assert!(
-            inserted
-                .iter()
-                .any(|bytes| ***bytes == *expected.as_bytes())
-        );
-    }
-
-    #[test]
-    fn a_request_without_placeholders_stays_as_it_is() {
-        let secrets = Secrets::new(vec![secret("A", "api.example")]).unwrap();
-        let mut parts = request("/", &[("authorization", "Basic dXNlcjpwYXNz"), ("x", "y")]);
-        let before = parts.headers.clone();
-        assert!(secrets.substitute(&mut parts, &own()).unwrap().is_empty());
-        assert_eq!(parts.headers, before);
-    }
-
-    #[test]
-    fn placeholders_for_other_hosts_are_found_wherever_they_are() {
-        let secrets =
-            Secrets::new(vec![secret("A", "api.example"), secret("B", "b.example")]).unwrap();
-        let foreign = secrets.0[1].placeholder().to_owned();
-        let basic = format!("Basic {}", STANDARD.encode(format!("{foreign}:")));
-        let uri = format!("/path?token={foreign}");
-        for (uri, headers) in [
-            (uri.as_str(), vec![]),
-            ("/", vec![("x-any", foreign.as_str())]),
-            ("/", vec![("authorization", basic.as_str())]),
-        ] {
-            let mut parts = request(uri, &headers);
-            let astray = secrets.substitute(&mut parts, &own()).unwrap_err();
-            assert_eq!(
-                astray,
-                Astray {
-                    secret: "B".into(),
-                    own_host: false
-                }
-            );
-            let astray = secrets.keep_from_plain(&parts, &"b.example".parse().unwrap());
-            assert_eq!(
-                astray,
-                Err(Astray {
-                    secret: "B".into(),
-                    own_host: true
-                })
-            );
-        }
-    }
-
-    #[test]
-    fn a_name_is_given_once() {
-        let twice = vec![secret("A", "a.example"), secret("A", "b.example")];
-        assert!(matches!(Secrets::new(twice), Err(InterceptError::Twice(_))));
-    }
-}
+mod tests;

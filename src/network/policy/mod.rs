@@ -2,6 +2,7 @@
 //!
 //! Plain values and pure functions; `gate` asks them with what it knows of the host and of DNS.
 
+mod ports;
 mod rule;
 mod target;
 mod verdict;
@@ -12,7 +13,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use rule::{Action, Direction, Ports, Rule, RuleError, Transport};
+pub use ports::Ports;
+pub use rule::{Action, Direction, Rule, RuleError, Transport};
 pub use target::Target;
 pub use verdict::{NamedVerdict, Reason, RuleName, Verdict};
 

@@ -1,13 +1,14 @@
 //! `allow|deny[:out|in]@TARGET[:tcp|udp|icmp][:PORTS]`.
 
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::Flow;
+use super::ports::Ports;
 use super::target::Target;
+use crate::network::address::Group;
 use crate::network::domain::DomainError;
 
 /// Why a rule or a preset was refused.
@@ -27,6 +28,9 @@ pub enum RuleError {
         /// What is wrong with the target as a domain.
         source: DomainError,
     },
+    /// Neither a group nor an address, and too short for a domain.
+    #[error("`{0}` is no group of addresses, and a domain would have a dot")]
+    OneLabel(String),
     /// Bits behind the prefix, as in `10.0.0.1/8`.
     #[error("`{0}` has bits set behind its prefix")]
     HostBits(String),
@@ -54,6 +58,12 @@ impl RuleError {
             }
             Self::Brackets(_) => "as in `--net-rule allow@[2001:db8::1]:tcp:443`".into(),
             Self::Target { source, .. } => return source.hint(),
+            Self::OneLabel(_) => {
+                let groups = Group::ALL.map(|group| format!("`{group}`")).join(", ");
+                format!(
+                    "groups are {groups}; a host of one label is written with a dot, as in `nas.`"
+                )
+            }
             Self::HostBits(_) => "give the network's first address, as in `10.0.0.0/8`".into(),
             Self::Ports(_) => "as in `443`, `8000-8010` or `80,443`".into(),
             Self::PortsOfIcmp(_) => "leave the ports out".into(),
@@ -119,60 +129,6 @@ impl FromStr for Transport {
 impl fmt::Display for Transport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
-    }
-}
-
-/// Ports and ranges of ports: `80`, `8000-8010`, `80,443`. Never empty.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Ports(Vec<RangeInclusive<u16>>);
-
-impl Ports {
-    /// Whether the port is one of them.
-    pub fn contains(&self, port: u16) -> bool {
-        self.0.iter().any(|range| range.contains(&port))
-    }
-}
-
-impl FromStr for Ports {
-    type Err = RuleError;
-
-    fn from_str(text: &str) -> Result<Self, RuleError> {
-        /// Enough for every rule that somebody can read.
-        const MOST: usize = 64;
-        let refused = || RuleError::Ports(text.into());
-        let port = |text: &str| -> Result<u16, RuleError> {
-            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            match text.parse() {
-                Ok(port) if digits && port > 0 => Ok(port),
-                _ => Err(refused()),
-            }
-        };
-        let ranges: Vec<_> = text
-            .split(',')
-            .map(|part| {
-                let (first, last) = part.split_once('-').unwrap_or((part, part));
-                Ok(port(first)?..=port(last)?)
-            })
-            .collect::<Result<_, RuleError>>()?;
-        if ranges.len() > MOST || ranges.iter().any(RangeInclusive::is_empty) {
-            return Err(refused());
-        }
-        Ok(Self(ranges))
-    }
-}
-
-impl fmt::Display for Ports {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, range) in self.0.iter().enumerate() {
-            if index > 0 {
-                formatter.write_str(",")?;
-            }
-            write!(formatter, "{}", range.start())?;
-            if range.start() != range.end() {
-                write!(formatter, "-{}", range.end())?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::network::domain::{DomainError, DomainPattern};
 pub enum Target {
     /// An address, or a network (CIDR, RFC 4632).
     Network(IpNet),
-    /// Names; never an expression.
+    /// Names; never an expression. A name of one label is written with a dot at its end.
     Domain(DomainPattern),
     /// A group of addresses.
     Group(Group),
@@ -87,7 +87,7 @@ impl Target {
     }
 
     fn read(text: &str, rule: &str) -> Result<Self, RuleError> {
-        if let Ok(group) = text.parse() {
+        if let Ok(group) = text.to_ascii_lowercase().parse() {
             return Ok(Self::Group(group));
         }
         if let Some(network) = network(text) {
@@ -101,8 +101,17 @@ impl Target {
         if text.starts_with('^') {
             return Err(refused(DomainError::Form(text.into())));
         }
-        text.parse().map(Self::Domain).map_err(refused)
+        let pattern: DomainPattern = text.parse().map_err(refused)?;
+        // A mistyped group must not become a rule for a domain that nobody has.
+        if is_one_label(&pattern) && !text.ends_with('.') {
+            return Err(RuleError::OneLabel(text.into()));
+        }
+        Ok(Self::Domain(pattern))
     }
+}
+
+fn is_one_label(pattern: &DomainPattern) -> bool {
+    matches!(pattern, DomainPattern::Exact(name) if !name.as_str().contains('.'))
 }
 
 /// An address or a network; an IPv4-mapped address in its IPv4 form.
@@ -129,6 +138,7 @@ impl fmt::Display for Target {
                     (IpNet::V6(network), false) => write!(formatter, "[{network}]"),
                 }
             }
+            Self::Domain(pattern) if is_one_label(pattern) => write!(formatter, "{pattern}."),
             Self::Domain(pattern) => write!(formatter, "{pattern}"),
             Self::Group(group) => write!(formatter, "{group}"),
         }

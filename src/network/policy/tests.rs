@@ -34,6 +34,9 @@ fn rules_are_written_as_they_were_read() {
         ("deny@metadata", "deny@metadata"),
         ("allow@host:tcp:5432", "allow@host:tcp:5432"),
         ("allow@0.0.0.0/0", "allow@0.0.0.0/0"),
+        ("deny@Metadata", "deny@metadata"),
+        ("allow@nas.:tcp:445", "allow@nas.:tcp:445"),
+        ("allow@public.", "allow@public."),
     ] {
         let rule = rule(text);
         assert_eq!(rule.to_string(), written);
@@ -62,6 +65,8 @@ fn what_cannot_be_read_is_refused_with_its_reason() {
         ("allow@2001:db8::1", "brackets"),
         ("allow@2001:db8::1:443", "brackets"),
         ("allow@2001:db8:0:0:0:0:0:1", "brackets"),
+        ("deny@metdata", "one label"),
+        ("allow@ｐublic", "one label"),
         ("allow@10.0.0.1/8", "host bits"),
         ("allow@[2001:db8::1/32]", "host bits"),
         ("allow@10.0.0.0/33", "target"),
@@ -89,6 +94,7 @@ fn what_cannot_be_read_is_refused_with_its_reason() {
             RuleError::Brackets(_) => "brackets",
             RuleError::Target { .. } => "target",
             RuleError::HostBits(_) => "host bits",
+            RuleError::OneLabel(_) => "one label",
             RuleError::Ports(_) => "ports",
             RuleError::PortsOfIcmp(_) => "icmp",
             RuleError::DomainComesIn(_) => "comes in",

@@ -186,10 +186,11 @@ async fn answer(
     writer: &mut OwnedWriteHalf,
 ) -> io::Result<()> {
     let (reply, answered) = oneshot::channel();
-    let passed_on = gateway.send(GatewayRequest { command, reply }).await;
-    let answer = match (passed_on, answered.await) {
-        (Ok(()), Ok(answer)) => answer,
-        _ => GatewayReply::Refused {
+    // What cannot be passed on is dropped with its `reply`, and so refused.
+    drop(gateway.send(GatewayRequest { command, reply }).await);
+    let answer = match answered.await {
+        Ok(answer) => answer,
+        Err(_) => GatewayReply::Refused {
             message: "the sandbox's network is not there yet, or not any more".into(),
             hint: Some("try again once the sandbox is ready".into()),
         },

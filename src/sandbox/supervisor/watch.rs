@@ -46,7 +46,8 @@ pub(super) async fn supervise(
     let deadline = Instant::now() + plan.spec.ready_timeout;
     hub.tell(Event::Preparing);
     let ports = HostPorts::bind(&plan.spec.network.published).map_err(GatewayError::from)?;
-    let record = new_record(plan)?;
+    let mut record = new_record(plan)?;
+    record.network.published = ports.published();
     record.write(&plan.layout.record())?;
     files::write_common(plan)?;
     let mut start = Start {

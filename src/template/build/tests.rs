@@ -132,7 +132,7 @@ fn scratch_of_a_build_is_no_part_of_the_template() {
     std::os::unix::fs::symlink("/", build.directory().join("link")).unwrap();
     fs::write(build.directory().join("qemu.pid"), "1").unwrap();
     let template = build.commit(1).unwrap();
-    let names = files::names_in(template.ram().parent().unwrap()).unwrap();
+    let names = files::names_in(template.directory.ram().parent().unwrap()).unwrap();
     assert_eq!(names, [DISK, RAM, STATE, METADATA]);
 }
 
@@ -140,7 +140,7 @@ fn scratch_of_a_build_is_no_part_of_the_template() {
 fn a_broken_template_is_made_anew() {
     let fixture = Fixture::new();
     let template = fixture.store_template(sample(1));
-    fs::write(template.state(), "slate").unwrap();
+    fs::write(template.directory.state(), "slate").unwrap();
     let made = fixture.store_template(sample(1));
     assert_eq!(fixture.store.find(&made.key).unwrap(), Some(made));
 }

@@ -38,10 +38,10 @@ impl Fixture {
     /// As a builder fills it: 64 KiB of memory behind 1 TiB of nothing.
     pub(crate) fn fill(build: &Build) {
         use std::os::unix::fs::FileExt;
-        let ram = File::create(build.ram()).unwrap();
+        let ram = File::create(build.directory().ram()).unwrap();
         ram.write_all_at(&[7; 65536], 1 << 40).unwrap();
-        fs::write(build.state(), "state").unwrap();
-        fs::write(build.disk(), "disk").unwrap();
+        fs::write(build.directory().state(), "state").unwrap();
+        fs::write(build.directory().disk(), "disk").unwrap();
     }
 
     pub(crate) fn store_template(&self, shape: Shape) -> Template {
@@ -86,8 +86,11 @@ fn a_stored_template_is_found_and_listed() {
     assert_eq!(stored.key, key);
     assert_eq!(fixture.store.find(&key).unwrap(), Some(stored.clone()));
     assert_eq!(fixture.store.find(&sample(1).key()).unwrap(), None);
-    assert_eq!(fs::read_to_string(stored.state()).unwrap(), "state");
-    assert_eq!(fs::read_to_string(stored.disk()).unwrap(), "disk");
+    assert_eq!(
+        fs::read_to_string(stored.directory.state()).unwrap(),
+        "state"
+    );
+    assert_eq!(fs::read_to_string(stored.directory.disk()).unwrap(), "disk");
     assert_eq!(stored.metadata.files.ram_bytes, (1 << 40) + 65536);
     assert_eq!(stored.metadata.disk_bytes, 20 << 30);
     let entries = fixture.store.list().unwrap();
@@ -120,32 +123,32 @@ fn a_broken_template_is_not_found_and_goes() {
     let cases: [(&str, Damager, &str); 9] = [
         (
             "ram gone",
-            |t| fs::remove_file(t.ram()).unwrap(),
+            |t| fs::remove_file(t.directory.ram()).unwrap(),
             "`ram` is missing",
         ),
         (
             "ram truncated",
-            |t| fs::write(t.ram(), "x").unwrap(),
+            |t| fs::write(t.directory.ram(), "x").unwrap(),
             "`ram` has 1 bytes",
         ),
         (
             "state gone",
-            |t| fs::remove_file(t.state()).unwrap(),
+            |t| fs::remove_file(t.directory.state()).unwrap(),
             "`state` is missing",
         ),
         (
             "state truncated",
-            |t| fs::write(t.state(), "sta").unwrap(),
+            |t| fs::write(t.directory.state(), "sta").unwrap(),
             "`state` has 3 bytes instead of 5",
         ),
         (
             "disk gone",
-            |t| fs::remove_file(t.disk()).unwrap(),
+            |t| fs::remove_file(t.directory.disk()).unwrap(),
             "`disk.qcow2` is missing",
         ),
         (
             "disk grown",
-            |t| fs::write(t.disk(), "disk ").unwrap(),
+            |t| fs::write(t.directory.disk(), "disk ").unwrap(),
             "`disk.qcow2` has 5 bytes",
         ),
         (
@@ -189,7 +192,7 @@ fn a_broken_template_is_not_found_and_goes() {
 fn state_of_another_content_is_noticed_before_it_is_used() {
     let fixture = Fixture::new();
     let template = fixture.store_template(sample(1));
-    fs::write(template.state(), "slate").unwrap();
+    fs::write(template.directory.state(), "slate").unwrap();
     assert_eq!(fixture.store.find(&template.key).unwrap(), None);
     assert_eq!(fixture.names(), ["lock"]);
 }
@@ -218,7 +221,7 @@ fn a_removed_template_goes_on_serving_those_who_have_it_open() {
     use std::io::Read;
     let fixture = Fixture::new();
     let template = fixture.store_template(sample(1));
-    let mut open = File::open(template.disk()).unwrap();
+    let mut open = File::open(template.directory.disk()).unwrap();
     let bytes = fixture.store.discard(&template.key).unwrap().unwrap();
     assert!(bytes >= 65536);
     assert_eq!(fixture.store.find(&template.key).unwrap(), None);
@@ -299,7 +302,7 @@ fn what_was_cut_short_is_seen_by_a_survey_and_swept_by_a_list() {
     let survey = fixture.store.survey().unwrap();
     assert_eq!(survey.entries.len(), 1);
     let paths: Vec<_> = survey.leftovers.iter().map(|left| &left.path).collect();
-    assert_eq!(paths, [&partial, &removed]);
+    assert_eq!(paths, [&*partial, &*removed]);
     let entries = fixture.store.list().unwrap();
     assert_eq!(entries.len(), 1);
     assert_eq!(fixture.names(), [kept.hex(), "lock".to_owned()]);

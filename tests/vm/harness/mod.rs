@@ -7,6 +7,7 @@ mod host;
 mod image;
 mod running;
 mod slots;
+mod stock;
 mod terminal;
 
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 pub(crate) use checks::{Check, run_checks};
 pub(crate) use host::{Host, explicit_environment};
 pub(crate) use running::Running;
+pub(crate) use stock::Stock;
 pub(crate) use terminal::Terminal;
 
 /// How long anything may take: reached by a hang and by nothing else, also on

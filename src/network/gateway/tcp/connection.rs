@@ -23,6 +23,9 @@ pub(in super::super) const BUFFER: usize = 256 << 10;
 /// closed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often the guest is asked whether it still knows a silent connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(300);
+
 /// The two ends of a connection, as the guest's packets name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(in super::super) struct Ends {
@@ -155,7 +158,10 @@ impl Connection {
 
     /// It is established, and may be silent for as long as both ends like.
     pub(super) fn established(&mut self) {
-        self.socket().set_timeout(None);
+        let socket = self.socket();
+        socket.set_timeout(None);
+        // A guest that has forgotten it says so when it is asked.
+        socket.set_keep_alive(Some(KEEP_ALIVE));
     }
 
     /// Nobody reads or writes it any more: what was written is still

@@ -21,6 +21,9 @@ use super::packet::{self, Packet};
 /// The shortest time between two looks at a silent connection.
 const SHORTEST_TIMER: Duration = Duration::from_millis(1);
 
+/// Places for connections of the host's beyond the limit.
+const HOSTS_OWN: usize = 64;
+
 /// What is known of two ends.
 enum Entry {
     /// The guest's SYN came, and nobody has answered it yet.
@@ -70,9 +73,15 @@ impl Table {
         }
     }
 
-    /// Whether there is no place for another one.
+    /// Whether there is no place for another one of the guest's.
     pub(super) fn is_full(&self) -> bool {
         self.entries.borrow().len() >= self.limit
+    }
+
+    /// Whether there is no place for another one of the host's, which keeps a
+    /// few for itself: a guest that has taken all it may must not shut it out.
+    pub(super) fn is_full_for_the_host(&self) -> bool {
+        self.entries.borrow().len() >= self.limit + HOSTS_OWN
     }
 
     /// Takes a segment of the guest's.
@@ -207,9 +216,21 @@ impl Table {
         self.speak(ends, &open);
     }
 
+    /// Forgets a connection, but not another one that has its ends by now.
+    fn forget(&self, ends: Ends, over: &RefCell<Open>) {
+        let mut entries = self.entries.borrow_mut();
+        let is_same = match entries.get(&ends) {
+            Some(Entry::Open(open)) => std::ptr::eq(Rc::as_ptr(open), over),
+            _ => false,
+        };
+        if is_same {
+            entries.remove(&ends);
+        }
+    }
+
     /// Lets one connection send what it has, and notes what it needs next.
-    fn speak(&self, ends: Ends, open: &RefCell<Open>) {
-        let mut open = open.borrow_mut();
+    fn speak(&self, ends: Ends, cell: &RefCell<Open>) {
+        let mut open = cell.borrow_mut();
         open.heard = false;
         let now = self.link.now();
         let Needs { room, timer, over } = self
@@ -232,7 +253,7 @@ impl Table {
             self.waiting.borrow_mut().push_back(ends);
         }
         if over {
-            self.entries.borrow_mut().remove(&ends);
+            self.forget(ends, cell);
         }
     }
 }

@@ -13,7 +13,7 @@ use smoltcp::socket::{AnySocket, tcp, udp};
 use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 
-use crate::network::layout::{GATEWAY, GUEST, GUEST_MAC, MTU, PREFIX_LENGTH};
+use crate::network::layout::{GATEWAY, GUEST, GUEST_MAC, MTU, NETWORK};
 
 /// Far more than anything here takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -143,7 +143,7 @@ impl Guest {
         config.random_seed = 1;
         let mut interface = Interface::new(config, &mut frames, SmolInstant::ZERO);
         interface.update_ip_addrs(|addresses| {
-            let own = IpCidr::new(IpAddr::V4(GUEST).into(), PREFIX_LENGTH);
+            let own = IpCidr::new(IpAddr::V4(GUEST).into(), NETWORK.prefix_len());
             addresses.push(own).unwrap();
         });
         interface

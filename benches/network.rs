@@ -1,0 +1,119 @@
+//! What the guest's network carries: through the gateway, and through QEMU's
+//! own user network and passt in its place, in the same run and the same guest.
+//!
+//! `cargo bench --bench network -- [--runs N] [--seconds N] [--image NAME]`
+//! prints the tables that docs/performance.md quotes. `iperf3` measures
+//! throughput, `ab` requests; both come from Debian's packages, unpacked beside
+//! the workspace. Where `passt` is not installed, its columns are missing.
+//!
+//! QEMU is started by a script in front of the real one that puts another back
+//! end behind the same NIC; everything else of the sandbox is the same.
+
+#[path = "network/backend.rs"]
+mod backend;
+#[path = "network/measure.rs"]
+mod measure;
+#[allow(dead_code, reason = "other benches measure time")]
+mod support;
+#[path = "network/tools.rs"]
+mod tools;
+
+use std::path::Path;
+
+use self::backend::Backend;
+use self::measure::{MEASURES, Measured, Sandbox};
+use self::support::Result;
+use self::tools::Tools;
+
+struct Options {
+    runs: usize,
+    seconds: u32,
+    image: String,
+}
+
+fn main() -> Result<()> {
+    let options = options()?;
+    let scratch = tempfile::tempdir()?;
+    let tools = Tools::unpack(scratch.path())?;
+    let server = tools.serve()?;
+    let backends = Backend::available();
+    let mut measured: Vec<Vec<Measured>> = backends.iter().map(|_| Vec::new()).collect();
+    for run in 1..=options.runs {
+        // In turn, so that a busy moment of the machine meets all of them.
+        for (backend, results) in backends.iter().zip(&mut measured) {
+            eprintln!("run {run} of {}: {}", options.runs, backend.name());
+            let sandbox = Sandbox::start(scratch.path(), *backend, &options.image)?;
+            let result = sandbox.measure(&server, options.seconds);
+            sandbox.stop()?;
+            results.push(result?);
+        }
+    }
+    print_table(&backends, &measured);
+    drop(server);
+    Ok(())
+}
+
+fn options() -> Result<Options> {
+    let mut options = Options {
+        runs: 3,
+        seconds: 10,
+        image: "debian-13-minimal".into(),
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || {
+            arguments
+                .next()
+                .ok_or(format!("`{argument}` wants a value"))
+        };
+        match argument.as_str() {
+            "--runs" => options.runs = value()?.parse()?,
+            "--seconds" => options.seconds = value()?.parse()?,
+            "--image" => options.image = value()?,
+            "--bench" => {}
+            _ => return Err(format!("unknown argument `{argument}`").into()),
+        }
+    }
+    Ok(options)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn print_table(backends: &[Backend], measured: &[Vec<Measured>]) {
+    let names: Vec<&str> = backends.iter().map(|backend| backend.name()).collect();
+    println!(
+        "| Measure | {} | gateway / user network |",
+        names.join(" | ")
+    );
+    println!("|---|{}---|", "---|".repeat(names.len()));
+    for measure in MEASURES {
+        let medians: Vec<f64> = measured
+            .iter()
+            .map(|runs| median(runs.iter().map(|run| run.get(measure)).collect()))
+            .collect();
+        let cells: Vec<String> = medians.iter().map(|value| format!("{value:.1}")).collect();
+        let ratio = match medians[..] {
+            [gateway, user, ..] => format!("{:.2}", gateway / user),
+            _ => String::new(),
+        };
+        println!("| {} | {} | {ratio} |", measure.name(), cells.join(" | "));
+    }
+}
+
+/// Runs a program to its end and gives what it wrote.
+fn output(command: &mut std::process::Command) -> Result<String> {
+    let output = command.output()?;
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{command:?} ended with {}: {error}", output.status).into());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The directory that is the sandbox's workspace.
+fn workspace(scratch: &Path) -> std::path::PathBuf {
+    scratch.join("workspace")
+}

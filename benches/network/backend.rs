@@ -1,0 +1,117 @@
+//! What is behind the guest's NIC.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::support::Result;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// The product's own.
+    Gateway,
+    /// `-netdev user`.
+    User,
+    /// passt(1).
+    Passt,
+}
+
+impl Backend {
+    /// Those that this machine has.
+    pub(crate) fn available() -> Vec<Self> {
+        let mut backends = vec![Self::Gateway, Self::User];
+        if Command::new("passt").arg("--version").output().is_ok() {
+            backends.push(Self::Passt);
+        }
+        backends
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::User => "user network",
+            Self::Passt => "passt",
+        }
+    }
+
+    /// The directory with the `qemu-system-x86_64` that has this behind its
+    /// NIC; the guest's port 5201 is to be `port` of the host's loopback.
+    pub(crate) fn prepare(self, scratch: &Path, port: u16) -> Result<Prepared> {
+        let directory = scratch.join(format!("bin-{}", self.name().replace(' ', "-")));
+        fs::create_dir_all(&directory)?;
+        let socket = scratch.join("passt.socket");
+        let netdev = match self {
+            Self::Gateway => {
+                return Ok(Prepared {
+                    directory: None,
+                    passt: None,
+                });
+            }
+            Self::User => format!("user,id=net,hostfwd=tcp:127.0.0.1:{port}-:5201"),
+            Self::Passt => format!(
+                "stream,id=net,server=off,addr.type=unix,addr.path={}",
+                socket.display()
+            ),
+        };
+        // libslirp knows nothing of large packets; passt does.
+        let mtu = match self {
+            Self::User => "s/,host_mtu=65520//",
+            _ => "",
+        };
+        let script = format!(
+            "#!/bin/bash\nwords=()\nwhile [ $# -gt 0 ]; do\n  case $1 in\n    stream,id=net,*) words+=('{netdev}') ;;\n    virtio-net-pci,*) words+=(\"$(echo \"$1\" | sed '{mtu}')\") ;;\n    *) words+=(\"$1\") ;;\n  esac\n  shift\ndone\nexec {} \"${{words[@]}}\"\n",
+            real_qemu()?.display()
+        );
+        let path = directory.join("qemu-system-x86_64");
+        fs::write(&path, script)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        let passt = match self {
+            Self::Passt => Some(start_passt(&socket, port)?),
+            _ => None,
+        };
+        Ok(Prepared {
+            directory: Some(directory),
+            passt,
+        })
+    }
+}
+
+/// A back end that is ready.
+pub(crate) struct Prepared {
+    /// What comes first on the PATH.
+    pub(crate) directory: Option<PathBuf>,
+    /// A process of its own.
+    pub(crate) passt: Option<Child>,
+}
+
+fn real_qemu() -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|directory| directory.join("qemu-system-x86_64"))
+        .find(|program| program.exists())
+        .ok_or_else(|| "there is no qemu-system-x86_64".into())
+}
+
+fn start_passt(socket: &Path, port: u16) -> Result<Child> {
+    let _ = fs::remove_file(socket);
+    let child = Command::new("passt")
+        .args(["--foreground", "--quiet", "--socket"])
+        .arg(socket)
+        .args(["--address", "10.0.2.15", "--netmask", "24"])
+        .args(["--gateway", "10.0.2.2", "--map-host-loopback", "10.0.2.2"])
+        .args(["--tcp-ports", &format!("127.0.0.1/{port}:5201")])
+        // As root it would become `nobody`, who may not enter here.
+        .args(["--runas", "0:0"])
+        .stdin(Stdio::null())
+        .spawn()?;
+    let begin = Instant::now();
+    while !socket.exists() {
+        if begin.elapsed() > Duration::from_secs(10) {
+            return Err("passt does not listen".into());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(child)
+}

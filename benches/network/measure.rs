@@ -1,0 +1,255 @@
+//! One guest with one back end, and what is measured in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::backend::{Backend, Prepared};
+use super::support::{Result, sandbox_command};
+use super::tools::{Server, free_port};
+use super::{output, workspace};
+
+const NAME: &str = "bench-network";
+
+/// Where the guest finds the host's loopback, with each back end.
+const HOST: &str = "10.0.2.2";
+
+/// Requests of one measurement.
+const REQUESTS: &str = "1000";
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Measure {
+    Up,
+    UpFour,
+    Down,
+    DownFour,
+    Published,
+    CpuUp,
+    CpuDown,
+    Connections,
+    Requests,
+}
+
+pub(crate) const MEASURES: [Measure; 9] = [
+    Measure::Up,
+    Measure::UpFour,
+    Measure::Down,
+    Measure::DownFour,
+    Measure::Published,
+    Measure::CpuUp,
+    Measure::CpuDown,
+    Measure::Connections,
+    Measure::Requests,
+];
+
+impl Measure {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Up => "guest to host, Mbit/s",
+            Self::UpFour => "guest to host, 4 streams, Mbit/s",
+            Self::Down => "host to guest, Mbit/s",
+            Self::DownFour => "host to guest, 4 streams, Mbit/s",
+            Self::Published => "host to guest by a published port, Mbit/s",
+            Self::CpuUp => "CPU seconds per GB, guest to host",
+            Self::CpuDown => "CPU seconds per GB, host to guest",
+            Self::Connections => "requests/s, a connection each, 8 at once",
+            Self::Requests => "requests/s on one connection",
+        }
+    }
+}
+
+/// One run's figures.
+pub(crate) struct Measured(Vec<(Measure, f64)>);
+
+impl Measured {
+    pub(crate) fn get(&self, measure: Measure) -> f64 {
+        let found = self.0.iter().find(|(one, _)| *one == measure);
+        found.map_or(f64::NAN, |(_, value)| *value)
+    }
+}
+
+/// A running guest.
+pub(crate) struct Sandbox {
+    workspace: PathBuf,
+    prepared: Prepared,
+    port: u16,
+    processes: Vec<u64>,
+}
+
+impl Sandbox {
+    pub(crate) fn start(scratch: &Path, backend: Backend, image: &str) -> Result<Self> {
+        let workspace = workspace(scratch);
+        let port = free_port()?;
+        let prepared = backend.prepare(scratch, port)?;
+        let published = format!("{port}:5201");
+        let mut arguments = vec![
+            "--kvm",
+            "-q",
+            "--cold",
+            "--image",
+            image,
+            "--name",
+            NAME,
+            "--network",
+            "all",
+        ];
+        if backend == Backend::Gateway {
+            arguments.extend(["-p", &published]);
+        }
+        let mut command = sandbox_command(&workspace, &arguments);
+        if let Some(directory) = &prepared.directory {
+            let path = std::env::var("PATH")?;
+            command.env("PATH", format!("{}:{path}", directory.display()));
+        }
+        output(&mut command)?;
+        let info = ["info", "--json", "--name", NAME];
+        let info = output(sandbox_command(&workspace, &info).stdout(std::process::Stdio::piped()))?;
+        let info: Value = serde_json::from_str(&info)?;
+        let mut processes: Vec<u64> = ["/qemu/pid", "/supervisor/pid"]
+            .iter()
+            .filter_map(|path| info.pointer(path)?.as_u64())
+            .collect();
+        processes.extend(prepared.passt.as_ref().map(|passt| u64::from(passt.id())));
+        let sandbox = Self {
+            workspace,
+            prepared,
+            port,
+            processes,
+        };
+        sandbox.guest(
+            "while systemctl is-system-running | grep -q starting; do sleep 1; done; true",
+        )?;
+        Ok(sandbox)
+    }
+
+    pub(crate) fn stop(mut self) -> Result<()> {
+        output(&mut sandbox_command(&self.workspace, &["stop", "-q", NAME]))?;
+        if let Some(passt) = &mut self.prepared.passt {
+            // It ends with its only client; if not, it is told to.
+            passt.kill()?;
+            passt.wait()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn measure(&self, server: &Server, seconds: u32) -> Result<Measured> {
+        let port = server.iperf_port;
+        let iperf =
+            |options: &str| self.iperf(&format!("-c {HOST} -p {port} -t {seconds} {options}"));
+        let cpu = self.cpu_seconds()?;
+        let up = iperf("")?;
+        let after_up = self.cpu_seconds()?;
+        let down = iperf("-R")?;
+        let after_down = self.cpu_seconds()?;
+        let gigabytes = |stream: &Stream| stream.bytes / 1e9;
+        Ok(Measured(vec![
+            (Measure::Up, up.megabits),
+            (Measure::UpFour, iperf("-P 4")?.megabits),
+            (Measure::Down, down.megabits),
+            (Measure::DownFour, iperf("-P 4 -R")?.megabits),
+            (Measure::Published, self.published(seconds)?.megabits),
+            (Measure::CpuUp, (after_up - cpu) / gigabytes(&up)),
+            (Measure::CpuDown, (after_down - after_up) / gigabytes(&down)),
+            (Measure::Connections, self.requests(server, "-c 8")?),
+            (Measure::Requests, self.requests(server, "-c 1 -k")?),
+        ]))
+    }
+
+    fn guest(&self, script: &str) -> Result<String> {
+        let environment = "export LD_LIBRARY_PATH=$HOME/workspace/tools/usr/lib/x86_64-linux-gnu PATH=$HOME/workspace/tools/usr/bin:$PATH";
+        let script = format!("{environment}; {script}");
+        let arguments = ["exec", "--name", NAME, "--", "sh", "-c", &script];
+        output(sandbox_command(&self.workspace, &arguments).stdout(std::process::Stdio::piped()))
+    }
+
+    fn iperf(&self, arguments: &str) -> Result<Stream> {
+        Stream::read(&self.guest(&format!("iperf3 -J {arguments}"))?)
+    }
+
+    /// From the host by a port that leads into the guest.
+    fn published(&self, seconds: u32) -> Result<Stream> {
+        let server = [
+            "exec",
+            "--name",
+            NAME,
+            "--",
+            "sh",
+            "-c",
+            "LD_LIBRARY_PATH=$HOME/workspace/tools/usr/lib/x86_64-linux-gnu exec $HOME/workspace/tools/usr/bin/iperf3 -s -1",
+        ];
+        let mut server: Child = sandbox_command(&self.workspace, &server).spawn()?;
+        let root = self.workspace.join("tools/usr");
+        let mut client = Command::new(root.join("bin/iperf3"));
+        client
+            .env("LD_LIBRARY_PATH", root.join("lib/x86_64-linux-gnu"))
+            .args(["-J", "-c", "127.0.0.1", "-p", &self.port.to_string()])
+            .args(["-t", &seconds.to_string()]);
+        let begin = Instant::now();
+        let result = loop {
+            // The guest's server takes a moment to listen.
+            match output(&mut client) {
+                Ok(text) => break Stream::read(&text)?,
+                Err(_) if begin.elapsed() < Duration::from_secs(30) => {
+                    thread::sleep(Duration::from_millis(500));
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        server.wait()?;
+        Ok(result)
+    }
+
+    fn requests(&self, server: &Server, options: &str) -> Result<f64> {
+        let port = server.http_port;
+        let text = self.guest(&format!(
+            "ab -q -n {REQUESTS} {options} http://{HOST}:{port}/"
+        ))?;
+        text.lines()
+            .find_map(|line| line.strip_prefix("Requests per second:"))
+            .and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok())
+            .ok_or_else(|| format!("ab said: {text}").into())
+    }
+
+    /// What QEMU, the supervisor and passt have taken so far (proc_pid_stat(5)).
+    fn cpu_seconds(&self) -> Result<f64> {
+        let mut ticks = 0;
+        for process in &self.processes {
+            let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+            let fields = stat.rsplit(')').next().unwrap_or_default();
+            let fields = fields.split_ascii_whitespace().skip(11).take(2);
+            ticks += fields
+                .filter_map(|field| field.parse::<u64>().ok())
+                .sum::<u64>();
+        }
+        // USER_HZ, 100 on every Linux of today.
+        Ok(ticks as f64 / 100.0)
+    }
+}
+
+/// What iperf3 says of a transfer, as its receiver saw it.
+struct Stream {
+    bytes: f64,
+    megabits: f64,
+}
+
+impl Stream {
+    fn read(text: &str) -> Result<Self> {
+        let report: Value = serde_json::from_str(text)?;
+        let received = &report["end"]["sum_received"];
+        match (
+            &received["bytes"].as_f64(),
+            &received["bits_per_second"].as_f64(),
+        ) {
+            (Some(bytes), Some(bits)) => Ok(Self {
+                bytes: *bytes,
+                megabits: bits / 1e6,
+            }),
+            _ => Err(format!("iperf3 said: {}", report["error"]).into()),
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! What each step of the cold start buys: the time to readiness with all of
+//! them, and without one, in turn.
+//!
+//! The machine is the product's own: its QEMU command line, seed and initrd
+//! are those of a sandbox that was started for that, and a row changes what it
+//! names. Units of the guest that a row starts instead of the product's lie in
+//! a disk layer that all rows have. The clock runs from the execution of QEMU
+//! to the guest's event.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::stock::Running;
+use super::support::{Result, sandbox_command, time};
+use super::table;
+
+/// Longest that one start may take.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The sandbox whose machine is taken.
+const NAME: &str = "bench-steps";
+
+/// Makes Debian's initramfs, and targets to boot to in another order. Run by root in the directory that the
+/// host sees.
+const PREPARE: &str = include_str!("steps/prepare.sh");
+
+/// A row: what is missing, and how.
+type Row = (&'static str, fn(&Machines) -> Vec<String>);
+
+const ROWS: [Row; 11] = [
+    ("all steps", |machines| machines.plain.clone()),
+    (
+        "own init: Debian's initramfs, shares and generators by systemd",
+        |machines| {
+            let mut argv = machines.plain.clone();
+            debian_initramfs(&mut argv, machines);
+            argv
+        },
+    ),
+    ("PVH: Debian's compressed kernel, by the BIOS", |machines| {
+        let mut argv = machines.plain.clone();
+        set(&mut argv, "-kernel", machines.file("vmlinuz"));
+        argv
+    }),
+    ("the trimmed machine: all of q35", |machines| {
+        let mut argv = machines.plain.clone();
+        set(&mut argv, "-machine", "q35".into());
+        argv
+    }),
+    ("a processor without SVM: `-cpu max`", |machines| {
+        let mut argv = machines.plain.clone();
+        whole_processor(&mut argv);
+        argv
+    }),
+    ("the kernel's parameters for emulation", |machines| {
+        let mut argv = machines.plain.clone();
+        plain_command_line(&mut argv);
+        argv
+    }),
+    ("a quiet kernel", |machines| {
+        let mut argv = machines.plain.clone();
+        change(&mut argv, "-append", |line| line.replace(" quiet", ""));
+        argv
+    }),
+    ("Landlock alone: every security module", |machines| {
+        let mut argv = machines.plain.clone();
+        change(&mut argv, "-append", |line| {
+            line.replace(" lsm=landlock", "")
+        });
+        argv
+    }),
+    ("sshd by its socket: before readiness", |machines| {
+        let mut argv = machines.plain.clone();
+        boot_to(&mut argv, "bench-sshd.target");
+        argv
+    }),
+    ("the rest of Debian later: before readiness", |machines| {
+        let mut argv = machines.plain.clone();
+        boot_to(&mut argv, "bench-everything.target");
+        argv
+    }),
+    ("cloud-init off: with a cloud-config", |machines| {
+        machines.with_cloud_init.clone()
+    }),
+];
+
+fn debian_initramfs(argv: &mut [String], machines: &Machines) {
+    set(argv, "-initrd", machines.file("initrd.img"));
+    boot_to(argv, "bench-mounts.target");
+}
+
+fn whole_processor(argv: &mut [String]) {
+    change(argv, "-cpu", |model| model.replace(",svm=off", ""));
+}
+
+/// The image's own, without what the product adds under emulation.
+fn plain_command_line(argv: &mut [String]) {
+    change(argv, "-append", |line| {
+        let end = line.find(" mitigations=").unwrap_or(line.len());
+        line[..end].to_owned()
+    });
+}
+
+fn boot_to(argv: &mut [String], target: &str) {
+    change(argv, "-append", |line| {
+        line.replace("sandbox.target", target)
+    });
+}
+
+/// Changes the value of an option.
+fn change(argv: &mut [String], option: &str, value: impl FnOnce(&str) -> String) {
+    let position = argv.iter().position(|word| word == option);
+    if let Some(old) = position.and_then(|position| argv.get_mut(position + 1)) {
+        *old = value(old);
+    }
+}
+
+fn set(argv: &mut [String], option: &str, value: String) {
+    change(argv, option, |_| value);
+}
+
+/// Measures every row `runs` times and prints the table.
+pub(super) fn run(scratch: &Path, image: &str, runs: usize) -> Result<()> {
+    let machines = Machines::prepare(scratch, image)?;
+    let mut times = vec![Vec::new(); ROWS.len()];
+    for run in 1..=runs {
+        eprintln!("run {run} of {runs}");
+        for ((name, argv), times) in ROWS.iter().zip(&mut times) {
+            let argv = argv(&machines);
+            let time = machines.time_to_readiness(&argv);
+            let time = time.map_err(|error| format!("without {name}: {error}"))?;
+            eprintln!("    {name}: {:.2} s", time.as_secs_f64());
+            times.push(time);
+        }
+    }
+    table::comparison("Readiness, cold, with all steps or without");
+    for ((name, _), own) in ROWS.iter().zip(&times) {
+        table::compared(name, own, &times[0]);
+    }
+    Ok(())
+}
+
+/// What QEMU is started with, and the directory in which all of it lies.
+struct Machines {
+    directory: PathBuf,
+    plain: Vec<String>,
+    with_cloud_init: Vec<String>,
+}
+
+impl Machines {
+    fn prepare(scratch: &Path, image: &str) -> Result<Self> {
+        let directory = scratch.join("machine");
+        fs::create_dir(&directory)?;
+        let config = scratch.join("cloud-config.yaml");
+        fs::write(&config, "#cloud-config\nruncmd:\n- [\"true\"]\n")?;
+        fs::write(scratch.join("prepare.sh"), PREPARE)?;
+        let mut machines = Self {
+            plain: Vec::new(),
+            with_cloud_init: Vec::new(),
+            directory,
+        };
+        eprintln!("making an initramfs");
+        machines.plain = machines.take(scratch, &["--image", image], "plain", || {
+            let exec = ["exec", "--name", NAME, "--", "sudo", "sh", "prepare.sh"];
+            time(&mut sandbox_command(scratch, &exec)).map(drop)
+        })?;
+        for file in ["initrd.img", "vmlinuz"] {
+            fs::copy(scratch.join(file), machines.directory.join(file))?;
+        }
+        fs::rename(
+            machines.directory.join("plain/overlay.qcow2"),
+            machines.directory.join("layer.qcow2"),
+        )?;
+        let config = config.to_str().ok_or("a path that is not UTF-8")?;
+        let flags = ["--image", image, "--cloud-init", config];
+        machines.with_cloud_init = machines.take(scratch, &flags, "cloud-init", || Ok(()))?;
+        Ok(machines)
+    }
+
+    /// Starts a sandbox, lets `prepare` work in it, and takes the files of its
+    /// machine. Returns QEMU's command line, moved to them.
+    fn take(
+        &self,
+        scratch: &Path,
+        flags: &[&str],
+        part: &str,
+        prepare: impl FnOnce() -> Result<()>,
+    ) -> Result<Vec<String>> {
+        let start = [&["--kvm", "--cold", "-q", "--name", NAME], flags].concat();
+        time(&mut sandbox_command(scratch, &start))?;
+        let taken = prepare().and_then(|()| self.copy_machine(scratch, part));
+        time(&mut sandbox_command(
+            scratch,
+            &["stop", "-q", "--name", NAME],
+        ))?;
+        taken
+    }
+
+    fn copy_machine(&self, scratch: &Path, part: &str) -> Result<Vec<String>> {
+        let output = sandbox_command(scratch, &["info", "--json", "--name", NAME])
+            .stdout(Stdio::piped())
+            .output()?;
+        let info: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let state = info["state_directory"].as_str().ok_or("no state")?;
+        let pid = info["qemu"]["pid"].as_u64().ok_or("no QEMU")?;
+        let to = self.directory.join(part);
+        fs::create_dir(&to)?;
+        let copy = ["seed", "initrd", "overlay.qcow2"].map(|name| Path::new(state).join(name));
+        time(Command::new("cp").arg("-r").args(copy).arg(&to))?;
+        let to = to.to_str().ok_or("a path that is not UTF-8")?;
+        let command_line = fs::read(format!("/proc/{pid}/cmdline"))?;
+        let argv = command_line
+            .split(|byte| *byte == 0)
+            .map(|word| String::from_utf8_lossy(word).replace(state, to));
+        // Behind the last null byte there is no word.
+        let mut argv: Vec<String> = argv.collect();
+        argv.pop();
+        Ok(argv)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.directory.join(name).to_string_lossy().into_owned()
+    }
+
+    fn time_to_readiness(&self, argv: &[String]) -> Result<Duration> {
+        let [program, arguments @ ..] = argv else {
+            return Err("no command line".into());
+        };
+        let part = match argv == self.with_cloud_init {
+            true => "cloud-init",
+            false => "plain",
+        };
+        let part = self.directory.join(part);
+        let disk = part.join("overlay.qcow2");
+        let events = part.join("events.sock");
+        for old in [&disk, &events] {
+            if old.exists() {
+                fs::remove_file(old)?;
+            }
+        }
+        sandbox::qemu::overlay::create(&disk, &self.directory.join("layer.qcow2"), 20 << 30)?;
+        let started = Instant::now();
+        let qemu = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .spawn()?;
+        let _qemu = Running(qemu);
+        let guest = loop {
+            match UnixStream::connect(&events) {
+                Ok(stream) => break stream,
+                Err(error) if started.elapsed() > PATIENCE => return Err(error.into()),
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        guest.set_read_timeout(Some(PATIENCE))?;
+        for line in BufReader::new(guest).lines() {
+            let line = line?;
+            if line.contains(r#""event":"ready""#) {
+                return Ok(started.elapsed());
+            }
+            if line.contains(r#""event":"failed""#) {
+                return Err(line.into());
+            }
+        }
+        Err("QEMU ended before the guest was ready".into())
+    }
+}

@@ -1,0 +1,17 @@
+//! The first bytes of a TLS connection, of which the name is read.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sandbox::network::doors::client_hello::server_name;
+
+fuzz_target!(|bytes: &[u8]| {
+    let whole = server_name(bytes);
+    // More bytes never change what was read of the first ones.
+    for cut in 0..bytes.len().min(64) {
+        match server_name(&bytes[..cut]) {
+            Ok(None) => {}
+            decided => assert_eq!(decided, whole),
+        }
+    }
+});

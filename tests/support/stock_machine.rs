@@ -1,0 +1,50 @@
+//! QEMU as the usual recipe starts a Debian: the machine that QEMU's users
+//! know, a kernel with its initramfs, a disk.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use sandbox::qemu::accelerator::Accelerator;
+
+/// What is started.
+pub(crate) struct StockMachine<'a> {
+    /// How the processors run.
+    pub(crate) accelerator: Accelerator,
+    /// The distribution's kernel image.
+    pub(crate) kernel: &'a Path,
+    /// Its initramfs.
+    pub(crate) initrd: &'a Path,
+    /// The kernel's command line.
+    pub(crate) command_line: &'a str,
+    /// The root disk, qcow2.
+    pub(crate) disk: &'a Path,
+}
+
+impl StockMachine<'_> {
+    /// QEMU with two processors and 2 GiB of memory, and nothing on its
+    /// standard input; network and console are the caller's.
+    pub(crate) fn command(&self) -> Command {
+        let accelerator = match self.accelerator {
+            Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            Accelerator::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+        };
+        let mut command = Command::new("qemu-system-x86_64");
+        command
+            .args(["-machine", "pc", "-smp", "2", "-m", "2G"])
+            .args(["-nodefaults", "-display", "none"])
+            .args(accelerator)
+            .arg("-kernel")
+            .arg(self.kernel)
+            .arg("-initrd")
+            .arg(self.initrd)
+            .args(["-append", self.command_line])
+            .arg("-drive")
+            .arg(format!(
+                "file={},if=virtio,format=qcow2",
+                self.disk.display()
+            ))
+            .args(["-device", "virtio-rng-pci"])
+            .stdin(Stdio::null());
+        command
+    }
+}
