@@ -19,7 +19,8 @@ pub(super) const HOP_LIMIT: u8 = 64;
 /// must hold the ports.
 const QUOTED: usize = 512;
 
-/// The largest payload of a UDP packet in one IPv4 packet, in bytes.
+/// The largest content of a UDP packet in one IP packet of either version, in
+/// bytes.
 pub(super) const LARGEST_DATAGRAM: usize =
     crate::network::layout::MTU as usize - smoltcp::wire::IPV6_HEADER_LEN - UDP_HEADER;
 
