@@ -6,12 +6,14 @@
 //! the host wants, and becomes the shell.
 
 use std::ffi::{OsStr, OsString};
+use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use crate::AGENT_PATH;
+use crate::egress;
 use crate::execute::{User, Variables, begin_session};
 
 /// In the guest's `PATH`, wherever that leads.
@@ -70,10 +72,11 @@ pub(crate) fn run() -> ExitCode {
         eprintln!("sandbox: cannot enter `{}`: {error}", directory.display());
     }
     let uid = rustix::process::getuid().as_raw().to_string();
-    let shell = match User::find(Path::new("/etc"), &uid) {
-        Ok(Some(user)) => user.shell,
-        _ => "/bin/sh".into(),
+    let (shell, home) = match User::find(Path::new("/etc"), &uid) {
+        Ok(Some(user)) => (user.shell, user.home),
+        _ => ("/bin/sh".into(), "/".into()),
     };
+    show_note(&home);
     let mut name = OsString::from("-");
     name.push(shell.file_name().unwrap_or(shell.as_os_str()));
     let error = Command::new(&shell)
@@ -84,6 +87,19 @@ pub(crate) fn run() -> ExitCode {
     eprintln!("sandbox: cannot execute `{}`: {error}", shell.display());
     // As a shell says it of a program that it may not execute.
     ExitCode::from(126)
+}
+
+/// Shows at a terminal what pam_motd(8), which is no part of runuser's PAM,
+/// shows at other logins.
+fn show_note(home: &Path) {
+    let mut stdout = std::io::stdout();
+    if stdout.is_terminal()
+        && let Some(note) = egress::note(Path::new("/"), home)
+    {
+        // A terminal that is gone ends the shell, too.
+        let _ = stdout.write_all(note.as_bytes());
+        let _ = stdout.flush();
+    }
 }
 
 #[cfg(test)]

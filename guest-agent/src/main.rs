@@ -14,6 +14,7 @@ mod base64;
 mod cloud_init;
 mod command_line;
 mod credentials;
+mod egress;
 mod environment;
 mod events;
 mod execute;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::credentials::Credentials;
+use crate::egress;
 use crate::environment;
 use crate::files::{self, DEV, ROOT, WriteError};
 use crate::network::Network;
@@ -62,6 +63,7 @@ pub(crate) fn apply(
             files::write(&directory.join("authorized_keys"), keys, 0o600, owner)?;
         }
     }
+    egress::apply(credentials, root, ROOT)?;
     if let Some(network) = network {
         apply_network(network, root)?;
     }

@@ -57,16 +57,23 @@ impl Plan {
     }
 
     /// Does it, one after the other.
-    pub(crate) fn carry_out(&self) -> Result<(), SettleError> {
-        if !self.environment.is_empty() {
-            systemctl::run(Command::new(SYSTEMCTL).args(self.set_environment()))?;
-            self.set_environment_of_dev()?;
-        }
+    pub(crate) fn carry_out(mut self) -> Result<(), SettleError> {
+        self.set_environment()?;
         begin_journal()?;
         Ok(systemctl::systemctl(&["start", CONSOLE])?)
     }
 
-    fn set_environment(&self) -> impl Iterator<Item = &OsStr> {
+    /// Does the part that services need, now rather than later.
+    pub(crate) fn set_environment(&mut self) -> Result<(), SettleError> {
+        if !self.environment.is_empty() {
+            systemctl::run(Command::new(SYSTEMCTL).args(self.words()))?;
+            self.set_environment_of_dev()?;
+            self.environment.clear();
+        }
+        Ok(())
+    }
+
+    fn words(&self) -> impl Iterator<Item = &OsStr> {
         let values = self.environment.iter().map(OsStr::new);
         std::iter::once(OsStr::new("set-environment")).chain(values)
     }
@@ -80,7 +87,7 @@ impl Plan {
         let mut command = Command::new(SYSTEMCTL);
         command
             .arg("--user")
-            .args(self.set_environment())
+            .args(self.words())
             .env("XDG_RUNTIME_DIR", runtime)
             .uid(DEV.0)
             .gid(DEV.0);

@@ -11,6 +11,7 @@ use agent_protocol::message::Start;
 
 use crate::cloud_init::{self, CloudInitError};
 use crate::credentials::{self, Credentials};
+use crate::egress;
 use crate::events::{self, Event};
 use crate::files::{self, ROOT, WriteError};
 use crate::network::{Network, NetworkError};
@@ -74,7 +75,10 @@ pub(crate) fn run(start: Start) -> Result<Option<settle::Plan>, StartError> {
         let line = format!("{}\n", id.trim());
         files::write(Path::new("/etc/machine-id"), line.as_bytes(), 0o444, ROOT)?;
     }
-    let plan = settle::Plan::new(&credentials);
+    let mut plan = settle::Plan::new(&credentials);
+    if egress::is_restricted(&credentials) {
+        plan.set_environment()?;
+    }
     if start.grow_root {
         root::grow_mounted()?;
     }

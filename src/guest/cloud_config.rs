@@ -1,6 +1,7 @@
 //! The cloud-config that the seed carries: our own part, with the user's
 //! merged in. The words are those of cloud-init's module reference.
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// What the product itself wants of cloud-init.
@@ -16,6 +17,24 @@ pub struct Generated<'a> {
     pub environment: &'a [(String, String)],
     /// Mounts as rows of fstab(5): what, where, type, options.
     pub mounts: &'a [[String; 4]],
+    /// Further files.
+    pub files: &'a [WriteFile],
+    /// Commands that run before the user's, as words.
+    pub commands: &'a [Vec<String>],
+}
+
+/// A file of root's that all may read, of the module `write_files`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WriteFile {
+    path: &'static str,
+    content: String,
+}
+
+impl WriteFile {
+    pub(super) fn new(path: &'static str, content: impl Into<String>) -> Self {
+        let content = content.into();
+        Self { path, content }
+    }
 }
 
 /// Why a user's cloud-config was refused.
@@ -106,7 +125,13 @@ fn generate(generated: &Generated<'_>) -> Map<String, Value> {
             json!([what, mount_point, kind, options, "0", "0"])
         })
         .collect();
-    let config = json!({
+    let mut files = vec![json!({
+        "path": "/etc/environment",
+        "content": environment,
+        "append": true,
+    })];
+    files.extend(generated.files.iter().map(|file| json!(file)));
+    let mut config = json!({
         "hostname": generated.hostname,
         "create_hostname_file": false,
         "preserve_hostname": true,
@@ -124,13 +149,12 @@ fn generate(generated: &Generated<'_>) -> Map<String, Value> {
             "ssh_authorized_keys": generated.authorized_keys,
         }],
         "disable_root": false,
-        "write_files": [{
-            "path": "/etc/environment",
-            "content": environment,
-            "append": true,
-        }],
+        "write_files": files,
         "mounts": mounts,
     });
+    if !generated.commands.is_empty() {
+        config["runcmd"] = json!(generated.commands);
+    }
     match config {
         Value::Object(map) => map,
         _ => unreachable!("the literal above is an object"),
@@ -177,6 +201,8 @@ mod tests {
             host_key: ("PRIVATE\nKEY\n", "ssh-ed25519 BBBB"),
             environment: &environment,
             mounts: &mounts,
+            files: &[WriteFile::new("/etc/ours", "content")],
+            commands: &[vec!["true".into()]],
         };
         let user = user.map(|text| parse(text).unwrap());
         let text = render(&generated, user.as_ref());
@@ -199,16 +225,19 @@ mod tests {
             "SANDBOX_CONTAINER=box\n"
         );
         assert_eq!(config["mounts"][0][1], "/home/dev/workspace");
+        assert_eq!(config["write_files"][1]["path"], "/etc/ours");
+        assert_eq!(config["runcmd"], json!([["true"]]));
     }
 
     #[test]
     fn lists_are_appended_and_other_keys_added() {
         let config = rendered(Some(
-            "#cloud-config\npackages: [cowsay]\nwrite_files:\n- {path: /a, content: b}\nusers: [default, {name: eve}]\ntimezone: Europe/Berlin\n",
+            "#cloud-config\npackages: [cowsay]\nwrite_files:\n- {path: /a, content: b}\nusers: [default, {name: eve}]\nruncmd: [theirs]\ntimezone: Europe/Berlin\n",
         ));
         assert_eq!(config["packages"][0], "cowsay");
-        assert_eq!(config["write_files"].as_array().unwrap().len(), 2);
-        assert_eq!(config["write_files"][1]["path"], "/a");
+        assert_eq!(config["write_files"].as_array().unwrap().len(), 3);
+        assert_eq!(config["write_files"][2]["path"], "/a");
+        assert_eq!(config["runcmd"], json!([["true"], "theirs"]));
         assert_eq!(config["users"][1], "default");
         assert_eq!(config["users"][2]["name"], "eve");
         assert_eq!(config["timezone"], "Europe/Berlin");

@@ -6,6 +6,7 @@
 
 pub mod cloud_config;
 pub mod credential;
+pub mod egress;
 pub mod event;
 pub mod seed;
 

@@ -3,6 +3,7 @@
 
 use super::cloud_config;
 use super::credential::Credential;
+use super::egress::Egress;
 
 /// One mount of the guest's, as a systemd unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct SeedInput<'a> {
     pub mounts: &'a [[String; 4]],
     /// The user's cloud-config.
     pub cloud_config: Option<&'a serde_json::Map<String, serde_json::Value>>,
+    /// What is to be known of the network.
+    pub egress: Egress<'a>,
 }
 
 /// Address, gateway and DNS server of QEMU's user network (qemu(1), `-netdev
@@ -38,7 +41,8 @@ const NETWORK: &str = "10.0.2.15/24 10.0.2.2 10.0.2.3";
 
 /// Makes the credentials of one start.
 pub fn credentials(input: &SeedInput<'_>) -> Vec<Credential> {
-    let environment = [("SANDBOX_CONTAINER".to_string(), input.name.to_string())];
+    let mut environment = vec![("SANDBOX_CONTAINER".to_string(), input.name.to_string())];
+    environment.extend(input.egress.environment(input.name));
     let environment_lines: String = environment
         .iter()
         .map(|(key, value)| format!("{key}={value}\n"))
@@ -53,6 +57,7 @@ pub fn credentials(input: &SeedInput<'_>) -> Vec<Credential> {
         Credential::new("sandbox.authorized-keys", authorized_keys),
         Credential::new("sandbox.network", NETWORK),
     ];
+    credentials.extend(input.egress.credentials());
     for unit in input.mount_units {
         credentials.push(Credential::new(
             format!("systemd.extra-unit.{}", unit.name),
@@ -77,6 +82,8 @@ pub fn credentials(input: &SeedInput<'_>) -> Vec<Credential> {
         host_key: input.host_key,
         environment: &environment,
         mounts: input.mounts,
+        files: &input.egress.files(),
+        commands: &input.egress.commands(input.name),
     };
     credentials.push(Credential::new(
         "cloud-init.user-data",
@@ -114,7 +121,13 @@ mod tests {
             mount_units: &[],
             mounts: &[],
             cloud_config: None,
+            egress: Egress::default(),
         }
+    }
+
+    fn value(seed: &[Credential], name: &str) -> String {
+        let found = seed.iter().find(|credential| credential.name == name);
+        String::from_utf8(found.unwrap().value.clone()).unwrap()
     }
 
     fn names(input: &SeedInput<'_>) -> Vec<String> {
@@ -151,17 +164,51 @@ mod tests {
             mount_units: &units,
             ..input()
         });
-        let find = |name: &str| {
-            let found = seed
-                .iter()
-                .find(|credential| credential.name == name)
-                .unwrap();
-            String::from_utf8(found.value.clone()).unwrap()
-        };
-        assert_eq!(find("systemd.extra-unit.b.mount"), "B");
+        assert_eq!(value(&seed, "systemd.extra-unit.b.mount"), "B");
         assert_eq!(
-            find("systemd.unit-dropin.sandbox.target"),
+            value(&seed, "systemd.unit-dropin.sandbox.target"),
             "[Unit]\nWants=a.mount b.mount\nAfter=a.mount b.mount\n"
         );
+    }
+
+    #[test]
+    fn cloud_init_is_told_of_the_network_what_the_agent_is_told() {
+        let variables = [("TOKEN".to_string(), "placeholder-of-TOKEN".to_string())];
+        let seed = credentials(&SeedInput {
+            egress: Egress {
+                proxy: Some("http://192.0.2.1:3128"),
+                variables: &variables,
+                certificate: Some("CERTIFICATE\nMIIB\n"),
+            },
+            ..input()
+        });
+        let environment = value(&seed, "sandbox.environment");
+        for line in [
+            "SANDBOX_CONTAINER=sandbox-box\n",
+            "https_proxy=http://192.0.2.1:3128\n",
+            "TOKEN=placeholder-of-TOKEN\n",
+        ] {
+            assert!(environment.contains(line), "{environment}");
+        }
+        let user_data: serde_json::Value =
+            yaml_serde::from_str(&value(&seed, "cloud-init.user-data")).unwrap();
+        let files = user_data["write_files"].as_array().unwrap();
+        let contents: Vec<&str> = files
+            .iter()
+            .map(|file| file["content"].as_str().unwrap())
+            .collect();
+        for credential in [
+            "sandbox.environment",
+            "sandbox.apt-configuration",
+            "login.motd",
+            "sandbox.certificate",
+        ] {
+            assert!(
+                contents.contains(&&*value(&seed, credential)),
+                "{contents:?}"
+            );
+        }
+        assert_eq!(user_data["runcmd"][0][0], "systemctl");
+        assert_eq!(user_data["runcmd"][1][0], "sh");
     }
 }

@@ -14,6 +14,10 @@ const CHECKS: &[Check] = &[
     ("the journal is on disk, where it wants it", journal),
     ("the hostname is the sandbox's", hostname),
     ("sessions and shares are as without it", sessions),
+    (
+        "what the agent said of the network stands as it was",
+        network,
+    ),
 ];
 
 /// More than what SMBIOS strings can carry.
@@ -21,7 +25,7 @@ const LARGE: usize = 30 << 10;
 
 #[test]
 fn a_cloud_config_is_applied_before_the_machine_is_ready() {
-    let host = Host::new();
+    let host = Host::with_environment(|environment| environment.variable("TOKEN", "value"));
     let mut config = String::from(
         "#cloud-config\n\
          hostname: stolen\n\
@@ -46,7 +50,9 @@ fn a_cloud_config_is_applied_before_the_machine_is_ready() {
     // A template knows nothing of it: it is applied as at a first boot.
     for way in [&["--cold"][..], &[]] {
         eprintln!("    {way:?}");
-        let flags = [&["--cloud-init", file.to_str().unwrap()], way].concat();
+        let network = ["--proxy", "--secret", "TOKEN@api.example.com"];
+        let cloud_init = ["--cloud-init", file.to_str().unwrap()];
+        let flags = [&network[..], &cloud_init, way].concat();
         let output = host.start(&flags);
         assert!(
             output.stderr.contains("cloud-init"),
@@ -112,6 +118,24 @@ fn sessions(host: &Host) {
     assert_eq!(
         host.guest("echo $SANDBOX_CONTAINER; touch here; ls"),
         "sandbox-project\nhere"
+    );
+}
+
+fn network(host: &Host) {
+    assert_eq!(
+        host.guest("apt-config dump | grep -c ::Proxy; grep -c 'proxy mode' /etc/motd.d/*"),
+        "2\n1"
+    );
+    let certificate = "/usr/local/share/ca-certificates/sandbox.crt";
+    assert_eq!(
+        host.guest(&format!("openssl verify {certificate}")),
+        format!("{certificate}: OK")
+    );
+    // The long way was not gone: the agent had been there.
+    host.guest("test ! -e /etc/ssl/certs/sandbox.pem");
+    assert_eq!(
+        host.guest("systemctl show-environment | grep -c '^https_proxy='"),
+        "1"
     );
 }
 

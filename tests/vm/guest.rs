@@ -19,6 +19,7 @@ const CHECKS: &[Check] = &[
         packages,
     ),
     ("the machine has an identity of its own", identity),
+    ("nobody hears of a proxy where there is none", no_proxy),
     ("no secret is on a command line", command_lines),
     ("state is for the user alone", modes),
     ("only this host reaches the forwarded port", loopback_only),
@@ -141,6 +142,18 @@ fn identity(host: &Host) {
     let known = fs::read_to_string(host.state_of_project().join("ssh/known_hosts")).unwrap();
     let key = guest_key.lines().last().unwrap().split(' ').nth(1).unwrap();
     assert!(known.contains(key), "{known}{guest_key}");
+}
+
+fn no_proxy(host: &Host) {
+    assert_eq!(
+        host.guest("env | grep -iE '_proxy=|_CERT|_CA_' || true"),
+        ""
+    );
+    assert_eq!(host.guest("apt-config dump | grep ::Proxy || true"), "");
+    assert_eq!(
+        host.guest("find /etc/motd.d /usr/local/share/ca-certificates -type f 2>/dev/null || true"),
+        ""
+    );
 }
 
 fn command_lines(host: &Host) {

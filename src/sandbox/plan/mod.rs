@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use self::machine::Mount;
 use super::{DiskSize, SandboxSpec, StateLayout};
 use crate::guest::credential::{Credential, TooLarge, Transport};
+use crate::guest::egress::Egress;
 use crate::guest::seed::{self, MountUnit, SeedInput};
+use crate::network::layout;
 use crate::qemu::accelerator::Accelerator;
 use crate::share::mount_unit;
 use crate::ssh::keys::Keys;
@@ -252,6 +254,16 @@ fn credentials(
         .chain(&host.agent_keys)
         .map(|key| key.trim_end().to_string())
         .collect();
+    let network = &spec.network;
+    let proxy = network
+        .proxy
+        .then(|| format!("http://{}:{}", layout::PROXY, layout::PROXY_PORT));
+    let placeholders: Vec<(String, String)> = network
+        .secrets
+        .iter()
+        .map(|secret| (secret.name.clone(), secret.placeholder.clone()))
+        .collect();
+    let authority = network.authority.as_ref();
     seed::credentials(&SeedInput {
         name: spec.name.as_str(),
         machine_id: &host.machine_id,
@@ -260,6 +272,11 @@ fn credentials(
         mount_units: &units,
         mounts: &rows,
         cloud_config: spec.cloud_config.as_ref(),
+        egress: Egress {
+            proxy: proxy.as_deref(),
+            variables: &placeholders,
+            certificate: authority.map(|parts| parts.certificate.as_str()),
+        },
     })
 }
 
@@ -269,6 +286,8 @@ mod tests {
 
     use super::*;
     use crate::host::directories::Directories;
+    use crate::network::intercept::AuthorityParts;
+    use crate::network::secret::SecretRequest;
     use crate::sandbox::{Lifetime, NetworkSpec};
 
     fn spec() -> SandboxSpec {
@@ -427,6 +446,40 @@ mod tests {
             .decode(encoded)
             .unwrap();
         assert_eq!(decoded, b"ssh-ed25519 CLIENT\nssh-ed25519 AGENT\n");
+    }
+
+    #[test]
+    fn the_guest_is_told_of_proxy_and_secrets_but_not_their_values() {
+        let request = SecretRequest::of_variable("TOKEN@api.example.com").unwrap();
+        let secret = request.resolve(|_| Some("s3cr3t".into())).unwrap();
+        let authority = AuthorityParts::generate(std::slice::from_ref(&secret)).unwrap();
+        let (placeholder, certificate) =
+            (secret.placeholder.clone(), authority.certificate.clone());
+        let network = NetworkSpec {
+            proxy: true,
+            secrets: vec![secret],
+            authority: Some(authority),
+            ..NetworkSpec::default()
+        };
+        let plan = plan(SandboxSpec { network, ..spec() }).unwrap();
+        let credentials = plan.warm.unwrap().credentials;
+        let value = |name: &str| {
+            let found = credentials.iter().find(|one| one.name == name);
+            String::from_utf8_lossy(&found.unwrap().value).into_owned()
+        };
+        let environment = value("sandbox.environment");
+        for line in [
+            "http_proxy=http://10.0.2.100:8888\n".to_owned(),
+            format!("TOKEN={placeholder}\n"),
+        ] {
+            assert!(environment.contains(&line), "{environment}");
+        }
+        assert_eq!(value("sandbox.certificate"), certificate);
+        for one in &credentials {
+            let text = String::from_utf8_lossy(&one.value);
+            assert!(!text.contains("s3cr3t"), "{}", one.name);
+            assert!(!text.contains("PRIVATE"), "{}", one.name);
+        }
     }
 
     #[test]
