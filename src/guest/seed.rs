@@ -25,6 +25,8 @@ pub struct SeedInput<'a> {
     pub host_key: (&'a str, &'a str),
     /// Lines of `authorized_keys`.
     pub authorized_keys: &'a [String],
+    /// The guest's address with its prefix length, its gateway, its DNS server.
+    pub network: &'a str,
     /// The shares' mount units.
     pub mount_units: &'a [MountUnit],
     /// The same mounts as rows of fstab(5), for the cloud-config.
@@ -34,10 +36,6 @@ pub struct SeedInput<'a> {
     /// What is to be known of the network.
     pub egress: Egress<'a>,
 }
-
-/// Address, gateway and DNS server of QEMU's user network (qemu(1), `-netdev
-/// user`).
-const NETWORK: &str = "10.0.2.15/24 10.0.2.2 10.0.2.3";
 
 /// Makes the credentials of one start.
 pub fn credentials(input: &SeedInput<'_>) -> Vec<Credential> {
@@ -55,7 +53,7 @@ pub fn credentials(input: &SeedInput<'_>) -> Vec<Credential> {
         Credential::new("sandbox.environment", environment_lines),
         Credential::new("sandbox.ssh-host-key", input.host_key.0),
         Credential::new("sandbox.authorized-keys", authorized_keys),
-        Credential::new("sandbox.network", NETWORK),
+        Credential::new("sandbox.network", input.network),
     ];
     credentials.extend(input.egress.credentials());
     for unit in input.mount_units {
@@ -104,8 +102,8 @@ pub fn credentials(input: &SeedInput<'_>) -> Vec<Credential> {
 
 /// The credentials of a guest that is booted to be saved as a template: what
 /// all sandboxes have in common.
-pub fn template_credentials() -> Vec<Credential> {
-    vec![Credential::new("sandbox.network", NETWORK)]
+pub fn template_credentials(network: &str) -> Vec<Credential> {
+    vec![Credential::new("sandbox.network", network)]
 }
 
 #[cfg(test)]
@@ -118,6 +116,7 @@ mod tests {
             machine_id: "0123456789abcdef0123456789abcdef",
             host_key: ("PRIVATE", "PUBLIC"),
             authorized_keys: &[],
+            network: "10.0.2.15/24 10.0.2.2 10.0.2.3",
             mount_units: &[],
             mounts: &[],
             cloud_config: None,

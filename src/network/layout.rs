@@ -47,6 +47,12 @@ pub const DNS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x5a4d, 0xb0c5, 2, 0, 0, 0, 3);
 /// The gateway's link-local address, from which it advertises itself.
 pub const GATEWAY_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 
+/// What the guest is told: its address with the prefix length, its gateway,
+/// its DNS server.
+pub fn for_the_guest() -> String {
+    format!("{GUEST}/{} {GATEWAY} {DNS}", NETWORK.prefix_len())
+}
+
 /// Whether a packet of the guest may come from here.
 pub fn is_guests(address: IpAddr) -> bool {
     match address {

@@ -269,6 +269,7 @@ fn credentials(
         machine_id: &host.machine_id,
         host_key: (&keys.host_key_private, &keys.host_key),
         authorized_keys: &authorized_keys,
+        network: &layout::for_the_guest(),
         mount_units: &units,
         mounts: &rows,
         cloud_config: spec.cloud_config.as_ref(),

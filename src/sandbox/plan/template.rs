@@ -107,7 +107,9 @@ impl TemplatePlan {
         image: BootImage,
         host: &HostSetup,
     ) -> Result<Self, TooLarge> {
-        let seed = Transport::of(&seed::template_credentials())?;
+        let seed = Transport::of(&seed::template_credentials(
+            &crate::network::layout::for_the_guest(),
+        ))?;
         let parts = Parts {
             // What `ps` shows of the guest's QEMU.
             name: "sandbox-template".into(),
