@@ -54,6 +54,11 @@ impl WatchedList {
         }
     }
 
+    /// Makes the next question look at the file, however short ago one did.
+    pub fn look_again(&self) {
+        self.state.borrow_mut().look_again_at = Instant::now();
+    }
+
     /// The list as it is now, at most 200 ms old.
     pub fn current(&self) -> Rc<AllowList> {
         let mut state = self.state.borrow_mut();

@@ -122,8 +122,12 @@ impl Gate {
         self.cut.subscribe()
     }
 
-    /// Lets [`Gate::cut`] change.
+    /// Lets [`Gate::cut`] change. The list that counts is the one of this moment: whoever cuts has
+    /// just edited it.
     pub fn cut_now(&self) {
+        if let Some(list) = &self.list {
+            list.look_again();
+        }
         self.cut.send_modify(|count| *count += 1);
     }
 

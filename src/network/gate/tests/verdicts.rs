@@ -297,3 +297,15 @@ async fn cutting_is_told_to_whoever_waits() {
     cut.changed().await.unwrap();
     assert!(!cut.has_changed().unwrap());
 }
+
+/// Paused: no time passes between the edit and the cut.
+#[tokio::test(start_paused = true)]
+async fn cutting_goes_by_the_list_as_it_was_just_edited() {
+    let lab = Lab::proxy(&[], "example.com\n").await;
+    let allowed = || lab.gate.named(&name("example.com"), 443).is_allowed();
+    assert!(allowed());
+    std::fs::write(lab.list(), "example.org\n").unwrap();
+    assert!(allowed(), "not looked at since");
+    lab.gate.cut_now();
+    assert!(!allowed());
+}

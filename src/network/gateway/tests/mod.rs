@@ -16,6 +16,8 @@ use super::{Gateway, GatewayConfig, HostPorts};
 use crate::network::gate::{GateConfig, Mode};
 use crate::network::layout::{GATEWAY, GUEST};
 use crate::network::policy::Policy;
+use crate::network::publish::PublishedPort;
+use crate::network::request::{GatewayCommand, GatewayReply, GatewayRequest};
 
 /// A gateway with a guest.
 struct Network {
@@ -53,6 +55,13 @@ impl Network {
             gateway: Gateway::start(wire, config, ports).unwrap(),
             log,
         }
+    }
+
+    /// What the gateway answers a command.
+    fn ask(&self, command: GatewayCommand) -> GatewayReply {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        self.gateway.ask(GatewayRequest { command, reply });
+        answer.blocking_recv().unwrap()
     }
 
     /// Ends the guest, and gives the access log.
@@ -242,6 +251,29 @@ fn datagrams_go_out_and_their_answers_come_back() {
         assert!(answer == reversed(request), "{length} bytes");
         assert_eq!(from, host(port));
     }
+    network.finish();
+}
+
+#[test]
+fn ports_that_are_published_no_more_are_closed() {
+    let mut network = Network::new("none", 1024);
+    let socket = network.guest.udp(7);
+    let any: PublishedPort = "0:7/udp".parse().unwrap();
+    let reply = network.ask(GatewayCommand::PortAdd { port: any });
+    let GatewayReply::Ports { ports } = reply else {
+        panic!("{reply:?}");
+    };
+    let port = ports[0];
+    // A client that the gateway remembers, for the guest's answers.
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.send_to(b"hello", port.host).unwrap();
+    assert_eq!(network.guest.receive_udp(socket).0, b"hello");
+    assert!(UdpSocket::bind(port.host).is_err());
+    let reply = network.ask(GatewayCommand::PortRemove { port });
+    assert_eq!(reply, GatewayReply::Done);
+    network
+        .guest
+        .until("the port to be free", |_| UdpSocket::bind(port.host).ok());
     network.finish();
 }
 
