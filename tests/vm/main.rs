@@ -18,6 +18,7 @@ mod full_disk;
 mod guest;
 mod image_build;
 mod interrupts;
+mod network;
 mod proxy_guest;
 mod run;
 mod sessions;

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use super::namespace::Namespace;
 use super::running::Running;
 use super::slots::Slots;
 use super::{eventually, image, image::IMAGE};
@@ -22,6 +23,8 @@ pub(crate) struct Host {
     // Before the slots: processes end, then others may start.
     environment: TestEnvironment,
     project: PathBuf,
+    /// Where commands run, if not in the network of this machine.
+    network: Option<Namespace>,
     _slots: Slots,
 }
 
@@ -44,6 +47,17 @@ impl Host {
     /// A host with further or other environment variables.
     pub(crate) fn with_environment(adapt: impl FnOnce(TestEnvironment) -> TestEnvironment) -> Self {
         Self::prepare(1, "project", adapt)
+    }
+
+    /// A host whose network is this one, with further or other environment
+    /// variables.
+    pub(crate) fn in_network(
+        network: Namespace,
+        adapt: impl FnOnce(TestEnvironment) -> TestEnvironment,
+    ) -> Self {
+        let mut host = Self::with_environment(adapt);
+        host.network = Some(network);
+        host
     }
 
     /// A host whose template store is its own and empty, and whose images are
@@ -99,6 +113,7 @@ impl Host {
         Self {
             environment,
             project,
+            network: None,
             _slots: slots,
         }
     }
@@ -122,6 +137,9 @@ impl Host {
     ) -> Command {
         let mut command = self.environment.command(arguments);
         command.current_dir(&self.project);
+        if let Some(network) = &self.network {
+            network.hold(&mut command);
+        }
         command
     }
 

@@ -5,6 +5,7 @@
 mod checks;
 mod host;
 mod image;
+mod namespace;
 mod running;
 mod slots;
 mod stock;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use checks::{Check, run_checks};
 pub(crate) use host::{Host, explicit_environment};
+pub(crate) use namespace::Namespace;
 pub(crate) use running::Running;
 pub(crate) use stock::Stock;
 pub(crate) use terminal::Terminal;

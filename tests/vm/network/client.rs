@@ -1,0 +1,160 @@
+//! The program in the guest that tries what the network lets through:
+//! `tests/fixtures/network-client`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Host, Running};
+
+/// Its name in the project directory.
+pub(super) const NAME: &str = "network-client";
+
+/// The program, built at the first use.
+pub(super) fn program() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .ancestors()
+            .nth(1)
+            .unwrap();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["rustc", "--quiet", "--locked", "--example", NAME])
+            .arg("--target-dir")
+            .arg(target)
+            .args(["--", "-C", "target-feature=+crt-static"])
+            .args(["-C", "strip=symbols"]);
+        // What the outer cargo tells tests would have crates built anew that look at it.
+        for (variable, _) in std::env::vars_os() {
+            let name = variable.to_string_lossy();
+            let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "OUT_DIR"];
+            if told.iter().any(|prefix| name.starts_with(prefix)) {
+                cargo.env_remove(variable);
+            }
+        }
+        let status = cargo.status().unwrap();
+        assert!(status.success(), "the client could not be built: {status}");
+        target.join("debug/examples").join(NAME)
+    })
+}
+
+/// Starts the client with these operations.
+pub(super) fn start(host: &Host, operations: &[Value]) -> Running {
+    let program = format!("./{NAME}");
+    let input = serde_json::to_vec(operations).unwrap();
+    Running::with_input(&mut host.command(["exec", "--", &program]), input)
+}
+
+/// Does these operations in the guest, all at once; what each gave.
+#[track_caller]
+pub(super) fn run(host: &Host, operations: &[Value]) -> Vec<Value> {
+    let output = start(host, operations).finish().success();
+    let results: Vec<Value> = output
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(results.len(), operations.len(), "{output}");
+    results
+}
+
+/// The same for one.
+#[track_caller]
+pub(super) fn run_one(host: &Host, operation: Value) -> Value {
+    run(host, &[operation]).remove(0)
+}
+
+/// What a request to an address or to a name shall come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// The answer of a server.
+    Served,
+    /// A connection that is refused, or a datagram that comes back.
+    Refused,
+    /// A name that does not exist.
+    NoName,
+    /// A name without addresses.
+    NoAddress,
+}
+
+use Expected::{NoAddress, NoName, Refused, Served};
+
+/// A request of plain HTTP to `ADDRESS:PORT` or `NAME:PORT`.
+pub(super) fn connect(to: &str) -> Value {
+    let send = format!("GET / HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n");
+    json!({"do": "talk", "to": to, "send": send})
+}
+
+pub(super) fn datagram(to: &str) -> Value {
+    json!({"do": "datagram", "to": to, "send": "hello"})
+}
+
+pub(super) fn ping(to: &str) -> Value {
+    json!({"do": "ping", "to": to})
+}
+
+/// A question to the sandbox's resolver.
+pub(super) fn ask(name: &str, record_type: &str) -> Value {
+    json!({"do": "ask", "name": name, "type": record_type})
+}
+
+/// A question to another resolver.
+pub(super) fn ask_at(server: &str, tcp: bool) -> Value {
+    let server = format!("{server}:53");
+    json!({"do": "ask", "name": "mirror.test", "type": "A", "server": server, "tcp": tcp})
+}
+
+/// Does all operations at once and compares; tells all that went otherwise.
+#[track_caller]
+pub(super) fn check(host: &Host, cases: &[(Value, Expected)]) {
+    let operations: Vec<Value> = cases
+        .iter()
+        .map(|(operation, _)| operation.clone())
+        .collect();
+    let results = run(host, &operations);
+    let wrong: Vec<String> = cases
+        .iter()
+        .zip(&results)
+        .filter(|((operation, expected), result)| classify(operation, result) != Some(*expected))
+        .map(|((operation, expected), result)| format!("{operation}: not {expected:?}: {result}"))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+fn classify(operation: &Value, result: &Value) -> Option<Expected> {
+    let error = result["error"].as_str().unwrap_or_default();
+    let answer = result["answer"].as_str().unwrap_or_default();
+    match (operation["do"].as_str().unwrap(), error) {
+        ("talk", "") if answer.contains("served by") => Some(Served),
+        ("datagram", "") if answer == "echo: hello" => Some(Served),
+        ("ping", "") if answer == "a ping" => Some(Served),
+        ("ask", "") if result["code"] == "NXDomain" => Some(NoName),
+        ("ask", "") if result["code"] == "NoError" => {
+            match result["records"].as_array().unwrap().is_empty() {
+                true => Some(NoAddress),
+                false => Some(Served),
+            }
+        }
+        // At once, by a reset, before there was a connection.
+        ("talk", "refused") if result["connected"] == false => Some(Refused),
+        ("ask", "refused") if operation["tcp"] == true => Some(Refused),
+        ("datagram" | "ping" | "ask", "unreachable") => Some(Refused),
+        (_, "name: NXDomain") => Some(NoName),
+        (_, "name: NoError") => Some(NoAddress),
+        _ => None,
+    }
+}
+
+/// `sandbox proxy logs --json`.
+#[track_caller]
+pub(super) fn logged(host: &Host) -> Vec<Value> {
+    let output = host.run(["proxy", "logs", "--json"]).success();
+    let lines = output.stdout.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}

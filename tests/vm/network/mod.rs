@@ -1,0 +1,16 @@
+//! What a guest reaches, and what it does not, in a small internet of the
+//! test's own: see [`world`].
+
+mod apt;
+mod client;
+mod dns;
+mod ports;
+mod presets;
+mod proxy;
+mod rules;
+mod secrets;
+mod servers;
+mod world;
+
+use client::{Expected, check, connect};
+use world::World;
