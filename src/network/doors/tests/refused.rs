@@ -68,6 +68,12 @@ fn requests_that_go_nowhere() {
                 "",
             ),
             (
+                "GET ftp://listed.test/ HTTP/1.1\r\nHost: listed.test",
+                "400",
+                Reason::Malformed,
+                "http",
+            ),
+            (
                 "CONNECT listed.test:443 HTTP/1.1\r\nHost: denied.test:443",
                 "400",
                 Reason::Malformed,
