@@ -23,6 +23,7 @@ const CHECKS: &[Check] = &[
     ("no secret is on a command line", command_lines),
     ("state is for the user alone", modes),
     ("only this host reaches the forwarded port", loopback_only),
+    ("QEMU itself has no network", no_network_of_its_own),
 ];
 
 #[test]
@@ -230,4 +231,10 @@ fn loopback_only(host: &Host) {
     };
     assert_eq!(listening("/proc/net/tcp"), [format!("0100007F:{port:04X}")]);
     assert!(listening("/proc/net/tcp6").is_empty());
+}
+
+fn no_network_of_its_own(host: &Host) {
+    let qemu = host.info()["qemu"]["pid"].as_u64().unwrap();
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).unwrap();
+    assert_ne!(namespace(&qemu.to_string()), namespace("self"));
 }
