@@ -2,6 +2,8 @@
 //! known of the host. `--dry-run` prints it, tests compare it, the supervisor
 //! carries it out.
 
+#[cfg(test)]
+mod fixtures;
 mod machine;
 mod template;
 
@@ -286,7 +288,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::host::directories::Directories;
     use crate::network::intercept::AuthorityParts;
     use crate::network::secret::SecretRequest;
     use crate::sandbox::{Lifetime, NetworkSpec};
@@ -308,30 +309,8 @@ mod tests {
     }
 
     fn plan(spec: SandboxSpec) -> Result<StartPlan, PlanError> {
-        let directories = Directories {
-            state: "/home/a/.cache/sandbox".into(),
-            config: "/home/a/.config/sandbox".into(),
-            home: "/home/a".into(),
-            runtime: "/run/user/1".into(),
-        };
+        let directories = fixtures::directories();
         let layout = StateLayout::new(&directories, &spec.name);
-        let image = BootImage {
-            name: "debian-13".into(),
-            digest: "sha256:00".into(),
-            disk: "/blobs/disk".into(),
-            disk_bytes: 2 << 30,
-            kernel: "/blobs/kernel".into(),
-            modules: "/blobs/modules".into(),
-            command_line: "root=/dev/vda".into(),
-        };
-        let host = HostSetup {
-            qemu: "/usr/bin/qemu-system-x86_64".into(),
-            accelerator: Accelerator::Tcg,
-            home: "/home/a".into(),
-            machine_id: "0123456789abcdef0123456789abcdef".into(),
-            proxy_directory: "/state/sandbox-proxy/box".into(),
-            agent_keys: vec!["ssh-ed25519 AGENT".into()],
-        };
         let keys = Keys {
             identity_private: "IDENTITY SECRET".into(),
             authorized_key: "ssh-ed25519 CLIENT".into(),
@@ -347,6 +326,7 @@ mod tests {
             disk_bytes: 10 << 30,
             share_devices: 3,
         };
+        let (image, host) = (fixtures::image(), fixtures::host());
         StartPlan::new(spec, layout, image, host, keys, Some(template))
     }
 

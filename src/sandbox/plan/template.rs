@@ -137,7 +137,7 @@ impl TemplatePlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::directories::Directories;
+    use crate::sandbox::plan::fixtures;
 
     #[test]
     fn the_hardware_is_that_of_the_plan() {
@@ -147,29 +147,8 @@ mod tests {
             disk: DISK.parse().unwrap(),
             share_devices: 4,
         };
-        let directories = Directories {
-            state: "/home/a/.cache/sandbox".into(),
-            config: "/home/a/.config/sandbox".into(),
-            home: "/home/a".into(),
-            runtime: "/run/user/1".into(),
-        };
-        let host = HostSetup {
-            qemu: "/usr/bin/qemu-system-x86_64".into(),
-            accelerator: Accelerator::Tcg,
-            home: "/home/a".into(),
-            machine_id: "0123456789abcdef0123456789abcdef".into(),
-            agent_keys: vec![],
-            proxy_directory: "/cache/sandbox-proxy/box".into(),
-        };
-        let image = BootImage {
-            name: "debian-13".into(),
-            digest: "sha256:00".into(),
-            disk: "/blobs/disk".into(),
-            disk_bytes: 2 << 30,
-            kernel: "/blobs/kernel".into(),
-            modules: "/blobs/modules".into(),
-            command_line: "root=/dev/vda".into(),
-        };
+        let directories = fixtures::directories();
+        let (image, host) = (fixtures::image(), fixtures::host());
         let layout = StateLayout::at("/t/partial".into(), &directories);
         let target = TemplateTarget {
             ram: "/t/ram".into(),
