@@ -100,7 +100,8 @@ fn start_passt(socket: &Path, port: u16) -> Result<Child> {
         .args(["--foreground", "--quiet", "--socket"])
         .arg(socket)
         .args(["--address", "10.0.2.15", "--netmask", "24"])
-        .args(["--gateway", "10.0.2.2", "--map-host-loopback", "10.0.2.2"])
+        // What is sent to the gateway comes to the host's loopback.
+        .args(["--gateway", "10.0.2.2"])
         .args(["--tcp-ports", &format!("127.0.0.1/{port}:5201")])
         // As root it would become `nobody`, who may not enter here.
         .args(["--runas", "0:0"])

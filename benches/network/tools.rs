@@ -32,8 +32,10 @@ impl Tools {
     pub(crate) fn unpack(scratch: &Path) -> Result<Self> {
         let root = workspace(scratch).join("tools");
         let packages = scratch.join("packages");
-        fs::create_dir_all(&root)?;
-        fs::create_dir_all(&packages)?;
+        let unpacked = scratch.join("unpacked");
+        for directory in [&workspace(scratch), &packages, &unpacked] {
+            fs::create_dir_all(directory)?;
+        }
         output(
             Command::new("apt-get")
                 .arg("download")
@@ -43,8 +45,12 @@ impl Tools {
         )?;
         for package in fs::read_dir(&packages)? {
             let package = package?.path();
-            output(Command::new("dpkg-deb").arg("-x").arg(package).arg(&root))?;
+            let mut unpack = Command::new("dpkg-deb");
+            output(unpack.arg("-x").arg(package).arg(&unpacked))?;
         }
+        // A mapped share shows no links of the host's.
+        let mut copy = Command::new("cp");
+        output(copy.arg("-rL").args([&unpacked, &root]))?;
         Ok(Self { root })
     }
 

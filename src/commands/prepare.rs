@@ -108,7 +108,10 @@ fn network(context: &Context) -> Result<NetworkSpec, Report> {
         [] => None,
         secrets => Some(AuthorityParts::generate(secrets)?),
     };
+    // A sandbox for one command has the list of its directory's sandbox.
+    let owner = super::target::name(context, None)?;
     Ok(NetworkSpec {
+        proxy_directory: context.directories.proxy(owner.as_str()),
         authority,
         policy: Policy {
             preset: settings.preset,
@@ -154,10 +157,6 @@ pub(super) async fn host_setup(
         home: context.directories.home.clone(),
         machine_id: machine_id()?,
         agent_keys,
-        // A sandbox for one command has the list of its directory's sandbox.
-        proxy_directory: context
-            .directories
-            .proxy(super::target::name(context, None)?.as_str()),
     })
 }
 

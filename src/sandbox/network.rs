@@ -1,6 +1,6 @@
 //! What a sandbox's network is to be.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,8 @@ pub struct NetworkSpec {
     pub policy: Policy,
     /// Whether only listed domains are allowed.
     pub proxy: bool,
+    /// Where their list lies, and the log of a sandbox in proxy mode.
+    pub proxy_directory: PathBuf,
     /// Ports of the host that lead into the guest.
     pub published: Vec<PublishedPort>,
     /// The resolver to ask in place of the host's.

@@ -51,7 +51,7 @@ fn a_machine_can_be_looked_at_and_entered_in_every_way() {
     drop(agent);
 
     let logs = host.spawn(["logs", "--follow"]);
-    logs.expect_stdout("login:");
+    logs.expect_stdout("a word for the console");
     host.stop();
     logs.finish().success();
     for command in [

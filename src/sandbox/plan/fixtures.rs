@@ -31,7 +31,6 @@ pub(super) fn host() -> HostSetup {
         accelerator: Accelerator::Tcg,
         home: "/home/a".into(),
         machine_id: "0123456789abcdef0123456789abcdef".into(),
-        proxy_directory: "/home/a/.cache/sandbox/sandbox-proxy/box".into(),
         agent_keys: vec!["ssh-ed25519 AGENT".into()],
     }
 }

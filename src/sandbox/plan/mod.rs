@@ -56,8 +56,6 @@ pub struct HostSetup {
     pub machine_id: String,
     /// Public keys of the user's SSH agent, which may enter, too.
     pub agent_keys: Vec<String>,
-    /// Where the list of allowed domains lies, and what outlives the sandbox of its log.
-    pub proxy_directory: PathBuf,
 }
 
 /// Why no plan could be made.
@@ -214,7 +212,7 @@ impl StartPlan {
             template,
         });
         let network_directory = match spec.network.proxy {
-            true => host.proxy_directory,
+            true => spec.network.proxy_directory.clone(),
             // Nobody asked for a log: it goes with the sandbox.
             false => layout.directory().to_owned(),
         };
