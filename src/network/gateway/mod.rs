@@ -6,14 +6,17 @@
 //! connections, exchanges of datagrams, buffers and descriptors are bounded
 //! (docs/networking.md has the figures).
 
+mod connections;
 mod core;
 mod datagrams;
+mod exchanges;
 mod link;
 mod neighbors;
 mod packet;
 mod ports;
 mod questions;
 mod relay;
+mod requests;
 mod shaper;
 mod tcp;
 mod wire;
