@@ -269,13 +269,17 @@ fn closed_output(host: &Host) {
 }
 
 fn terminal(host: &Host) {
+    // Waits for the signal instead of handling it: a handler that prints while
+    // the program prints is an error of Python's.
     let script = r#"
 import os, signal
 def size(word): print(word, *reversed(os.get_terminal_size()), flush=True)
-signal.signal(signal.SIGWINCH, lambda *_: size("now"))
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
 print(os.ttyname(0))
 size("first")
-while True: signal.pause()
+while True:
+    signal.sigwait([signal.SIGWINCH])
+    size("now")
 "#;
     let mut terminal = Terminal::open(&host.command(["exec", "-t", "--", "python3", "-c", script]));
     terminal.expect("/dev/pts/");

@@ -1,5 +1,6 @@
 //! Several checks of one machine.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -20,9 +21,22 @@ pub(crate) fn run_checks(host: &Host, checks: &[Check]) {
             "    {promise}: {verdict}, {:.1} s",
             begin.elapsed().as_secs_f32()
         );
-        if result.is_err() {
-            failed.push(*promise);
+        if let Err(payload) = result {
+            failed.push(format!("{promise}: {}", message(payload.as_ref())));
         }
     }
-    assert!(failed.is_empty(), "these do not hold: {failed:#?}");
+    assert!(
+        failed.is_empty(),
+        "these do not hold:\n{}",
+        failed.join("\n")
+    );
+}
+
+/// What a panic said; both forms are those of `std::panic::panic_any`'s callers.
+fn message(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("(no message)")
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::namespace::Namespace;
 use super::running::Running;
 use super::slots::Slots;
-use super::{eventually, image, image::IMAGE};
+use super::{eventually, eventually_or_tell, image, image::IMAGE};
 use crate::support::{Output, TestEnvironment};
 
 /// A [`TestEnvironment`] that can boot [`IMAGE`]. When the test ends nothing
@@ -206,13 +206,15 @@ impl Host {
             let log = fs::read_to_string(&log).unwrap();
             log.contains("event=Settled").then_some(())
         });
-        eventually("the guest to settle", || {
+        eventually_or_tell("the guest to settle", || {
             // Its status says the same once more; it fails until D-Bus is up.
-            let state = self.exec(&["systemctl", "is-system-running"]).stdout;
-            let state = state.trim();
-            ["running", "degraded", "maintenance"]
-                .contains(&state)
-                .then(|| state.to_owned())
+            let answer = self.exec(&["systemctl", "is-system-running"]);
+            let state = answer.stdout.trim();
+            if ["running", "degraded", "maintenance"].contains(&state) {
+                Ok(state.to_owned())
+            } else {
+                Err(answer)
+            }
         })
     }
 

@@ -11,6 +11,7 @@ mod slots;
 mod stock;
 mod terminal;
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 pub(crate) use checks::{Check, run_checks};
@@ -27,14 +28,25 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(240);
 /// Waits until `condition` gives a value.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    eventually_or_tell(what, || condition().ok_or(""))
+}
+
+/// Waits until `condition` gives a value; what it gave instead at last is told
+/// if it never does.
+#[track_caller]
+pub(crate) fn eventually_or_tell<T, S: Display>(
+    what: &str,
+    mut condition: impl FnMut() -> Result<T, S>,
+) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        if let Some(value) = condition() {
-            return value;
-        }
+        let seen = match condition() {
+            Ok(value) => return value,
+            Err(seen) => seen,
+        };
         assert!(
             Instant::now() < deadline,
-            "waited {} s for this: {what}",
+            "waited {} s for this: {what}\n{seen}",
             DEADLINE.as_secs()
         );
         std::thread::sleep(Duration::from_millis(20));

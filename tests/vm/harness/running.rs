@@ -1,5 +1,6 @@
 //! A command that can be followed while it runs.
 
+use std::fmt;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -8,7 +9,7 @@ use std::thread::JoinHandle;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use super::{DEADLINE, eventually};
+use super::{DEADLINE, eventually_or_tell};
 use crate::support::Output;
 
 /// What has come out of a stream so far.
@@ -75,9 +76,16 @@ impl Transcript {
     }
 }
 
+impl fmt::Display for Transcript {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text())
+    }
+}
+
 /// A started command. Its process group is killed if the test drops it before
 /// its end.
 pub(crate) struct Running {
+    words: String,
     child: Child,
     stdout: Transcript,
     stderr: Transcript,
@@ -95,6 +103,7 @@ impl Running {
         let (stdout, stdout_reader) = Transcript::of(child.stdout.take().unwrap());
         let (stderr, stderr_reader) = Transcript::of(child.stderr.take().unwrap());
         Self {
+            words: format!("{:?}", command.get_args().collect::<Vec<_>>()),
             child,
             stdout,
             stderr,
@@ -143,10 +152,10 @@ impl Running {
     #[track_caller]
     pub(crate) fn finish_bytes(mut self) -> (i32, Vec<u8>, String) {
         use std::os::unix::process::ExitStatusExt;
-        let status = eventually(
-            &format!("the end of a command that said:\n{}", self.stderr.text()),
-            || self.child.try_wait().unwrap(),
-        );
+        let (child, stderr) = (&mut self.child, &self.stderr);
+        let status = eventually_or_tell(&format!("the end of {}", self.words), || {
+            child.try_wait().unwrap().ok_or(stderr)
+        });
         for reader in self.readers.drain(..) {
             reader.join().unwrap();
         }
