@@ -65,7 +65,10 @@ fn login_session(host: &Host) {
     host.settle();
     let mut shell = Terminal::open(&host.command(["--kvm"]));
     shell.expect("$ ");
-    shell.send("loginctl show-session $XDG_SESSION_ID --property=Name --property=Active\r");
+    // A pager would take what is typed next.
+    shell.send(
+        "loginctl --no-pager show-session $XDG_SESSION_ID --property=Name --property=Active\r",
+    );
     shell.expect("Name=dev");
     shell.expect("Active=yes");
     // The user's manager is there when its basic.target is, which may be before

@@ -187,7 +187,7 @@ fn a_warm_machine_is_entered_like_any_other() {
     let host = Host::with_project("it's_warm");
     let mut shell = Terminal::open(&host.command(["--kvm"]));
     shell.expect("dev@sandbox-it_s_warm:~/workspace$ ");
-    shell.send("loginctl show-session $XDG_SESSION_ID --property=Name; echo seen\r");
+    shell.send("loginctl --no-pager show-session $XDG_SESSION_ID --property=Name; echo seen\r");
     shell.expect("Name=dev");
     shell.send("exit 3\r");
     assert_eq!(shell.finish(), 3);
