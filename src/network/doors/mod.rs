@@ -39,7 +39,7 @@ use super::gate::Gate;
 use super::intercept::{Interceptor, Secrets};
 use super::policy::RuleName;
 
-/// The doors of one sandbox. Cheap to clone; lives on the gateway's thread, in a `LocalSet`.
+/// The doors of one sandbox. Cheap to clone; lives on the gateway's thread.
 #[derive(Clone)]
 pub struct Doors(Rc<Shared>);
 

@@ -130,7 +130,7 @@ impl Core {
             return;
         }
         let denied = self.denied_later(ends.remote, name);
-        relay(&guest, &host, &self.shaper, Some(&entry), denied).await;
+        relay(&guest, host, &self.shaper, Some(&entry), denied).await;
     }
 
     /// Waits until connections are to be cut and the policy allows this one no

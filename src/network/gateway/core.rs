@@ -4,16 +4,18 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream as StdStream;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol};
-use tokio::io::Interest;
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
+use tokio::net::unix::WriteHalf;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::datagrams::Datagrams;
 use super::link::Link;
@@ -35,6 +37,9 @@ use crate::network::request::GatewayRequest;
 /// restored guest hears nothing at first. Then once in [`ADVERTISE_EACH`].
 const ADVERTISE_AT: [u64; 5] = [0, 1, 2, 5, 15];
 const ADVERTISE_EACH: u64 = 300;
+
+/// How long the gateway sleeps where nothing is due.
+const IDLE: Duration = Duration::from_secs(3600);
 
 /// The gateway.
 pub(super) struct Core {
@@ -82,7 +87,7 @@ impl Core {
     ) {
         let serving = async {
             let wire = UnixStream::from_std(wire)?;
-            self.move_frames(&wire).await
+            self.move_frames(wire).await
         };
         tokio::select! {
             ended = serving => {
@@ -105,30 +110,34 @@ impl Core {
     }
 
     /// Moves frames in both directions.
-    async fn move_frames(self: &Rc<Self>, wire: &UnixStream) -> io::Result<()> {
+    async fn move_frames(self: &Rc<Self>, mut wire: UnixStream) -> io::Result<()> {
+        let (mut reader, writer) = wire.split();
         let mut incoming = Incoming::new();
+        let mut alarm = pin!(sleep(IDLE));
         loop {
             let unsent = self.link.write(|outgoing| !outgoing.unsent().is_empty());
-            let interest = if unsent {
-                Interest::READABLE | Interest::WRITABLE
-            } else {
-                Interest::READABLE
-            };
-            let timer = self.tcp.next_timer();
-            tokio::select! {
-                ready = wire.ready(interest) => { ready?; }
-                () = self.link.written(), if !unsent => {}
-                () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {}
+            // Only ever set earlier, until it rings: each setting costs the
+            // runtime two system calls, and each segment moves the next timer.
+            if let Some(timer) = self.tcp.next_timer()
+                && timer < alarm.deadline()
+            {
+                alarm.as_mut().reset(timer);
             }
-            match wire.try_read_buf(incoming.space()) {
-                Ok(0) => return Ok(()),
-                Ok(_) => self.take(&mut incoming).map_err(io::Error::other)?,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+            tokio::select! {
+                // What of a frame was read is kept, whatever comes first.
+                read = reader.read_buf(incoming.space()) => {
+                    if read? == 0 {
+                        return Ok(());
+                    }
+                    self.take(&mut incoming).map_err(io::Error::other)?;
+                }
+                writable = writer.writable(), if unsent => writable?,
+                () = self.link.written(), if !unsent => {}
+                () = &mut alarm => alarm.as_mut().reset(Instant::now() + IDLE),
             }
             self.tcp.speak_all_that_heard();
             self.tcp.speak_all_that_are_due();
-            self.send(wire)?;
+            self.send(&writer)?;
         }
     }
 
@@ -140,7 +149,7 @@ impl Core {
     }
 
     /// Sends as much as QEMU takes, and lets those write on who waited for it.
-    fn send(&self, wire: &UnixStream) -> io::Result<()> {
+    fn send(&self, wire: &WriteHalf<'_>) -> io::Result<()> {
         loop {
             let sent = self.link.write(|outgoing| {
                 if outgoing.unsent().is_empty() {

@@ -26,8 +26,8 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::thread::JoinHandle;
 
+use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
 
 use self::core::Core;
 pub use self::ports::{HostPorts, PortError};
@@ -104,14 +104,13 @@ impl Gateway {
         let thread = std::thread::Builder::new()
             .name("gateway".into())
             .spawn(move || {
-                let runtime = match tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                {
+                let runtime = match runtime() {
                     Ok(runtime) => runtime,
                     Err(error) => return drop(started.send(Err(error.into()))),
                 };
-                LocalSet::new().block_on(&runtime, async move {
+                // A task, and not what is blocked on: to wake that costs the
+                // runtime two system calls.
+                let serving = runtime.spawn_local(async move {
                     match prepare(config, ports) {
                         Ok(core) => {
                             drop(started.send(Ok(())));
@@ -120,6 +119,9 @@ impl Gateway {
                         Err(error) => drop(started.send(Err(error))),
                     }
                 });
+                if let Err(error) = runtime.block_on(serving) {
+                    std::panic::resume_unwind(error.into_panic());
+                }
             })?;
         starting
             .recv()
@@ -143,6 +145,13 @@ impl Gateway {
             tracing::error!("the gateway's thread panicked");
         }
     }
+}
+
+/// What the gateway's thread runs in: its tasks never leave it.
+pub(super) fn runtime() -> io::Result<LocalRuntime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
 }
 
 /// Makes the gateway on its own thread.

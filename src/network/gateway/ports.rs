@@ -369,7 +369,7 @@ impl Core {
         let entry = rule.map(|rule| self.gate.open(flow, &rule));
         relay(
             &stream,
-            &host,
+            host,
             &self.shaper,
             entry.as_ref(),
             std::future::pending(),

@@ -2,9 +2,12 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::shaper::Shaper;
 use super::tcp::GuestStream;
@@ -14,15 +17,16 @@ use crate::network::access_log::FlowEntry;
 /// or one end was reset: then the other is, too.
 pub(super) async fn relay(
     guest: &GuestStream,
-    host: &TcpStream,
+    mut host: TcpStream,
     shaper: &Shaper,
     entry: Option<&FlowEntry>,
     cut: impl Future<Output = ()>,
 ) {
+    let (reader, writer) = host.split();
     let both = async {
         tokio::try_join!(
-            up(guest, host, shaper, entry),
-            down(guest, host, shaper, entry)
+            up(guest, writer, shaper, entry),
+            down(guest, reader, shaper, entry)
         )
     };
     let whole = tokio::select! {
@@ -32,84 +36,88 @@ pub(super) async fn relay(
     if !whole {
         guest.reset();
         // Closing then resets. It cannot fail on a socket that is open.
-        let _ = rustix::net::sockopt::set_socket_linger(host, Some(std::time::Duration::ZERO));
+        let _ = rustix::net::sockopt::set_socket_linger(&host, Some(std::time::Duration::ZERO));
     }
 }
 
 /// From the guest to the host.
 async fn up(
     guest: &GuestStream,
-    host: &TcpStream,
+    mut host: WriteHalf<'_>,
     shaper: &Shaper,
     entry: Option<&FlowEntry>,
 ) -> io::Result<()> {
-    loop {
-        host.writable().await?;
-        let taken = poll_fn(|context| {
-            guest.poll_take(context, |bytes| match host.try_write(bytes) {
-                Ok(taken) => (taken, Ok(taken)),
-                Err(error) => (0, Err(error)),
-            })
-        });
-        match taken.await? {
-            Some(Ok(taken)) => {
-                if let Some(entry) = entry {
-                    entry.add_up(taken as u64);
-                }
-                shaper.up(taken).await;
-            }
-            Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Some(Err(error)) => return Err(error),
-            None => {
-                return rustix::net::shutdown(host, rustix::net::Shutdown::Write)
-                    .map_err(io::Error::from);
-            }
+    while let Some(taken) = poll_fn(|context| poll_up(guest, &mut host, context)).await? {
+        if let Some(entry) = entry {
+            entry.add_up(taken as u64);
         }
+        shaper.up(taken).await;
+    }
+    // Tells the host that nothing more comes.
+    poll_fn(|context| Pin::new(&mut host).poll_shutdown(context)).await
+}
+
+/// Writes what the guest has sent; gives how many bytes, or none at the end.
+fn poll_up(
+    guest: &GuestStream,
+    host: &mut WriteHalf<'_>,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<Option<usize>>> {
+    let taken = guest.poll_take(context, |context, bytes| {
+        match Pin::new(host).poll_write(context, bytes) {
+            Poll::Ready(Ok(taken)) => (taken, Poll::Ready(Ok(taken))),
+            Poll::Ready(Err(error)) => (0, Poll::Ready(Err(error))),
+            Poll::Pending => (0, Poll::Pending),
+        }
+    });
+    match ready!(taken)? {
+        Some(taken) => taken.map_ok(Some),
+        None => Poll::Ready(Ok(None)),
     }
 }
 
 /// From the host to the guest.
 async fn down(
     guest: &GuestStream,
-    host: &TcpStream,
+    mut host: ReadHalf<'_>,
     shaper: &Shaper,
     entry: Option<&FlowEntry>,
 ) -> io::Result<()> {
     loop {
-        guest.writable().await?;
-        // A guest that is gone must be noticed though the host says nothing.
-        tokio::select! {
-            readable = host.readable() => readable?,
-            gone = closed(guest) => return Err(gone),
+        let given = poll_fn(|context| poll_down(guest, &mut host, context)).await?;
+        if given == 0 {
+            guest.finish();
+            return Ok(());
         }
-        let given = poll_fn(|context| {
-            guest.poll_give(context, |buffer| match host.try_read(buffer) {
-                Ok(given) => (given, Ok(given)),
-                Err(error) => (0, Err(error)),
-            })
-        });
-        match given.await? {
-            Ok(0) => {
-                guest.finish();
-                return Ok(());
-            }
-            Ok(given) => {
-                if let Some(entry) = entry {
-                    entry.add_down(given as u64);
-                }
-                shaper.down(given).await;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+        if let Some(entry) = entry {
+            entry.add_down(given as u64);
         }
+        shaper.down(given).await;
     }
 }
 
-/// Waits for the guest to reset the connection.
-async fn closed(guest: &GuestStream) -> io::Error {
-    poll_fn(|context| match guest.poll_closed(context) {
-        true => Poll::Ready(io::ErrorKind::ConnectionReset.into()),
-        false => Poll::Pending,
-    })
-    .await
+/// Reads what the host has sent, straight to where the guest's packets are made
+/// from; gives how many bytes, none of them at the end.
+fn poll_down(
+    guest: &GuestStream,
+    host: &mut ReadHalf<'_>,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let given = guest.poll_give(context, |context, buffer| {
+        let mut buffer = ReadBuf::new(buffer);
+        match Pin::new(host).poll_read(context, &mut buffer) {
+            Poll::Ready(Ok(())) => {
+                let given = buffer.filled().len();
+                (given, Poll::Ready(Ok(given)))
+            }
+            Poll::Ready(Err(error)) => (0, Poll::Ready(Err(error))),
+            Poll::Pending => (0, Poll::Pending),
+        }
+    });
+    let given = ready!(given)?;
+    // A guest that is gone must be noticed though the host says nothing.
+    if given.is_pending() && guest.poll_closed(context) {
+        return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+    }
+    given
 }

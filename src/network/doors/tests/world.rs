@@ -32,11 +32,8 @@ pub(super) struct World {
 
 /// Runs a test as the gateway's thread runs.
 pub(super) fn on_gateway<F: Future>(test: impl FnOnce() -> F) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, async { test().await });
+    let runtime = crate::network::gateway::runtime().unwrap();
+    runtime.block_on(async { test().await });
 }
 
 impl World {

@@ -65,13 +65,13 @@ impl GuestStream {
     pub(in super::super) fn poll_take<R>(
         &self,
         context: &mut Context<'_>,
-        take: impl FnOnce(&[u8]) -> (usize, R),
+        take: impl FnOnce(&mut Context<'_>, &[u8]) -> (usize, R),
     ) -> Poll<io::Result<Option<R>>> {
         let mut open = self.open.borrow_mut();
         let socket = open.connection.socket();
         if socket.can_recv() {
             let taken = socket.recv(|bytes| {
-                let (count, result) = take(bytes);
+                let (count, result) = take(context, bytes);
                 (count, (count, result))
             });
             let (count, result) = taken.map_err(|_| io::ErrorKind::ConnectionReset)?;
@@ -97,13 +97,13 @@ impl GuestStream {
     pub(in super::super) fn poll_give<R>(
         &self,
         context: &mut Context<'_>,
-        give: impl FnOnce(&mut [u8]) -> (usize, R),
+        give: impl FnOnce(&mut Context<'_>, &mut [u8]) -> (usize, R),
     ) -> Poll<io::Result<R>> {
         let mut open = self.open.borrow_mut();
         let socket = open.connection.socket();
         if socket.can_send() {
             let given = socket.send(|buffer| {
-                let (count, result) = give(buffer);
+                let (count, result) = give(context, buffer);
                 (count, (count, result))
             });
             let (count, result) = given.map_err(|_| io::ErrorKind::BrokenPipe)?;
@@ -118,11 +118,6 @@ impl GuestStream {
             return Poll::Pending;
         }
         Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
-    }
-
-    /// Waits until something can be written.
-    pub(in super::super) async fn writable(&self) -> io::Result<()> {
-        poll_fn(|context| self.poll_give(context, |_| (0, ()))).await
     }
 
     /// Whether the guest has reset the connection; if not, the task is woken
@@ -164,7 +159,7 @@ impl AsyncRead for GuestStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let taken = self.poll_take(context, |bytes| {
+        let taken = self.poll_take(context, |_, bytes| {
             let count = bytes.len().min(buffer.remaining());
             buffer.put_slice(bytes.get(..count).unwrap_or_default());
             (count, ())
@@ -179,7 +174,7 @@ impl AsyncWrite for GuestStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_give(context, |buffer| {
+        self.poll_give(context, |_, buffer| {
             let count = bytes.len().min(buffer.len());
             buffer[..count].copy_from_slice(&bytes[..count]);
             (count, count)
