@@ -17,7 +17,7 @@ use crate::files::{self, ROOT, WriteError};
 use crate::modules::{ModuleError, Modules};
 use crate::network::{self, Network, NetworkError};
 use crate::root::{self, RootError};
-use crate::shares::{self, ShareError};
+use crate::shares;
 use crate::switch_root::{self, SwitchRootError};
 use crate::{AGENT_PATH, generators, report, seed};
 
@@ -44,6 +44,8 @@ enum InitError {
     CopyAgent { source: io::Error },
     #[error("cannot set the host name")]
     HostName { source: Errno },
+    #[error("cannot start `{AGENT_PATH}`, which grows the root file system")]
+    Grow { source: io::Error },
     #[error("cannot mask the generators of units")]
     Generators { source: io::Error },
     #[error(transparent)]
@@ -54,8 +56,6 @@ enum InitError {
     Seed(#[from] WriteError),
     #[error(transparent)]
     Network(#[from] NetworkError),
-    #[error(transparent)]
-    Share(#[from] ShareError),
     #[error(transparent)]
     SwitchRoot(#[from] SwitchRootError),
 }
@@ -120,12 +120,13 @@ fn start() -> Result<std::convert::Infallible, InitError> {
     })?;
     let command_line = CommandLine::parse(&command_line);
     let modules = Modules::list()?;
-    let shares = thread::scope(|scope| {
+    let has_room = thread::scope(|scope| {
         let devices = scope.spawn(|| prepare_devices(&modules));
         modules.load_through(ROOT_MODULE)?;
-        root::mount(&command_line.root, Path::new(NEW_ROOT))?;
+        let has_room = root::mount(&command_line.root, Path::new(NEW_ROOT))?;
         generators::mask(Path::new(NEW_ROOT)).map_err(|source| InitError::Generators { source })?;
         copy_agent()?;
+        modules.load_all()?;
         let (credentials, network) = devices
             .join()
             .expect("a panic of any thread ends the program")?;
@@ -136,12 +137,12 @@ fn start() -> Result<std::convert::Infallible, InitError> {
             Path::new(NEW_ROOT),
             Path::new("/run"),
         )?;
-        Ok::<_, InitError>(shares::of(&credentials)?)
+        shares::write_units(&credentials)?;
+        Ok::<_, InitError>(has_room)
     })?;
     switch_root::enter(Path::new(NEW_ROOT), &MOUNTS.map(|mount| mount.path))?;
-    // Now: their mount points mean what they say, links on the way included.
-    for share in &shares {
-        share.mount()?;
+    if has_room {
+        root::grow_beside_systemd().map_err(|source| InitError::Grow { source })?;
     }
     events::send(&Event::SwitchRoot);
     Err(switch_root::execute_init().into())

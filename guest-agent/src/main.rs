@@ -62,8 +62,9 @@ fn main() -> ExitCode {
     match words[..] {
         [name, ..] if name.starts_with(b"-") => login_shell::run(),
         [_, b"serve"] => serve::run(),
+        [_, word] if word == root::GROW.as_bytes() => root::run_growing(),
         _ => {
-            eprintln!("usage: guest-agent serve");
+            eprintln!("usage: guest-agent serve | {}", root::GROW);
             ExitCode::from(2)
         }
     }

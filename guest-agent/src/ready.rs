@@ -1,8 +1,8 @@
 //! A cold start's way to readiness, and from there to all of Debian.
 //!
-//! init has mounted the shares, systemd listens for SSH before it starts the
-//! agent, and the agent answers: nothing is left to wait for but cloud-init,
-//! if the seed wants it.
+//! systemd listens for SSH before it starts the agent, the agent answers and
+//! mounts the shares, the root file system has grown meanwhile: nothing is left
+//! to wait for but cloud-init, if the seed wants it.
 
 use std::fs;
 use std::io;
@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use crate::cloud_init::{self, CloudInitError};
 use crate::events::{self, Event};
+use crate::root::{self, RootError};
+use crate::shares::{self, ShareError};
 use crate::systemctl::{SystemctlError, systemctl};
 use crate::{credentials, generators, report, seed};
 
@@ -34,6 +36,10 @@ enum ReadyError {
     #[error("cannot write `{DONE}`")]
     Mark { source: io::Error },
     #[error(transparent)]
+    Share(#[from] ShareError),
+    #[error(transparent)]
+    Root(#[from] RootError),
+    #[error(transparent)]
     CloudInit(#[from] CloudInitError),
     #[error(transparent)]
     Systemctl(#[from] SystemctlError),
@@ -55,6 +61,8 @@ pub(crate) fn run() {
 }
 
 fn become_ready() -> Result<(), ReadyError> {
+    shares::mount_written()?;
+    root::wait_until_grown()?;
     if seed::wants_cloud_init(credentials::of_boot("sandbox.cloud-init").as_deref()) {
         events::send(&Event::Waiting { what: "cloud-init" });
         start_everything()?;

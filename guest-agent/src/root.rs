@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,12 @@ use rustix::ioctl::{Opcode, Setter, opcode};
 use rustix::mount::MountFlags;
 
 use crate::command_line::CommandLine;
+use crate::events::{self, Event};
 use crate::superblock::{self, Size};
+use crate::{AGENT_PATH, report};
+
+/// The argument with which the agent is [`run_growing`].
+pub(crate) const GROW: &str = "grow-root";
 
 /// How long the device may take to appear. The drivers probe while they are
 /// loaded, so it is normally there at once.
@@ -41,16 +47,19 @@ pub(crate) enum RootError {
     /// The device is no larger than its file system.
     #[error("the root device `{device}` has not grown")]
     NoRoom { device: PathBuf },
+    /// Whoever grows it does not come to an end.
+    #[error("the file system of the root device `{device}` was not grown in {} s", DEVICE_TIMEOUT.as_secs())]
+    StaysSmall { device: PathBuf },
     /// The file system could not be enlarged to the size of its device.
     #[error("cannot grow the root file system to {blocks} blocks")]
     Grow { blocks: u64, source: io::Error },
 }
 
-/// Waits for the device, mounts it on `target` and grows the file system to
-/// the size of the device.
-pub(crate) fn mount(device: &Path, target: &Path) -> Result<(), RootError> {
+/// Waits for the device and mounts it on `target`. Tells whether the file
+/// system is smaller than the device.
+pub(crate) fn mount(device: &Path, target: &Path) -> Result<bool, RootError> {
     wait_for(device)?;
-    let blocks = room_to_grow(device)?;
+    let has_room = room_to_grow(device)?.is_some();
     rustix::mount::mount(
         device,
         target,
@@ -64,17 +73,56 @@ pub(crate) fn mount(device: &Path, target: &Path) -> Result<(), RootError> {
         device: device.to_owned(),
         source,
     })?;
-    blocks.map_or(Ok(()), |blocks| {
-        grow(target, blocks).map_err(|source| RootError::Grow { blocks, source })
-    })
+    Ok(has_room)
+}
+
+/// Starts a process that grows the root file system once init has become
+/// systemd, which keeps one processor busy and leaves the others idle.
+///
+/// # Errors
+/// When there is no process for it.
+pub(crate) fn grow_beside_systemd() -> io::Result<()> {
+    // systemd, which knows nothing of it, collects it.
+    Command::new(AGENT_PATH)
+        .arg(GROW)
+        .spawn()
+        .map(|_started| ())
+}
+
+/// That process.
+pub(crate) fn run_growing() -> ExitCode {
+    let Err(error) = grow_mounted() else {
+        return ExitCode::SUCCESS;
+    };
+    let reason = report::chain(&error);
+    report::say(&reason);
+    events::send(&Event::Failed { reason: &reason });
+    ExitCode::FAILURE
+}
+
+/// Waits until the root file system is as large as its device.
+pub(crate) fn wait_until_grown() -> Result<(), RootError> {
+    let device = root_device();
+    let deadline = Instant::now() + DEVICE_TIMEOUT;
+    while room_to_grow(&device)?.is_some() {
+        if Instant::now() > deadline {
+            return Err(RootError::StaysSmall { device });
+        }
+        thread::sleep(DEVICE_RETRY);
+    }
+    Ok(())
+}
+
+fn root_device() -> PathBuf {
+    let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    CommandLine::parse(&command_line).root
 }
 
 /// Grows the root file system, which is mounted, to the size of its device.
 /// The kernel learns of that size when the host changes it, a little later than
 /// the agent of a restored guest hears that it has.
 pub(crate) fn grow_mounted() -> Result<(), RootError> {
-    let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let device = CommandLine::parse(&command_line).root;
+    let device = root_device();
     let deadline = Instant::now() + DEVICE_TIMEOUT;
     let blocks = loop {
         if let Some(blocks) = room_to_grow(&device)? {

@@ -1,23 +1,31 @@
 //! The host's directories that the seed wants mounted.
 //!
 //! The seed describes them as mount units for systemd, which so knows them by
-//! description and options. They are mounted here, without systemd and mount(8):
-//! a start need not wait for those, and a restored guest's systemd has never
-//! seen the units.
+//! description and options. They are mounted here, by the agent, without mount(8)
+//! and systemd: a start need not wait for those, and a restored guest's systemd
+//! has never seen the units.
 
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
 use crate::credentials::Credentials;
+use crate::files::{self, ROOT, WriteError};
+use crate::mountinfo;
 
 /// Credentials of this name are units (systemd-debug-generator(8)).
 const UNIT_PREFIX: &str = "systemd.extra-unit.";
 const MOUNT_SUFFIX: &str = ".mount";
+
+/// Where systemd-debug-generator(8) writes such units.
+const UNIT_DIRECTORY: &str = "/run/systemd/generator.early";
+
+/// Makes systemd load those units with the agent's.
+const DROP_IN: &str = "sandbox-agent.service.d/10-shares.conf";
 
 /// Why a share is not there.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +33,9 @@ pub(crate) enum ShareError {
     /// The credential lacks a line.
     #[error("the mount unit `{unit}` has no `{key}=`")]
     Unit { unit: String, key: &'static str },
+    /// What tells of shares cannot be read.
+    #[error("cannot read `{path}`")]
+    Read { path: PathBuf, source: io::Error },
     /// There is no directory to mount it on.
     #[error("cannot make the mount point `{path}`")]
     MountPoint { path: PathBuf, source: io::Error },
@@ -53,15 +64,80 @@ pub(crate) struct Share {
 /// The shares of a seed, outer ones before those that lie in them.
 pub(crate) fn of(credentials: &Credentials) -> Result<Vec<Share>, ShareError> {
     let mut shares = Vec::new();
-    for (name, value) in credentials.iter() {
-        if let Some(unit) = name.strip_prefix(UNIT_PREFIX)
-            && unit.ends_with(MOUNT_SUFFIX)
-        {
-            shares.push(Share::parse(unit, &String::from_utf8_lossy(value))?);
-        }
+    for (unit, text) in units(credentials) {
+        shares.push(Share::parse(unit, &String::from_utf8_lossy(text))?);
     }
     shares.sort();
     Ok(shares)
+}
+
+/// Writes the mount units of a seed to where the generator, which is masked
+/// until the sandbox is ready, will write the same, and makes the agent's unit
+/// mention them, so that systemd knows them from its start. To a mount without
+/// a unit, it would give dependencies by which nearly all units of Debian are
+/// loaded.
+pub(crate) fn write_units(credentials: &Credentials) -> Result<(), WriteError> {
+    let directory = Path::new(UNIT_DIRECTORY);
+    let mut names = String::new();
+    for (unit, text) in units(credentials) {
+        files::make_directory(directory, 0o755, ROOT)?;
+        files::write(&directory.join(unit), text, 0o644, ROOT)?;
+        names = names + " " + unit;
+    }
+    if names.is_empty() {
+        return Ok(());
+    }
+    let drop_in = directory.join(DROP_IN);
+    if let Some(parent) = drop_in.parent() {
+        files::make_directory(parent, 0o755, ROOT)?;
+    }
+    let text = format!("[Unit]\nBefore={}\n", names.trim_start());
+    files::write(&drop_in, text.as_bytes(), 0o644, ROOT)
+}
+
+/// Mounts the shares whose units [`write_units`] wrote.
+pub(crate) fn mount_written() -> Result<(), ShareError> {
+    let directory = Path::new(UNIT_DIRECTORY);
+    let read = |source| ShareError::Read {
+        path: directory.to_owned(),
+        source,
+    };
+    let mut shares = Vec::new();
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(read)?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(read)?;
+        let unit = entry.file_name().to_string_lossy().into_owned();
+        if unit.ends_with(MOUNT_SUFFIX) {
+            let text = fs::read_to_string(entry.path()).map_err(read)?;
+            shares.push(Share::parse(&unit, &text)?);
+        }
+    }
+    shares.sort();
+    // An agent that systemd has restarted finds some mounted.
+    let mounted = mountinfo::read().map_err(|source| ShareError::Read {
+        path: mountinfo::PATH.into(),
+        source,
+    })?;
+    for share in shares {
+        if !mounted
+            .iter()
+            .any(|mount| share.mount_point == *mount.point)
+        {
+            share.mount()?;
+        }
+    }
+    Ok(())
+}
+
+/// The mount units of a seed: name and content.
+fn units(credentials: &Credentials) -> impl Iterator<Item = (&str, &[u8])> {
+    credentials.iter().filter_map(|(name, value)| {
+        let unit = name.strip_prefix(UNIT_PREFIX)?;
+        unit.ends_with(MOUNT_SUFFIX).then_some((unit, value))
+    })
 }
 
 impl Share {
