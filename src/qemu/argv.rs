@@ -80,8 +80,10 @@ pub const fn cpu_model(accelerator: Accelerator) -> &'static str {
     match accelerator {
         Accelerator::Kvm => "host",
         // Nothing in the guest runs guests of its own by emulating SVM in an
-        // emulation, and a kernel that sees it loads code for it.
-        Accelerator::Tcg => "max,svm=off",
+        // emulation, and a kernel that sees it loads code for it. With ERMS and
+        // FSRM it clears and copies memory by single bytes, which are fast in
+        // hardware and an emulated loop here.
+        Accelerator::Tcg => "max,svm=off,erms=off,fsrm=off",
     }
 }
 
