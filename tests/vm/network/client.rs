@@ -89,6 +89,14 @@ pub(super) fn connect(to: &str) -> Value {
     json!({"do": "talk", "to": to, "send": send})
 }
 
+/// The head of a request for the socket of a server, with further lines.
+pub(super) fn open_socket(target: &str, host: &str, lines: &str) -> String {
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
+    )
+}
+
 pub(super) fn datagram(to: &str) -> Value {
     json!({"do": "datagram", "to": to, "send": "hello"})
 }

@@ -126,6 +126,7 @@ fn only_allowed_names_pass_by_whatever_way() {
     past_the_doors(&world, &host);
     at_the_web_ports(&host);
     at_the_explicit_proxy(&host);
+    websockets(&host);
     names_that_change(&world, &host);
 
     // What did get through: nothing but what was meant to.
@@ -391,6 +392,30 @@ fn at_the_explicit_proxy(host: &Host) {
             ),
         ],
     );
+}
+
+/// Connections that stop being HTTP carry whatever is said on them then.
+fn websockets(host: &Host) {
+    // It would be denied as a request.
+    let then = get("/smuggled", "other.test");
+    let socket = |operation: Value, target: &str| {
+        let send = client::open_socket(target, "mirror.test", "");
+        let operation = with(operation, "/send", send.into());
+        with(operation, "/then", then.clone().into())
+    };
+    let ways = [
+        socket(say("mirror.test:80", ""), "/socket"),
+        socket(tls("mirror.test:443", "mirror.test"), "/socket"),
+        socket(say(PROXY, ""), "http://mirror.test/socket"),
+        socket(tunnel("mirror.test:443", "mirror.test"), "/socket"),
+    ];
+    for (operation, told) in ways.iter().zip(run(host, &ways)) {
+        let answer = told["answer"].as_str().unwrap();
+        let switched = answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n");
+        let echoed = answer.ends_with(&format!("\r\n\r\necho: {then}"));
+        assert!(switched && echoed, "{operation}\n{told}");
+        assert_eq!(told["error"], Value::Null, "{operation}\n{told}");
+    }
 }
 
 /// A name that first has a public address, then a private one.

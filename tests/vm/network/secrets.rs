@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::World;
-use super::client::{logged, run, run_one};
+use super::client::{logged, open_socket, run, run_one};
 use super::world::MIRROR;
 use crate::harness::Host;
 
@@ -101,9 +101,30 @@ fn hosts_of_secrets_get_the_value_and_nobody_else_does() {
             "{told}"
         );
     }
+    websocket(&world, &host, &placeholder);
     wrong_hosts(&world, &host, &placeholder);
     assert_nowhere(&host, &[VALUE, &wanted]);
     host.stop();
+}
+
+/// The request that opens a WebSocket is one like others; what follows is
+/// nobody's but the two ends'.
+fn websocket(world: &World, host: &Host, placeholder: &str) {
+    let mut operation = request("", "");
+    let line = format!("Authorization: Bearer {placeholder}\r\n");
+    operation["send"] = open_socket("/socket", "api.test", &line).into();
+    let then = format!("the guest has {placeholder}");
+    operation["then"] = then.clone().into();
+    let told = run_one(host, operation);
+    let answer = told["answer"].as_str().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{told}");
+    assert!(answer.ends_with(&format!("\r\n\r\necho: {then}")), "{told}");
+    assert_eq!(told["error"], Value::Null, "{told}");
+    let got = headers(world, "/socket");
+    assert!(
+        got.contains(&format!("authorization: Bearer {VALUE}\n")),
+        "{got}"
+    );
 }
 
 fn wrong_hosts(world: &World, host: &Host, placeholder: &str) {

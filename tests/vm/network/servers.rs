@@ -10,13 +10,14 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
@@ -239,7 +240,7 @@ impl State {
         self.reached.lock().unwrap().push(at);
     }
 
-    fn answer(&self, at: SocketAddr, request: &Request<Incoming>) -> Response<Content> {
+    fn answer(&self, at: SocketAddr, request: Request<Incoming>) -> Response<Content> {
         let at = SocketAddr::new(at.ip().to_canonical(), at.port());
         let headers: String = request
             .headers()
@@ -260,6 +261,7 @@ impl State {
             }
             (Some("echo"), ..) => headers.into_bytes(),
             (Some(""), ..) => format!("served by {at}").into_bytes(),
+            (Some("socket"), ..) => return switch(request),
             (Some("endless"), ..) => return Response::new(Content::endless("and then nothing")),
             _ => match self.files.lock().unwrap().get(path) {
                 Some(file) => file.clone(),
@@ -300,7 +302,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request| {
-        let answer = state.answer(at, &request);
+        let answer = state.answer(at, request);
         async move { Ok::<_, Infallible>(answer) }
     });
     let io = TokioIo::new(stream);
@@ -310,8 +312,37 @@ where
         let _ = builder.serve_connection(io, service).await;
     } else {
         let builder = hyper::server::conn::http1::Builder::new();
-        let _ = builder.serve_connection(io, service).await;
+        let _ = builder.serve_connection(io, service).with_upgrades().await;
     }
+}
+
+/// Leaves HTTP, as for a WebSocket: what is said first then comes back, and that
+/// is the end. Frames would be bytes like others to whoever is between.
+fn switch(request: Request<Incoming>) -> Response<Content> {
+    let mut response = Response::new(Content::whole(Vec::new()));
+    let Some(protocol) = request.headers().get(UPGRADE).cloned() else {
+        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+        return response;
+    };
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, protocol);
+    tokio::spawn(async move {
+        // The client may leave.
+        if let Ok(upgraded) = hyper::upgrade::on(request).await {
+            let _ = echo_once(TokioIo::new(upgraded)).await;
+        }
+    });
+    response
+}
+
+async fn echo_once(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
+    let mut buffer = vec![0; 65536];
+    let length = stream.read(&mut buffer).await?;
+    let answer = [b"echo: ", &buffer[..length]].concat();
+    stream.write_all(&answer).await?;
+    stream.shutdown().await
 }
 
 async fn echo(socket: UdpSocket, state: Arc<State>) {
