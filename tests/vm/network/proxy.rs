@@ -484,7 +484,7 @@ fn downloads_arrive_whole_and_edits_of_the_list_act_on_what_runs() {
     let Some(world) = World::new() else { return };
     let host = prepare(&world);
     for (to, proxy) in [("mirror.test:80", false), (PROXY, true)] {
-        for (count, parallel, length) in [(200, 200, 50_000), (1000, 1, 2_000)] {
+        for (count, parallel, length) in [(200, 200, 50_000), (2000, 1, 2_000)] {
             let download = json!({
                 "do": "download", "to": to, "host": "mirror.test", "proxy": proxy,
                 "count": count, "parallel": parallel, "length": length,
