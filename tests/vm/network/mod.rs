@@ -2,6 +2,7 @@
 //! test's own: see [`world`].
 
 mod apt;
+mod ask;
 mod client;
 mod dns;
 mod ports;

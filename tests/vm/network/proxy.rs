@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::client::{self, ask, ask_at, connect, datagram, ping, run, run_one, start};
 use super::world::{GOOGLES_RESOLVER, MIRROR, MIRROR_V6, OTHER, PRIVATE, RESOLVER};
-use super::{Expected, World, apt, check};
+use super::{Expected, World, apt, ask, check};
 use crate::harness::{Host, eventually};
 use Expected::{NoAddress, NoName, Refused, Served};
 
@@ -140,7 +140,7 @@ fn only_allowed_names_pass_by_whatever_way() {
     for seen in world.servers.seen() {
         let names = ["mirror.test", "flip.test", "a.wild.test"];
         let meant = |name: &&str| seen.headers.contains(&format!("host: {name}\n"));
-        assert!(names.iter().any(|name| meant(&name)), "{seen:?}");
+        assert!(names.iter().any(meant), "{seen:?}");
         assert!(!seen.uri.contains("smuggled"), "{seen:?}");
         assert!([80, 443].contains(&seen.at.port()), "{seen:?}");
     }
@@ -493,18 +493,23 @@ fn downloads_arrive_whole_and_edits_of_the_list_act_on_what_runs() {
             assert_eq!(done, json!({"right": count}), "{to}");
         }
     }
+    ask::a_person_decides_about_each_name(&world, &host);
     apt::serve_repository(&world, host.root());
     apt::installs_from_the_allowed_mirror_only(&host);
     edits(&world, &host);
     host.stop();
 }
 
+/// What a request for a name comes to at the explicit proxy.
+#[track_caller]
+pub(super) fn reaches(host: &Host, name: &str) -> String {
+    let request = get(&format!("http://{name}/"), name);
+    outcome(&run_one(host, say(PROXY, &request)))
+}
+
 fn edits(world: &World, host: &Host) {
     world.servers.zone().set("third.test", &[OTHER]);
-    let reaches = |name: &str| {
-        let told = run_one(host, say(PROXY, &get(&format!("http://{name}/"), name)));
-        outcome(&told)
-    };
+    let reaches = |name: &str| reaches(host, name);
     assert_eq!(reaches("other.test"), "403");
     host.run(["proxy", "allow", "other.test"]).success();
     eventually("the list's new name", || {

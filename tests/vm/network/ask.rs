@@ -1,0 +1,77 @@
+//! `sandbox proxy ask`, at a terminal.
+
+use super::World;
+use super::proxy::reaches;
+use super::world::OTHER;
+use crate::harness::{Host, Terminal, eventually};
+
+/// The guest of this host is in proxy mode, and what it asked for is allowed so
+/// far.
+pub(super) fn a_person_decides_about_each_name(world: &World, host: &Host) {
+    let names = ["earlier", "always", "once", "deny"].map(|name| format!("{name}.test"));
+    for name in &names {
+        world.servers.zone().set(name, &[OTHER]);
+    }
+    let [earlier, always, once, deny] = names.each_ref().map(String::as_str);
+
+    // What was denied before somebody could be asked is asked about, too.
+    assert_eq!(reaches(host, earlier), "403");
+    let mut terminal = Terminal::open(&host.command(["proxy", "ask"]));
+    terminal.expect("waiting for domains that are denied");
+    let question =
+        |name: &str| format!("`{name}` was denied (asked by HTTP): allow it [o]nce, [a]lways");
+    let mut answer = |name: &str, answers: &[&str]| {
+        for text in answers {
+            terminal.expect(&question(name));
+            terminal.send(&format!("{text}\r"));
+        }
+    };
+    answer(earlier, &["deny"]);
+    assert_eq!(reaches(host, always), "403");
+    // What is no answer gets the question again.
+    answer(always, &["yes", "always"]);
+    assert_eq!(reaches(host, once), "403");
+    answer(once, &["once"]);
+    assert_eq!(reaches(host, deny), "403");
+    // Return alone denies.
+    answer(deny, &[""]);
+    for name in [always, once] {
+        eventually("the name that was allowed", || {
+            (reaches(host, name) == "200").then_some(())
+        });
+    }
+    // Nobody is asked a second time: the next question is about the next name.
+    for name in [earlier, deny] {
+        assert_eq!(reaches(host, name), "403");
+    }
+    assert_eq!(reaches(host, "last.test"), "403");
+    answer("last.test", &["q"]);
+    let shown = terminal.text();
+    assert_eq!(terminal.finish(), 0, "{shown}");
+    for (name, times) in [(earlier, 1), (always, 2), (once, 1), (deny, 1)] {
+        assert_eq!(shown.matches(&question(name)).count(), times, "{shown}");
+    }
+    let told = format!("allowed `{once}` until the sandbox stops");
+    assert!(shown.contains(&told), "{shown}");
+    assert!(
+        shown.contains(&format!("allowed `{always}`\r\n")),
+        "{shown}"
+    );
+
+    // The list has the one and no other; both answers hold on.
+    let list = host.run(["proxy", "list"]).success();
+    assert!(list.stdout.contains(always), "{list}");
+    for name in [earlier, once, deny, "last.test"] {
+        assert!(!list.stdout.contains(name), "{list}");
+    }
+    assert_eq!(reaches(host, always), "200");
+    assert_eq!(reaches(host, once), "200");
+
+    // Without a terminal there is nobody to ask.
+    let output = host.run(["proxy", "ask"]);
+    assert_eq!(output.status, 1, "{output}");
+    assert!(
+        output.stderr.contains("there is no terminal to ask on"),
+        "{output}"
+    );
+}
