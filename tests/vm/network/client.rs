@@ -27,7 +27,9 @@ pub(super) fn program() -> &'static Path {
             .arg("--target-dir")
             .arg(target)
             .args(["--", "-C", "target-feature=+crt-static"])
-            .args(["-C", "strip=symbols"]);
+            .args(["-C", "strip=symbols"])
+            // An emulated guest compares what it gets.
+            .args(["-C", "opt-level=2"]);
         // What the outer cargo tells tests would have crates built anew that look at it.
         for (variable, _) in std::env::vars_os() {
             let name = variable.to_string_lossy();

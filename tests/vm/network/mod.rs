@@ -5,6 +5,7 @@ mod apt;
 mod ask;
 mod client;
 mod dns;
+mod limits;
 mod ports;
 mod presets;
 mod proxy;
