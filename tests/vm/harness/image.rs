@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use sandbox::image::Recipe;
+use serde_json::Value;
 
 use crate::support::PROGRAM;
 
@@ -39,6 +40,12 @@ pub(crate) fn store() -> &'static Path {
         build_template(&home);
         store
     })
+}
+
+/// What is recorded of [`IMAGE`].
+pub(super) fn metadata() -> Value {
+    let directory = store().join("images").join(IMAGE);
+    serde_json::from_slice(&fs::read(directory.join("metadata.json")).unwrap()).unwrap()
 }
 
 fn build(home: &Path) {

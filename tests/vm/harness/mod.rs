@@ -10,6 +10,7 @@ mod running;
 mod slots;
 mod stock;
 mod terminal;
+mod tools;
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ pub(crate) use namespace::Namespace;
 pub(crate) use running::Running;
 pub(crate) use stock::Stock;
 pub(crate) use terminal::Terminal;
+pub(crate) use tools::Tools;
 
 /// How long anything may take: reached by a hang and by nothing else, also on
 /// a busy machine under emulation.

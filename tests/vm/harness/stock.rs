@@ -5,9 +5,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use sandbox::qemu::accelerator::Accelerator;
-use serde_json::Value;
 
-use super::image::{self, IMAGE};
+use super::image;
 use super::{Host, Terminal};
 use crate::support::stock_machine::StockMachine;
 
@@ -95,24 +94,19 @@ impl Stock {
 }
 
 fn base_disk() -> PathBuf {
-    let digest = metadata()["content"]["files"]["disk"]["file"]["digest"].clone();
+    let digest = image::metadata()["content"]["files"]["disk"]["file"]["digest"].clone();
     let (algorithm, hex) = digest.as_str().unwrap().split_once(':').unwrap();
     image::store().join("blobs").join(algorithm).join(hex)
-}
-
-fn metadata() -> Value {
-    let file = image::store()
-        .join("images")
-        .join(IMAGE)
-        .join("metadata.json");
-    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
 }
 
 /// Where the image's kernel as Debian ships it lies, and an initramfs as
 /// Debian makes it: an image has none, so a sandbox of it makes one, once.
 fn boot_directory(host: &Host) -> PathBuf {
     let parent = image::store().parent().unwrap();
-    let digest = metadata()["digest"].as_str().unwrap().replace(':', "-");
+    let digest = image::metadata()["digest"]
+        .as_str()
+        .unwrap()
+        .replace(':', "-");
     let directory = parent.join(format!("stock-{digest}"));
     let lock = File::create(parent.join("stock.lock")).unwrap();
     lock.lock().unwrap();

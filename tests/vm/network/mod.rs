@@ -12,6 +12,7 @@ mod proxy;
 mod rules;
 mod secrets;
 mod servers;
+mod tools;
 mod world;
 
 use client::{Expected, check, connect};

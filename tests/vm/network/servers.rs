@@ -10,11 +10,11 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -152,6 +152,10 @@ fn certificates() -> (String, Arc<ServerConfig>) {
     let authority_key = KeyPair::generate().unwrap();
     let mut parameters = CertificateParams::default();
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Python wants all that RFC 5280 does, OpenSSL a name that is not the servers'.
+    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let name = &mut parameters.distinguished_name;
+    name.push(DnType::CommonName, "the authority of the test");
     let authority = parameters.self_signed(&authority_key).unwrap().pem();
     let issuer = Issuer::new(parameters, authority_key);
     let key = KeyPair::generate().unwrap();
@@ -164,10 +168,9 @@ fn certificates() -> (String, Arc<ServerConfig>) {
         MIRROR,
     ]
     .map(String::from);
-    let certificate = CertificateParams::new(names)
-        .unwrap()
-        .signed_by(&key, &issuer)
-        .unwrap();
+    let mut parameters = CertificateParams::new(names).unwrap();
+    parameters.use_authority_key_identifier_extension = true;
+    let certificate = parameters.signed_by(&key, &issuer).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -272,7 +275,13 @@ impl State {
                 }
             },
         };
-        Response::new(Content::whole(whole))
+        let mut response = Response::new(Content::whole(whole));
+        if path.ends_with('/') {
+            // What is no file is a list of some.
+            let html = HeaderValue::from_static("text/html");
+            response.headers_mut().insert(CONTENT_TYPE, html);
+        }
+        response
     }
 }
 

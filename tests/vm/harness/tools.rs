@@ -1,0 +1,131 @@
+//! Programs that [`IMAGE`](super::image::IMAGE) lacks, for guests of tests: as
+//! Debian has them, so that what runs is what users run.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256, Sha512};
+
+use super::{Host, image};
+
+/// Debian's packages. npm is none of them: there it is 300 packages, which take
+/// minutes to unpack.
+const PACKAGES: &str = "curl,git,nodejs,python3-pip";
+
+/// npm as its authors have it.
+const NPM: &str = "https://registry.npmjs.org/npm/-/npm-10.9.2.tgz";
+const NPM_SHA512: &str =
+    "iriPEPIkoMYUy3F6f3wwSZAU93E0Eg6cHwIR6jzzOXWSy+SD/rOODEs74cVONHKSx2obXtuUoyidVEhISrisgQ==";
+
+/// What no test needs: documentation, and what of Perl git wants for sending mail.
+const EXCLUDED: [&str; 6] = [
+    "/usr/share/doc/*",
+    "/usr/share/man/*",
+    "/usr/share/locale/*",
+    "/usr/share/zoneinfo/*",
+    "/usr/share/perl/*",
+    "/usr/lib/*/perl/*",
+];
+
+const KEYRINGS: [&str; 2] = [
+    "/usr/share/keyrings/debian-archive-keyring.gpg",
+    "/usr/share/keyrings/debian-archive-keyring.pgp",
+];
+
+/// Where a guest finds the archives.
+const MOUNT_POINT: &str = "/mnt/tools";
+
+/// Archives of the programs.
+pub(crate) struct Tools(PathBuf);
+
+impl Tools {
+    /// The archives: made at the first use, kept for as long as the image is.
+    pub(crate) fn get() -> Self {
+        let parent = image::store().parent().unwrap();
+        let wanted = format!("{PACKAGES}\n{NPM_SHA512}\n{EXCLUDED:?}");
+        let digest = Sha256::digest(wanted);
+        let hex: String = digest[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let directory = parent.join(format!("tools-{hex}"));
+        // Another run of the tests may be at it.
+        let lock = File::create(parent.join("tools.lock")).unwrap();
+        lock.lock().unwrap();
+        if !directory.exists() {
+            eprintln!(
+                "fetching programs for guests, once, to {}",
+                directory.display()
+            );
+            let partial = parent.join("tools.partial");
+            if partial.exists() {
+                fs::remove_dir_all(&partial).unwrap();
+            }
+            fs::create_dir(&partial).unwrap();
+            fetch_packages(&partial.join("packages.tar"));
+            fetch_npm(&partial.join("npm.tgz"));
+            fs::rename(partial, &directory).unwrap();
+        }
+        Self(directory)
+    }
+
+    /// The flag by which a sandbox has them at hand.
+    pub(crate) fn share(&self) -> String {
+        format!("{}:{MOUNT_POINT}:ro", self.0.display())
+    }
+
+    /// Puts the programs where they belong in the guest of this host. Nothing
+    /// else changes there: what the image has stays.
+    #[track_caller]
+    pub(crate) fn install(&self, host: &Host) {
+        // Each read of a share is a question to the host: so in large blocks.
+        host.guest(&format!(
+            "sudo tar --extract --file={MOUNT_POINT}/packages.tar --directory=/ \
+             --blocking-factor=2048 --skip-old-files --keep-directory-symlink ./usr\n\
+             modules=/usr/local/lib/node_modules\n\
+             sudo mkdir -p $modules/npm\n\
+             sudo tar --extract --gzip --file={MOUNT_POINT}/npm.tgz --directory=$modules/npm \
+             --strip-components=1 --no-same-owner\n\
+             sudo ln -s $modules/npm/bin/npm-cli.js /usr/local/bin/npm"
+        ));
+    }
+}
+
+/// Unpacks packages of the image's own mirror, with all that they depend on, and
+/// runs nothing of theirs.
+fn fetch_packages(archive: &Path) {
+    let metadata = image::metadata();
+    let recorded = |key: &str| metadata["content"][key].as_str().unwrap().to_owned();
+    let (mirror, suite) = (recorded("mirror"), recorded("suite"));
+    let keyring = KEYRINGS.iter().find(|path| Path::new(path).exists());
+    let keyring = keyring.expect("the keyring of debian-archive-keyring");
+    let status = Command::new("mmdebstrap")
+        .args(["--quiet", "--mode=auto", "--variant=extract"])
+        .args(["--format=tar", "--architectures=amd64"])
+        .arg(format!("--keyring={keyring}"))
+        .arg(format!("--include={PACKAGES}"))
+        .args(EXCLUDED.map(|path| format!("--dpkgopt=path-exclude={path}")))
+        .arg(&suite)
+        .arg(archive)
+        .arg(format!("deb {mirror} {suite} main"))
+        .arg(format!("deb {mirror} {suite}-updates main"))
+        .status()
+        .expect("`mmdebstrap`");
+    assert!(status.success(), "{status}");
+}
+
+fn fetch_npm(archive: &Path) {
+    let status = Command::new("curl")
+        .args(["--fail", "--silent", "--show-error", "--location"])
+        .arg("--output")
+        .arg(archive)
+        .arg(NPM)
+        .status()
+        .expect("`curl`");
+    assert!(status.success(), "{status}");
+    let digest = Sha512::digest(fs::read(archive).unwrap());
+    assert_eq!(STANDARD.encode(digest), NPM_SHA512, "{NPM}");
+}
