@@ -19,7 +19,7 @@ const NAME: &str = "bench-network";
 const HOST: &str = "10.0.2.2";
 
 /// Requests of one measurement.
-const REQUESTS: &str = "1000";
+const REQUESTS: &str = "5000";
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

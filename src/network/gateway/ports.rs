@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::core::Core;
 use super::packet;
 use super::relay::relay;
+use super::shaper::Way;
 use super::tcp::Ends;
 use crate::network::access_log::{AskedBy, FlowStart};
 use crate::network::layout::{GATEWAY, GUEST};
@@ -419,7 +420,7 @@ impl Core {
                 return self.gate.denied(flow, &rule, reason);
             }
         }
-        if !self.shaper.admits_down(content.len()) {
+        if !self.shaper.admits(Way::Down, content.len()) {
             return;
         }
         let Some(known) = self.ports.client(client, guest_port, socket) else {

@@ -3,13 +3,14 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use super::shaper::Shaper;
+use super::shaper::{Permit, Shaper, Way};
 use super::tcp::GuestStream;
 use crate::network::access_log::FlowEntry;
 
@@ -18,7 +19,7 @@ use crate::network::access_log::FlowEntry;
 pub(super) async fn relay(
     guest: &GuestStream,
     mut host: TcpStream,
-    shaper: &Shaper,
+    shaper: &Rc<Shaper>,
     entry: Option<&FlowEntry>,
     cut: impl Future<Output = ()>,
 ) {
@@ -44,26 +45,39 @@ pub(super) async fn relay(
 async fn up(
     guest: &GuestStream,
     mut host: WriteHalf<'_>,
-    shaper: &Shaper,
+    shaper: &Rc<Shaper>,
     entry: Option<&FlowEntry>,
 ) -> io::Result<()> {
-    while let Some(taken) = poll_fn(|context| poll_up(guest, &mut host, context)).await? {
+    loop {
+        let mut permit = None;
+        if shaper.is_bound() {
+            let waiting = poll_fn(|context| guest.poll_waiting(context)).await?;
+            permit = Some(shaper.reserve(Way::Up, waiting));
+        }
+        let most = most(&mut permit).await;
+        let taken = poll_fn(|context| poll_up(guest, &mut host, most, context)).await?;
+        let Some(taken) = taken else { break };
+        if let Some(permit) = permit {
+            permit.spend(taken);
+        }
         if let Some(entry) = entry {
             entry.add_up(taken as u64);
         }
-        shaper.up(taken).await;
     }
     // Tells the host that nothing more comes.
     poll_fn(|context| Pin::new(&mut host).poll_shutdown(context)).await
 }
 
-/// Writes what the guest has sent; gives how many bytes, or none at the end.
+/// Writes at most so much of what the guest has sent; gives how many bytes, or
+/// none at the end.
 fn poll_up(
     guest: &GuestStream,
     host: &mut WriteHalf<'_>,
+    most: usize,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<Option<usize>>> {
     let taken = guest.poll_take(context, |context, bytes| {
+        let bytes = bytes.get(..most).unwrap_or(bytes);
         match Pin::new(host).poll_write(context, bytes) {
             Poll::Ready(Ok(taken)) => (taken, Poll::Ready(Ok(taken))),
             Poll::Ready(Err(error)) => (0, Poll::Ready(Err(error))),
@@ -80,31 +94,45 @@ fn poll_up(
 async fn down(
     guest: &GuestStream,
     mut host: ReadHalf<'_>,
-    shaper: &Shaper,
+    shaper: &Rc<Shaper>,
     entry: Option<&FlowEntry>,
 ) -> io::Result<()> {
     loop {
-        let given = poll_fn(|context| poll_down(guest, &mut host, context)).await?;
+        let mut permit = None;
+        if shaper.is_bound() {
+            poll_fn(|context| poll_readable(guest, &host, context)).await?;
+            let waiting = rustix::io::ioctl_fionread(host.as_ref())?;
+            let waiting = usize::try_from(waiting).unwrap_or(usize::MAX);
+            // None are waiting at the end, or where it was said too early: then
+            // a byte is not worth a queue of its own.
+            permit = Some(shaper.reserve(Way::Down, waiting.max(1)));
+        }
+        let most = most(&mut permit).await;
+        let given = poll_fn(|context| poll_down(guest, &mut host, most, context)).await?;
         if given == 0 {
             guest.finish();
             return Ok(());
         }
+        if let Some(permit) = permit {
+            permit.spend(given);
+        }
         if let Some(entry) = entry {
             entry.add_down(given as u64);
         }
-        shaper.down(given).await;
     }
 }
 
-/// Reads what the host has sent, straight to where the guest's packets are made
-/// from; gives how many bytes, none of them at the end.
+/// Reads at most so much of what the host has sent, straight to where the
+/// guest's packets are made from; gives how many bytes, none of them at the end.
 fn poll_down(
     guest: &GuestStream,
     host: &mut ReadHalf<'_>,
+    most: usize,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
     let given = guest.poll_give(context, |context, buffer| {
-        let mut buffer = ReadBuf::new(buffer);
+        let most = most.min(buffer.len());
+        let mut buffer = ReadBuf::new(&mut buffer[..most]);
         match Pin::new(host).poll_read(context, &mut buffer) {
             Poll::Ready(Ok(())) => {
                 let given = buffer.filled().len();
@@ -115,9 +143,34 @@ fn poll_down(
         }
     });
     let given = ready!(given)?;
-    // A guest that is gone must be noticed though the host says nothing.
-    if given.is_pending() && guest.poll_closed(context) {
-        return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+    if given.is_pending() {
+        gone(guest, context)?;
     }
     given
+}
+
+/// Waits for bytes of the host's, or for the end of them.
+fn poll_readable(
+    guest: &GuestStream,
+    host: &ReadHalf<'_>,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    gone(guest, context)?;
+    host.as_ref().poll_read_ready(context)
+}
+
+/// A guest that is gone must be noticed though the host says nothing.
+fn gone(guest: &GuestStream, context: &mut Context<'_>) -> io::Result<()> {
+    if guest.poll_closed(context) {
+        return Err(io::ErrorKind::ConnectionReset.into());
+    }
+    Ok(())
+}
+
+/// How many bytes may pass now, where a bound asks for a permit.
+async fn most(permit: &mut Option<Permit>) -> usize {
+    match permit {
+        Some(permit) => permit.due().await,
+        None => usize::MAX,
+    }
 }

@@ -12,85 +12,141 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::tcp::GuestStream;
 
-/// How far transfers may run ahead of the rate.
+/// How far transfers may run ahead of the rate; also the time for which one
+/// transfer may have the whole rate before it queues again.
 const BURST: Duration = Duration::from_millis(100);
 
-/// Makes senders wait so that together they keep to a rate.
+/// The direction of a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// From the guest.
+    Up,
+    /// To the guest.
+    Down,
+}
+
+/// Makes transfers wait so that together they keep to a rate.
 pub(super) struct Shaper {
-    up: Direction,
-    down: Direction,
+    up: Schedule,
+    down: Schedule,
     bytes_per_second: Option<u64>,
 }
 
-/// When all that was sent so far would have been sent at the rate.
-struct Direction(Cell<Instant>);
+/// When all that was admitted so far will have been sent at the rate.
+struct Schedule(Cell<Instant>);
 
-impl Direction {
+impl Schedule {
     fn new() -> Self {
         Self(Cell::new(Instant::now()))
     }
 
-    /// Accounts for bytes; gives the moment at which they are due.
-    fn account(&self, bytes: usize, bytes_per_second: u64) -> Instant {
-        let earliest = Instant::now().checked_sub(BURST);
-        let begin = self.0.get().max(earliest.unwrap_or_else(Instant::now));
-        let takes = Duration::from_secs_f64(bytes as f64 / bytes_per_second as f64);
-        self.0.set(begin + takes);
-        self.0.get()
+    /// Appends bytes; gives when the first of them is due.
+    fn append(&self, bytes: usize, bytes_per_second: u64) -> Instant {
+        let now = Instant::now();
+        let begin = self.0.get().max(now.checked_sub(BURST).unwrap_or(now));
+        self.0.set(begin + time_of(bytes, bytes_per_second));
+        begin
     }
+
+    /// Takes bytes back that were appended and are not sent.
+    fn take_back(&self, bytes: usize, bytes_per_second: u64) {
+        let end = self.0.get();
+        let taken = end.checked_sub(time_of(bytes, bytes_per_second));
+        self.0.set(taken.unwrap_or(end));
+    }
+}
+
+/// How long bytes take at a rate.
+fn time_of(bytes: usize, bytes_per_second: u64) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / bytes_per_second as f64)
 }
 
 impl Shaper {
     /// A bound in bytes per second, at least 1; none without.
     pub(super) fn new(bytes_per_second: Option<u64>) -> Self {
         Self {
-            up: Direction::new(),
-            down: Direction::new(),
+            up: Schedule::new(),
+            down: Schedule::new(),
             bytes_per_second: bytes_per_second.map(|rate| rate.max(1)),
         }
     }
 
-    /// Accounts for bytes from the guest, and waits until they are due.
-    pub(super) async fn up(&self, bytes: usize) {
-        self.wait(&self.up, bytes).await;
+    /// Whether there is a bound: without one, nobody need ask for a permit.
+    pub(super) fn is_bound(&self) -> bool {
+        self.bytes_per_second.is_some()
     }
 
-    /// Accounts for bytes to the guest, and waits until they are due.
-    pub(super) async fn down(&self, bytes: usize) {
-        self.wait(&self.down, bytes).await;
-    }
-
-    /// Whether bytes from the guest that cannot wait may pass now.
-    pub(super) fn admits_up(&self, bytes: usize) -> bool {
-        self.admits(&self.up, bytes)
-    }
-
-    /// Whether bytes to the guest that cannot wait may pass now.
-    pub(super) fn admits_down(&self, bytes: usize) -> bool {
-        self.admits(&self.down, bytes)
-    }
-
-    async fn wait(&self, direction: &Direction, bytes: usize) {
-        if let Some(rate) = self.bytes_per_second {
-            sleep_until(direction.account(bytes, rate)).await;
+    /// Reserves the next moments for up to so many bytes.
+    pub(super) fn reserve(self: &Rc<Self>, way: Way, bytes: usize) -> Permit {
+        let (bytes, due) = match self.bytes_per_second {
+            None => (bytes, Instant::now()),
+            Some(rate) => {
+                let most = (rate as f64 * BURST.as_secs_f64()) as usize;
+                let bytes = bytes.min(most.max(1));
+                (bytes, self.schedule(way).append(bytes, rate))
+            }
+        };
+        Permit {
+            shaper: self.clone(),
+            way,
+            bytes,
+            due: Box::pin(sleep_until(due)),
         }
     }
 
-    /// Accounts for bytes; gives what to wait for.
-    fn delay(&self, direction: &Direction, bytes: usize) -> Option<Pin<Box<Sleep>>> {
-        let rate = self.bytes_per_second?;
-        Some(Box::pin(sleep_until(direction.account(bytes, rate))))
-    }
-
-    fn admits(&self, direction: &Direction, bytes: usize) -> bool {
+    /// Whether bytes that cannot wait may pass now.
+    pub(super) fn admits(&self, way: Way, bytes: usize) -> bool {
         let Some(rate) = self.bytes_per_second else {
             return true;
         };
-        let admits = direction.0.get() <= Instant::now();
+        let schedule = self.schedule(way);
+        let admits = schedule.0.get() <= Instant::now();
         if admits {
-            direction.account(bytes, rate);
+            schedule.append(bytes, rate);
         }
         admits
+    }
+
+    fn schedule(&self, way: Way) -> &Schedule {
+        match way {
+            Way::Up => &self.up,
+            Way::Down => &self.down,
+        }
+    }
+}
+
+/// The right to pass some bytes on from a moment on. What is left of it goes
+/// back when it is dropped.
+pub(super) struct Permit {
+    shaper: Rc<Shaper>,
+    way: Way,
+    bytes: usize,
+    due: Pin<Box<Sleep>>,
+}
+
+impl Permit {
+    /// Waits for the moment; gives how many bytes may pass.
+    pub(super) fn poll_due(&mut self, context: &mut Context<'_>) -> Poll<usize> {
+        self.due.as_mut().poll(context).map(|()| self.bytes)
+    }
+
+    /// The same.
+    pub(super) async fn due(&mut self) -> usize {
+        self.due.as_mut().await;
+        self.bytes
+    }
+
+    /// Notes that so many bytes have passed, and ends.
+    pub(super) fn spend(mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(rate) = self.shaper.bytes_per_second {
+            self.shaper.schedule(self.way).take_back(self.bytes, rate);
+        }
     }
 }
 
@@ -98,8 +154,8 @@ impl Shaper {
 pub(super) struct Shaped {
     stream: GuestStream,
     shaper: Rc<Shaper>,
-    up: Option<Pin<Box<Sleep>>>,
-    down: Option<Pin<Box<Sleep>>>,
+    up: Option<Permit>,
+    down: Option<Permit>,
 }
 
 impl Shaped {
@@ -113,26 +169,38 @@ impl Shaped {
     }
 }
 
-/// Whether a stream may go on.
-fn poll_due(sleep: &mut Option<Pin<Box<Sleep>>>, context: &mut Context<'_>) -> Poll<()> {
-    if let Some(sleeping) = sleep {
-        ready!(sleeping.as_mut().poll(context));
-        *sleep = None;
-    }
-    Poll::Ready(())
-}
-
 impl AsyncRead for Shaped {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(poll_due(&mut self.up, context));
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        let bytes = buffer.filled().len() - before;
-        self.up = self.shaper.delay(&self.shaper.up, bytes);
+        let this = &mut *self;
+        if !this.shaper.is_bound() {
+            return Pin::new(&mut this.stream).poll_read(context, buffer);
+        }
+        if this.up.is_none() {
+            let waiting = ready!(this.stream.poll_waiting(context))?;
+            if waiting == 0 {
+                // The end needs no permit.
+                return Poll::Ready(Ok(()));
+            }
+            let wanted = waiting.min(buffer.remaining());
+            this.up = Some(this.shaper.reserve(Way::Up, wanted));
+        }
+        let Some(permit) = &mut this.up else {
+            return Poll::Pending;
+        };
+        let most = ready!(permit.poll_due(context)).min(buffer.remaining());
+        let read = this.stream.poll_take(context, |_, bytes| {
+            let bytes = bytes.get(..most).unwrap_or(bytes);
+            buffer.put_slice(bytes);
+            (bytes.len(), bytes.len())
+        });
+        let read = ready!(read)?.unwrap_or(0);
+        if let Some(permit) = this.up.take() {
+            permit.spend(read);
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -143,9 +211,19 @@ impl AsyncWrite for Shaped {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(poll_due(&mut self.down, context));
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.down = self.shaper.delay(&self.shaper.down, written);
+        let this = &mut *self;
+        if !this.shaper.is_bound() {
+            return Pin::new(&mut this.stream).poll_write(context, bytes);
+        }
+        let permit = this
+            .down
+            .get_or_insert_with(|| this.shaper.reserve(Way::Down, bytes.len()));
+        let most = ready!(permit.poll_due(context));
+        let bytes = bytes.get(..most).unwrap_or(bytes);
+        let written = ready!(Pin::new(&mut this.stream).poll_write(context, bytes))?;
+        if let Some(permit) = this.down.take() {
+            permit.spend(written);
+        }
         Poll::Ready(Ok(written))
     }
 
@@ -164,27 +242,60 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn together_transfers_keep_to_the_rate_and_each_direction_has_its_own() {
-        let shaper = Shaper::new(Some(1000));
+        let shaper = Rc::new(Shaper::new(Some(1000)));
         let begin = Instant::now();
         let transfer = async || {
-            for _ in 0..10 {
-                shaper.up(500).await;
+            let mut left = 5000;
+            while left > 0 {
+                let mut permit = shaper.reserve(Way::Up, left);
+                let passed = permit.due().await;
+                permit.spend(passed);
+                left -= passed;
             }
         };
         tokio::join!(transfer(), transfer());
-        assert!(begin.elapsed() >= Duration::from_secs(10) - BURST);
+        assert!(begin.elapsed() >= Duration::from_secs(10) - 2 * BURST);
         assert!(begin.elapsed() < Duration::from_secs(11));
-        assert!(shaper.admits_down(100));
-        assert!(shaper.admits_up(500));
-        assert!(!shaper.admits_up(1));
+        assert!(shaper.admits(Way::Down, 100));
+        tokio::time::sleep(2 * BURST).await;
+        assert!(shaper.admits(Way::Up, 500));
+        assert!(!shaper.admits(Way::Up, 1));
+    }
+
+    /// Each waits for its own turn before the first byte passes.
+    #[tokio::test(start_paused = true)]
+    async fn many_transfers_at_once_are_no_faster_than_one() {
+        let shaper = Rc::new(Shaper::new(Some(1000)));
+        let begin = Instant::now();
+        let mut permits: Vec<Permit> = (0..100)
+            .map(|_| shaper.reserve(Way::Down, 1 << 20))
+            .collect();
+        let mut passed = 0;
+        for permit in &mut permits {
+            passed += permit.due().await;
+            let due = begin.elapsed() + 2 * BURST;
+            assert!(time_of(passed, 1000) <= due, "{passed} after {due:?}");
+        }
+        assert_eq!(passed, 10_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_used_goes_back() {
+        let shaper = Rc::new(Shaper::new(Some(1000)));
+        for _ in 0..1000 {
+            shaper.reserve(Way::Up, 100).spend(0);
+        }
+        drop(shaper.reserve(Way::Up, 100));
+        assert!(shaper.admits(Way::Up, 1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_a_bound_nothing_waits() {
-        let shaper = Shaper::new(None);
+        let shaper = Rc::new(Shaper::new(None));
         let begin = Instant::now();
-        shaper.down(usize::MAX).await;
-        assert!(shaper.admits_down(usize::MAX));
+        let mut permit = shaper.reserve(Way::Down, usize::MAX);
+        assert_eq!(permit.due().await, usize::MAX);
+        assert!(shaper.admits(Way::Down, usize::MAX));
         assert_eq!(begin.elapsed(), Duration::ZERO);
     }
 }

@@ -92,6 +92,16 @@ impl GuestStream {
         })
     }
 
+    /// Waits for bytes of the guest's; gives how many have come at least, none
+    /// at the end.
+    pub(in super::super) fn poll_waiting(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let waiting = self.poll_take(context, |_, bytes| (0, bytes.len()));
+        waiting.map_ok(Option::unwrap_or_default)
+    }
+
     /// Lets `give` write into the connection's buffer; it says how much it
     /// wrote.
     pub(in super::super) fn poll_give<R>(
