@@ -61,7 +61,9 @@ impl Gate {
             return empty(ResponseCode::NXDomain);
         }
         if let NamedVerdict::Deny { rule, reason } = self.may_ask(&question.name) {
-            self.deny_question(Some(question), &rule, reason);
+            if !self.asks_for_service_of_allowed(question) {
+                self.deny_question(Some(question), &rule, reason);
+            }
             return empty(ResponseCode::NXDomain);
         }
         if !self.may_ask_who_has(question.spelled_name()) {
@@ -82,6 +84,18 @@ impl Gate {
                 self.forward(question, learned).await
             }
         }
+    }
+
+    /// Whether somebody asks where an allowed host offers a service (RFC 2782),
+    /// as apt does before it asks for the host itself: nothing that a person
+    /// would have to decide about.
+    fn asks_for_service_of_allowed(&self, question: &Question) -> bool {
+        let mut labels = question.name.labels();
+        let is_service = question.record_type == RecordType::SRV
+            && labels.by_ref().take(2).all(|label| label.starts_with('_'));
+        let host = labels.collect::<Vec<_>>().join(".");
+        let is_allowed = |host| matches!(self.may_ask(&host), NamedVerdict::Allow { .. });
+        is_service && host.parse().is_ok_and(is_allowed)
     }
 
     async fn forward(

@@ -307,3 +307,64 @@ pub(super) fn send_icmp6(
         repr.emit(&source, &destination, &mut message, &checksums());
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+    const DESTINATION: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+
+    /// A UDP datagram of eight bytes for port 443.
+    fn datagram() -> Vec<u8> {
+        let header = header(SOURCE.into(), DESTINATION.into(), IpProtocol::Udp, 16);
+        let mut bytes = vec![0; 36];
+        header.emit(&mut bytes, &checksums());
+        let mut packet = UdpPacket::new_unchecked(&mut bytes[20..]);
+        packet.set_src_port(9);
+        packet.set_dst_port(443);
+        packet.set_len(16);
+        bytes
+    }
+
+    #[test]
+    fn only_whole_packets_are_packets() {
+        let whole = datagram();
+        let packet = Packet::v4(&whole).unwrap();
+        assert_eq!(packet.udp().unwrap().1.port(), 443);
+        // The first, one in the middle, the last: whichever has the ports.
+        for (more, offset) in [(true, 0), (true, 8), (false, 8)] {
+            let mut bytes = whole.clone();
+            let mut fragment = Ipv4Packet::new_unchecked(&mut bytes);
+            fragment.set_more_frags(more);
+            fragment.set_frag_offset(offset);
+            fragment.fill_checksum();
+            assert!(Packet::v4(&bytes).is_none(), "{more} {offset}");
+        }
+        for length in 0..whole.len() {
+            assert!(Packet::v4(&whole[..length]).is_none(), "{length}");
+        }
+    }
+
+    /// Behind an extension header, a fragment's or another, nothing is found:
+    /// the packet is one of a protocol that nobody knows.
+    #[test]
+    fn extension_headers_hide_nothing() {
+        for extension in [
+            IpProtocol::HopByHop,
+            IpProtocol::Ipv6Route,
+            IpProtocol::Ipv6Frag,
+            IpProtocol::Ipv6Opts,
+        ] {
+            let source: Ipv6Addr = "fd00:5a4d:b0c5:2::15".parse().unwrap();
+            let destination: Ipv6Addr = "2001:db8:1::7".parse().unwrap();
+            let header = header(source.into(), destination.into(), extension, 24);
+            let mut bytes = vec![0; 64];
+            header.emit(&mut bytes, &checksums());
+            bytes[40] = IpProtocol::Udp.into();
+            let packet = Packet::v6(&bytes).unwrap();
+            assert_eq!(packet.protocol, extension);
+            assert!(packet.udp_if_any().is_none());
+        }
+    }
+}

@@ -69,6 +69,24 @@ async fn names_off_the_list_do_not_exist_and_are_asked_of_nobody() {
     assert_eq!(lab.upstream.asked(), ["example.com A"]);
 }
 
+/// apt asks for these before it asks for its mirror.
+#[tokio::test]
+async fn services_of_allowed_hosts_do_not_exist_and_are_no_news() {
+    let lab = Lab::proxy(&[], "deb.example.com\n").await;
+    let quiet = "_http._tcp.deb.example.com.";
+    for (text, record_type, logged) in [
+        (quiet, RecordType::SRV, 0),
+        (quiet, RecordType::TXT, 1),
+        ("_http._tcp.evil.example.", RecordType::SRV, 2),
+        ("c2VjcmV0._tcp.deb.example.com.", RecordType::SRV, 3),
+    ] {
+        let (code, _) = lab.answer(text, record_type).await;
+        assert_eq!(code, ResponseCode::NXDomain, "{text}");
+        assert_eq!(lab.log().len(), logged, "{text}");
+    }
+    assert!(lab.upstream.asked().is_empty());
+}
+
 #[tokio::test]
 async fn in_proxy_mode_records_that_carry_anything_are_withheld() {
     let lab = Lab::proxy(&[], ".example.com\n").await;
