@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::{Subject, uses_the_list};
+use super::Subject;
 use crate::commands::context::Context;
 use crate::commands::{ExitStatus, Outcome, gateway, target};
 use crate::network::access_log::{Entry, LogReader};
@@ -42,8 +42,9 @@ impl Answer {
 }
 
 pub(super) async fn run(context: &Context, subject: &Subject) -> Outcome {
-    let found = target::running(context, Some(&subject.name))?;
-    if !uses_the_list(&found) {
+    let users = subject.users(context)?;
+    if users.is_empty() {
+        target::running(context, Some(&subject.name))?;
         return Err(Report::new(
             format!(
                 "`{}` runs without `--proxy`: there is nothing to ask",
@@ -52,13 +53,14 @@ pub(super) async fn run(context: &Context, subject: &Subject) -> Outcome {
             Some("start it with `sandbox --proxy`".into()),
         ));
     }
-    let began = found.record().map(|record| record.created);
+    let created = users.iter().filter_map(Found::record);
+    let began = created.map(|record| record.created).min();
     let mut reader = LogReader::new(&subject.log_directory);
     let mut decided = HashSet::new();
     context
         .printer
         .notice("waiting for domains that are denied; Ctrl-C ends this");
-    while subject.running(context)?.is_some() {
+    while !subject.users(context)?.is_empty() {
         for entry in reader.read_new()? {
             let Some(name) =
                 deniable(&entry).filter(|_| began.is_none_or(|began| entry.time >= began))
@@ -71,7 +73,7 @@ pub(super) async fn run(context: &Context, subject: &Subject) -> Outcome {
             if is_allowed_now(subject, name)? {
                 continue;
             }
-            if decide(context, subject, &found, &entry, name).await? == Answer::End {
+            if decide(context, subject, &entry, name).await? == Answer::End {
                 return Ok(ExitStatus::SUCCESS);
             }
         }
@@ -103,7 +105,6 @@ fn is_allowed_now(subject: &Subject, name: &DomainName) -> Result<bool, Report> 
 async fn decide(
     context: &Context,
     subject: &Subject,
-    found: &Found,
     entry: &Entry,
     name: &DomainName,
 ) -> Result<Answer, Report> {
@@ -129,7 +130,10 @@ async fn decide(
     };
     match answer {
         Answer::Once => {
-            gateway::ask(found, GatewayCommand::AllowOnce { pattern }).await?;
+            for user in subject.users(context)? {
+                let pattern = pattern.clone();
+                gateway::ask(&user, GatewayCommand::AllowOnce { pattern }).await?;
+            }
             context
                 .printer
                 .notice(format_args!("allowed `{name}` until the sandbox stops"));

@@ -64,15 +64,18 @@ pub(super) async fn reset(context: &Context, subject: &Subject, cut: bool) -> Ou
 
 /// Ends connections where that is wanted; tells where the list is not looked at.
 async fn take_effect(context: &Context, subject: &Subject, cut: bool) -> Outcome {
-    match subject.running(context)? {
-        Some(found) if !uses_the_list(&found) => context.printer.warning(format_args!(
+    if let Some(found) = subject.running(context)?
+        && !uses_the_list(&found)
+    {
+        context.printer.warning(format_args!(
             "`{}` runs without `--proxy` and does not look at the list",
             subject.name
-        )),
-        Some(found) if cut => {
-            gateway::ask(&found, GatewayCommand::Cut).await?;
+        ));
+    }
+    if cut {
+        for user in subject.users(context)? {
+            gateway::ask(&user, GatewayCommand::Cut).await?;
         }
-        _ => {}
     }
     Ok(ExitStatus::SUCCESS)
 }

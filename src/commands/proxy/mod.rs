@@ -15,8 +15,8 @@ use super::{Outcome, target};
 use crate::cli::ProxyCommand;
 use crate::network::allowlist::ListFile;
 use crate::output::Report;
-use crate::sandbox::SandboxName;
 use crate::sandbox::lifecycle::{self, Found};
+use crate::sandbox::{Record, SandboxName};
 
 /// Whose proxy a command is about.
 struct Subject {
@@ -56,6 +56,16 @@ impl Subject {
     /// The sandbox, if it runs.
     fn running(&self, context: &Context) -> Result<Option<Found>, Report> {
         Ok(lifecycle::find(&context.directories, &self.name)?)
+    }
+
+    /// All that run and look at this list: the sandbox, and those of single commands in its
+    /// directory.
+    fn users(&self, context: &Context) -> Result<Vec<Found>, Report> {
+        let mut users = lifecycle::list(&context.directories)?;
+        let is_user =
+            |record: &Record| record.network.proxy && record.network_directory == self.directory;
+        users.retain(|found| found.record().is_some_and(is_user));
+        Ok(users)
     }
 }
 
