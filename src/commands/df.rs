@@ -1,6 +1,6 @@
 //! `sandbox df`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -9,6 +9,7 @@ use super::space::{Kind, Survey, megabytes};
 use super::{ExitStatus, Outcome};
 use crate::cli::JsonArguments;
 use crate::host::files::{allocated_bytes, names_in};
+use crate::network::access_log;
 use crate::output::{Report, Table};
 use crate::sandbox::StateLayout;
 
@@ -82,6 +83,12 @@ fn rows(context: &Context) -> Result<[Row; 4], Report> {
         .sum();
     let own_logs: Vec<PathBuf> = layouts.iter().flat_map(|layout| logs(layout)).collect();
     let own_log_bytes: u64 = own_logs.iter().map(|log| allocated_bytes(log)).sum();
+    let proxies = context.directories.proxies();
+    let proxy_logs: Vec<PathBuf> = names_in(&proxies)?
+        .iter()
+        .flat_map(|name| access_logs(&proxies.join(name)))
+        .collect();
+    let proxy_log_bytes: u64 = proxy_logs.iter().map(|log| allocated_bytes(log)).sum();
     let builds = context.directories.build_logs();
     let build_logs = names_in(&builds)?;
     let build_log_bytes: u64 = build_logs
@@ -102,8 +109,8 @@ fn rows(context: &Context) -> Result<[Row; 4], Report> {
         ),
         row(
             Kind::Logs,
-            own_logs.len() + build_logs.len(),
-            own_log_bytes + build_log_bytes,
+            own_logs.len() + proxy_logs.len() + build_logs.len(),
+            own_log_bytes + proxy_log_bytes + build_log_bytes,
         ),
     ])
 }
@@ -117,5 +124,14 @@ fn logs(layout: &StateLayout) -> Vec<PathBuf> {
         layout.qemu_log(),
     ];
     logs.retain(|log| log.exists());
+    logs.extend(access_logs(layout.directory()));
     logs
+}
+
+/// The logs of the network in a directory.
+fn access_logs(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    [access_log::FILE, access_log::EARLIER_FILE]
+        .map(|name| directory.join(name))
+        .into_iter()
+        .filter(|log| log.exists())
 }

@@ -117,9 +117,14 @@ impl Directories {
         self.state.join("kvm-vms")
     }
 
+    /// The parent of every sandbox's [`proxy`](Self::proxy) directory.
+    pub fn proxies(&self) -> PathBuf {
+        self.state.join("sandbox-proxy")
+    }
+
     /// Where a sandbox's allowlist and its access log lie; they outlive it.
     pub fn proxy(&self, name: &str) -> PathBuf {
-        self.state.join("sandbox-proxy").join(name)
+        self.proxies().join(name)
     }
 
     /// The user's configuration file.

@@ -116,6 +116,29 @@ fn nothing_stored() {
     assert!(!environment.state().exists(), "looking makes nothing");
 }
 
+/// Lists and logs of the proxy outlive their sandboxes: the logs count, and
+/// neither is swept.
+#[test]
+fn logs_of_the_network_are_counted_and_kept() {
+    let environment = TestEnvironment::new();
+    let directory = environment.state().join("sandbox-proxy/box");
+    fs::create_dir_all(&directory).unwrap();
+    for name in ["access.jsonl", "access.jsonl.1", "allowlist.txt"] {
+        fs::write(directory.join(name), "x".repeat(100_000)).unwrap();
+    }
+    let output = environment.run(["df", "--json"]).success();
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&output.stdout).unwrap();
+    let logs = rows.iter().find(|row| row["kind"] == "logs").unwrap();
+    assert_eq!(logs["count"], 2, "{logs}");
+    assert!(
+        logs["allocated_bytes"].as_u64().unwrap() >= 200_000,
+        "{logs}"
+    );
+    assert_eq!(logs["reclaimable_bytes"], 0, "{logs}");
+    environment.run(["prune", "--all"]).success();
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 3);
+}
+
 #[test]
 fn one_stored() {
     let environment = environment();
