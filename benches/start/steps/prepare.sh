@@ -10,6 +10,8 @@ target() {
 target bench-mounts home-dev-workspace.mount
 target bench-sshd ssh.service
 target bench-everything multi-user.target
+# Nothing more is started, but loaded for the order.
+sed 's/^After=.*/& sockets.target/' $units/sandbox.target >$units/bench-units.target
 # It is init that brings the agent along; Debian's initramfs does not.
 install -m 755 /run/sandbox/guest-agent /usr/local/lib/guest-agent
 sed -i 's,/run/sandbox/guest-agent,/usr/local/lib/guest-agent,' $units/bench-mounts-agent.service
