@@ -278,7 +278,7 @@ signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
 print(os.ttyname(0))
 size("first")
 while True:
-    signal.sigwait([signal.SIGWINCH])
+    signal.sigwaitinfo([signal.SIGWINCH])
     size("now")
 "#;
     let mut terminal = Terminal::open(&host.command(["exec", "-t", "--", "python3", "-c", script]));
