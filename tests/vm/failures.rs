@@ -70,6 +70,25 @@ fn two_directories_of_the_same_name_get_machines_of_their_own() {
     host.assert_nothing_left();
 }
 
+/// Kills the supervisor and waits for its end and QEMU's.
+fn kill_supervisor(host: &Host) {
+    let supervisor = host.supervisor();
+    kill(Pid::from_raw(supervisor), Signal::SIGKILL).unwrap();
+    eventually("the end of QEMU", || {
+        host.processes().is_empty().then_some(())
+    });
+    // It shows no command line any more while it still holds its lock: that is
+    // free once it is gone, or waits for being collected (proc_pid_stat(5)).
+    eventually("the end of the supervisor", || {
+        let stat = fs::read_to_string(format!("/proc/{supervisor}/stat")).unwrap_or_default();
+        let state = stat
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.chars().next());
+        matches!(state, None | Some('Z' | 'X')).then_some(())
+    });
+}
+
 #[test]
 fn a_killed_supervisor_takes_qemu_along_and_the_next_start_sweeps() {
     let host = Host::new();
@@ -77,10 +96,7 @@ fn a_killed_supervisor_takes_qemu_along_and_the_next_start_sweeps() {
     let first_boot = host.guest("cat /proc/sys/kernel/random/boot_id");
     let alias = host.home().join(".ssh/config.d");
     assert!(!alias.exists(), "nobody asked for an alias");
-    kill(Pid::from_raw(host.supervisor()), Signal::SIGKILL).unwrap();
-    eventually("the end of QEMU", || {
-        host.processes().is_empty().then_some(())
-    });
+    kill_supervisor(&host);
     assert!(host.state_of_project().join("sandbox.json").exists());
 
     let output = host.start(&[]);
@@ -95,10 +111,7 @@ fn a_killed_supervisor_takes_qemu_along_and_the_next_start_sweeps() {
     let record = host.state_of_project().join("sandbox.json");
     let text = fs::read_to_string(&record).unwrap();
     let qemu = host.qemu();
-    kill(Pid::from_raw(host.supervisor()), Signal::SIGKILL).unwrap();
-    eventually("the end of QEMU", || {
-        host.processes().is_empty().then_some(())
-    });
+    kill_supervisor(&host);
     let reused = text.replace(
         &format!("\"pid\": {qemu}"),
         &format!("\"pid\": {}", bystander.id()),
