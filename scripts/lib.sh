@@ -25,6 +25,7 @@ gcc                    cc
 libc6-dev              /usr/include/stdlib.h
 '
 packages_to_test='
+curl                   curl
 iproute2               ip
 openssh-server         sshd
 shellcheck             shellcheck

@@ -137,7 +137,7 @@ fn start() -> Result<std::convert::Infallible, InitError> {
             Path::new(NEW_ROOT),
             Path::new("/run"),
         )?;
-        shares::write_units(&credentials)?;
+        shares::write_units(&credentials, Path::new("/run"), ROOT)?;
         Ok::<_, InitError>(has_room)
     })?;
     switch_root::enter(Path::new(NEW_ROOT), &MOUNTS.map(|mount| mount.path))?;

@@ -61,7 +61,7 @@ pub(crate) fn run() {
 }
 
 fn become_ready() -> Result<(), ReadyError> {
-    shares::mount_written()?;
+    shares::mount_written(Path::new("/run"))?;
     root::wait_until_grown()?;
     if seed::wants_cloud_init(credentials::of_boot("sandbox.cloud-init").as_deref()) {
         events::send(&Event::Waiting { what: "cloud-init" });

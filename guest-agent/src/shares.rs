@@ -14,18 +14,18 @@ use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
 use crate::credentials::Credentials;
-use crate::files::{self, ROOT, WriteError};
+use crate::files::{self, Owner, WriteError};
 use crate::mountinfo;
 
 /// Credentials of this name are units (systemd-debug-generator(8)).
 const UNIT_PREFIX: &str = "systemd.extra-unit.";
 const MOUNT_SUFFIX: &str = ".mount";
 
-/// Where systemd-debug-generator(8) writes such units.
-const UNIT_DIRECTORY: &str = "/run/systemd/generator.early";
+/// Where systemd-debug-generator(8) writes such units, below `/run`.
+const UNIT_DIRECTORY: &str = "systemd/generator.early";
 
-/// Makes systemd load those units with the agent's.
-const DROP_IN: &str = "sandbox-agent.service.d/10-shares.conf";
+/// What the agent's unit is completed by.
+const DROP_INS: &str = "sandbox-agent.service.d";
 
 /// Why a share is not there.
 #[derive(Debug, thiserror::Error)]
@@ -76,46 +76,35 @@ pub(crate) fn of(credentials: &Credentials) -> Result<Vec<Share>, ShareError> {
 /// mention them, so that systemd knows them from its start. To a mount without
 /// a unit, it would give dependencies by which nearly all units of Debian are
 /// loaded.
-pub(crate) fn write_units(credentials: &Credentials) -> Result<(), WriteError> {
-    let directory = Path::new(UNIT_DIRECTORY);
-    let mut names = String::new();
-    for (unit, text) in units(credentials) {
-        files::make_directory(directory, 0o755, ROOT)?;
-        files::write(&directory.join(unit), text, 0o644, ROOT)?;
-        names = names + " " + unit;
-    }
-    if names.is_empty() {
+pub(crate) fn write_units(
+    credentials: &Credentials,
+    run: &Path,
+    owner: Owner,
+) -> Result<(), WriteError> {
+    let units: Vec<_> = units(credentials).collect();
+    if units.is_empty() {
         return Ok(());
     }
-    let drop_in = directory.join(DROP_IN);
-    if let Some(parent) = drop_in.parent() {
-        files::make_directory(parent, 0o755, ROOT)?;
+    let directory = run.join(UNIT_DIRECTORY);
+    let drop_ins = directory.join(DROP_INS);
+    files::make_directory(&directory, 0o755, owner)?;
+    files::make_directory(&drop_ins, 0o755, owner)?;
+    for (name, text) in &units {
+        files::write(&directory.join(name), text, 0o644, owner)?;
     }
-    let text = format!("[Unit]\nBefore={}\n", names.trim_start());
-    files::write(&drop_in, text.as_bytes(), 0o644, ROOT)
+    let names: Vec<&str> = units.iter().map(|(name, _)| *name).collect();
+    let text = format!("[Unit]\nBefore={}\n", names.join(" "));
+    files::write(
+        &drop_ins.join("10-shares.conf"),
+        text.as_bytes(),
+        0o644,
+        owner,
+    )
 }
 
 /// Mounts the shares whose units [`write_units`] wrote.
-pub(crate) fn mount_written() -> Result<(), ShareError> {
-    let directory = Path::new(UNIT_DIRECTORY);
-    let read = |source| ShareError::Read {
-        path: directory.to_owned(),
-        source,
-    };
-    let mut shares = Vec::new();
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(read)?,
-    };
-    for entry in entries {
-        let entry = entry.map_err(read)?;
-        let unit = entry.file_name().to_string_lossy().into_owned();
-        if unit.ends_with(MOUNT_SUFFIX) {
-            let text = fs::read_to_string(entry.path()).map_err(read)?;
-            shares.push(Share::parse(&unit, &text)?);
-        }
-    }
-    shares.sort();
+pub(crate) fn mount_written(run: &Path) -> Result<(), ShareError> {
+    let shares = written(&run.join(UNIT_DIRECTORY))?;
     // An agent that systemd has restarted finds some mounted.
     let mounted = mountinfo::read().map_err(|source| ShareError::Read {
         path: mountinfo::PATH.into(),
@@ -130,6 +119,29 @@ pub(crate) fn mount_written() -> Result<(), ShareError> {
         }
     }
     Ok(())
+}
+
+/// The shares whose units lie in a directory.
+fn written(directory: &Path) -> Result<Vec<Share>, ShareError> {
+    let read = |source| ShareError::Read {
+        path: directory.to_owned(),
+        source,
+    };
+    let mut shares = Vec::new();
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(shares),
+        entries => entries.map_err(read)?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(read)?;
+        let unit = entry.file_name().to_string_lossy().into_owned();
+        if unit.ends_with(MOUNT_SUFFIX) {
+            let text = fs::read_to_string(entry.path()).map_err(read)?;
+            shares.push(Share::parse(&unit, &text)?);
+        }
+    }
+    shares.sort();
+    Ok(shares)
 }
 
 /// The mount units of a seed: name and content.
@@ -254,6 +266,31 @@ Options=trans=virtio,msize=512000,ro
             .map(|share| share.mount_point)
             .collect();
         assert_eq!(points, [PathBuf::from("/srv"), "/srv/inner".into()]);
+    }
+
+    #[test]
+    fn what_is_written_for_systemd_is_what_is_mounted_later() {
+        let run = std::env::temp_dir().join(format!("shares-{}", std::process::id()));
+        let unit = |path: &str| UNIT.replace("/srv/100%%h of it", path);
+        let credentials = Credentials::from([
+            (
+                "systemd.extra-unit.srv-inner.mount",
+                unit("/srv/inner").as_str(),
+            ),
+            ("systemd.extra-unit.srv.mount", unit("/srv").as_str()),
+            ("systemd.extra-unit.c.service", "[Service]"),
+        ]);
+        let me = Owner(rustix::process::getuid().as_raw());
+        write_units(&credentials, &run, me).unwrap();
+        let directory = run.join(UNIT_DIRECTORY);
+        assert_eq!(written(&directory).unwrap(), of(&credentials).unwrap());
+        let drop_in = directory.join(DROP_INS).join("10-shares.conf");
+        assert_eq!(
+            fs::read_to_string(drop_in).unwrap(),
+            "[Unit]\nBefore=srv-inner.mount srv.mount\n"
+        );
+        fs::remove_dir_all(&run).unwrap();
+        assert_eq!(written(&directory).unwrap(), []);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! ends or breaks a machine is a test of its own. Nothing timed is asserted;
 //! waits are for events, with deadlines that only a hang reaches.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test fails")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
