@@ -339,9 +339,11 @@ fn whatever_a_guest_sends_the_gateway_lives_on() {
         }
         network.guest.frames.write(&frame);
     }
-    // A flood of SYNs to where nobody is.
-    for source in 1..5000_u16 {
-        network.guest.frames.write(&syn(source, 9));
+    // A flood of a million SYNs, each another flow, to where nobody is.
+    for destination in 1..=20 {
+        for source in 1..=50_000 {
+            network.guest.frames.write(&syn(source, destination));
+        }
     }
     let answer = network.guest.converse(connection, b"still there");
     assert_eq!(answer, b"ereht llits");
