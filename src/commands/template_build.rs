@@ -84,6 +84,7 @@ pub(super) async fn run(context: &Context, arguments: TemplateBuildArguments) ->
     let mut progress = context.printer.progress();
     let building = templates::build(request, |stage| {
         progress.step(match stage {
+            TemplateStage::Crashed => "QEMU crashed; once more",
             TemplateStage::Booting => "booting the guest to be saved",
             TemplateStage::Quiescing => "the guest forgets who it is",
             TemplateStage::Saving => "saving",

@@ -8,7 +8,6 @@ use super::supervisor::{self, SupervisorError, TemplateStage, TemplateTimes};
 use super::{
     BootImage, HostSetup, MachineShape, StateLayout, TemplateFiles, TemplatePlan, TemplateTarget,
 };
-use crate::console;
 use crate::guest::credential::TooLarge;
 use crate::host::directories::Directories;
 use crate::host::files::FileError;
@@ -16,9 +15,6 @@ use crate::image::{GUEST_AGENT_SHA256, ImageError, ImageStore};
 use crate::qemu::accelerator::{Accelerator, host_processor};
 use crate::qemu::program::QemuVersion;
 use crate::template::{Build, Expectations, Shape, Template, TemplateError, TemplateStore};
-
-/// How many lines of the console a failure shows.
-const SHOWN_LINES: usize = 15;
 
 /// [`Shape::program`](crate::template::Shape::program) of this program: its version and the
 /// guest agent in it, so that host and guest of a template are always of one build.
@@ -115,7 +111,7 @@ pub enum BuildError {
         /// What went wrong.
         #[source]
         source: Box<SupervisorError>,
-        /// The last lines of its console.
+        /// The last lines of its console, or of QEMU's own output.
         last_lines: Vec<String>,
     },
 }
@@ -177,9 +173,8 @@ pub async fn build(
     let made = supervisor::make_template(&plan, ready_timeout, tell)
         .await
         .map_err(|source| BuildError::Guest {
+            last_lines: supervisor::last_words(&source, &plan.layout),
             source: Box::new(source),
-            last_lines: console::last_lines(&plan.layout.console_log(), SHOWN_LINES)
-                .unwrap_or_default(),
         });
     lifecycle::sweep(&plan.layout, lock);
     let times = made?;

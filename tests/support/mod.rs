@@ -10,7 +10,7 @@ pub(crate) mod stock_machine;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -70,6 +70,17 @@ impl TestEnvironment {
     ) -> Self {
         self.variables.push((name.into(), value.into()));
         self
+    }
+
+    /// A QEMU that first does what these lines of shell say: `$*` are its
+    /// arguments, `$root` is this environment's directory, `$$` will be QEMU.
+    pub(crate) fn qemu_after(self, lines: &str) -> Self {
+        let program = self.root().join("qemu");
+        let root = self.root().display();
+        let script = format!("#!/bin/sh\nroot='{root}'\n{lines}\nexec qemu-system-x86_64 \"$@\"\n");
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        self.variable("SANDBOX_QEMU", program)
     }
 
     /// The directory of all the others.

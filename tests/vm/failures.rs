@@ -1,7 +1,6 @@
 //! What happens when something goes wrong: a clear error, and nothing left.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -146,14 +145,8 @@ fn a_killed_qemu_ends_the_command_in_it_with_an_error() {
 #[test]
 fn a_qemu_that_gives_up_at_once_is_quoted() {
     let host = Host::with_environment(|environment| {
-        let program = environment.root().join("qemu");
-        let script = "#!/bin/sh\n\
-                      case \"$*\" in *-kernel*) echo 'no luck today' >&2; exit 1;; esac\n\
-                      exec qemu-system-x86_64 \"$@\"\n";
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         environment
-            .variable("SANDBOX_QEMU", program)
+            .qemu_after("case \"$*\" in *-kernel*) echo 'no luck today' >&2; exit 1;; esac")
             .variable("SANDBOX_TEMPLATES", "off")
     });
     let output = host.run(["--kvm"]);
@@ -164,6 +157,60 @@ fn a_qemu_that_gives_up_at_once_is_quoted() {
     );
     assert!(output.stderr.contains("| no luck today"), "{output}");
     host.assert_nothing_left();
+}
+
+/// What QEMU does after it, the first time that it boots a guest: one second later,
+/// when the guest's kernel runs, it ends as if by a failed assertion.
+pub(crate) const CRASHES_ONCE: &str = r#"
+case "$*" in *-kernel*)
+    if mkdir "$root/crashed"; then
+        echo 'assertion failed: luck' >&2
+        (sleep 1; kill -ABRT $$) &
+    fi;;
+esac"#;
+
+#[test]
+fn a_qemu_that_crashes_while_it_boots_is_started_once_more() {
+    let host = Host::with_environment(|environment| {
+        environment
+            .qemu_after(CRASHES_ONCE)
+            .variable("SANDBOX_TEMPLATES", "off")
+    });
+    let output = host.start(&[]);
+    let warning = "QEMU ended unexpectedly: signal: 6 (SIGABRT); starting it once more";
+    assert!(output.stderr.contains(warning), "{output}");
+    let log = fs::read_to_string(host.state_of_project().join("supervisor.log")).unwrap();
+    assert!(log.contains("assertion failed: luck"), "{log}");
+    assert_eq!(host.guest("echo well"), "well");
+    host.stop();
+
+    // A crash of a sandbox that was ready is its end.
+    host.start(&[]);
+    kill(Pid::from_raw(host.qemu()), Signal::SIGABRT).unwrap();
+    eventually("the end of the machine", || {
+        host.processes().is_empty().then_some(())
+    });
+    host.assert_nothing_left();
+}
+
+#[test]
+fn a_qemu_that_crashes_again_is_not_started_a_third_time() {
+    let host = Host::with_own_templates(|environment| {
+        environment
+            .qemu_after(
+                "case \"$*\" in *-kernel*) echo boot >> \"$root/boots\"; echo 'assertion failed' >&2; kill -SEGV $$;; esac",
+            )
+            .variable("SANDBOX_TEMPLATES", "off")
+    });
+    for (command, status) in [(["--kvm", "--quiet"], 125), (["template", "build"], 1)] {
+        let output = host.run(command);
+        assert_eq!(output.status, status, "{output}");
+        assert!(output.stderr.contains("SIGSEGV"), "{output}");
+        assert!(output.stderr.contains("| assertion failed"), "{output}");
+        host.assert_nothing_left();
+    }
+    let boots = fs::read_to_string(host.root().join("boots")).unwrap();
+    assert_eq!(boots.lines().count(), 4, "two each");
 }
 
 #[test]

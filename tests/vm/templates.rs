@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use crate::failures::CRASHES_ONCE;
 use crate::harness::{Host, Running, Terminal, eventually};
 
 /// How far the guest's clock may be from the host's, in seconds.
@@ -287,19 +288,10 @@ fn starts_cold_and_says_so(host: &Host, why: &str) {
 
 #[test]
 fn a_template_that_cannot_be_restored_is_discarded_and_the_machine_boots() {
+    // A QEMU that can be told to fail at restoring.
     let host = Host::with_own_templates(|environment| {
-        // A QEMU that can be told to fail at restoring.
-        let program = environment.root().join("qemu");
-        let script = "#!/bin/sh\n\
-                      case \"$*\" in *-incoming*) [ ! -e \"${0%/*}/fail\" ] || exit 1;; esac\n\
-                      exec qemu-system-x86_64 \"$@\"\n";
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(
-            &program,
-            std::os::unix::fs::PermissionsExt::from_mode(0o755),
-        )
-        .unwrap();
-        environment.variable("SANDBOX_QEMU", program)
+        environment
+            .qemu_after("case \"$*\" in *-incoming*) [ ! -e \"$root/fail\" ] || exit 1;; esac")
     });
     let warm = |host: &Host| {
         host.run(["template", "build"]).success();
@@ -315,6 +307,17 @@ fn a_template_that_cannot_be_restored_is_discarded_and_the_machine_boots() {
     warm(&host);
     overwrite_memory(&template_of(&host).join("ram"));
     starts_cold_and_says_so(&host, "the restored guest is dead");
+}
+
+#[test]
+fn a_qemu_that_crashes_while_the_guest_to_be_saved_boots_is_started_again() {
+    let host = Host::with_own_templates(|environment| environment.qemu_after(CRASHES_ONCE));
+    let built = host.run(["template", "build"]).success();
+    assert!(built.stderr.contains("QEMU crashed"), "{built}");
+    host.start(&[]);
+    assert!(host.info()["template"].is_string());
+    host.stop();
+    host.assert_nothing_left();
 }
 
 /// Fills all that is not a hole in the memory with zeros.

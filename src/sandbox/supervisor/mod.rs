@@ -21,13 +21,20 @@ mod watch;
 pub use self::template::{TemplateStage, TemplateTimes, make as make_template};
 
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::ExitStatusExt;
 
+use nix::sys::signal::Signal;
+use tokio::process::Child;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use self::hub::Hub;
-use super::{EndReason, Event, Failure, StartPlan, lifecycle};
+use self::running::QUIT_GRACE;
+use super::{EndReason, Event, Failure, StartPlan, StateLayout, lifecycle};
+use crate::agent::AgentError;
 use crate::console::last_lines;
 use crate::host::lock::DirectoryLock;
+use crate::qemu::qmp::QmpError;
 
 /// Why the supervisor ended a sandbox that had not been told to end.
 #[derive(Debug, thiserror::Error)]
@@ -134,7 +141,30 @@ impl SupervisorError {
     }
 }
 
+/// Signals that a program brings upon itself by its own faults. SIGSYS is not among
+/// them: that is QEMU's filter of system calls, which no second attempt should
+/// get another chance to pass.
+const FAULTS: [Signal; 6] = [
+    Signal::SIGABRT,
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGILL,
+    Signal::SIGFPE,
+    Signal::SIGTRAP,
+];
+
 impl SupervisorError {
+    /// Whether QEMU crashed. Emulators do, rarely, by races between the threads of
+    /// their processors, and a second attempt goes well.
+    fn is_crash(&self) -> bool {
+        let Self::QemuEnded(status) = self else {
+            return false;
+        };
+        FAULTS
+            .map(|fault| Some(fault as i32))
+            .contains(&status.signal())
+    }
+
     /// Whether another way to start the same sandbox may succeed: it is QEMU or
     /// the restored guest that failed, not the host.
     fn may_be_the_templates_fault(&self) -> bool {
@@ -205,16 +235,41 @@ pub async fn run(plan: StartPlan, lock: DirectoryLock, listener: UnixListener) {
     server.finish().await;
 }
 
-/// How many lines of the console a failure shows.
+/// How many lines of a log a failure shows.
 const SHOWN_LINES: usize = 15;
 
-fn failure(plan: &StartPlan, error: &SupervisorError) -> Failure {
+/// What was said last before `error`: by QEMU, if it is what failed, and on the
+/// guest's console otherwise.
+pub(super) fn last_words(error: &SupervisorError, layout: &StateLayout) -> Vec<String> {
     let log = match error {
-        SupervisorError::QemuEnded(_) | SupervisorError::Spawn { .. } => plan.layout.qemu_log(),
-        _ => plan.layout.console_log(),
+        SupervisorError::QemuEnded(_) | SupervisorError::Spawn { .. } => layout.qemu_log(),
+        _ => layout.console_log(),
     };
+    last_lines(&log, SHOWN_LINES).unwrap_or_default()
+}
+
+fn failure(plan: &StartPlan, error: &SupervisorError) -> Failure {
     Failure {
-        last_lines: last_lines(&log, SHOWN_LINES).unwrap_or_default(),
+        last_lines: last_words(error, &plan.layout),
         ..Failure::from_error(error, error.hint())
     }
+}
+
+/// Ends a QEMU that an attempt failed with, and gives the error that says most: a
+/// monitor, an agent or a port that closes is a QEMU that ends, and its status and
+/// its own words say more.
+async fn end_failed(
+    child: &mut Child,
+    error: SupervisorError,
+) -> Result<SupervisorError, std::io::Error> {
+    let is_lost = matches!(
+        error,
+        SupervisorError::Monitor(QmpError::Closed { .. })
+            | SupervisorError::Agent(AgentError::Lost(_))
+    );
+    if is_lost && let Ok(status) = timeout(QUIT_GRACE, child.wait()).await {
+        return Ok(SupervisorError::QemuEnded(status?));
+    }
+    child.kill().await?;
+    Ok(error)
 }

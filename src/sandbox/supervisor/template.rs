@@ -15,7 +15,7 @@ use super::connect::{Connected, connect};
 use super::guest_events::GuestEvents;
 use super::launch::{self, Launch};
 use super::running::QUIT_GRACE;
-use super::{SupervisorError, files};
+use super::{SupervisorError, end_failed, files, last_words};
 use crate::agent::AgentError;
 use crate::guest::event::GuestEvent;
 use crate::host::files as host_files;
@@ -34,6 +34,8 @@ pub enum TemplateStage {
     Quiescing,
     /// The guest is paused and written down.
     Saving,
+    /// QEMU crashed, and the guest boots once more.
+    Crashed,
 }
 
 /// How a template was made.
@@ -56,12 +58,32 @@ pub async fn make(
     ready_timeout: Duration,
     mut tell: impl FnMut(TemplateStage),
 ) -> Result<TemplateTimes, SupervisorError> {
-    let started = Instant::now();
-    tell(TemplateStage::Booting);
     let layout = &plan.layout;
     files::write_logs(layout)?;
     files::write_boot_files(layout, &plan.seed, &plan.image)?;
     host_files::create_private_directory(&layout.spare())?;
+    let outcome = attempt(plan, ready_timeout, &mut tell).await;
+    match outcome {
+        Err(error) if error.is_crash() => {
+            let words = last_words(&error, layout);
+            tracing::warn!(%error, ?words, "booting once more");
+            tell(TemplateStage::Crashed);
+            files::clear_attempt(layout)?;
+            host_files::remove_file_if_present(&plan.target.disk)?;
+            attempt(plan, ready_timeout, &mut tell).await
+        }
+        _ => outcome,
+    }
+}
+
+/// Boots and saves the guest. QEMU is gone afterwards.
+async fn attempt(
+    plan: &TemplatePlan,
+    ready_timeout: Duration,
+    tell: &mut impl FnMut(TemplateStage),
+) -> Result<TemplateTimes, SupervisorError> {
+    let started = Instant::now();
+    tell(TemplateStage::Booting);
     overlay::create(&plan.target.disk, &plan.image.disk, plan.shape.disk.bytes())?;
     // QEMU keeps the modes of files that are there.
     host_files::write_private_volatile(&plan.target.ram, b"")?;
@@ -71,7 +93,7 @@ pub async fn make(
     let (guests_end, _silent_end) = UnixStream::pair()?;
     let mut child = launch::launch(&Launch {
         argv: &plan.argv,
-        log: &layout.qemu_log(),
+        log: &plan.layout.qemu_log(),
         network: guests_end.as_fd(),
         filter: None,
     })?
@@ -79,16 +101,17 @@ pub async fn make(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let made = tokio::select! {
-        made = boot_and_save(plan, &mut child, started + ready_timeout, &mut tell) => made,
+        made = boot_and_save(plan, &mut child, started + ready_timeout, tell) => made,
         _ = terminate.recv() => Err(SupervisorError::Interrupted),
         _ = interrupt.recv() => Err(SupervisorError::Interrupted),
     };
-    child.kill().await?;
-    let (settled, save) = made?;
-    Ok(TemplateTimes {
-        boot: settled - started,
-        save,
-    })
+    match made {
+        Ok((settled, save)) => Ok(TemplateTimes {
+            boot: settled - started,
+            save,
+        }),
+        Err(error) => Err(end_failed(&mut child, error).await?),
+    }
 }
 
 async fn boot_and_save(

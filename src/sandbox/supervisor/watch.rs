@@ -9,7 +9,7 @@ use agent_protocol::message::Response;
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::agent_link::AgentLink;
 use super::connect::{Connected, connect};
@@ -18,14 +18,13 @@ use super::hub::Hub;
 use super::launch::{self, Launch, Launched};
 use super::running::{QUIT_GRACE, Running};
 use super::server::StopRequest;
-use super::{SupervisorError, awaken, files, log_limit};
+use super::{SupervisorError, awaken, end_failed, files, last_words, log_limit};
 use crate::agent::AgentError;
 use crate::guest::event::GuestEvent;
 use crate::host::process::ProcessIdentity;
 use crate::network::gateway::{Gateway, GatewayError, HostPorts};
 use crate::network::request::GatewayRequest;
 use crate::qemu::discard_filter::DiscardFilter;
-use crate::qemu::qmp::QmpError;
 use crate::sandbox::{EndReason, Event, Record, StartPlan, WarmStart};
 
 /// How long a restored guest may take before it says something; a healthy one
@@ -70,12 +69,21 @@ pub(super) async fn supervise(
         if let Err(error) = warm.template.store.discard(&warm.template.key) {
             tracing::warn!(%error, "the template stays");
         }
-        files::clear_attempt(&plan.layout)?;
-        start.record.template = None;
-        start.record.agent = None;
-        start.deadline = Instant::now() + plan.spec.ready_timeout;
+        start.clear_attempt()?;
     }
-    start.attempt(Way::Boot).await
+    let outcome = start.attempt(Way::Boot).await;
+    match outcome {
+        Err(error) if error.is_crash() && !start.record.ready => {
+            let words = last_words(&error, &plan.layout);
+            tracing::warn!(%error, ?words, "starting once more");
+            hub.tell(Event::Warning {
+                message: format!("{error}; starting it once more"),
+            });
+            start.clear_attempt()?;
+            start.attempt(Way::Boot).await
+        }
+        _ => outcome,
+    }
 }
 
 /// How the guest comes to run.
@@ -97,6 +105,15 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
+    /// Makes room for another attempt after one that failed.
+    fn clear_attempt(&mut self) -> Result<(), SupervisorError> {
+        files::clear_attempt(&self.plan.layout)?;
+        self.record.template = None;
+        self.record.agent = None;
+        self.deadline = Instant::now() + self.plan.spec.ready_timeout;
+        Ok(())
+    }
+
     /// Starts QEMU and accompanies it to its end. QEMU is gone afterwards.
     async fn attempt(&mut self, way: Way<'_>) -> Result<EndReason, SupervisorError> {
         let network = &self.plan.spec.network;
@@ -123,22 +140,8 @@ impl Start<'_> {
         }
         let attended = self.attend(way, &mut child, &gateway, ssh_port).await;
         let ended = match attended {
-            // A monitor that closes is a QEMU that ends: its status and its own
-            // words say more.
-            Err(SupervisorError::Monitor(QmpError::Closed { .. })) => {
-                match timeout(QUIT_GRACE, child.wait()).await {
-                    Ok(status) => Err(SupervisorError::QemuEnded(status?)),
-                    Err(_) => {
-                        child.kill().await?;
-                        attended
-                    }
-                }
-            }
-            Err(_) => {
-                child.kill().await?;
-                attended
-            }
-            Ok(_) => attended,
+            Ok(reason) => Ok(reason),
+            Err(error) => Err(end_failed(&mut child, error).await?),
         };
         gateway.finish();
         ended
