@@ -68,7 +68,14 @@ pub(super) fn specification(
                 let error = FileError::new("read the cloud-config", path)(error);
                 Report::of(&error, Some("`--cloud-init` takes a text file".into()))
             })?;
-            Some(cloud_config::parse(&text)?)
+            let config = cloud_config::parse(&text)?;
+            for part in cloud_config::not_taken(&config) {
+                context.printer.warning(format_args!(
+                    "of the cloud-config `{}`, {part} is not taken",
+                    path.display()
+                ));
+            }
+            Some(config)
         }
         None => None,
     };

@@ -80,6 +80,9 @@ const PROTECTED: [&str; 7] = [
     "create_hostname_file",
 ];
 
+/// Keys whose lists are the product's, with the user's entries added.
+const LISTS: [&str; 4] = ["users", "write_files", "mounts", "runcmd"];
+
 /// Parses a user's cloud-config.
 pub fn parse(text: &str) -> Result<Map<String, Value>, CloudConfigError> {
     let first = text.lines().next().unwrap_or_default().trim_end();
@@ -110,6 +113,22 @@ pub fn render(generated: &Generated<'_>, user: Option<&Map<String, Value>>) -> S
     let body = yaml_serde::to_string(&config)
         .expect("strings, lists and maps with string keys have a YAML form");
     format!("#cloud-config\n{body}")
+}
+
+/// What [`render`] does not take of a user's cloud-config, each in words for a
+/// message.
+pub fn not_taken(user: &Map<String, Value>) -> Vec<String> {
+    user.iter()
+        .filter_map(|(key, value)| match value {
+            _ if PROTECTED.contains(&key.as_str()) => Some(format!("`{key}`")),
+            Value::Array(entries) if key == "users" && entries.iter().any(names_dev) => {
+                Some("the user `dev`".into())
+            }
+            Value::Array(_) => None,
+            _ if LISTS.contains(&key.as_str()) => Some(format!("`{key}`, which is no list,")),
+            _ => None,
+        })
+        .collect()
 }
 
 fn generate(generated: &Generated<'_>) -> Map<String, Value> {
@@ -173,8 +192,11 @@ fn merge(config: &mut Map<String, Value>, user: &Map<String, Value>) {
                     .filter(|entry| key != "users" || !names_dev(entry));
                 ours.extend(taken.cloned());
             }
+            (_, Value::Array(_)) => {
+                config.insert(key.clone(), value.clone());
+            }
             // A list of ours is never replaced by something that is no list.
-            (Some(Value::Array(_)), _) => {}
+            _ if LISTS.contains(&key.as_str()) => {}
             _ => {
                 config.insert(key.clone(), value.clone());
             }
@@ -254,6 +276,15 @@ mod tests {
         assert_eq!(config["users"].as_array().unwrap().len(), 1);
         assert_eq!(config["users"][0]["sudo"], "ALL=(ALL) NOPASSWD:ALL");
         assert!(config["mounts"].is_array());
+    }
+
+    #[test]
+    fn what_is_not_taken_is_told() {
+        let told = |text: &str| not_taken(&parse(&format!("#cloud-config\n{text}")).unwrap());
+        assert_eq!(told("packages: [jq]\nusers: [eve]\nmounts: []"), [""; 0]);
+        assert_eq!(told("hostname: a\nfqdn: b"), ["`fqdn`", "`hostname`"]);
+        assert_eq!(told("users: [eve, {name: dev}]"), ["the user `dev`"]);
+        assert_eq!(told("runcmd: reboot"), ["`runcmd`, which is no list,"]);
     }
 
     #[test]

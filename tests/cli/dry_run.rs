@@ -181,7 +181,7 @@ fn cloud_configs_that_are_none() {
         fs::write(environment.project().join(name), content).unwrap();
         let output = environment.run(["--dry-run", "--cloud-init", name]);
         let answer = match output.status {
-            0 => "status: 0".into(),
+            0 => format!("status: 0\n{}", output.stderr),
             _ => output.to_string(),
         };
         let line = format!("sandbox --dry-run --cloud-init {name}");
