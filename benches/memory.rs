@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use clap::Parser;
+
 use self::support::{Result, sandbox_command, time};
 
 /// How long a sandbox is left alone before it counts as idle: what it does
@@ -54,23 +56,22 @@ struct Sandbox {
     supervisor: u64,
 }
 
+#[derive(Parser)]
+struct Options {
+    /// How many to start, one after the other
+    #[arg(long, default_value_t = 10)]
+    sandboxes: usize,
+    #[arg(long, default_value = "debian-13-minimal")]
+    image: String,
+    /// `cargo bench` adds it
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
 fn main() -> Result<()> {
-    let mut sandboxes = 10;
-    let mut image = "debian-13-minimal".to_owned();
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || {
-            arguments
-                .next()
-                .ok_or(format!("`{argument}` wants a value"))
-        };
-        match argument.as_str() {
-            "--sandboxes" => sandboxes = value()?.parse()?,
-            "--image" => image = value()?,
-            "--bench" => {}
-            _ => return Err(format!("unknown argument `{argument}`").into()),
-        }
-    }
+    let Options {
+        sandboxes, image, ..
+    } = Options::parse();
     let scratch = tempfile::tempdir()?;
     let template = ["template", "build", "-q", "--image", &image];
     time(&mut sandbox_command(scratch.path(), &template))?;

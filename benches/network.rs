@@ -20,19 +20,30 @@ mod tools;
 
 use std::path::Path;
 
+use clap::Parser;
+
 use self::backend::Backend;
 use self::measure::{MEASURES, Measured, Sandbox};
 use self::support::Result;
 use self::tools::Tools;
 
+#[derive(Parser)]
 struct Options {
+    /// Rounds to measure
+    #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// How long each measure of throughput takes
+    #[arg(long, default_value_t = 10)]
     seconds: u32,
+    #[arg(long, default_value = "debian-13-minimal")]
     image: String,
+    /// `cargo bench` adds it
+    #[arg(long, hide = true)]
+    bench: bool,
 }
 
 fn main() -> Result<()> {
-    let options = options()?;
+    let options = Options::parse();
     let scratch = tempfile::tempdir()?;
     let tools = Tools::unpack(scratch.path())?;
     let server = tools.serve()?;
@@ -51,30 +62,6 @@ fn main() -> Result<()> {
     print_table(&backends, &measured);
     drop(server);
     Ok(())
-}
-
-fn options() -> Result<Options> {
-    let mut options = Options {
-        runs: 3,
-        seconds: 10,
-        image: "debian-13-minimal".into(),
-    };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || {
-            arguments
-                .next()
-                .ok_or(format!("`{argument}` wants a value"))
-        };
-        match argument.as_str() {
-            "--runs" => options.runs = value()?.parse()?,
-            "--seconds" => options.seconds = value()?.parse()?,
-            "--image" => options.image = value()?,
-            "--bench" => {}
-            _ => return Err(format!("unknown argument `{argument}`").into()),
-        }
-    }
-    Ok(options)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -22,6 +22,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use clap::Parser;
+
 use self::support::{Result, sandbox_command, time};
 use self::timeline::{Mark, Timeline};
 
@@ -41,37 +43,19 @@ const GUESTLESS: [&[&str]; 6] = [
     &["--help"],
 ];
 
+#[derive(Parser)]
 struct Options {
+    /// Rounds to measure
+    #[arg(long, default_value_t = 7)]
     runs: usize,
+    #[arg(long, default_value = "debian-13-minimal")]
     image: String,
+    /// Measure what each step of a cold start buys instead
+    #[arg(long)]
     steps: bool,
-}
-
-impl Options {
-    /// `cargo bench` adds `--bench` by itself.
-    fn from_arguments() -> Result<Self> {
-        let mut options = Self {
-            runs: 7,
-            image: "debian-13-minimal".into(),
-            steps: false,
-        };
-        let mut arguments = std::env::args().skip(1);
-        while let Some(argument) = arguments.next() {
-            let mut value = || {
-                arguments
-                    .next()
-                    .ok_or(format!("`{argument}` wants a value"))
-            };
-            match argument.as_str() {
-                "--runs" => options.runs = value()?.parse()?,
-                "--image" => options.image = value()?,
-                "--steps" => options.steps = true,
-                "--bench" => {}
-                _ => return Err(format!("unknown argument `{argument}`").into()),
-            }
-        }
-        Ok(options)
-    }
+    /// `cargo bench` adds it
+    #[arg(long, hide = true)]
+    bench: bool,
 }
 
 /// What one round measures.
@@ -85,7 +69,7 @@ struct Round {
 }
 
 fn main() -> Result<()> {
-    let options = Options::from_arguments()?;
+    let options = Options::parse();
     let scratch = tempfile::tempdir()?;
     let directory = scratch.path();
     if options.steps {
