@@ -7,6 +7,7 @@
 pub mod bounded_command;
 pub mod directories;
 pub mod distribution;
+pub mod file_stamp;
 pub mod files;
 pub mod lock;
 pub mod notices;

@@ -3,10 +3,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -27,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::domain::DomainName;
+use crate::host::file_stamp::FileStamp;
 
 /// Questions under way at once; the next ones wait.
 const MOST_AT_ONCE: usize = 64;
@@ -136,12 +135,11 @@ pub struct Resolver {
 
 struct Current {
     resolver: TokioResolver,
-    stamps: [Option<Stamp>; 2],
+    stamps: [Option<FileStamp>; 2],
+    /// Whether a file may have changed since without a change of its stamp.
+    uncertain: bool,
     look_again_at: Instant,
 }
-
-/// What changes when a file is written: device, inode, size, time of its change.
-type Stamp = (u64, u64, u64, i64, i64);
 
 impl Resolver {
     /// The host's, or `upstream` in place of the resolvers of `resolv.conf`.
@@ -201,32 +199,24 @@ impl Resolver {
                 return Ok(known.resolver.clone());
             }
             known.look_again_at = now + LOOK_AGAIN;
-            if known.stamps == self.stamps() {
+            if !known.uncertain && known.stamps == self.stamps() {
                 return Ok(known.resolver.clone());
             }
         }
-        // Before the files are read: what changes meanwhile is seen the next time.
         let stamps = self.stamps();
+        let uncertain = stamps.iter().flatten().any(FileStamp::is_fresh);
         let resolver = self.build()?;
         *current = Some(Current {
             resolver: resolver.clone(),
             stamps,
+            uncertain,
             look_again_at: now + LOOK_AGAIN,
         });
         Ok(resolver)
     }
 
-    fn stamps(&self) -> [Option<Stamp>; 2] {
-        [&self.sources.hosts, &self.sources.resolv_conf].map(|path| {
-            let found = fs::metadata(path).ok()?;
-            Some((
-                found.dev(),
-                found.ino(),
-                found.size(),
-                found.ctime(),
-                found.ctime_nsec(),
-            ))
-        })
+    fn stamps(&self) -> [Option<FileStamp>; 2] {
+        [&self.sources.hosts, &self.sources.resolv_conf].map(|path| FileStamp::of(path))
     }
 
     fn build(&self) -> Result<TokioResolver, NetError> {

@@ -1,26 +1,19 @@
 //! A list whose file may change at any time.
 
 use std::cell::RefCell;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::edit::LARGEST;
 use super::{AllowList, Fault};
+use crate::host::file_stamp::FileStamp;
 use crate::host::files::read_whole_if_present;
 
 /// An edit is seen at the first question after so long.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-/// A file that changed within this time before it was read may change again and look the same:
-/// the clock of a file system is coarse.
-const UNCERTAIN_SECONDS: i64 = 2;
-
-/// What changes when a file is written or replaced: device, inode, size, time of its change.
-type Stamp = (u64, u64, u64, i64, i64);
 
 /// The list of a file, read again when the file has changed.
 ///
@@ -37,7 +30,7 @@ struct State {
     list: Rc<AllowList>,
     /// Why there is no content.
     unreadable: Option<String>,
-    stamp: Option<Stamp>,
+    stamp: Option<FileStamp>,
     /// Whether the file may have changed since without a change of its stamp.
     uncertain: bool,
     look_again_at: Instant,
@@ -63,7 +56,7 @@ impl WatchedList {
     pub fn current(&self) -> Rc<AllowList> {
         let mut state = self.state.borrow_mut();
         if Instant::now() >= state.look_again_at {
-            if state.uncertain || stamp(&self.path) != state.stamp {
+            if state.uncertain || FileStamp::of(&self.path) != state.stamp {
                 let new = read(&self.path);
                 tell_faults(&new, Some(&state));
                 *state = new;
@@ -76,11 +69,8 @@ impl WatchedList {
 }
 
 fn read(path: &Path) -> State {
-    // Before the content: what is written meanwhile is seen the next time.
-    let stamp = stamp(path);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    let stamp = FileStamp::of(path);
+    let uncertain = stamp.is_some_and(|stamp| stamp.is_fresh());
     let (content, unreadable) = match read_whole_if_present(path, LARGEST) {
         Ok(content) => (content.unwrap_or_default(), None),
         Err(error) => (Vec::new(), Some(error.source.to_string())),
@@ -90,8 +80,7 @@ fn read(path: &Path) -> State {
         list: Rc::new(list),
         unreadable,
         stamp,
-        uncertain: stamp
-            .is_some_and(|(.., seconds, _)| now.saturating_sub(seconds) < UNCERTAIN_SECONDS),
+        uncertain,
         look_again_at: Instant::now() + LOOK_AGAIN,
     }
 }
@@ -108,15 +97,4 @@ fn tell_faults(new: &State, old: Option<&State>) {
             tracing::warn!(line, %error, "a line of the list of allowed domains is ignored");
         }
     }
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let found = fs::metadata(path).ok()?;
-    Some((
-        found.dev(),
-        found.ino(),
-        found.size(),
-        found.ctime(),
-        found.ctime_nsec(),
-    ))
 }
