@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 
 use super::{Context, Finding};
+use crate::host::files::free_bytes;
 
 const DIRECTORY: &str = "state-directory";
 const SPACE: &str = "free-space";
@@ -32,9 +32,9 @@ pub(super) fn check(context: &Context) -> Vec<Finding> {
         return vec![unusable(wanted, existing, errno.desc())];
     }
     let found = Finding::ok(DIRECTORY, format!("`{}`", wanted.display()));
-    let space = match statvfs(existing) {
-        Ok(figures) => judge_space(wanted, figures.blocks_available() * figures.fragment_size()),
-        Err(errno) => unusable(wanted, existing, errno.desc()),
+    let space = match free_bytes(existing) {
+        Ok(free_bytes) => judge_space(wanted, free_bytes),
+        Err(error) => unusable(wanted, existing, &error.source.to_string()),
     };
     vec![found, space]
 }

@@ -140,6 +140,13 @@ pub fn synchronize_directory(path: &Path) -> Result<(), FileError> {
         .map_err(FileError::new("synchronize", path))
 }
 
+/// The bytes that an ordinary user may still write on the file system of `path`.
+pub fn free_bytes(path: &Path) -> Result<u64, FileError> {
+    let figures = nix::sys::statvfs::statvfs(path)
+        .map_err(|errno| FileError::new("look at", path)(errno.into()))?;
+    Ok(figures.blocks_available() * figures.fragment_size())
+}
+
 /// The bytes that a file, or all files below a directory, take on the disk: without holes,
 /// and each directory's own. What vanishes or cannot be read meanwhile counts for nothing.
 pub fn allocated_bytes(path: &Path) -> u64 {

@@ -96,10 +96,7 @@ impl TemplateStore {
         let Some(existing) = self.root().ancestors().find(|path| path.exists()) else {
             return Ok(());
         };
-        let figures = nix::sys::statvfs::statvfs(existing)
-            .map_err(|errno| FileError::new("look at", existing)(errno.into()))?;
-        let free_bytes = figures.blocks_available() * figures.fragment_size();
-        self.judge_space(memory_bytes, free_bytes)
+        self.judge_space(memory_bytes, files::free_bytes(existing)?)
     }
 
     fn judge_space(&self, memory_bytes: u64, free_bytes: u64) -> Result<(), TemplateError> {

@@ -134,12 +134,8 @@ fn a_full_disk_ends_the_build_of_a_template_with_an_error() {
     );
     let output = on_small_disk(&host, 4000, &fills_up);
     assert_eq!(output.status, 1, "{output}");
-    assert!(
-        output
-            .stderr
-            .contains("error: the guest for the template could not be saved"),
-        "{output}"
-    );
+    let error = "error: the guest for the template could not be saved\n  caused by: the host's disk is full";
+    assert!(output.stderr.contains(error), "{output}");
     assert_eq!(output.stdout, "", "{output}");
     host.assert_nothing_left();
 }

@@ -3,11 +3,10 @@
 use std::io;
 use std::path::Path;
 
-use nix::sys::statvfs::statvfs;
-
 use super::super::error::ImageError;
 use super::error::BuildError;
 use super::workspace::Workspace;
+use crate::host::files::free_bytes;
 
 /// What a build of a small image needs at least in the store and in the scratch directory,
 /// in bytes. A larger one needs more; running out later is an error of its own.
@@ -54,14 +53,8 @@ pub(super) fn explain(error: BuildError, workspace: &Workspace<'_>) -> BuildErro
 fn scarcest<'a>(workspace: &'a Workspace<'_>) -> Option<(&'a Path, u64)> {
     [workspace.staging(), workspace.scratch()]
         .into_iter()
-        .filter_map(|path| Some((path.parent()?, available_bytes(path)?)))
+        .filter_map(|path| Some((path.parent()?, free_bytes(path).ok()?)))
         .min_by_key(|(_, available)| *available)
-}
-
-/// The bytes an unprivileged user may still write at `path`; `None` when it is gone.
-fn available_bytes(path: &Path) -> Option<u64> {
-    let status = statvfs(path).ok()?;
-    Some(status.blocks_available() * status.fragment_size())
 }
 
 fn full(path: &Path, available_bytes: u64) -> BuildError {

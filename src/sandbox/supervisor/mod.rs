@@ -101,10 +101,10 @@ pub enum SupervisorError {
     /// The guest agent did not do what it was asked.
     #[error(transparent)]
     Agent(#[from] crate::agent::AgentError),
-    /// The overlay cannot grow.
-    #[error("the host's disk is full: the sandbox's disk `{}` cannot grow", path.display())]
+    /// A file that the guest writes to cannot grow.
+    #[error("the host's disk is full: `{}` cannot grow", path.display())]
     HostDiskFull {
-        /// The overlay.
+        /// The guest's disk or its memory.
         path: std::path::PathBuf,
     },
     /// The host failed at something basic.
@@ -141,13 +141,12 @@ impl SupervisorError {
     }
 }
 
-/// Signals that a program brings upon itself by its own faults. SIGSYS is not among
-/// them: that is QEMU's filter of system calls, which no second attempt should
-/// get another chance to pass.
-const FAULTS: [Signal; 6] = [
+/// Signals that a program brings upon itself by its own faults. Not among them are
+/// SIGSYS, since nobody gets a second try at QEMU's filter of system calls, and
+/// SIGBUS, which is what becomes of memory in a file that finds no room on the disk.
+const FAULTS: [Signal; 5] = [
     Signal::SIGABRT,
     Signal::SIGSEGV,
-    Signal::SIGBUS,
     Signal::SIGILL,
     Signal::SIGFPE,
     Signal::SIGTRAP,

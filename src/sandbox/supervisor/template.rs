@@ -3,9 +3,12 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::time::Duration;
 
 use agent_protocol::message::{Request, Response};
+use nix::sys::signal::Signal;
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -24,6 +27,10 @@ use crate::sandbox::TemplatePlan;
 
 /// How long the guest may take for what it does before it is saved.
 const QUIESCE_DEADLINE: Duration = Duration::from_secs(120);
+
+/// A disk with less free than this is full: by so much, at most, guest and host
+/// write at a time.
+const FULL_BYTES: u64 = 16 << 20;
 
 /// What making a template has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,8 +117,24 @@ async fn attempt(
             boot: settled - started,
             save,
         }),
-        Err(error) => Err(end_failed(&mut child, error).await?),
+        Err(error) => {
+            let error = end_failed(&mut child, error).await?;
+            Err(told_of_full_disk(error, &plan.target.ram))
+        }
     }
+}
+
+/// QEMU ends by SIGBUS when the file of the guest's memory cannot grow.
+fn told_of_full_disk(error: SupervisorError, ram: &Path) -> SupervisorError {
+    let ended_by_bus_error = matches!(
+        &error,
+        SupervisorError::QemuEnded(status) if status.signal() == Some(Signal::SIGBUS as i32)
+    );
+    let is_full = || host_files::free_bytes(ram).is_ok_and(|free| free < FULL_BYTES);
+    if ended_by_bus_error && is_full() {
+        return SupervisorError::HostDiskFull { path: ram.into() };
+    }
+    error
 }
 
 async fn boot_and_save(
