@@ -163,7 +163,7 @@ fn a_qemu_that_gives_up_at_once_is_quoted() {
 /// when the guest's kernel runs, it ends as if by a failed assertion.
 pub(crate) const CRASHES_ONCE: &str = r#"
 case "$*" in *-kernel*)
-    if mkdir "$root/crashed"; then
+    if mkdir "$root/crashed" 2> /dev/null; then
         echo 'assertion failed: luck' >&2
         (sleep 1; kill -ABRT $$) &
     fi;;
@@ -177,8 +177,12 @@ fn a_qemu_that_crashes_while_it_boots_is_started_once_more() {
             .variable("SANDBOX_TEMPLATES", "off")
     });
     let output = host.start(&[]);
-    let warning = "QEMU ended unexpectedly: signal: 6 (SIGABRT); starting it once more";
-    assert!(output.stderr.contains(warning), "{output}");
+    for part in [
+        "QEMU ended unexpectedly: signal: 6",
+        "starting it once more",
+    ] {
+        assert!(output.stderr.contains(part), "{output}");
+    }
     let log = fs::read_to_string(host.state_of_project().join("supervisor.log")).unwrap();
     assert!(log.contains("assertion failed: luck"), "{log}");
     assert_eq!(host.guest("echo well"), "well");
