@@ -163,6 +163,9 @@ impl Machine {
             Memory::Anonymous => argv.option("-machine", MACHINE),
             _ => argv.option("-machine", format!("{MACHINE},memory-backend=memory")),
         }
+        // An option ROM and a patcher of guests' code, for the task priorities of
+        // 32-bit Windows.
+        argv.option("-global", "apic-common.vapic=off");
         argv.option("-accel", accelerator);
         argv.option("-cpu", cpu_model(self.accelerator));
         argv.option("-smp", self.cpus.to_string());

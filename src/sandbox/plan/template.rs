@@ -57,8 +57,9 @@ impl MachineShape {
         let argv = parts
             .template(Path::new("ram"), self.share_devices)
             .to_argv();
-        let decides =
-            |option: &str| ["-machine", "-cpu", "-smp", "-m", "-device"].contains(&option);
+        let decides = |option: &str| {
+            ["-machine", "-global", "-cpu", "-smp", "-m", "-device"].contains(&option)
+        };
         let words = argv.windows(2).filter(|pair| decides(&pair[0]));
         words
             .map(|pair| pair.join(" "))
