@@ -1,6 +1,6 @@
 //! What the guest's programs and people are told of its network, in files: the
 //! proxy for apt, a note for who logs in, the authority that the gateway signs
-//! with. The variables are part of [`crate::environment`].
+//! with, what browsers must know. The variables are part of [`crate::environment`].
 
 use std::fs;
 use std::path::Path;
@@ -17,6 +17,29 @@ const MOTD: &str = "login.motd";
 
 /// A certificate, PEM.
 const CERTIFICATE: &str = "sandbox.certificate";
+
+/// Certificates to trust, as Firefox has them.
+const FIREFOX_POLICY: &str = "sandbox.firefox-policy";
+
+/// What is written where: a program of several names looks in several places.
+const FILES: [(&str, &[&str]); 6] = [
+    (APT_CONFIGURATION, &["etc/apt/apt.conf.d/95-sandbox"]),
+    (MOTD, &[NOTE]),
+    (CERTIFICATE, &[LOCAL_CERTIFICATE]),
+    (
+        "sandbox.chromium-policy",
+        &[
+            "etc/chromium/policies/managed/sandbox.json",
+            "etc/opt/chrome/policies/managed/sandbox.json",
+            "etc/opt/chrome_for_testing/policies/managed/sandbox.json",
+        ],
+    ),
+    (
+        "sandbox.firefox-preferences",
+        &["etc/firefox-esr/sandbox.js"],
+    ),
+    (FIREFOX_POLICY, &["etc/firefox/policies/policies.json"]),
+];
 
 /// Where pam_motd(8) finds the note.
 const NOTE: &str = "etc/motd.d/50-provision.conf";
@@ -43,13 +66,15 @@ pub(crate) fn apply(
     root: &Path,
     owner: Owner,
 ) -> Result<(), WriteError> {
-    for (credential, path) in [
-        (APT_CONFIGURATION, "etc/apt/apt.conf.d/95-sandbox"),
-        (MOTD, NOTE),
-        (CERTIFICATE, LOCAL_CERTIFICATE),
-    ] {
-        if let Some(content) = credentials.bytes(credential) {
-            let path = root.join(path);
+    for (credential, paths) in FILES {
+        let Some(content) = credentials.bytes(credential) else {
+            continue;
+        };
+        for path in paths.iter().map(|path| root.join(path)) {
+            // Firefox reads one file only, so the image's own stays.
+            if credential == FIREFOX_POLICY && path.exists() {
+                continue;
+            }
             make_parent(&path, owner)?;
             files::write(&path, content, 0o644, owner)?;
         }
@@ -109,6 +134,30 @@ mod tests {
             fs::write(home.join(".hushlogin"), "").unwrap();
             assert_eq!(note(root, &home), None);
             assert!(!root.join("etc/ssl").exists());
+        });
+    }
+
+    #[test]
+    fn browsers_are_told_wherever_they_look() {
+        with_root("browsers", |root| {
+            let own = root.join("etc/firefox/policies/policies.json");
+            let credentials = Credentials::from([
+                ("sandbox.chromium-policy", "{}\n"),
+                ("sandbox.firefox-preferences", "pref\n"),
+                ("sandbox.firefox-policy", "ours\n"),
+            ]);
+            apply(&credentials, root, me()).unwrap();
+            for directory in ["chromium", "opt/chrome", "opt/chrome_for_testing"] {
+                let path = format!("etc/{directory}/policies/managed/sandbox.json");
+                assert_eq!(fs::read_to_string(root.join(path)).unwrap(), "{}\n");
+            }
+            let preferences = fs::read_to_string(root.join("etc/firefox-esr/sandbox.js"));
+            assert_eq!(preferences.unwrap(), "pref\n");
+            assert_eq!(fs::read_to_string(&own).unwrap(), "ours\n");
+
+            fs::write(&own, "the image's\n").unwrap();
+            apply(&credentials, root, me()).unwrap();
+            assert_eq!(fs::read_to_string(&own).unwrap(), "the image's\n");
         });
     }
 

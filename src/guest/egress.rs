@@ -2,11 +2,13 @@
 //! which its programs find the proxy, trust the gateway and take placeholders
 //! for secrets. Nothing here restricts the guest; the gateway does.
 
+use serde_json::json;
+
 use super::cloud_config::WriteFile;
 use super::credential::Credential;
 
 /// Where the certificate lies in the guest: update-ca-certificates(8) takes it
-/// from there whenever it makes [`BUNDLE`] anew.
+/// from there whenever it makes [`BUNDLE`] anew, and Firefox by its policy.
 const CERTIFICATE: &str = "/usr/local/share/ca-certificates/sandbox.crt";
 
 /// All certificates that Debian trusts, the gateway's among them. OpenSSL,
@@ -19,6 +21,20 @@ const APT_CONFIGURATION: &str = "/etc/apt/apt.conf.d/95-sandbox";
 /// Where systemd's `provision.conf` (tmpfiles.d(5)) puts `login.motd`, and
 /// pam_motd(8) finds it.
 const NOTE: &str = "/etc/motd.d/50-provision.conf";
+
+/// Where Chromium, Chrome, and Chrome for Testing, which Playwright and Puppeteer
+/// bring along, look for policies (policy_paths.cc of Chromium).
+const CHROMIUM_POLICIES: [&str; 3] = [
+    "/etc/chromium/policies/managed/sandbox.json",
+    "/etc/opt/chrome/policies/managed/sandbox.json",
+    "/etc/opt/chrome_for_testing/policies/managed/sandbox.json",
+];
+
+/// Preferences that Debian's Firefox reads besides its own.
+const FIREFOX_PREFERENCES: &str = "/etc/firefox-esr/sandbox.js";
+
+/// Firefox's policies.
+const FIREFOX_POLICY: &str = "/etc/firefox/policies/policies.json";
 
 /// The guest's own names and addresses and those of the gateway: nothing that
 /// a proxy outside of the guest should be asked for.
@@ -73,31 +89,59 @@ impl Egress<'_> {
 
     /// What the agent writes to files.
     pub(super) fn credentials(&self) -> Vec<Credential> {
-        let mut credentials = Vec::new();
-        if let Some(proxy) = self.proxy {
-            credentials.push(Credential::new(
-                "sandbox.apt-configuration",
-                apt_configuration(proxy),
-            ));
-            credentials.push(Credential::new("login.motd", note()));
-        }
-        if let Some(certificate) = self.certificate {
-            credentials.push(Credential::new("sandbox.certificate", certificate));
-        }
-        credentials
+        self.texts()
+            .into_iter()
+            .map(|text| Credential::new(text.credential, text.content))
+            .collect()
     }
 
     /// The same for cloud-init.
     pub(super) fn files(&self) -> Vec<WriteFile> {
-        let mut files = Vec::new();
+        self.texts()
+            .iter()
+            .flat_map(|text| {
+                let paths = text.paths.iter();
+                paths.map(|path| WriteFile::new(path, &*text.content))
+            })
+            .collect()
+    }
+
+    fn texts(&self) -> Vec<Text> {
+        let mut texts = Vec::new();
+        let mut add = |credential, paths, content| {
+            texts.push(Text {
+                credential,
+                paths,
+                content,
+            });
+        };
         if let Some(proxy) = self.proxy {
-            files.push(WriteFile::new(APT_CONFIGURATION, apt_configuration(proxy)));
-            files.push(WriteFile::new(NOTE, note()));
+            let configuration = apt_configuration(proxy);
+            add(
+                "sandbox.apt-configuration",
+                &[APT_CONFIGURATION],
+                configuration,
+            );
+            add("login.motd", &[NOTE], note());
         }
         if let Some(certificate) = self.certificate {
-            files.push(WriteFile::new(CERTIFICATE, certificate));
+            add("sandbox.certificate", &[CERTIFICATE], certificate.into());
+            add(
+                "sandbox.firefox-policy",
+                &[FIREFOX_POLICY],
+                firefox_policy(),
+            );
         }
-        files
+        if self.proxy.is_some() || self.certificate.is_some() {
+            let policy = chromium_policy(self.certificate);
+            add("sandbox.chromium-policy", &CHROMIUM_POLICIES, policy);
+            add(
+                "sandbox.firefox-preferences",
+                &[FIREFOX_PREFERENCES],
+                firefox_preferences(),
+            );
+        }
+        texts
     }
 
     /// What cloud-init runs where no agent has done it, before any command of
@@ -123,12 +167,45 @@ impl Egress<'_> {
     }
 }
 
+/// A text that the guest finds in files.
+struct Text {
+    /// What the agent knows it by.
+    credential: &'static str,
+    /// Where cloud-init writes it, as the agent does.
+    paths: &'static [&'static str],
+    content: String,
+}
+
 fn owned((name, value): (&str, &str)) -> (String, String) {
     (name.into(), value.into())
 }
 
 fn apt_configuration(proxy: &str) -> String {
     format!("Acquire::http::Proxy \"{proxy}\";\nAcquire::https::Proxy \"{proxy}\";\n")
+}
+
+/// Browsers send a decoy of the encrypted ClientHello to every server, which
+/// cannot be told from a real one, behind which any host may hide. And Chromium
+/// trusts its own certificates only.
+fn chromium_policy(certificate: Option<&str>) -> String {
+    let mut policy = json!({ "EncryptedClientHelloEnabled": false });
+    if let Some(certificate) = certificate {
+        // The text between the lines of RFC 7468 is base64 of the DER form.
+        let lines = certificate.lines().filter(|line| !line.starts_with('-'));
+        policy["CACertificates"] = json!([lines.collect::<String>()]);
+    }
+    format!("{policy}\n")
+}
+
+fn firefox_preferences() -> String {
+    "pref(\"network.dns.echconfig.enabled\", false);\n\
+     pref(\"security.tls.ech.grease_probability\", 0);\n"
+        .into()
+}
+
+fn firefox_policy() -> String {
+    let policy = json!({ "policies": { "Certificates": { "Install": [CERTIFICATE] } } });
+    format!("{policy}\n")
 }
 
 fn note() -> String {
@@ -186,7 +263,19 @@ mod tests {
             assert!(exceptions.split(',').any(|one| one == host), "{host}");
         }
         assert_eq!(value(&environment, "SSL_CERT_FILE"), None);
-        assert_eq!(names(&egress), ["sandbox.apt-configuration", "login.motd"]);
+        assert_eq!(
+            names(&egress),
+            [
+                "sandbox.apt-configuration",
+                "login.motd",
+                "sandbox.chromium-policy",
+                "sandbox.firefox-preferences"
+            ]
+        );
+        assert_eq!(
+            chromium_policy(None),
+            "{\"EncryptedClientHelloEnabled\":false}\n"
+        );
         assert_eq!(
             apt_configuration("http://192.0.2.1:3128"),
             "Acquire::http::Proxy \"http://192.0.2.1:3128\";\nAcquire::https::Proxy \"http://192.0.2.1:3128\";\n"
@@ -213,7 +302,21 @@ mod tests {
         );
         assert_eq!(value(&environment, "http_proxy"), None);
         let credentials = egress.credentials();
-        assert_eq!(names(&egress), ["sandbox.certificate"]);
+        assert_eq!(
+            names(&egress),
+            [
+                "sandbox.certificate",
+                "sandbox.firefox-policy",
+                "sandbox.chromium-policy",
+                "sandbox.firefox-preferences"
+            ]
+        );
         assert_eq!(credentials[0].value, PEM.as_bytes());
+        assert_eq!(
+            chromium_policy(Some(PEM)),
+            "{\"CACertificates\":[\"MIIB\"],\"EncryptedClientHelloEnabled\":false}\n"
+        );
+        // Each text is where the agent writes it, in as many places.
+        assert_eq!(egress.files().len(), credentials.len() + 2);
     }
 }

@@ -12,6 +12,7 @@ const CHECKS: &[Check] = &[
         "the authority is trusted, with and without variables",
         trust,
     ),
+    ("browsers hide no names and trust it, too", browsers),
     ("the value of the secret is nowhere", value),
     ("a shell shows the note once", shell),
     ("a shell of OpenSSH shows it once", ssh_shell),
@@ -122,6 +123,27 @@ fn trust(host: &Host) {
     // Debian's own are trusted as before.
     let others = "import ssl; print(len(ssl.create_default_context().get_ca_certs()) > 100)";
     assert_eq!(host.guest(&format!("python3 -c '{others}'")), "True");
+}
+
+/// That the browsers heed these files was tried by hand, see docs/networking.md.
+fn browsers(host: &Host) {
+    let authority = host.guest(&format!("grep -v CERTIFICATE {CERTIFICATE} | tr -d '\\n'"));
+    let expected = serde_json::json!({
+        "EncryptedClientHelloEnabled": false,
+        "CACertificates": [authority],
+    });
+    for directory in ["chromium", "opt/chrome", "opt/chrome_for_testing"] {
+        let policy = host.guest(&format!("cat /etc/{directory}/policies/managed/*.json"));
+        let policy: serde_json::Value = serde_json::from_str(&policy).unwrap();
+        assert_eq!(policy, expected, "{directory}");
+    }
+    let preferences = host.guest("cat /etc/firefox-esr/sandbox.js");
+    assert!(
+        preferences.contains("grease_probability\", 0"),
+        "{preferences}"
+    );
+    let policy = host.guest("cat /etc/firefox/policies/policies.json");
+    assert!(policy.contains(CERTIFICATE), "{policy}");
 }
 
 /// The user's own update of the system's certificates keeps the authority.
