@@ -128,8 +128,11 @@ fn a_full_disk_ends_the_build_of_a_template_with_an_error() {
         "{own_store}
          \"$0\" template build 2> \"$HOME/log\" &
          until [ -s \"$SANDBOX_HOME\"/building/*/console.log ]; do sleep 0.1; done
-         used=$(df --output=used --block-size=1k \"$SANDBOX_HOME\" | tail -n 1)
-         mount -o remount,size=$((used + 1024))k \"$SANDBOX_HOME\"
+         # Refused where the guest has taken more than that meanwhile.
+         until
+             used=$(df --output=used --block-size=1k \"$SANDBOX_HOME\" | tail -n 1)
+             mount -o remount,size=$((used + 1024))k \"$SANDBOX_HOME\" 2> \"$HOME/refused\"
+         do :; done
          wait $! || status=$?; cat \"$HOME/log\" >&2; rm \"$HOME/log\"; {look}"
     );
     let output = on_small_disk(&host, 4000, &fills_up);
