@@ -126,16 +126,13 @@ fn a_full_disk_ends_the_build_of_a_template_with_an_error() {
     // Large enough at first, full while the guest boots.
     let fills_up = format!(
         "{own_store}
-         \"$0\" template build 2> \"$HOME/log\" &
+         \"$0\" --memory 512M template build 2> \"$HOME/log\" &
          until [ -s \"$SANDBOX_HOME\"/building/*/console.log ]; do sleep 0.1; done
-         # Refused where the guest has taken more than that meanwhile.
-         until
-             used=$(df --output=used --block-size=1k \"$SANDBOX_HOME\" | tail -n 1)
-             mount -o remount,size=$((used + 1024))k \"$SANDBOX_HOME\" 2> \"$HOME/refused\"
-         do :; done
+         qemu=$(cat \"$SANDBOX_HOME\"/building/*/qemu.pid); kill -STOP $qemu
+         cat /dev/zero > \"$SANDBOX_HOME/filler\" 2> \"$HOME/full\" || kill -CONT $qemu
          wait $! || status=$?; cat \"$HOME/log\" >&2; rm \"$HOME/log\"; {look}"
     );
-    let output = on_small_disk(&host, 4000, &fills_up);
+    let output = on_small_disk(&host, 1700, &fills_up);
     assert_eq!(output.status, 1, "{output}");
     let error = "error: the guest for the template could not be saved\n  caused by: the host's disk is full";
     assert!(output.stderr.contains(error), "{output}");
