@@ -1,12 +1,11 @@
 //! Embeds the base images' recipes and the guest agent into the program.
 
-use std::env;
 use std::error::Error;
 use std::fmt::Write as _;
-use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
 use sha2::{Digest as _, Sha256};
 

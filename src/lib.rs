@@ -12,7 +12,6 @@ pub mod commands;
 pub mod console;
 pub mod doctor;
 pub mod guest;
-pub mod host;
 pub mod image;
 pub mod network;
 pub mod output;

@@ -15,9 +15,9 @@ use agent_protocol::message::{
 use futures_util::{SinkExt, StreamExt};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use sandbox::agent::{AgentError, Connection, ask};
-use sandbox::host::notices::{Notice, Notices, Termination};
-use sandbox::host::streams::Streams;
 use sandbox::session::{Ending, EnvironmentVariable, GuestCommand, PtyRequest};
+use sandbox_host::notices::{Notice, Notices, Termination};
+use sandbox_host::streams::Streams;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};

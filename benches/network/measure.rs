@@ -1,10 +1,9 @@
 //! One guest with one back end, and what is measured in it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use serde_json::Value;
 

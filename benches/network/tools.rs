@@ -1,11 +1,10 @@
 //! The programs that measure, from Debian's packages.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::{fs, thread};
 
 use super::support::Result;
 use super::{output, workspace};

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sandbox::host::directories::Directories;
 use sandbox::sandbox::control::{Connection, Request};
 use sandbox::sandbox::{Event, SandboxName, StateLayout};
+use sandbox_host::directories::Directories;
 
 use super::PATIENCE;
 use super::support::{Result, sandbox_command};

@@ -2,9 +2,8 @@
 //! (systemd.system-credentials(7)).
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::Path;
+use std::{fs, io};
 
 use crate::{base64, smbios};
 

@@ -5,10 +5,9 @@
 //! `/dev/null` in the generator directory that comes first in the search
 //! order (systemd.generator(7)), and run once the sandbox is ready.
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::{fs, io};
 
 /// Where masks go; generators of packages are elsewhere.
 const MASKS: &str = "/run/systemd/system-generators";

@@ -1,10 +1,8 @@
 //! `/init` of the initrd: from the kernel's hand-over to systemd's start.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread;
+use std::{fs, io, thread};
 
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
@@ -17,9 +15,8 @@ use crate::files::{self, ROOT, WriteError};
 use crate::modules::{ModuleError, Modules};
 use crate::network::{self, Network, NetworkError};
 use crate::root::{self, RootError};
-use crate::shares;
 use crate::switch_root::{self, SwitchRootError};
-use crate::{AGENT_PATH, generators, report, seed};
+use crate::{AGENT_PATH, generators, report, seed, shares};
 
 /// Where the root file system is mounted before it becomes the root.
 const NEW_ROOT: &str = "/root";

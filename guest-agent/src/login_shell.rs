@@ -12,9 +12,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use crate::AGENT_PATH;
-use crate::egress;
 use crate::execute::{User, Variables, begin_session};
+use crate::{AGENT_PATH, egress};
 
 /// In the guest's `PATH`, wherever that leads.
 const RUNUSER: &str = "/usr/sbin/runuser";

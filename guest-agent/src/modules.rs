@@ -5,10 +5,9 @@
 //! an emulated processor; so two threads share the list.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::{fs, io};
 
 use rustix::io::Errno;
 

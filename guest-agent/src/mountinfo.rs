@@ -1,9 +1,8 @@
 //! What is mounted where, by `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 
 use std::ffi::OsString;
-use std::fs;
-use std::io;
 use std::os::unix::ffi::OsStringExt;
+use std::{fs, io};
 
 /// Where the kernel tells it.
 pub(crate) const PATH: &str = "/proc/self/mountinfo";

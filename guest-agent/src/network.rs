@@ -1,10 +1,9 @@
 //! The guest's network: one interface with a fixed address.
 
-use std::fs;
-use std::io;
 use std::net::{AddrParseError, Ipv4Addr};
 use std::num::ParseIntError;
 use std::str::FromStr;
+use std::{fs, io};
 
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;

@@ -5,9 +5,8 @@
 //! unmounts all file systems, which flushes the shares, and powers off. The
 //! root file system is thrown away by the host.
 
-use std::fs;
-use std::io;
 use std::path::Path;
+use std::{fs, io};
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};

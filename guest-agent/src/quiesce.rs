@@ -5,15 +5,13 @@
 //! number of its own is saved.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::{fs, io};
 
-use crate::AGENT_PATH;
-use crate::kernel;
 use crate::systemctl::{SystemctlError, systemctl};
+use crate::{AGENT_PATH, kernel};
 
 /// There from the quiescence to the start of what was restored.
 const MARK: &str = "/run/sandbox/quiesced";

@@ -4,11 +4,9 @@
 //! mounts the shares, the root file system has grown meanwhile: nothing is left
 //! to wait for but cloud-init, if the seed wants it.
 
-use std::fs;
-use std::io;
 use std::path::Path;
-use std::thread;
 use std::time::Duration;
+use std::{fs, io, thread};
 
 use crate::cloud_init::{self, CloudInitError};
 use crate::events::{self, Event};

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use crate::credentials::Credentials;
-use crate::egress;
-use crate::environment;
 use crate::files::{self, DEV, ROOT, WriteError};
 use crate::network::Network;
+use crate::{egress, environment};
 
 /// Value of the credential `sandbox.cloud-init` that lets cloud-init run.
 const CLOUD_INIT_RUN: &str = "run";

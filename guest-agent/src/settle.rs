@@ -2,20 +2,17 @@
 //! template was saved without, and variables for those it was saved with.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
 use std::time::Duration;
+use std::{fs, io, thread};
 
 use crate::credentials::Credentials;
-use crate::environment;
 use crate::events::{self, Event};
 use crate::files::DEV;
-use crate::report;
 use crate::systemctl::{self, SystemctlError};
+use crate::{environment, report};
 
 /// Head start of the first command.
 const FIRST_COMMAND: Duration = Duration::from_millis(1500);

@@ -6,9 +6,8 @@
 //! has never seen the units.
 
 use std::ffi::CString;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use rustix::io::Errno;
 use rustix::mount::MountFlags;

@@ -11,15 +11,13 @@ use agent_protocol::message::Start;
 
 use crate::cloud_init::{self, CloudInitError};
 use crate::credentials::{self, Credentials};
-use crate::egress;
 use crate::events::{self, Event};
 use crate::files::{self, ROOT, WriteError};
 use crate::network::{Network, NetworkError};
 use crate::root::{self, RootError};
-use crate::seed;
 use crate::settle::{self, SettleError};
 use crate::shares::{self, ShareError};
-use crate::{kernel, quiesce};
+use crate::{egress, kernel, quiesce, seed};
 
 /// Why the restored guest is nobody.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,6 @@
 //! The guest's state: load, memory, disk and addresses.
 
-use std::fs;
-use std::io;
+use std::{fs, io};
 
 use agent_protocol::message::Status;
 

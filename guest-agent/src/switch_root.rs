@@ -1,11 +1,10 @@
 //! Hands the machine over to Debian: moves the mounts, frees the initrd and
 //! starts systemd.
 
-use std::fs;
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::{fs, io};
 
 use rustix::io::Errno;
 

@@ -1,9 +1,8 @@
 //! The ports of virtio-serial devices, by the names that the host gave them
 //! (`virtserialport,name=`).
 
-use std::fs;
-use std::io;
 use std::path::PathBuf;
+use std::{fs, io};
 
 /// Where Linux lists the ports of all virtio-serial devices.
 const CLASS: &str = "/sys/class/virtio-ports";

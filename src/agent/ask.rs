@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 
 use super::error::AgentError;
 use super::frames::{FromAgent, ToAgent};
-use crate::host::printable::sanitize_line;
+use sandbox_host::printable::sanitize_line;
 
 /// Sends `request` on a stream of its own and gives the answer, for which it waits as long as that
 /// takes.

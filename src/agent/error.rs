@@ -9,8 +9,8 @@ use agent_protocol::frame::FrameError;
 use agent_protocol::message::Refusal;
 use thiserror::Error;
 
-use crate::host::printable::sanitize_line;
 use crate::session::SessionError;
+use sandbox_host::printable::sanitize_line;
 
 /// Characters of the agent's own words that are shown.
 const LONGEST_REASON: usize = 200;

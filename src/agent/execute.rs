@@ -20,12 +20,12 @@ use tokio::time::timeout;
 
 use super::error::AgentError;
 use super::frames::{FromAgent, ToAgent};
-use crate::host::notices::{Notices, Termination};
-use crate::host::streams::Streams;
-use crate::host::terminal::WindowSize;
 use crate::session::{
     self, Arrival, Ending, FromGuest, GuestCommand, PtyRequest, RemoteSignal, ToGuest,
 };
+use sandbox_host::notices::{Notices, Termination};
+use sandbox_host::streams::Streams;
+use sandbox_host::terminal::WindowSize;
 
 /// How long the agent may take to start a program. An emulated guest under load has taken seconds.
 const START_DEADLINE: Duration = Duration::from_secs(60);

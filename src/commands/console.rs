@@ -4,8 +4,8 @@ use super::context::Context;
 use super::{ExitStatus, Outcome, target};
 use crate::cli::NameArguments;
 use crate::console::Console;
-use crate::host::notices::Notices;
-use crate::host::streams::Streams;
+use sandbox_host::notices::Notices;
+use sandbox_host::streams::Streams;
 
 pub(super) async fn run(context: &Context, arguments: &NameArguments) -> Outcome {
     let found = target::running(context, arguments.sandbox.as_ref())?;

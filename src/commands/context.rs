@@ -1,12 +1,11 @@
 //! What every command needs.
 
 use crate::cli::GlobalOptions;
-use crate::host::directories::Directories;
 use crate::image::ImageStore;
 use crate::output::{Printer, Report};
 use crate::settings::{NetworkOverrides, Overrides, Settings, UserFile};
-use crate::template::TemplatePolicy;
-use crate::template::TemplateStore;
+use crate::template::{TemplatePolicy, TemplateStore};
+use sandbox_host::directories::Directories;
 
 /// The state of one invocation.
 pub(super) struct Context {

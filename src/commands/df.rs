@@ -8,10 +8,10 @@ use super::context::Context;
 use super::space::{Kind, Survey, megabytes};
 use super::{ExitStatus, Outcome};
 use crate::cli::JsonArguments;
-use crate::host::files::{allocated_bytes, names_in};
 use crate::network::access_log;
 use crate::output::{Report, Table};
 use crate::sandbox::StateLayout;
+use sandbox_host::files::{allocated_bytes, names_in};
 
 /// One row.
 #[derive(Serialize)]

@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 use super::context::Context;
 use super::start::{self, Start};
 use super::{ExitStatus, Outcome, session, target};
-use crate::host::notices::Notices;
 use crate::sandbox::Lifetime;
+use sandbox_host::notices::Notices;
 
 /// Set in every session of a guest.
 const INSIDE_VARIABLE: &str = "SANDBOX_CONTAINER";

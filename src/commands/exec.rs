@@ -4,7 +4,7 @@ use super::context::Context;
 use super::start::{self, Start};
 use super::{ExitStatus, Outcome, session, target};
 use crate::cli::ExecArguments;
-use crate::host::notices::Notices;
+use sandbox_host::notices::Notices;
 
 pub(super) async fn run(context: &Context, arguments: ExecArguments) -> Outcome {
     let found = target::running(context, None)?;

@@ -5,12 +5,12 @@ use super::context::Context;
 use super::space::expectations;
 use super::{ExitStatus, Outcome};
 use crate::cli::ImageCommand;
-use crate::host::notices::{Notice, Notices};
 use crate::image::build::{self, BuildOptions, BuildProgress, CancelFlag};
 use crate::image::{Image, ImageReference, Recipe};
 use crate::output::{Report, Table};
 use crate::sandbox::lifecycle;
 use crate::template::{EntryState, Obsolescence};
+use sandbox_host::notices::{Notice, Notices};
 
 pub(super) async fn run(context: &Context, command: ImageCommand) -> Outcome {
     match command {

@@ -4,8 +4,7 @@ use super::context::Context;
 use super::{ExitStatus, Outcome};
 use crate::cli::JsonArguments;
 use crate::output::Table;
-use crate::sandbox::Record;
-use crate::sandbox::lifecycle;
+use crate::sandbox::{Record, lifecycle};
 
 pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {
     let found = lifecycle::list(&context.directories)?;

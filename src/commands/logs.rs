@@ -4,7 +4,7 @@ use super::context::Context;
 use super::{ExitStatus, Outcome, target};
 use crate::cli::LogsArguments;
 use crate::console::{follow, last_lines};
-use crate::host::notices::{Notice, Notices};
+use sandbox_host::notices::{Notice, Notices};
 
 pub(super) async fn run(context: &Context, arguments: &LogsArguments) -> Outcome {
     let found = target::running(context, arguments.name.sandbox.as_ref())?;

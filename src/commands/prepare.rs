@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::context::Context;
 use crate::guest::cloud_config;
-use crate::host::files::FileError;
 use crate::image::Image;
 use crate::network::intercept::AuthorityParts;
 use crate::network::policy::Policy;
@@ -17,8 +16,10 @@ use crate::sandbox::{
     BootImage, HostCapacity, HostSetup, Lifetime, MachineShape, NetworkSpec, SandboxName,
     SandboxSpec, StartPlan, StateLayout, shareable_directory, templates,
 };
-use crate::ssh::{agent, keys::Keys};
+use crate::ssh::agent;
+use crate::ssh::keys::Keys;
 use crate::template::{Shape, Template, TemplatePolicy};
+use sandbox_host::files::FileError;
 
 /// How long a guest may take to become ready if the user does not say: about
 /// ten times what it takes.

@@ -5,11 +5,10 @@ use super::enter::refuse_nesting;
 use super::start::{self, Start};
 use super::{ExitStatus, Outcome, session, target};
 use crate::cli::RunArguments;
-use crate::host::notices::Notices;
 use crate::output::Report;
 use crate::sandbox::control::Request;
-use crate::sandbox::lifecycle;
-use crate::sandbox::{Lifetime, SandboxName};
+use crate::sandbox::{Lifetime, SandboxName, lifecycle};
+use sandbox_host::notices::Notices;
 
 pub(super) async fn run(context: &Context, arguments: RunArguments) -> Outcome {
     refuse_nesting()?;

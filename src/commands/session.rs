@@ -10,12 +10,12 @@ use super::{ExitStatus, Outcome};
 use crate::agent::{self, AgentError};
 use crate::cli::CommandOptions;
 use crate::guest::WORKSPACE;
-use crate::host::notices::Notices;
-use crate::host::streams::Streams;
 use crate::output::Report;
 use crate::sandbox::{EndReason, Event, SandboxName};
 use crate::session::{Ending, GuestCommand, PtyRequest};
 use crate::ssh::{self, SshError};
+use sandbox_host::notices::Notices;
+use sandbox_host::streams::Streams;
 
 /// How long a login may take; emulated cryptography takes about a second, and
 /// the guest may be busy.

@@ -7,7 +7,6 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::context::Context;
-use crate::host::files::allocated_bytes;
 use crate::image::{self, StoreUsage};
 use crate::output::Report;
 use crate::qemu::program::{self, Search};
@@ -16,6 +15,7 @@ use crate::sandbox::{SandboxName, StateLayout, leftovers, templates};
 use crate::template::{
     Entry, EntryState, Expectations, Survey as TemplateSurvey, TemplateKey, UNUSED_KEPT,
 };
+use sandbox_host::files::allocated_bytes;
 
 /// All that this program has on the disk.
 pub(super) struct Survey {

@@ -7,9 +7,9 @@ use super::context::Context;
 use super::start::{self, Start};
 use super::{ExitStatus, Outcome, target};
 use crate::cli::SshArguments;
-use crate::host::notices::Notices;
 use crate::output::Report;
 use crate::ssh::openssh_command;
+use sandbox_host::notices::Notices;
 
 pub(super) async fn run(context: &Context, arguments: &SshArguments) -> Outcome {
     let found = target::running(context, None)?;

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use super::context::Context;
 use super::{image, prepare, template_build};
-use crate::host::files::{self, FileError};
-use crate::host::notices::{Notice, Notices};
 use crate::network::secret::SecretSummary;
 use crate::output::{Progress, Report};
 use crate::qemu::accelerator::Accelerator;
@@ -15,6 +13,9 @@ use crate::sandbox::control::{Connection, Request};
 use crate::sandbox::lifecycle::{self, Claim, LifecycleError};
 use crate::sandbox::{Event, Failure, Lifetime, Record, SandboxName, StateLayout};
 use crate::template::{Shape, Template};
+use sandbox_host::files;
+use sandbox_host::files::FileError;
+use sandbox_host::notices::{Notice, Notices};
 
 /// A sandbox that sessions can enter.
 pub(super) struct Ready {

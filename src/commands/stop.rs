@@ -58,7 +58,7 @@ pub(super) async fn run(context: &Context, arguments: &StopArguments) -> Outcome
 }
 
 async fn stop(
-    directories: &crate::host::directories::Directories,
+    directories: &sandbox_host::directories::Directories,
     found: Found,
     grace: Duration,
 ) -> Result<(), Report> {

@@ -12,11 +12,11 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{ExitStatus, Outcome};
-use crate::host::files::FileError;
-use crate::host::lock::DirectoryLock;
 use crate::output::Report;
 use crate::sandbox::lifecycle::{CONTROL_DESCRIPTOR, LOCK_DESCRIPTOR};
 use crate::sandbox::{StartPlan, supervisor};
+use sandbox_host::files::FileError;
+use sandbox_host::lock::DirectoryLock;
 
 /// What the parent hands over beside the plan.
 pub(super) struct Inheritance {

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::context::Context;
-use crate::host::files::FileError;
 use crate::output::Report;
 use crate::sandbox::lifecycle::{self, Found};
 use crate::sandbox::{SandboxName, shareable_directory};
+use sandbox_host::files::FileError;
 
 /// The current directory, if it can be a workspace.
 pub(super) fn workspace() -> Result<PathBuf, Report> {

@@ -9,14 +9,14 @@ use std::time::{Duration, SystemTime};
 use super::context::Context;
 use super::{ExitStatus, Outcome, image, prepare};
 use crate::cli::TemplateBuildArguments;
-use crate::host::files;
-use crate::host::notices::{Notice, Notices};
-use crate::host::process::step_back;
 use crate::output::Report;
 use crate::sandbox::supervisor::TemplateStage;
 use crate::sandbox::templates::{self, BuildRequest};
 use crate::sandbox::{MachineShape, StartPlan};
 use crate::template::{Begin, Shape, TemplatePolicy};
+use sandbox_host::files;
+use sandbox_host::notices::{Notice, Notices};
+use sandbox_host::process::step_back;
 
 /// After a build in the background failed, so long none is begun for the same
 /// shape.

@@ -11,9 +11,9 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::error::{ConsoleError, transfer};
-use crate::host::notices::{Notice, Notices, Termination};
-use crate::host::streams::{Input, Output, Streams};
-use crate::host::terminal::RawMode;
+use sandbox_host::notices::{Notice, Notices, Termination};
+use sandbox_host::streams::{Input, Output, Streams};
+use sandbox_host::terminal::RawMode;
 
 /// Ctrl-], as `telnet` and `virsh console` use it.
 const ESCAPE: u8 = 0x1d;

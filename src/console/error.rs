@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::host::files::FileError;
-use crate::host::terminal::TerminalError;
+use sandbox_host::files::FileError;
+use sandbox_host::terminal::TerminalError;
 
 /// A failure of the console.
 #[derive(Debug, Error)]

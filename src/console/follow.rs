@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::error::{ConsoleError, transfer};
 use super::tail::{LONGEST_TAIL, lines, read_tail};
-use crate::host::files::{FileError, is_same_file};
-use crate::host::printable::sanitize;
+use sandbox_host::files::{FileError, is_same_file};
+use sandbox_host::printable::sanitize;
 
 /// How often the log is looked at.
 const INTERVAL: Duration = Duration::from_millis(200);

@@ -10,8 +10,8 @@ mod error;
 mod follow;
 mod tail;
 
-pub use crate::host::printable::sanitize;
 pub use attach::{Console, Left};
 pub use error::ConsoleError;
 pub use follow::follow;
+pub use sandbox_host::printable::sanitize;
 pub use tail::last_lines;

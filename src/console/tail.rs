@@ -5,8 +5,8 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::error::ConsoleError;
-use crate::host::files::FileError;
-use crate::host::printable::sanitize;
+use sandbox_host::files::FileError;
+use sandbox_host::printable::sanitize;
 
 /// Bytes of a log's end that are looked at: the guest decides how long the log and its lines are.
 pub(super) const LONGEST_TAIL: u64 = 256 * 1024;

@@ -16,9 +16,9 @@ use std::ffi::OsString;
 
 use serde::Serialize;
 
-use crate::host::directories::Directories;
-use crate::host::distribution::Distribution;
 use crate::qemu::program::OVERRIDE_VARIABLE;
+use sandbox_host::directories::Directories;
+use sandbox_host::distribution::Distribution;
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

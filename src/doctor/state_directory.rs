@@ -5,7 +5,7 @@ use std::path::Path;
 use nix::unistd::{AccessFlags, access};
 
 use super::{Context, Finding};
-use crate::host::files::free_bytes;
+use sandbox_host::files::free_bytes;
 
 const DIRECTORY: &str = "state-directory";
 const SPACE: &str = "free-space";

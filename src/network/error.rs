@@ -6,7 +6,7 @@ use super::domain::DomainError;
 use super::policy::RuleError;
 use super::publish::PublishError;
 use super::secret::SecretError;
-use crate::host::files::FileError;
+use sandbox_host::files::FileError;
 
 /// A failure of the network's side of a sandbox.
 #[derive(Debug, thiserror::Error)]

@@ -2,13 +2,12 @@
 //! one that the user names.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use hickory_resolver::config::{
     NameServerConfig, ResolverConfig, ResolverOpts, ServerOrderingStrategy,
@@ -25,7 +24,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::domain::DomainName;
-use crate::host::file_stamp::FileStamp;
+use sandbox_host::file_stamp::FileStamp;
 
 /// Questions under way at once; the next ones wait.
 const MOST_AT_ONCE: usize = 64;
@@ -275,7 +274,7 @@ fn only(server: SocketAddr) -> ResolverConfig {
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let content =
-        crate::host::files::read_if_present(path, LONGEST_FILE).map_err(|error| error.source)?;
+        sandbox_host::files::read_if_present(path, LONGEST_FILE).map_err(|error| error.source)?;
     Ok(content.unwrap_or_default())
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use super::domain::{DomainError, DomainPattern};
-use crate::host::files::{FileError, read_if_present};
+use sandbox_host::files::{FileError, read_if_present};
 
 /// The longest value, in bytes: it has to fit into a request's header beside others.
 const LONGEST: usize = 16 << 10;

@@ -83,8 +83,8 @@ macro_rules! from_errors {
 
 from_errors!(
     crate::agent::AgentError,
-    crate::host::directories::DirectoriesError,
-    crate::host::files::FileError,
+    sandbox_host::directories::DirectoriesError,
+    sandbox_host::files::FileError,
     crate::guest::cloud_config::CloudConfigError,
     crate::sandbox::NameError,
     crate::sandbox::PlanError,

@@ -1,6 +1,6 @@
 //! QEMU: its command line, its monitor, its disk format.
 //!
-//! Knows nothing of sandboxes; may use [`crate::host`]. Used by
+//! Knows nothing of sandboxes; may use [`sandbox_host`]. Used by
 //! [`crate::sandbox`], which decides what to run, and by the doctor.
 
 pub mod accelerator;

@@ -7,7 +7,8 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::host::files::{self, FileError};
+use sandbox_host::files;
+use sandbox_host::files::FileError;
 
 /// More than any of these files holds.
 const LARGEST: u64 = 64 * 1024;

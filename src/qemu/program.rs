@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 pub use features::{Features, probe_features};
 pub use version::{LEAST_VERSION, QemuVersion};
 
-use crate::host::bounded_command::run_bounded;
-use crate::host::distribution::Distribution;
 use crate::qemu::probe_cache;
+use sandbox_host::bounded_command::run_bounded;
+use sandbox_host::distribution::Distribution;
 
 /// The program's name, as every distribution calls it.
 pub const PROGRAM: &str = "qemu-system-x86_64";

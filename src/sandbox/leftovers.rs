@@ -2,9 +2,9 @@
 
 use super::StateLayout;
 use super::lifecycle::{Found, LifecycleError, names, sweep};
-use crate::host::directories::Directories;
-use crate::host::files;
-use crate::host::lock::{DirectoryLock, LockAttempt};
+use sandbox_host::directories::Directories;
+use sandbox_host::files;
+use sandbox_host::lock::{DirectoryLock, LockAttempt};
 
 /// Every sandbox of the user, and where dead ones left something; nothing is swept.
 pub fn survey(directories: &Directories) -> Result<(Vec<Found>, Vec<StateLayout>), LifecycleError> {

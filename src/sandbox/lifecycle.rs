@@ -1,21 +1,21 @@
 //! How commands find, start, join and stop sandboxes.
 
-use std::fs;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use std::{fs, io};
 
 use command_fds::{CommandFdExt, FdMapping};
 
 use super::control::{Connection, Request};
 use super::{NameError, Record, RecordError, SandboxName, StartPlan, StateLayout};
-use crate::host::directories::Directories;
-use crate::host::files::{self, FileError};
-use crate::host::lock::{DirectoryLock, LockAttempt};
+use sandbox_host::directories::Directories;
+use sandbox_host::files;
+use sandbox_host::files::FileError;
+use sandbox_host::lock::{DirectoryLock, LockAttempt};
 
 /// The descriptor on which a supervisor inherits its lock.
 pub const LOCK_DESCRIPTOR: i32 = 3;

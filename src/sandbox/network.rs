@@ -50,7 +50,7 @@ impl NetworkSpec {
     }
 
     /// What the gateway's gate is made from. `directory` is the sandbox's own for its list and
-    /// its access log, see [`crate::host::directories::Directories::proxy`].
+    /// its access log, see [`sandbox_host::directories::Directories::proxy`].
     pub fn gate_config(&self, directory: &Path, ipv6: bool) -> GateConfig {
         GateConfig {
             policy: self.policy.clone(),

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{CpuCount, DiskSize, MemorySize, NetworkSummary, SandboxName};
-use crate::host::files::{self, FileError};
-use crate::host::process::ProcessIdentity;
 use crate::qemu::accelerator::Accelerator;
 use crate::share::{Share, ShareMode};
 use crate::template::TemplateKey;
+use sandbox_host::files;
+use sandbox_host::files::FileError;
+use sandbox_host::process::ProcessIdentity;
 
 /// The format's version; a reader refuses others.
 const VERSION: u32 = 1;

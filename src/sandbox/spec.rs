@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{CpuCount, DiskSize, MemorySize, NetworkSpec, SandboxName};
-use crate::host::files::FileError;
 use crate::network::publish::PublishedPort;
 use crate::share::{Share, ShareMode};
+use sandbox_host::files::FileError;
 
 /// How long a sandbox lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::SandboxName;
-use crate::host::directories::Directories;
 use crate::ssh::keys::KeyFiles;
 use crate::ssh::{Endpoint, SshError};
+use sandbox_host::directories::Directories;
 
 /// The bytes that a Unix socket's address holds, less the final NUL (unix(7)).
 const SOCKET_PATH_LIMIT: usize = 107;

@@ -1,6 +1,6 @@
 //! How a command in the guest ended.
 
-use crate::host::notices::Termination;
+use sandbox_host::notices::Termination;
 
 /// The status of a command whose output nobody reads any more: 128 + SIGPIPE.
 const BROKEN_PIPE_CODE: u8 = 128 + 13;

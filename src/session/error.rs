@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::host::terminal::TerminalError;
+use sandbox_host::terminal::TerminalError;
 
 /// A local stream of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

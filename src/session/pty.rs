@@ -8,8 +8,8 @@ use rustix::termios::{
     self, ControlModes, InputModes, LocalModes, OutputModes, SpecialCodeIndex, Termios,
 };
 
-use crate::host::streams::Streams;
-use crate::host::terminal::{WindowSize, window_size};
+use sandbox_host::streams::Streams;
+use sandbox_host::terminal::{WindowSize, window_size};
 
 /// What a pseudo-terminal in the guest is made after.
 #[derive(Debug)]

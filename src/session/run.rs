@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 use super::ending::Ending;
 use super::error::{SessionError, Stream};
 use super::pty::PtyRequest;
-use crate::host::notices::{Notice, Notices, Termination};
-use crate::host::streams::{Input, Output, Piece, Streams};
-use crate::host::terminal::{RawMode, WindowSize};
+use sandbox_host::notices::{Notice, Notices, Termination};
+use sandbox_host::streams::{Input, Output, Piece, Streams};
+use sandbox_host::terminal::{RawMode, WindowSize};
 
 /// A second Ctrl-C within this time abandons the command.
 const IMPATIENCE: Duration = Duration::from_secs(2);

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::host::files::{self, FileError};
 use crate::image::ImageReference;
 use crate::network::policy::{Preset, Rule};
 use crate::network::publish::PublishedPort;
@@ -15,6 +14,8 @@ use crate::qemu::accelerator::AcceleratorChoice;
 use crate::sandbox::{Bandwidth, ConnectionLimit, CpuCount, DiskSize, MemorySize, TemplateSpace};
 use crate::share::{Share, ShareMode};
 use crate::template::TemplatePolicy;
+use sandbox_host::files;
+use sandbox_host::files::FileError;
 
 /// A configuration is a few lines; anything larger is none.
 const SIZE_LIMIT: u64 = 1 << 20;

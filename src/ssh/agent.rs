@@ -7,7 +7,7 @@ use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 
 use super::error::Cause;
-use crate::host::printable::sanitize_line;
+use sandbox_host::printable::sanitize_line;
 
 /// An agent answers in milliseconds; one that waits for the user must not hold up a start.
 const DEADLINE: Duration = Duration::from_millis(500);
@@ -57,7 +57,8 @@ fn line(identity: &AgentIdentity) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use russh::keys::{Algorithm, PrivateKey, key::safe_rng};
+    use russh::keys::key::safe_rng;
+    use russh::keys::{Algorithm, PrivateKey};
 
     #[test]
     fn a_comment_cannot_smuggle_in_another_key() {

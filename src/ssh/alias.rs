@@ -6,7 +6,7 @@ use super::client::Endpoint;
 use super::error::SshError;
 use super::include;
 use super::openssh::options;
-use crate::host::files::{read_if_present, remove_file_if_present, write_private};
+use sandbox_host::files::{read_if_present, remove_file_if_present, write_private};
 
 /// More than this of `~/.ssh/config` is not looked at.
 const LARGEST_CONFIGURATION: u64 = 1 << 20;

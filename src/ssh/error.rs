@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::host::files::FileError;
-use crate::host::printable::sanitize_line;
 use crate::session::{CommandError, SessionError};
+use sandbox_host::files::FileError;
+use sandbox_host::printable::sanitize_line;
 
 /// Characters of a foreign message that are shown.
 const LONGEST_CAUSE: usize = 200;

@@ -6,10 +6,10 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use super::client::Connection;
 use super::error::SshError;
 use super::signals::{killed_by, request_of};
-use crate::host::notices::{Notices, Termination};
-use crate::host::streams::Streams;
-use crate::host::terminal::WindowSize;
 use crate::session::{self, Arrival, Ending, FromGuest, PtyRequest, ToGuest};
+use sandbox_host::notices::{Notices, Termination};
+use sandbox_host::streams::Streams;
+use sandbox_host::terminal::WindowSize;
 
 /// `SSH_EXTENDED_DATA_STDERR` (RFC 4254 section 5.2).
 const EXTENDED_DATA_STDERR: u32 = 1;

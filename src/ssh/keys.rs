@@ -9,7 +9,7 @@ use russh::keys::{Algorithm, PrivateKey, PublicKey};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Cause, SshError};
-use crate::host::files::{FileError, write_private_volatile};
+use sandbox_host::files::{FileError, write_private_volatile};
 
 /// The files of one sandbox's keys, in OpenSSH's formats, named as OpenSSH names them.
 #[derive(Debug, Clone, PartialEq, Eq)]

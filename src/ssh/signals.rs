@@ -2,8 +2,8 @@
 
 use russh::Sig;
 
-use crate::host::notices::Termination;
 use crate::session::RemoteSignal;
+use sandbox_host::notices::Termination;
 
 /// The signal that killed a command.
 pub(super) fn killed_by(signal: &Sig) -> RemoteSignal {

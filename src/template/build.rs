@@ -15,8 +15,9 @@ use super::store::{
     BUILD_LOCK, BUILD_SHAPE, METADATA, Template, TemplateStore, is_occupied, is_removed_for,
     remove_all,
 };
-use crate::host::files::{self, FileError};
-use crate::host::lock::{DirectoryLock, LockAttempt};
+use sandbox_host::files;
+use sandbox_host::files::FileError;
+use sandbox_host::lock::{DirectoryLock, LockAttempt};
 
 /// How much is free besides a template while one is made: sandboxes write, too.
 const RESERVE_BYTES: u64 = 1 << 30;

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::key::{KeyPrefix, TemplateKey};
-use crate::host::files::FileError;
+use sandbox_host::files::FileError;
 
 /// A failure of the template store.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::error::TemplateError;
 use super::key::TemplateKey;
 use super::store::TemplateStore;
-use crate::host::files;
+use sandbox_host::files;
 
 /// How long the log of a failed build is kept.
 pub const LOG_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);

@@ -25,9 +25,10 @@ use super::directory::{DISK, RAM, STATE, TemplateDirectory};
 use super::error::{TemplateError, TemplateFault};
 use super::key::TemplateKey;
 use super::metadata::{self, Metadata};
-use crate::host::directories::Directories;
-use crate::host::files::{self, FileError};
-use crate::host::lock::{DirectoryLock, LockAttempt};
+use sandbox_host::directories::Directories;
+use sandbox_host::files;
+use sandbox_host::files::FileError;
+use sandbox_host::lock::{DirectoryLock, LockAttempt};
 
 pub(super) const METADATA: &str = "template.json";
 

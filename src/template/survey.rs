@@ -11,8 +11,8 @@ use super::store::{
     BUILD_LOCK, BUILD_SHAPE, METADATA, METADATA_LIMIT, PARTIAL_PREFIX, REMOVED_PREFIX, StoreLock,
     TemplateStore,
 };
-use crate::host::files;
-use crate::host::lock::DirectoryLock;
+use sandbox_host::files;
+use sandbox_host::lock::DirectoryLock;
 
 /// One row of [`TemplateStore::list`].
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use sandbox::host::process::ProcessIdentity;
+use sandbox_host::process::ProcessIdentity;
 use serde_json::json;
 
 use crate::support::TestEnvironment;
@@ -218,7 +218,7 @@ fn the_short_socket_directory_is_swept() {
     let long = environment.home().join("long".repeat(25));
     let environment = environment.variable("SANDBOX_HOME", &long);
     let name: sandbox::sandbox::SandboxName = "box".parse().unwrap();
-    let directories = sandbox::host::directories::Directories {
+    let directories = sandbox_host::directories::Directories {
         state: long.clone(),
         config: environment.home(),
         home: environment.home(),

@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use sandbox::host::directories::Directories;
 use sandbox::template::{Begin, Build, Shape, TemplateKey, TemplateStore};
+use sandbox_host::directories::Directories;
 
 use crate::images;
 use crate::stale::{self, Bystander};

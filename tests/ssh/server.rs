@@ -1,13 +1,12 @@
 //! An OpenSSH server of the test's own: own directory, own keys, loopback only.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, User, getuid};

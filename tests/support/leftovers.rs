@@ -1,10 +1,9 @@
 //! What a test leaves behind: processes, and files of sandboxes that are gone.
 
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

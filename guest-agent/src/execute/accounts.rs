@@ -1,9 +1,8 @@
 //! The users and groups of the guest, from `/etc/passwd` and `/etc/group`
 //! (passwd(5), group(5)): this program is static and asks no name service.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 /// A line of `/etc/passwd`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,10 +7,9 @@ mod port;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
+use std::{io, thread};
 
 use agent_protocol::preamble;
 use rustix::process::{Resource, Rlimit};

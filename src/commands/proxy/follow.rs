@@ -4,8 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use crate::commands::{ExitStatus, Outcome};
-use crate::host::notices::{Notice, Notices};
 use crate::network::access_log::{Entry, LogReader};
+use sandbox_host::notices::{Notice, Notices};
 
 /// How often the log is looked at.
 const INTERVAL: Duration = Duration::from_millis(250);

@@ -1,10 +1,8 @@
 //! The kernel and the modules of the initrd, read out of the new disk.
 
 use super::super::decompress::Compression;
-use super::super::initrd;
-use super::super::kernel;
 use super::super::metadata::KernelFormat;
-use super::super::modules;
+use super::super::{initrd, kernel, modules};
 use super::command::Runner;
 use super::disk::DiskReader;
 use super::error::BuildError;

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::super::error::ImageError;
 use super::error::BuildError;
 use super::workspace::Workspace;
-use crate::host::files::free_bytes;
+use sandbox_host::files::free_bytes;
 
 /// What a build of a small image needs at least in the store and in the scratch directory,
 /// in bytes. A larger one needs more; running out later is an error of its own.

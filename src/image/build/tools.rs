@@ -1,8 +1,7 @@
 //! What must be on the host before a build can start.
 
-use std::env;
-use std::fs;
 use std::path::PathBuf;
+use std::{env, fs};
 
 use nix::unistd::{Uid, User};
 

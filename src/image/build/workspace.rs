@@ -15,11 +15,11 @@ use std::process::{Command, Stdio};
 use nix::unistd::Uid;
 
 use super::super::error::ImageError;
-use super::super::files;
-use super::super::recipe;
 use super::super::store::ImageStore;
+use super::super::{files, recipe};
+use super::bootstrap;
+use super::error::BuildError;
 use super::tools::Tools;
-use super::{bootstrap, error::BuildError};
 
 /// Where scratch directories lie unless the caller says otherwise: on a disk, unlike `/tmp`.
 const SCRATCH_PARENT: &str = "/var/tmp";

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::ImageStore;
-use crate::host::files::allocated_bytes;
-use crate::host::lock::DirectoryLock;
 use crate::image::error::ImageError;
 use crate::image::files;
+use sandbox_host::files::allocated_bytes;
+use sandbox_host::lock::DirectoryLock;
 
 /// What the store takes on the disk.
 #[derive(Debug, Default)]

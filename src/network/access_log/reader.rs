@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{EARLIER_FILE, Entry, FILE};
-use crate::host::files::FileError;
+use sandbox_host::files::FileError;
 
 /// The longest line that is read, in bytes; ours are a tenth of it.
 const LONGEST_LINE: u64 = 8 << 10;

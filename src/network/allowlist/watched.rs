@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::edit::LARGEST;
 use super::{AllowList, Fault};
-use crate::host::file_stamp::FileStamp;
-use crate::host::files::read_whole_if_present;
+use sandbox_host::file_stamp::FileStamp;
+use sandbox_host::files::read_whole_if_present;
 
 /// An edit is seen at the first question after so long.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);

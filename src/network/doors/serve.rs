@@ -9,7 +9,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::alert;
 use super::client_hello::{self, ClientHelloError};
 use super::limits::{HEAD_LIMIT, MOST_HEADERS, MOST_STREAMS, REQUEST_DEADLINE};
 use super::passage::Way;
@@ -18,7 +17,7 @@ use super::request_heads::RequestHeads;
 use super::rewound::Rewound;
 use super::session::{Next, Session};
 use super::upstream::LocalExecutor;
-use super::{Shared, opened, tunnel};
+use super::{Shared, alert, opened, tunnel};
 use crate::network::domain::DomainName;
 
 /// Serves HTTP/1 until the connection ends or becomes something else.

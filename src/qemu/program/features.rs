@@ -7,7 +7,7 @@ use std::process::Command;
 use serde::Serialize;
 
 use super::ANSWER_LIMIT;
-use crate::host::bounded_command::run_bounded;
+use sandbox_host::bounded_command::run_bounded;
 
 /// Parts that can be left out of a build and that a sandbox needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

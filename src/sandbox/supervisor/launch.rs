@@ -12,10 +12,10 @@ use tokio::process::{Child, Command};
 
 use super::SupervisorError;
 use crate::guest::DEV_ID;
-use crate::host::files::FileError;
-use crate::host::user_namespace::IdentityMap;
 use crate::qemu::argv::NETWORK_DESCRIPTOR;
 use crate::qemu::discard_filter::DiscardFilter;
+use sandbox_host::files::FileError;
+use sandbox_host::user_namespace::IdentityMap;
 
 /// What to start.
 pub(super) struct Launch<'a> {

@@ -33,15 +33,15 @@ use self::running::QUIT_GRACE;
 use super::{EndReason, Event, Failure, StartPlan, StateLayout, lifecycle};
 use crate::agent::AgentError;
 use crate::console::last_lines;
-use crate::host::lock::DirectoryLock;
 use crate::qemu::qmp::QmpError;
+use sandbox_host::lock::DirectoryLock;
 
 /// Why the supervisor ended a sandbox that had not been told to end.
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
     /// A file of the state could not be made.
     #[error(transparent)]
-    File(#[from] crate::host::files::FileError),
+    File(#[from] sandbox_host::files::FileError),
     /// The record could not be written.
     #[error(transparent)]
     Record(#[from] super::RecordError),

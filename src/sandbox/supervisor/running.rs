@@ -12,10 +12,10 @@ use super::server::StopRequest;
 use super::{SupervisorError, files};
 use crate::agent::AgentError;
 use crate::guest::event::GuestEvent;
-use crate::host::files as host_files;
 use crate::qemu::{migration, qmp};
 use crate::sandbox::{EndReason, Event, Record, StartPlan, WarmStart};
 use crate::ssh::alias::Written;
+use sandbox_host::files as host_files;
 
 /// How long QEMU may take to end once told to `quit`.
 pub(super) const QUIT_GRACE: Duration = Duration::from_secs(3);

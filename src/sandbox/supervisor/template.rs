@@ -21,9 +21,9 @@ use super::running::QUIT_GRACE;
 use super::{SupervisorError, end_failed, files, last_words};
 use crate::agent::AgentError;
 use crate::guest::event::GuestEvent;
-use crate::host::files as host_files;
 use crate::qemu::{migration, overlay};
 use crate::sandbox::TemplatePlan;
+use sandbox_host::files as host_files;
 
 /// How long the guest may take for what it does before it is saved.
 const QUIESCE_DEADLINE: Duration = Duration::from_secs(120);

@@ -21,11 +21,11 @@ use super::server::StopRequest;
 use super::{SupervisorError, awaken, end_failed, files, last_words, log_limit};
 use crate::agent::AgentError;
 use crate::guest::event::GuestEvent;
-use crate::host::process::ProcessIdentity;
 use crate::network::gateway::{Gateway, GatewayError, HostPorts};
 use crate::network::request::GatewayRequest;
 use crate::qemu::discard_filter::DiscardFilter;
 use crate::sandbox::{EndReason, Event, Record, StartPlan, WarmStart};
+use sandbox_host::process::ProcessIdentity;
 
 /// How long a restored guest may take before it says something; a healthy one
 /// takes a fraction of a second, many of them on a busy machine some seconds.

@@ -11,10 +11,11 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use super::image::IMAGE;
 use super::namespace::Namespace;
 use super::running::Running;
 use super::slots::Slots;
-use super::{eventually, eventually_or_tell, image, image::IMAGE};
+use super::{eventually, eventually_or_tell, image};
 use crate::support::{Output, TestEnvironment};
 
 /// A [`TestEnvironment`] that can boot [`IMAGE`]. When the test ends nothing

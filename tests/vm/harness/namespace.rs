@@ -1,12 +1,13 @@
 //! Networks of a test's own: namespaces of the kernel's, joined as the test says.
 
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::{io::Write, thread};
+use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
 

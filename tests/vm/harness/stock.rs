@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sandbox::qemu::accelerator::Accelerator;
 
-use super::image;
-use super::{Host, Terminal};
+use super::{Host, Terminal, image};
 use crate::support::stock_machine::StockMachine;
 
 /// The shell prompt of the console, where `dev` is logged in.

@@ -10,8 +10,9 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use rustix::termios::Winsize;
 
+use super::eventually;
+use super::host::explicit_environment;
 use super::running::Transcript;
-use super::{eventually, host::explicit_environment};
 
 /// A command whose standard streams are one terminal.
 pub(crate) struct Terminal {

@@ -1,12 +1,11 @@
 //! The gateway's side of a connection of the guest's, as a stream of bytes.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::{fmt, io};
 
 use smoltcp::socket::tcp::{RecvError, State};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};

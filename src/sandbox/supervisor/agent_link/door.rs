@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::codec::FramedWrite;
 
 use super::Access;
-use crate::host::files::FileError;
+use sandbox_host::files::FileError;
 
 /// How many commands may be inside at once. Streams that a command has left
 /// count for yamux until the guest has closed them, too, and a conversation

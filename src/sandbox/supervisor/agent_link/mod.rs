@@ -24,8 +24,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::agent::{self, AgentError};
-use crate::host::files::FileError;
 use crate::sandbox::StateLayout;
+use sandbox_host::files::FileError;
 
 /// Before the first attempt at another conversation.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

@@ -12,7 +12,7 @@ use tokio_util::codec::FramedRead;
 
 use super::door::SESSION_LIMIT;
 use super::*;
-use crate::host::directories::Directories;
+use sandbox_host::directories::Directories;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -1,11 +1,10 @@
 //! Processes named so that a reused pid is never mistaken for the one that
 //! was meant: by pid, start time, and a path on its command line.
 
-use std::fs;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::{fs, io};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};

@@ -81,7 +81,7 @@ static SAVED: Mutex<Option<Saved>> = Mutex::new(None);
 ///
 /// The former modes come back when the guard is dropped, when the process panics (also where a
 /// panic aborts, so that no destructor runs), and through [`restore`] before a deliberate exit.
-/// Signals that end the process must be caught by the holder ([`crate::host::notices`]), before it
+/// Signals that end the process must be caught by the holder ([`crate::notices`]), before it
 /// enters raw mode.
 #[derive(Debug)]
 pub struct RawMode(());

@@ -1,0 +1,20 @@
+//! What `sandbox` needs of a Linux host: directories, private files, locks, processes,
+//! terminals, signals, namespaces.
+//!
+//! The bottom of the house: it uses the system and small crates, and no other crate of this
+//! workspace. Every other crate may use it.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod bounded_command;
+pub mod directories;
+pub mod distribution;
+pub mod file_stamp;
+pub mod files;
+pub mod lock;
+pub mod notices;
+pub mod printable;
+pub mod process;
+pub mod streams;
+pub mod terminal;
+pub mod user_namespace;
