@@ -9,7 +9,7 @@ use crate::image::ImageReference;
 use crate::network::domain::DomainError;
 use crate::network::policy::{Preset, Rule, RuleError};
 use crate::network::publish::{PublishError, PublishedPort};
-use crate::network::resolver::{InvalidResolver, ResolverAddress};
+use crate::network::resolver_address::{InvalidResolver, ResolverAddress};
 use crate::network::secret::{SecretError, SecretRequest};
 use crate::qemu::accelerator::AcceleratorChoice;
 use crate::sandbox::{
@@ -194,7 +194,7 @@ hinted!(
     InvalidResolver,
     SecretError,
     crate::image::ReferenceError,
-    crate::qemu::accelerator::AcceleratorError,
+    crate::qemu::accelerator_choice::UnknownAccelerator,
     crate::template::InvalidKey,
     crate::template::UnknownPolicy,
 );

@@ -1,12 +1,9 @@
 //! Kinds of addresses: what the special-purpose registries of IANA, the host's own interfaces and
 //! the guest's network make of an address.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
-use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -225,77 +222,6 @@ pub fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
         [0x2001, 0, _, _, _, _, high, low] => Some(v4(!high, !low)),
         _ => None,
     }
-}
-
-/// The addresses of the host's interfaces, read again at most once a second.
-#[derive(Debug)]
-pub struct HostAddresses {
-    known: RefCell<Known>,
-}
-
-#[derive(Debug)]
-struct Known {
-    addresses: HashSet<IpAddr>,
-    /// When to read again; never for addresses that were given.
-    stale_at: Option<Instant>,
-}
-
-/// How long what `getifaddrs` said is believed.
-const BELIEVED: Duration = Duration::from_secs(1);
-
-impl HostAddresses {
-    /// Those of this machine.
-    ///
-    /// # Errors
-    /// Where the system does not tell.
-    pub fn of_system() -> std::io::Result<Self> {
-        Ok(Self {
-            known: RefCell::new(Known {
-                addresses: read_interfaces()?,
-                stale_at: Some(Instant::now() + BELIEVED),
-            }),
-        })
-    }
-
-    /// These and no others.
-    pub fn given(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
-        Self {
-            known: RefCell::new(Known {
-                addresses: addresses.into_iter().collect(),
-                stale_at: None,
-            }),
-        }
-    }
-
-    /// Whether the host has the address now.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let mut known = self.known.borrow_mut();
-        let now = Instant::now();
-        if known.stale_at.is_some_and(|stale_at| stale_at <= now) {
-            // A failure leaves what was known: it must not open the host's addresses.
-            if let Ok(addresses) = read_interfaces() {
-                known.addresses = addresses;
-            }
-            known.stale_at = Some(now + BELIEVED);
-        }
-        known.addresses.contains(&address)
-    }
-
-    /// What `address` is on this host.
-    pub fn classify(&self, address: IpAddr) -> AddressKind {
-        classify(address, &|address| self.contains(address))
-    }
-}
-
-fn read_interfaces() -> std::io::Result<HashSet<IpAddr>> {
-    let interfaces = nix::ifaddrs::getifaddrs()?;
-    Ok(interfaces
-        .filter_map(|interface| interface.address)
-        .filter_map(|address| {
-            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-        })
-        .collect())
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
@@ -19,7 +18,6 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, Record, RecordType};
 use hickory_resolver::system_conf::parse_resolv_conf;
 use hickory_resolver::{Hosts, TokioResolver};
-use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -56,46 +54,6 @@ impl Default for Sources {
             hosts: "/etc/hosts".into(),
             resolv_conf: "/etc/resolv.conf".into(),
         }
-    }
-}
-
-/// The resolver that `--dns ADDR[:PORT]` names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ResolverAddress(pub SocketAddr);
-
-/// Why the address of a resolver was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not the address of a resolver")]
-pub struct InvalidResolver(String);
-
-impl InvalidResolver {
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
-        Some(
-            "as in `--dns 192.0.2.53`, `--dns 192.0.2.53:5353` or `--dns [2001:db8::53]:53`".into(),
-        )
-    }
-}
-
-impl FromStr for ResolverAddress {
-    type Err = InvalidResolver;
-
-    fn from_str(text: &str) -> Result<Self, InvalidResolver> {
-        let address = match text.parse::<IpAddr>() {
-            Ok(address) => SocketAddr::new(address, 53),
-            Err(_) => text.parse().map_err(|_| InvalidResolver(text.into()))?,
-        };
-        match address {
-            address if address.port() > 0 && !address.ip().is_unspecified() => Ok(Self(address)),
-            _ => Err(InvalidResolver(text.into())),
-        }
-    }
-}
-
-impl fmt::Display for ResolverAddress {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
     }
 }
 

@@ -13,74 +13,12 @@ mod verdict;
 
 use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
+pub use super::accelerator_choice::{Accelerator, AcceleratorChoice};
 pub use device::{CACHE_FILE, probe_kvm, probe_kvm_once_per_boot};
 pub use probe::SLOWEST_USABLE;
 pub use processor::{Processor, Vendor};
 pub use verdict::{KvmVerdict, Permissions, ProbeStep};
-
-/// What executes the guest: the value of QEMU's `-accel`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Accelerator {
-    /// The processor's own virtualization.
-    Kvm,
-    /// QEMU's translation, in software.
-    Tcg,
-}
-
-impl fmt::Display for Accelerator {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Kvm => "kvm",
-            Self::Tcg => "tcg",
-        })
-    }
-}
-
-/// What the user asked for: the value of `--accel`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AcceleratorChoice {
-    /// KVM where it works, otherwise TCG.
-    #[default]
-    Auto,
-    /// KVM or nothing.
-    Kvm,
-    /// TCG, without a look at KVM.
-    Tcg,
-}
-
-impl AcceleratorChoice {
-    /// Every choice, in the order of the documentation.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Kvm, Self::Tcg];
-}
-
-impl fmt::Display for AcceleratorChoice {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Auto => "auto",
-            Self::Kvm => "kvm",
-            Self::Tcg => "tcg",
-        })
-    }
-}
-
-impl FromStr for AcceleratorChoice {
-    type Err = AcceleratorError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|choice| choice.to_string() == text)
-            .ok_or_else(|| AcceleratorError::UnknownChoice {
-                text: text.to_owned(),
-            })
-    }
-}
 
 /// What will execute the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,12 +55,6 @@ impl fmt::Display for FallbackWarning {
 /// No accelerator as the user wants it.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum AcceleratorError {
-    /// The value of `--accel` is none of [`AcceleratorChoice::ALL`].
-    #[error("unknown accelerator `{text}`")]
-    UnknownChoice {
-        /// The value given.
-        text: String,
-    },
     /// KVM was required and does not work.
     #[error("cannot use KVM: {}", verdict.reason())]
     KvmUnusable {
@@ -135,7 +67,6 @@ impl AcceleratorError {
     /// What the user can do.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::UnknownChoice { .. } => "choose one of `auto`, `kvm` and `tcg`".into(),
             Self::KvmUnusable { verdict } => match verdict.mend() {
                 Some(mend) => format!("{mend}; or run in software emulation with `--accel tcg`"),
                 None => "run in software emulation with `--accel tcg`".into(),
@@ -210,15 +141,6 @@ mod tests {
     const EMULATED: KvmVerdict = KvmVerdict::Emulated {
         ns_per_instruction: 950.0,
     };
-
-    #[test]
-    fn choices_survive_their_text() {
-        for choice in AcceleratorChoice::ALL {
-            assert_eq!(choice.to_string().parse(), Ok(choice));
-        }
-        let error = "hvf".parse::<AcceleratorChoice>().unwrap_err();
-        assert_eq!(error.to_string(), "unknown accelerator `hvf`");
-    }
 
     #[test]
     fn every_choice_with_and_without_kvm() {

@@ -11,7 +11,7 @@ use crate::network::gateway::GatewayConfig;
 use crate::network::intercept::AuthorityParts;
 use crate::network::policy::Policy;
 use crate::network::publish::PublishedPort;
-use crate::network::resolver::ResolverAddress;
+use crate::network::resolver_address::ResolverAddress;
 use crate::network::secret::{SecretSpec, SecretSummary};
 
 /// The network that the user asked for.

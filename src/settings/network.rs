@@ -3,7 +3,7 @@
 use super::UserFile;
 use crate::network::policy::{Preset, Rule};
 use crate::network::publish::PublishedPort;
-use crate::network::resolver::ResolverAddress;
+use crate::network::resolver_address::ResolverAddress;
 use crate::network::secret::SecretRequest;
 use crate::sandbox::{Bandwidth, ConnectionLimit};
 

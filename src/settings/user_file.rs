@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, de};
 use crate::image::ImageReference;
 use crate::network::policy::{Preset, Rule};
 use crate::network::publish::PublishedPort;
-use crate::network::resolver::ResolverAddress;
+use crate::network::resolver_address::ResolverAddress;
 use crate::network::secret::{SecretError, SecretRequest};
 use crate::qemu::accelerator::AcceleratorChoice;
 use crate::sandbox::{Bandwidth, ConnectionLimit, CpuCount, DiskSize, MemorySize, TemplateSpace};

@@ -18,10 +18,11 @@ pub use config::{GateConfig, Mode};
 pub use dial::{DialError, ResolveError, Resolved};
 
 use super::access_log::{AccessLog, FlowEntry, FlowStart};
-use super::address::{AddressKind, HostAddresses};
+use super::address::AddressKind;
 use super::allowlist::WatchedList;
 use super::domain::{DomainName, DomainPattern};
 use super::error::NetworkError;
+use super::host_addresses::HostAddresses;
 use super::layout::GUEST;
 use super::names::Names;
 use super::policy::{Peer, Policy, Reason, RuleName, Transport};

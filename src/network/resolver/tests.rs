@@ -1,30 +1,8 @@
-//! Addresses of resolvers, and configurations that change.
+//! Configurations that change.
 
 use std::fs;
 
 use super::*;
-
-#[test]
-fn resolvers_have_port_53_unless_another_is_named() {
-    for (text, expected) in [
-        ("192.0.2.53", Some("192.0.2.53:53")),
-        ("192.0.2.53:5353", Some("192.0.2.53:5353")),
-        ("2001:db8::53", Some("[2001:db8::53]:53")),
-        ("[2001:db8::53]:5353", Some("[2001:db8::53]:5353")),
-        ("[2001:db8::53]", None),
-        ("0.0.0.0", None),
-        ("192.0.2.53:0", None),
-        ("dns.example", None),
-        ("", None),
-    ] {
-        let found = text.parse::<ResolverAddress>().ok();
-        assert_eq!(
-            found.map(|it| it.to_string()).as_deref(),
-            expected,
-            "{text}"
-        );
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_changed_configuration_is_read_again() {

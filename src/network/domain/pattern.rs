@@ -1,16 +1,15 @@
-//! Anchored regular expressions, as the lists of the old backend hold them.
+//! Patterns over names of hosts.
 
 use std::fmt;
+use std::str::FromStr;
 
-use regex::{Regex, RegexBuilder};
+use serde::{Deserialize, Serialize};
 
-use super::domain::{DomainError, DomainName, DomainPattern};
+use super::name::LONGEST_NAME;
+use super::{DomainError, DomainExpression, DomainName};
 
 /// The longest expression that is read, in bytes.
-const LONGEST: usize = 512;
-/// The bounds of a compiled expression and of its matcher, in bytes. Matching takes time linear
-/// in the name's length whatever the expression is.
-const COMPILED_BYTES: usize = 256 * 1024;
+const LONGEST_EXPRESSION: usize = 512;
 
 /// What old lists write in front of a name to mean its subdomains too.
 const BELOW_OR_SAME: [&str; 4] = [r"(.*\.)?", r"(.+\.)?", r"([a-z0-9-]+\.)*", r"([^.]+\.)*"];
@@ -23,44 +22,107 @@ const BELOW: [&str; 5] = [
     r"([^.]+\.)+",
 ];
 
-/// A regular expression over a whole name, without regard to case.
-#[derive(Debug, Clone)]
-pub struct DomainExpression {
-    text: String,
-    regex: Regex,
+/// Which names are meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DomainPattern {
+    /// `example.com`: that name alone.
+    Exact(DomainName),
+    /// `*.example.com`: every name below it, however deep.
+    Below(DomainName),
+    /// `.example.com`: that name and every name below it.
+    Tree(DomainName),
+    /// `^…$`: a regular expression over the whole name in its canonical form. The usual shapes
+    /// become one of the patterns above when they are read.
+    Expression(DomainExpression),
 }
 
-impl DomainExpression {
-    /// Reads `^…$`. The usual shapes (`^example\.com$`, `^(.*\.)?example\.com$`,
-    /// `^.*\.example\.com$`) become plain patterns, in which a dot is only ever a dot.
-    ///
-    /// # Errors
-    /// Where the expression is malformed or larger than the bounds.
-    pub fn read(text: &str) -> Result<DomainPattern, DomainError> {
-        let refused = |reason: String| DomainError::Expression {
-            text: text.chars().take(LONGEST).collect(),
-            reason,
-        };
-        if text.len() > LONGEST {
-            return Err(refused(format!("it is longer than {LONGEST} bytes")));
-        }
-        let inner = text
-            .strip_prefix('^')
-            .and_then(|rest| rest.strip_suffix('$'))
-            .ok_or_else(|| refused("it is not anchored by `^` and `$`".into()))?;
-        if let Some(pattern) = usual_shape(inner) {
-            return Ok(pattern);
-        }
-        let regex = compile(inner).map_err(refused)?;
-        Ok(DomainPattern::Expression(Self {
-            text: text.into(),
-            regex,
-        }))
-    }
-
-    /// Whether the whole name is of this form.
+impl DomainPattern {
+    /// Whether a name is meant.
     pub fn matches(&self, name: &DomainName) -> bool {
-        self.regex.is_match(name.as_str())
+        match self {
+            Self::Exact(exact) => name == exact,
+            Self::Below(parent) => name.is_below(parent),
+            Self::Tree(parent) => name == parent || name.is_below(parent),
+            Self::Expression(expression) => expression.matches(name),
+        }
+    }
+}
+
+impl FromStr for DomainPattern {
+    type Err = DomainError;
+
+    fn from_str(text: &str) -> Result<Self, DomainError> {
+        if text.starts_with('^') && text.ends_with('$') {
+            return expression(text);
+        }
+        if let Some(parent) = text.strip_prefix("*.") {
+            return Self::name(text, parent).map(Self::Below);
+        }
+        match text.strip_prefix('.') {
+            Some(parent) => Self::name(text, parent).map(Self::Tree),
+            None => Self::name(text, text).map(Self::Exact),
+        }
+    }
+}
+
+impl DomainPattern {
+    fn name(text: &str, name: &str) -> Result<DomainName, DomainError> {
+        if name.contains('*') {
+            return Err(DomainError::Wildcard(
+                text.chars().take(LONGEST_NAME).collect(),
+            ));
+        }
+        name.parse()
+    }
+}
+
+impl TryFrom<String> for DomainPattern {
+    type Error = DomainError;
+
+    fn try_from(text: String) -> Result<Self, DomainError> {
+        text.parse()
+    }
+}
+
+impl From<DomainPattern> for String {
+    fn from(pattern: DomainPattern) -> Self {
+        pattern.to_string()
+    }
+}
+
+impl fmt::Display for DomainPattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => write!(formatter, "{name}"),
+            Self::Below(name) => write!(formatter, "*.{name}"),
+            Self::Tree(name) => write!(formatter, ".{name}"),
+            Self::Expression(expression) => write!(formatter, "{expression}"),
+        }
+    }
+}
+
+/// Reads `^…$`. The usual shapes (`^example\.com$`, `^(.*\.)?example\.com$`,
+/// `^.*\.example\.com$`) become plain patterns, in which a dot is only ever a dot.
+fn expression(text: &str) -> Result<DomainPattern, DomainError> {
+    let refused = |reason: String| DomainError::Expression {
+        text: text.chars().take(LONGEST_EXPRESSION).collect(),
+        reason,
+    };
+    if text.len() > LONGEST_EXPRESSION {
+        return Err(refused(format!(
+            "it is longer than {LONGEST_EXPRESSION} bytes"
+        )));
+    }
+    let inner = text
+        .strip_prefix('^')
+        .and_then(|rest| rest.strip_suffix('$'))
+        .ok_or_else(|| refused("it is not anchored by `^` and `$`".into()))?;
+    match usual_shape(inner) {
+        Some(pattern) => Ok(pattern),
+        None => DomainExpression::compile(text, inner)
+            .map(DomainPattern::Expression)
+            .map_err(refused),
     }
 }
 
@@ -87,47 +149,6 @@ fn literal(text: &str) -> Option<DomainName> {
     (plain.bytes().all(letters) && !plain.ends_with('.'))
         .then(|| plain.parse().ok())
         .flatten()
-}
-
-fn compile(inner: &str) -> Result<Regex, String> {
-    let build = |text: &str| {
-        RegexBuilder::new(text)
-            .case_insensitive(true)
-            .size_limit(COMPILED_BYTES)
-            .dfa_size_limit(COMPILED_BYTES)
-            .nest_limit(32)
-            .build()
-            .map_err(|error| one_line(&error))
-    };
-    // By itself first, so that no parenthesis within ends the group that keeps `a|b` anchored.
-    build(inner)?;
-    build(&format!(r"\A(?:{inner})\z"))
-}
-
-fn one_line(error: &regex::Error) -> String {
-    match error {
-        regex::Error::CompiledTooBig(_) => "it is too large".into(),
-        other => other
-            .to_string()
-            .lines()
-            .last()
-            .map(|line| line.trim_start_matches("error: ").to_owned())
-            .unwrap_or_default(),
-    }
-}
-
-impl PartialEq for DomainExpression {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for DomainExpression {}
-
-impl fmt::Display for DomainExpression {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.text)
-    }
 }
 
 #[cfg(test)]
