@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sandbox::qemu::accelerator::Accelerator;
+use sandbox_spec::Accelerator;
 
 use self::stock_machine::StockMachine;
 use super::support::{Result, time};

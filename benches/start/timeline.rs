@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sandbox::sandbox::control::{Connection, Request};
-use sandbox::sandbox::{Event, SandboxName, StateLayout};
+use sandbox::sandbox::{Event, StateLayout};
 use sandbox_host::directories::Directories;
+use sandbox_spec::SandboxName;
 
 use super::PATIENCE;
 use super::support::{Result, sandbox_command};

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::JsonArguments;
 use super::options::with_hint;
-use crate::image::ImageReference;
+use sandbox_spec::ImageReference;
 
 /// Arguments of `image`.
 #[derive(Debug, Args)]

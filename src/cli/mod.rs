@@ -16,7 +16,7 @@ pub use session::{CommandOptions, ExecArguments, RunArguments};
 pub use template::{TemplateArguments, TemplateBuildArguments, TemplateCommand};
 
 use self::options::{whole_number, with_hint};
-use crate::sandbox::SandboxName;
+use sandbox_spec::SandboxName;
 
 /// A virtual machine of its own for a project directory.
 ///

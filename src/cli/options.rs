@@ -5,19 +5,16 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::image::ImageReference;
-use crate::network::domain::DomainError;
-use crate::network::policy::{Preset, Rule, RuleError};
-use crate::network::publish::{PublishError, PublishedPort};
-use crate::network::resolver_address::{InvalidResolver, ResolverAddress};
-use crate::network::secret::{SecretError, SecretRequest};
-use crate::qemu::accelerator::AcceleratorChoice;
-use crate::sandbox::{
-    Bandwidth, ConnectionLimit, CpuCount, DiskSize, MemorySize, NameError, SandboxName, SizeError,
-};
 use crate::settings::parse_duration;
-use crate::share::{Share, ShareError, ShareMode};
-use crate::template::TemplatePolicy;
+use sandbox_spec::domain::DomainError;
+use sandbox_spec::policy::{Preset, Rule, RuleError};
+use sandbox_spec::publish::{PublishError, PublishedPort};
+use sandbox_spec::resolver_address::{InvalidResolver, ResolverAddress};
+use sandbox_spec::secret::{SecretError, SecretRequest};
+use sandbox_spec::{
+    AcceleratorChoice, Bandwidth, ConnectionLimit, CpuCount, DiskSize, ImageReference, MemorySize,
+    NameError, SandboxName, Share, ShareError, ShareMode, SizeError, TemplatePolicy,
+};
 
 /// What a start is made of, and how the tool speaks.
 #[derive(Debug, Args)]
@@ -193,10 +190,10 @@ hinted!(
     PublishError,
     InvalidResolver,
     SecretError,
-    crate::image::ReferenceError,
-    crate::qemu::accelerator_choice::UnknownAccelerator,
-    crate::template::InvalidKey,
-    crate::template::UnknownPolicy,
+    sandbox_spec::ReferenceError,
+    sandbox_spec::accelerator::UnknownAccelerator,
+    sandbox_spec::InvalidKey,
+    sandbox_spec::UnknownPolicy,
 );
 
 /// Parses a count; the error names it, and what would be one.

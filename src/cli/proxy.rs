@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 
 use super::JsonArguments;
 use super::options::{whole_number, with_hint};
-use crate::network::domain::DomainPattern;
-use crate::network::publish::PublishedPort;
+use sandbox_spec::domain::DomainPattern;
+use sandbox_spec::publish::PublishedPort;
 
 /// Arguments of `proxy`.
 #[derive(Debug, Args)]

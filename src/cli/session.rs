@@ -15,7 +15,7 @@ pub struct CommandOptions {
     pub user: String,
 
     /// The directory to start in; a relative one counts from the workspace
-    #[arg(short, long, value_name = "DIRECTORY", default_value = crate::guest::WORKSPACE)]
+    #[arg(short, long, value_name = "DIRECTORY", default_value = sandbox_spec::guest::WORKSPACE)]
     pub workdir: PathBuf,
 
     /// Set a variable; without a value, take this process's. May be repeated

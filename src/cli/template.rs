@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::JsonArguments;
 use super::options::with_hint;
-use crate::template::KeyPrefix;
+use sandbox_spec::KeyPrefix;
 
 /// Arguments of `template`.
 #[derive(Debug, Args)]

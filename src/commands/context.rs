@@ -4,8 +4,9 @@ use crate::cli::GlobalOptions;
 use crate::image::ImageStore;
 use crate::output::{Printer, Report};
 use crate::settings::{NetworkOverrides, Overrides, Settings, UserFile};
-use crate::template::{TemplatePolicy, TemplateStore};
+use crate::template::TemplateStore;
 use sandbox_host::directories::Directories;
+use sandbox_spec::TemplatePolicy;
 
 /// The state of one invocation.
 pub(super) struct Context {

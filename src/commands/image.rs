@@ -6,11 +6,12 @@ use super::space::expectations;
 use super::{ExitStatus, Outcome};
 use crate::cli::ImageCommand;
 use crate::image::build::{self, BuildOptions, BuildProgress, CancelFlag};
-use crate::image::{Image, ImageReference, Recipe};
+use crate::image::{Image, Recipe};
 use crate::output::{Report, Table};
 use crate::sandbox::lifecycle;
 use crate::template::{EntryState, Obsolescence};
 use sandbox_host::notices::{Notice, Notices};
+use sandbox_spec::ImageReference;
 
 pub(super) async fn run(context: &Context, command: ImageCommand) -> Outcome {
     match command {

@@ -7,19 +7,21 @@ use super::context::Context;
 use crate::guest::cloud_config;
 use crate::image::Image;
 use crate::network::intercept::AuthorityParts;
-use crate::network::policy::Policy;
-use crate::network::secret::{SecretError, SecretSource};
 use crate::output::Report;
-use crate::qemu::accelerator::{self, Accelerator, Decision};
+use crate::qemu::accelerator;
+use crate::qemu::accelerator::Decision;
 use crate::qemu::program::{self, QemuProgram, Search};
 use crate::sandbox::{
-    BootImage, HostCapacity, HostSetup, Lifetime, MachineShape, NetworkSpec, SandboxName,
-    SandboxSpec, StartPlan, StateLayout, shareable_directory, templates,
+    BootImage, HostCapacity, HostSetup, Lifetime, MachineShape, NetworkSpec, SandboxSpec,
+    StartPlan, StateLayout, shareable_directory, templates,
 };
 use crate::ssh::agent;
 use crate::ssh::keys::Keys;
-use crate::template::{Shape, Template, TemplatePolicy};
+use crate::template::{Shape, Template};
 use sandbox_host::files::FileError;
+use sandbox_spec::policy::Policy;
+use sandbox_spec::secret::{SecretError, SecretSource};
+use sandbox_spec::{Accelerator, SandboxName, TemplatePolicy};
 
 /// How long a guest may take to become ready if the user does not say: about
 /// ten times what it takes.

@@ -9,13 +9,14 @@ use super::start::Ready;
 use super::{ExitStatus, Outcome};
 use crate::agent::{self, AgentError};
 use crate::cli::CommandOptions;
-use crate::guest::WORKSPACE;
 use crate::output::Report;
-use crate::sandbox::{EndReason, Event, SandboxName};
+use crate::sandbox::{EndReason, Event};
 use crate::session::{Ending, GuestCommand, PtyRequest};
 use crate::ssh::{self, SshError};
 use sandbox_host::notices::Notices;
 use sandbox_host::streams::Streams;
+use sandbox_spec::SandboxName;
+use sandbox_spec::guest::WORKSPACE;
 
 /// How long a login may take; emulated cryptography takes about a second, and
 /// the guest may be busy.

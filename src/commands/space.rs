@@ -11,11 +11,10 @@ use crate::image::{self, StoreUsage};
 use crate::output::Report;
 use crate::qemu::program::{self, Search};
 use crate::sandbox::lifecycle::{self, Found};
-use crate::sandbox::{SandboxName, StateLayout, leftovers, templates};
-use crate::template::{
-    Entry, EntryState, Expectations, Survey as TemplateSurvey, TemplateKey, UNUSED_KEPT,
-};
+use crate::sandbox::{StateLayout, leftovers, templates};
+use crate::template::{Entry, EntryState, Expectations, Survey as TemplateSurvey, UNUSED_KEPT};
 use sandbox_host::files::allocated_bytes;
+use sandbox_spec::{SandboxName, TemplateKey};
 
 /// All that this program has on the disk.
 pub(super) struct Survey {

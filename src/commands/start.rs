@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use super::context::Context;
 use super::{image, prepare, template_build};
-use crate::network::secret::SecretSummary;
 use crate::output::{Progress, Report};
-use crate::qemu::accelerator::Accelerator;
 use crate::sandbox::control::{Connection, Request};
 use crate::sandbox::lifecycle::{self, Claim, LifecycleError};
-use crate::sandbox::{Event, Failure, Lifetime, Record, SandboxName, StateLayout};
+use crate::sandbox::{Event, Failure, Lifetime, Record, StateLayout};
 use crate::template::{Shape, Template};
 use sandbox_host::files;
 use sandbox_host::files::FileError;
 use sandbox_host::notices::{Notice, Notices};
+use sandbox_spec::secret::SecretSummary;
+use sandbox_spec::{Accelerator, SandboxName};
 
 /// A sandbox that sessions can enter.
 pub(super) struct Ready {

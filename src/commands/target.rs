@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use super::context::Context;
 use crate::output::Report;
 use crate::sandbox::lifecycle::{self, Found};
-use crate::sandbox::{SandboxName, shareable_directory};
+use crate::sandbox::shareable_directory;
 use sandbox_host::files::FileError;
+use sandbox_spec::SandboxName;
 
 /// The current directory, if it can be a workspace.
 pub(super) fn workspace() -> Result<PathBuf, Report> {

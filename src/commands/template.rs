@@ -9,10 +9,9 @@ use super::space::{expectations, megabytes, template_users};
 use super::{ExitStatus, Outcome, template_build};
 use crate::cli::TemplateCommand;
 use crate::output::{Report, Table};
-use crate::sandbox::{SandboxName, format_bytes, lifecycle};
-use crate::template::{
-    Entry, EntryState, Expectations, KeyPrefix, Obsolescence, Shape, TemplateFiles, TemplateKey,
-};
+use crate::sandbox::lifecycle;
+use crate::template::{Entry, EntryState, Expectations, Obsolescence, Shape, TemplateFiles};
+use sandbox_spec::{KeyPrefix, SandboxName, TemplateKey, format_bytes};
 
 pub(super) async fn run(context: &Context, command: TemplateCommand) -> Outcome {
     match command {

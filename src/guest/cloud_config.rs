@@ -161,7 +161,7 @@ fn generate(generated: &Generated<'_>) -> Map<String, Value> {
         },
         "users": [{
             "name": "dev",
-            "uid": super::DEV_ID,
+            "uid": sandbox_spec::guest::DEV_ID,
             "shell": "/bin/bash",
             "sudo": "ALL=(ALL) NOPASSWD:ALL",
             "lock_passwd": true,

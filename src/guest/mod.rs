@@ -9,9 +9,3 @@ pub mod credential;
 pub mod egress;
 pub mod event;
 pub mod seed;
-
-/// The uid and gid of the user `dev` in every guest.
-pub const DEV_ID: u32 = 1000;
-
-/// Where the workspace is mounted.
-pub const WORKSPACE: &str = "/home/dev/workspace";

@@ -26,7 +26,7 @@ pub const GUEST_AGENT_SHA256: &str = env!("GUEST_AGENT_SHA256");
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::Digest;
+    use sandbox_spec::Digest;
 
     #[test]
     fn the_recorded_digest_is_that_of_the_embedded_agent() {

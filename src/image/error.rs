@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::reference::ImageReference;
+use sandbox_spec::ImageReference;
 
 /// A failure of the image store.
 #[derive(Debug, thiserror::Error)]

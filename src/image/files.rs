@@ -8,7 +8,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use super::error::ImageError;
-use super::reference::Digest;
+use sandbox_spec::Digest;
 
 /// How much is hashed at once; large enough that system calls do not count.
 const HASH_BUFFER_BYTES: usize = 1 << 20;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ImageError;
 use super::files;
-use super::reference::Digest;
+use sandbox_spec::Digest;
 
 /// What `stat` says about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::reference::{Digest, ImageReference};
+use sandbox_spec::{Digest, ImageReference};
 
 /// The version of the metadata format that this program reads and writes.
 pub const METADATA_VERSION: u64 = 1;

@@ -18,7 +18,6 @@ pub mod kernel;
 mod metadata;
 mod modules;
 mod recipe;
-mod reference;
 mod store;
 
 pub use embedded::{GUEST_AGENT_SHA256, guest_agent};
@@ -29,5 +28,4 @@ pub use metadata::{
 };
 pub use modules::UnknownModule;
 pub use recipe::{Recipe, RecipeError};
-pub use reference::{Digest, ImageReference, ReferenceError};
 pub use store::{Garbage, Image, ImageStore, StoreEntry, StoreUsage};

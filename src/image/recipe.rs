@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::embedded::{EmbeddedFile, FILES};
 use super::metadata::CONTRACT_VERSION;
-use super::reference::{Digest, ImageReference};
+use sandbox_spec::{Digest, ImageReference};
 
 /// Changes when the build makes something else of the same recipe.
 const BUILD_FORMAT: u32 = 1;

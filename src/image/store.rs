@@ -21,7 +21,7 @@ use super::error::{Damage, ImageError};
 use super::files;
 use super::fingerprint::{Fingerprint, Fingerprints};
 use super::metadata::{self, CONTRACT_VERSION, Metadata, MetadataFault};
-use super::reference::{Digest, ImageReference};
+use sandbox_spec::{Digest, ImageReference};
 
 pub use self::usage::{Garbage, StoreUsage};
 

@@ -4,8 +4,8 @@
 use hickory_proto::op::{Edns, Message, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
 
-use super::domain::DomainName;
-use super::policy::Transport;
+use sandbox_spec::domain::DomainName;
+use sandbox_spec::policy::Transport;
 
 /// The longest message that is read as a question, in bytes; a question with every option that
 /// programs send is a tenth of it.

@@ -2,11 +2,11 @@
 
 use std::io;
 
-use super::domain::DomainError;
-use super::policy::RuleError;
-use super::publish::PublishError;
-use super::secret::SecretError;
 use sandbox_host::files::FileError;
+use sandbox_spec::domain::DomainError;
+use sandbox_spec::policy::RuleError;
+use sandbox_spec::publish::PublishError;
+use sandbox_spec::secret::SecretError;
 
 /// A failure of the network's side of a sandbox.
 #[derive(Debug, thiserror::Error)]

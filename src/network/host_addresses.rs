@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::address::{AddressKind, classify};
+use sandbox_spec::address::{AddressKind, classify};
 
 /// The addresses of the host's interfaces, read again at most once a second.
 #[derive(Debug)]

@@ -7,21 +7,14 @@
 //! Everything that the guest sends is hostile: whatever it can make grow is bounded.
 
 pub mod access_log;
-pub mod address;
 pub mod allowlist;
 pub mod dns;
-pub mod domain;
 pub mod doors;
 pub mod error;
 pub mod gate;
 pub mod gateway;
 pub mod host_addresses;
 pub mod intercept;
-pub mod layout;
 pub mod names;
-pub mod policy;
-pub mod publish;
 pub mod request;
 pub mod resolver;
-pub mod resolver_address;
-pub mod secret;

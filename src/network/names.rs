@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::domain::DomainName;
+use sandbox_spec::domain::DomainName;
 
 /// An address counts as the name's at least so long, whatever the answer's TTL says: programs
 /// resolve, do something else, and connect.

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::domain::DomainPattern;
-use super::publish::PublishedPort;
+use sandbox_spec::domain::DomainPattern;
+use sandbox_spec::publish::PublishedPort;
 
 /// What a command asks of a running sandbox's network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,11 +2,11 @@
 //! one that the user names.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, io};
 
 use hickory_resolver::config::{
     NameServerConfig, ResolverConfig, ResolverOpts, ServerOrderingStrategy,
@@ -21,8 +21,8 @@ use hickory_resolver::{Hosts, TokioResolver};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::domain::DomainName;
 use sandbox_host::file_stamp::FileStamp;
+use sandbox_spec::domain::DomainName;
 
 /// Questions under way at once; the next ones wait.
 const MOST_AT_ONCE: usize = 64;

@@ -14,10 +14,10 @@ mod verdict;
 use std::fmt;
 use std::path::Path;
 
-pub use super::accelerator_choice::{Accelerator, AcceleratorChoice};
 pub use device::{CACHE_FILE, probe_kvm, probe_kvm_once_per_boot};
 pub use probe::SLOWEST_USABLE;
 pub use processor::{Processor, Vendor};
+use sandbox_spec::{Accelerator, AcceleratorChoice};
 pub use verdict::{KvmVerdict, Permissions, ProbeStep};
 
 /// What will execute the guest.

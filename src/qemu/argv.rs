@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use super::accelerator::Accelerator;
+use sandbox_spec::Accelerator;
 
 /// The name of the virtio-serial port on which the guest tells its events.
 pub const EVENT_PORT: &str = "org.sandbox.guest.0";

@@ -4,7 +4,6 @@
 //! [`crate::sandbox`], which decides what to run, and by the doctor.
 
 pub mod accelerator;
-pub mod accelerator_choice;
 pub mod argv;
 pub mod discard_filter;
 pub mod migration;

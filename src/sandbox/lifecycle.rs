@@ -11,11 +11,12 @@ use std::{fs, io};
 use command_fds::{CommandFdExt, FdMapping};
 
 use super::control::{Connection, Request};
-use super::{NameError, Record, RecordError, SandboxName, StartPlan, StateLayout};
+use super::{Record, RecordError, StartPlan, StateLayout};
 use sandbox_host::directories::Directories;
 use sandbox_host::files;
 use sandbox_host::files::FileError;
 use sandbox_host::lock::{DirectoryLock, LockAttempt};
+use sandbox_spec::{NameError, SandboxName};
 
 /// The descriptor on which a supervisor inherits its lock.
 pub const LOCK_DESCRIPTOR: i32 = 3;

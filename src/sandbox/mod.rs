@@ -8,27 +8,20 @@ pub mod control;
 mod event;
 pub mod leftovers;
 pub mod lifecycle;
-mod name;
 mod network;
 mod plan;
 mod record;
-mod size;
 mod spec;
 mod state;
 pub mod supervisor;
 pub mod templates;
 
 pub use event::{EndReason, Event, Failure, TimedEvent};
-pub use name::{NameError, SandboxName};
 pub use network::{NetworkSpec, NetworkSummary};
 pub use plan::{
     BootImage, ColdStart, HostSetup, MachineShape, PlanError, StartPlan, TemplateFiles,
     TemplatePlan, TemplateTarget, WarmStart,
 };
 pub use record::{Record, RecordError};
-pub use size::{
-    Bandwidth, ConnectionLimit, CpuCount, DiskSize, MemorySize, SizeError, TemplateSpace,
-    format_bytes,
-};
 pub use spec::{HostCapacity, Lifetime, SandboxSpec, SpecError, shareable_directory};
 pub use state::StateLayout;

@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::size::{Bandwidth, ConnectionLimit};
 use crate::network::allowlist;
 use crate::network::gate::{GateConfig, Mode};
 use crate::network::gateway::GatewayConfig;
 use crate::network::intercept::AuthorityParts;
-use crate::network::policy::Policy;
-use crate::network::publish::PublishedPort;
-use crate::network::resolver_address::ResolverAddress;
-use crate::network::secret::{SecretSpec, SecretSummary};
+use sandbox_spec::policy::Policy;
+use sandbox_spec::publish::PublishedPort;
+use sandbox_spec::resolver_address::ResolverAddress;
+use sandbox_spec::secret::{SecretSpec, SecretSummary};
+use sandbox_spec::{Bandwidth, ConnectionLimit};
 
 /// The network that the user asked for.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -103,7 +103,7 @@ pub struct NetworkSummary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::secret::SecretRequest;
+    use sandbox_spec::secret::SecretRequest;
 
     #[test]
     fn a_record_of_the_network_has_no_value_of_a_secret() {

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{CpuCount, DiskSize, MemorySize, NetworkSummary, SandboxName};
-use crate::qemu::accelerator::Accelerator;
-use crate::share::{Share, ShareMode};
-use crate::template::TemplateKey;
+use super::NetworkSummary;
 use sandbox_host::files;
 use sandbox_host::files::FileError;
 use sandbox_host::process::ProcessIdentity;
+use sandbox_spec::{
+    Accelerator, CpuCount, DiskSize, MemorySize, SandboxName, Share, ShareMode, TemplateKey,
+};
 
 /// The format's version; a reader refuses others.
 const VERSION: u32 = 1;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{CpuCount, DiskSize, MemorySize, NetworkSpec, SandboxName};
-use crate::network::publish::PublishedPort;
-use crate::share::{Share, ShareMode};
+use super::NetworkSpec;
 use sandbox_host::files::FileError;
+use sandbox_spec::publish::PublishedPort;
+use sandbox_spec::{CpuCount, DiskSize, MemorySize, SandboxName, Share, ShareMode};
 
 /// How long a sandbox lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,7 +171,7 @@ impl SandboxSpec {
                 available_mib: host.memory_bytes >> 20,
             });
         }
-        let mut places = vec![crate::guest::WORKSPACE];
+        let mut places = vec![sandbox_spec::guest::WORKSPACE];
         for share in &self.shares {
             if places.contains(&share.guest.as_str()) {
                 return Err(SpecError::SamePlace(share.guest.to_string()));

@@ -4,12 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use super::SandboxName;
 use crate::ssh::keys::KeyFiles;
 use crate::ssh::{Endpoint, SshError};
 use sandbox_host::directories::Directories;
+use sandbox_spec::{Digest, SandboxName};
 
 /// The bytes that a Unix socket's address holds, less the final NUL (unix(7)).
 const SOCKET_PATH_LIMIT: usize = 107;
@@ -138,13 +137,8 @@ impl StateLayout {
 /// SHA-256.
 fn short_name(directory: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
-    let hash = Sha256::digest(directory.as_os_str().as_bytes());
-    let digits: String = hash
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("sandbox-{digits}")
+    let digits = Digest::of(directory.as_os_str().as_bytes()).hex();
+    format!("sandbox-{}", &digits[..16])
 }
 
 #[cfg(test)]

@@ -10,11 +10,12 @@ use super::{
 };
 use crate::guest::credential::TooLarge;
 use crate::image::{GUEST_AGENT_SHA256, ImageError, ImageStore};
-use crate::qemu::accelerator::{Accelerator, host_processor};
+use crate::qemu::accelerator::host_processor;
 use crate::qemu::program::QemuVersion;
 use crate::template::{Build, Expectations, Shape, Template, TemplateError, TemplateStore};
 use sandbox_host::directories::Directories;
 use sandbox_host::files::FileError;
+use sandbox_spec::Accelerator;
 
 /// [`Shape::program`](crate::template::Shape::program) of this program: its version and the
 /// guest agent in it, so that host and guest of a template are always of one build.

@@ -10,11 +10,11 @@ mod user_file;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::image::ImageReference;
-use crate::qemu::accelerator::AcceleratorChoice;
-use crate::sandbox::{CpuCount, DiskSize, MemorySize, SandboxName};
-use crate::share::{Share, ShareMode};
-use crate::template::{Limits, TemplatePolicy};
+use crate::template::Limits;
+use sandbox_spec::{
+    AcceleratorChoice, CpuCount, DiskSize, ImageReference, MemorySize, SandboxName, Share,
+    ShareMode, TemplatePolicy,
+};
 
 pub use network::{NetworkOverrides, NetworkSettings};
 pub use user_file::{UserFile, UserFileError, parse_duration};

@@ -1,11 +1,11 @@
 //! The network's part of the settings.
 
 use super::UserFile;
-use crate::network::policy::{Preset, Rule};
-use crate::network::publish::PublishedPort;
-use crate::network::resolver_address::ResolverAddress;
-use crate::network::secret::SecretRequest;
-use crate::sandbox::{Bandwidth, ConnectionLimit};
+use sandbox_spec::policy::{Preset, Rule};
+use sandbox_spec::publish::PublishedPort;
+use sandbox_spec::resolver_address::ResolverAddress;
+use sandbox_spec::secret::SecretRequest;
+use sandbox_spec::{Bandwidth, ConnectionLimit};
 
 /// What flags and environment say of the network; `None` where they are silent.
 #[derive(Debug, Clone, Default)]
@@ -79,8 +79,8 @@ impl NetworkSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::secret::SecretSource;
     use crate::settings::{Overrides, Settings};
+    use sandbox_spec::secret::SecretSource;
 
     const FILE: &str = r#"
 network = "private"

@@ -5,17 +5,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::image::ImageReference;
-use crate::network::policy::{Preset, Rule};
-use crate::network::publish::PublishedPort;
-use crate::network::resolver_address::ResolverAddress;
-use crate::network::secret::{SecretError, SecretRequest};
-use crate::qemu::accelerator::AcceleratorChoice;
-use crate::sandbox::{Bandwidth, ConnectionLimit, CpuCount, DiskSize, MemorySize, TemplateSpace};
-use crate::share::{Share, ShareMode};
-use crate::template::TemplatePolicy;
 use sandbox_host::files;
 use sandbox_host::files::FileError;
+use sandbox_spec::policy::{Preset, Rule};
+use sandbox_spec::publish::PublishedPort;
+use sandbox_spec::resolver_address::ResolverAddress;
+use sandbox_spec::secret::{SecretError, SecretRequest};
+use sandbox_spec::{
+    AcceleratorChoice, Bandwidth, ConnectionLimit, CpuCount, DiskSize, ImageReference, MemorySize,
+    Share, ShareMode, TemplatePolicy, TemplateSpace,
+};
 
 /// A configuration is a few lines; anything larger is none.
 const SIZE_LIMIT: u64 = 1 << 20;

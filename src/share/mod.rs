@@ -4,6 +4,3 @@
 //! Values and text only. Used by [`crate::sandbox`].
 
 pub mod mount_unit;
-mod request;
-
-pub use request::{GuestPath, Share, ShareError, ShareMode};

@@ -1,6 +1,6 @@
 //! The systemd mount unit of a 9p share.
 
-use super::GuestPath;
+use sandbox_spec::GuestPath;
 
 /// The mount options of a 9p share, in the order of mount(8)'s `-o`.
 ///

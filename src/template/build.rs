@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use super::directory::{DISK, RAM, STATE, TemplateDirectory};
 use super::error::TemplateError;
-use super::key::TemplateKey;
 use super::metadata::{self, METADATA_VERSION, Metadata, StateFile, TemplateFiles};
 use super::shape::Shape;
 use super::store::{
@@ -18,6 +17,7 @@ use super::store::{
 use sandbox_host::files;
 use sandbox_host::files::FileError;
 use sandbox_host::lock::{DirectoryLock, LockAttempt};
+use sandbox_spec::TemplateKey;
 
 /// How much is free besides a template while one is made: sandboxes write, too.
 const RESERVE_BYTES: u64 = 1 << 30;

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::key::{KeyPrefix, TemplateKey};
 use sandbox_host::files::FileError;
+use sandbox_spec::{KeyPrefix, TemplateKey};
 
 /// A failure of the template store.
 #[derive(Debug, thiserror::Error)]

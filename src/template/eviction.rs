@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::error::TemplateError;
-use super::key::TemplateKey;
 use super::shape::Expectations;
 use super::store::{TemplateStore, remove_all};
 use super::survey::{Entry, EntryState};
+use sandbox_spec::TemplateKey;
 
 /// How much of the disk templates may take, unless the user says otherwise: 8 GiB, some ten
 /// templates of a guest with 2 GiB of memory.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::error::TemplateError;
-use super::key::TemplateKey;
 use super::store::TemplateStore;
 use sandbox_host::files;
+use sandbox_spec::TemplateKey;
 
 /// How long the log of a failed build is kept.
 pub const LOG_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);

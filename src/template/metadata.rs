@@ -1,11 +1,12 @@
 //! What the store records about a template: `<key>/template.json`.
 
+use sandbox_host::hexadecimal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::error::TemplateFault;
-use super::key::TemplateKey;
 use super::shape::Shape;
+use sandbox_spec::TemplateKey;
 
 /// The version of the store's format that this program reads and writes; part of every key, so
 /// that a program of another version looks for other templates.
@@ -70,18 +71,7 @@ pub(super) fn parse(bytes: &[u8], key: &TemplateKey) -> Result<Metadata, Templat
 
 /// SHA-256 of `bytes` in hexadecimal digits.
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    hexadecimal(&Sha256::digest(bytes))
-}
-
-/// Lower-case hexadecimal digits, two a byte.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-            text
-        })
+    hexadecimal::encode(&Sha256::digest(bytes))
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::key::TemplateKey;
 use super::metadata::METADATA_VERSION;
+use sandbox_spec::TemplateKey;
 
 /// The machine that a template was saved from. A start may use a template only if its own shape
 /// is equal, field by field.

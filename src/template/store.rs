@@ -23,12 +23,12 @@ use serde::{Deserialize, Serialize};
 
 use super::directory::{DISK, RAM, STATE, TemplateDirectory};
 use super::error::{TemplateError, TemplateFault};
-use super::key::TemplateKey;
 use super::metadata::{self, Metadata};
 use sandbox_host::directories::Directories;
 use sandbox_host::files;
 use sandbox_host::files::FileError;
 use sandbox_host::lock::{DirectoryLock, LockAttempt};
+use sandbox_spec::TemplateKey;
 
 pub(super) const METADATA: &str = "template.json";
 

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::{TemplateError, TemplateFault};
-use super::key::{KeyPrefix, TemplateKey};
 use super::metadata::Metadata;
 use super::shape::Shape;
 use super::store::{
@@ -13,6 +12,7 @@ use super::store::{
 };
 use sandbox_host::files;
 use sandbox_host::lock::DirectoryLock;
+use sandbox_spec::{KeyPrefix, TemplateKey};
 
 /// One row of [`TemplateStore::list`].
 #[derive(Debug)]

@@ -6,9 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use sandbox::image::{
-    CONTRACT_VERSION, Digest, DiskFile, ImageContent, ImageFiles, KernelFile, KernelFormat,
-    Metadata, StoredFile,
+    CONTRACT_VERSION, DiskFile, ImageContent, ImageFiles, KernelFile, KernelFormat, Metadata,
+    StoredFile,
 };
+use sandbox_spec::Digest;
 
 use crate::support::TestEnvironment;
 use crate::transcript::{Session, with_qemu};

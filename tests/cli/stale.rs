@@ -217,7 +217,7 @@ fn the_short_socket_directory_is_swept() {
     let environment = TestEnvironment::new();
     let long = environment.home().join("long".repeat(25));
     let environment = environment.variable("SANDBOX_HOME", &long);
-    let name: sandbox::sandbox::SandboxName = "box".parse().unwrap();
+    let name: sandbox_spec::SandboxName = "box".parse().unwrap();
     let directories = sandbox_host::directories::Directories {
         state: long.clone(),
         config: environment.home(),

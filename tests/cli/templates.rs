@@ -5,8 +5,9 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use sandbox::template::{Begin, Build, Shape, TemplateKey, TemplateStore};
+use sandbox::template::{Begin, Build, Shape, TemplateStore};
 use sandbox_host::directories::Directories;
+use sandbox_spec::TemplateKey;
 
 use crate::images;
 use crate::stale::{self, Bystander};

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use sandbox::qemu::accelerator::Accelerator;
+use sandbox_spec::Accelerator;
 
 /// What is started.
 pub(crate) struct StockMachine<'a> {

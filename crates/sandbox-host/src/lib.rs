@@ -11,6 +11,7 @@ pub mod directories;
 pub mod distribution;
 pub mod file_stamp;
 pub mod files;
+pub mod hexadecimal;
 pub mod lock;
 pub mod notices;
 pub mod printable;

@@ -7,12 +7,12 @@ use super::Subject;
 use crate::commands::context::Context;
 use crate::commands::{ExitStatus, Outcome, gateway, target};
 use crate::network::access_log::{Entry, LogReader};
-use crate::network::domain::{DomainName, DomainPattern};
 use crate::network::gate::HOST_NAME;
-use crate::network::policy::Reason;
 use crate::network::request::GatewayCommand;
 use crate::output::Report;
 use crate::sandbox::lifecycle::Found;
+use sandbox_spec::domain::{DomainName, DomainPattern};
+use sandbox_spec::policy::Reason;
 
 /// How often the log is looked at.
 const INTERVAL: Duration = Duration::from_millis(250);

@@ -10,7 +10,7 @@ use crate::commands::context::Context;
 use crate::commands::{ExitStatus, Outcome};
 use crate::network::access_log::{EARLIER_FILE, FILE, LogReader, Outcome as Verdict};
 use crate::network::allowlist::OPEN_TO_UPLOADS;
-use crate::sandbox::SandboxName;
+use sandbox_spec::SandboxName;
 
 /// What `--json` prints.
 #[derive(Serialize)]

@@ -9,7 +9,7 @@ use super::follow::{follow, json_line, time};
 use crate::commands::context::Context;
 use crate::commands::{ExitStatus, Outcome};
 use crate::network::access_log::{Entry, LogReader, Outcome as Verdict};
-use crate::network::policy::Transport;
+use sandbox_spec::policy::Transport;
 
 pub(super) async fn run(
     context: &Context,

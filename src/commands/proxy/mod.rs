@@ -15,8 +15,9 @@ use super::{Outcome, target};
 use crate::cli::ProxyCommand;
 use crate::network::allowlist::ListFile;
 use crate::output::Report;
+use crate::sandbox::Record;
 use crate::sandbox::lifecycle::{self, Found};
-use crate::sandbox::{Record, SandboxName};
+use sandbox_spec::SandboxName;
 
 /// Whose proxy a command is about.
 struct Subject {

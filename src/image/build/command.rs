@@ -18,8 +18,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::super::error::ImageError;
-use super::super::reference::ImageReference;
 use super::error::BuildError;
+use sandbox_spec::ImageReference;
 
 /// How long a cancelled build may go on before it is noticed.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(100);

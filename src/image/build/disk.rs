@@ -9,12 +9,12 @@ use std::process::Command;
 use command_fds::{CommandFdExt, FdMapping};
 
 use super::super::error::ImageError;
-use super::super::reference::ImageReference;
 use super::bootstrap;
 use super::command::Runner;
 use super::error::BuildError;
 use super::tools::Tools;
 use super::workspace::Workspace;
+use sandbox_spec::ImageReference;
 
 const MEBIBYTE: u64 = 1 << 20;
 /// What is free on the disk of an image before it grows to the sandbox's size, in bytes.

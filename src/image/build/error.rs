@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use super::super::error::ImageError;
 use super::super::kernel::KernelError;
 use super::super::modules::UnknownModule;
-use super::super::reference::ImageReference;
+use sandbox_spec::ImageReference;
 
 /// A failure of a build. Nothing of the build is left when it is returned, apart from its log.
 #[derive(Debug, thiserror::Error)]

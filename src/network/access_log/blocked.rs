@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{AskedBy, Entry, Outcome};
-use crate::network::domain::DomainName;
-use crate::network::policy::{Reason, Transport};
+use sandbox_spec::domain::DomainName;
+use sandbox_spec::policy::{Reason, Transport};
 
 /// The most targets that are told apart; beyond them, those that were tried longest ago are
 /// forgotten.

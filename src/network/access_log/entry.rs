@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::network::domain::DomainName;
-use crate::network::policy::{Reason, Transport};
+use sandbox_spec::domain::DomainName;
+use sandbox_spec::policy::{Reason, Transport};
 
 /// By which way the guest said where it wants to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

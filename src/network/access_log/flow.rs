@@ -9,8 +9,8 @@ use jiff::Timestamp;
 
 use super::entry::{AskedBy, Entry, Outcome};
 use super::writer::AccessLog;
-use crate::network::domain::DomainName;
-use crate::network::policy::{Reason, RuleName, Transport};
+use sandbox_spec::domain::DomainName;
+use sandbox_spec::policy::{Reason, RuleName, Transport};
 
 /// Where a flow goes, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::network::policy::{Preset, Reason, RuleName, Transport};
+use sandbox_spec::policy::{Preset, Reason, RuleName, Transport};
 
 fn flow(name: &str) -> FlowStart {
     FlowStart::to_name(AskedBy::Sni, name.parse().unwrap(), 443, Transport::Tcp)

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use super::entry::Entry;
 use super::flow::{FlowEntry, FlowStart};
 use super::{EARLIER_FILE, FILE, LARGEST};
-use crate::network::policy::{Reason, RuleName};
 use sandbox_host::files::FileError;
+use sandbox_spec::policy::{Reason, RuleName};
 
 /// Refusals that are written at once; a guest in a loop must not push everything else out of the
 /// log.

@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::list::entry;
 use super::{AllowList, DEFAULT, FILE, Fault};
-use crate::network::domain::DomainPattern;
 use sandbox_host::files::{
     FileError, create_private_directory, read_whole_if_present, write_private,
 };
+use sandbox_spec::domain::DomainPattern;
 
 /// The most bytes of a list that are read.
 pub(super) const LARGEST: u64 = 4 << 20;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::network::domain::{DomainError, DomainName, DomainPattern};
+use sandbox_spec::domain::{DomainError, DomainName, DomainPattern};
 
 /// The most entries that are read, and the most expressions among them: each of those is tried
 /// on each name.

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::network::domain::{DomainName, DomainPattern};
+use sandbox_spec::domain::{DomainName, DomainPattern};
 
 fn name(text: &str) -> DomainName {
     text.parse().unwrap()

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use thiserror::Error;
 
-use crate::network::domain::{DomainError, DomainName};
+use sandbox_spec::domain::{DomainError, DomainName};
 
 /// A host and, where given, a port (RFC 3986, section 3.2, without the user's part).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::limits::{CLIENT_HELLO_DEADLINE, CLIENT_HELLO_LIMIT};
-use crate::network::domain::DomainName;
+use sandbox_spec::domain::DomainName;
 
 /// Record type `handshake` (RFC 8446, section 5.1).
 const HANDSHAKE: u8 = 22;

@@ -34,10 +34,10 @@ use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::session::{Purpose, Session};
-use super::domain::DomainName;
 use super::gate::Gate;
 use super::intercept::{Interceptor, Secrets};
-use super::policy::RuleName;
+use sandbox_spec::domain::DomainName;
+use sandbox_spec::policy::RuleName;
 
 /// The doors of one sandbox. Cheap to clone; lives on the gateway's thread.
 #[derive(Clone)]

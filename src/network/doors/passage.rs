@@ -9,9 +9,9 @@ use tokio::net::TcpStream;
 use super::counted::Counted;
 use super::refusal::Refusal;
 use crate::network::access_log::{AskedBy, FlowStart};
-use crate::network::domain::DomainName;
 use crate::network::gate::{DialError, Gate};
-use crate::network::policy::{NamedVerdict, RuleName, Transport};
+use sandbox_spec::domain::DomainName;
+use sandbox_spec::policy::{NamedVerdict, RuleName, Transport};
 
 /// A name and a port, and by which way they are reached.
 #[derive(Clone)]

@@ -10,9 +10,9 @@ use hyper::{Response, StatusCode};
 use super::alert::Alert;
 use super::body::ResponseBody;
 use super::client_hello::ClientHelloError;
-use crate::network::domain::DomainName;
 use crate::network::gate::HOST_NAME;
-use crate::network::policy::{Reason, RuleName};
+use sandbox_spec::domain::DomainName;
+use sandbox_spec::policy::{Reason, RuleName};
 
 /// A request or a connection that ends at the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]

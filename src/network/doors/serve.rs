@@ -18,7 +18,7 @@ use super::rewound::Rewound;
 use super::session::{Next, Session};
 use super::upstream::LocalExecutor;
 use super::{Shared, alert, opened, tunnel};
-use crate::network::domain::DomainName;
+use sandbox_spec::domain::DomainName;
 
 /// Serves HTTP/1 until the connection ends or becomes something else.
 async fn http1<S>(guest: S, session: &Rc<Session>) -> Option<(Next, Rewound<S>)>

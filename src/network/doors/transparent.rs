@@ -14,7 +14,7 @@ use super::rewound::Rewound;
 use super::session::{Purpose, Session};
 use super::{Shared, alert, client_hello, opened, serve, tunnel};
 use crate::network::access_log::{AskedBy, FlowStart};
-use crate::network::policy::{Reason, RuleName, Transport};
+use sandbox_spec::policy::{Reason, RuleName, Transport};
 
 /// Plain HTTP: each request is for the name in its `Host`.
 pub(super) async fn http<S>(shared: &Rc<Shared>, guest: S, destination: SocketAddr)
@@ -113,7 +113,7 @@ pub(super) async fn allowed_tls<S>(
 /// Ends when the gate no longer allows the address.
 async fn still_allowed(shared: &Shared, destination: SocketAddr) {
     use crate::network::gate::Asked;
-    use crate::network::policy::Verdict;
+    use sandbox_spec::policy::Verdict;
 
     let asked = Asked {
         destination: destination.ip(),

@@ -15,7 +15,7 @@ use super::counted::LastActivity;
 use super::limits::{HEAD_LIMIT, MOST_HEADERS, MOST_STREAMS, READY_DEADLINE};
 use super::passage::Way;
 use super::rewound::Rewound;
-use crate::network::domain::DomainName;
+use sandbox_spec::domain::DomainName;
 
 /// An open connection with the name and address it was opened for.
 pub(super) struct Upstream {

@@ -7,12 +7,12 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::Gate;
 use crate::network::access_log::{AskedBy, FlowStart};
-use crate::network::address::AddressKind;
 use crate::network::dns::{Question, Received, read};
-use crate::network::layout::{GATEWAY, GATEWAY6};
 use crate::network::names::TTL_CEILING;
-use crate::network::policy::{NamedVerdict, Preset, Reason, RuleName, Transport};
 use crate::network::resolver::LookupError;
+use sandbox_spec::address::AddressKind;
+use sandbox_spec::guest_network::{GATEWAY, GATEWAY6};
+use sandbox_spec::policy::{NamedVerdict, Preset, Reason, RuleName, Transport};
 
 /// How long the host's own name is good for, in seconds.
 const OWN_TTL: u32 = 60;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::network::policy::Policy;
+use sandbox_spec::policy::Policy;
 
 /// Whether the guest's flows are decided by address or by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

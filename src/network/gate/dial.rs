@@ -9,10 +9,10 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::Gate;
-use crate::network::domain::DomainName;
-use crate::network::layout::GATEWAY;
-use crate::network::policy::{Action, NamedVerdict, Policy, Preset, Reason, RuleName};
 use crate::network::resolver::{LookupError, addresses};
+use sandbox_spec::domain::DomainName;
+use sandbox_spec::guest_network::GATEWAY;
+use sandbox_spec::policy::{Action, NamedVerdict, Policy, Preset, Reason, RuleName};
 
 /// From the first question to the connection.
 const DEADLINE: Duration = Duration::from_secs(15);

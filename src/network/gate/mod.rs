@@ -18,15 +18,15 @@ pub use config::{GateConfig, Mode};
 pub use dial::{DialError, ResolveError, Resolved};
 
 use super::access_log::{AccessLog, FlowEntry, FlowStart};
-use super::address::AddressKind;
 use super::allowlist::WatchedList;
-use super::domain::{DomainName, DomainPattern};
 use super::error::NetworkError;
 use super::host_addresses::HostAddresses;
-use super::layout::GUEST;
 use super::names::Names;
-use super::policy::{Peer, Policy, Reason, RuleName, Transport};
 use super::resolver::Resolver;
+use sandbox_spec::address::AddressKind;
+use sandbox_spec::domain::{DomainName, DomainPattern};
+use sandbox_spec::guest_network::GUEST;
+use sandbox_spec::policy::{Peer, Policy, Reason, RuleName, Transport};
 
 /// The name by which the guest finds its host.
 pub const HOST_NAME: &str = "host.sandbox.internal";

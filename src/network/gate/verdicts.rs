@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Asked, Gate};
-use crate::network::address::AddressKind;
-use crate::network::domain::{DomainName, DomainPattern};
-use crate::network::layout::GATEWAY;
-use crate::network::policy::{
+use sandbox_spec::address::AddressKind;
+use sandbox_spec::domain::{DomainName, DomainPattern};
+use sandbox_spec::guest_network::GATEWAY;
+use sandbox_spec::policy::{
     Action, Direction, Flow, NamedVerdict, Peer, Preset, Reason, Rule, RuleName, Target, Transport,
     Verdict,
 };

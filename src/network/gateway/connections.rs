@@ -17,10 +17,10 @@ use super::relay::relay;
 use super::shaper::Shaped;
 use super::tcp::{Arrival, Ends, GuestStream};
 use crate::network::access_log::{FlowEntry, FlowStart};
-use crate::network::domain::DomainName;
 use crate::network::doors::Doors;
-use crate::network::layout;
-use crate::network::policy::{Reason, RuleName, Transport, Verdict};
+use sandbox_spec::domain::DomainName;
+use sandbox_spec::guest_network;
+use sandbox_spec::policy::{Reason, RuleName, Transport, Verdict};
 
 /// How long a host may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(60);
@@ -46,13 +46,13 @@ impl Core {
             self.gate.denied(flow, &RuleName::Bounds, Reason::Bounds);
             return refuse();
         }
-        if layout::is_dns(ends.remote) {
+        if guest_network::is_dns(ends.remote) {
             let stream = self.tcp.accept(ends, packet.whole);
             let core = self.clone();
             tokio::task::spawn_local(established(stream, |stream| core.questions(stream)));
             return;
         }
-        if layout::is_proxy(ends.remote) && self.gate.is_proxy() {
+        if guest_network::is_proxy(ends.remote) && self.gate.is_proxy() {
             let serve = move |doors: Doors, stream: Shaped| async move {
                 doors.explicit(stream).await;
             };

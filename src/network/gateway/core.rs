@@ -29,9 +29,9 @@ use super::wire::{FrameTooLarge, Incoming};
 use crate::network::doors::Doors;
 use crate::network::gate::{Asked, Gate};
 use crate::network::intercept::Interceptor;
-use crate::network::layout;
-use crate::network::policy::Transport;
 use crate::network::request::GatewayRequest;
+use sandbox_spec::guest_network;
+use sandbox_spec::policy::Transport;
 
 /// When the guest is told that there is IPv6, in seconds from the start: a
 /// restored guest hears nothing at first. Then once in [`ADVERTISE_EACH`].
@@ -198,7 +198,7 @@ impl Core {
                 .write(|outgoing| neighbors::answer_dhcp(outgoing, content));
             return;
         }
-        if !layout::is_guests(packet.source) {
+        if !guest_network::is_guests(packet.source) {
             return;
         }
         match packet.protocol {
@@ -231,7 +231,7 @@ pub(super) fn is_to_many(address: IpAddr) -> bool {
         IpAddr::V4(address) => {
             address.is_multicast()
                 || address == Ipv4Addr::BROADCAST
-                || address == layout::NETWORK.broadcast()
+                || address == guest_network::NETWORK.broadcast()
         }
         IpAddr::V6(address) => address.is_multicast(),
     }

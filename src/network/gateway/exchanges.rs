@@ -10,15 +10,15 @@ use super::datagrams::{Kind, Pair};
 use super::neighbors;
 use super::packet::{self, Packet, Unreachable, checksums};
 use crate::network::access_log::FlowStart;
-use crate::network::layout;
-use crate::network::policy::{Reason, RuleName, Transport, Verdict};
+use sandbox_spec::guest_network;
+use sandbox_spec::policy::{Reason, RuleName, Transport, Verdict};
 
 impl Core {
     pub(super) fn datagram(self: &Rc<Self>, packet: &Packet<'_>) {
         let Some((guest, remote, content)) = packet.udp() else {
             return;
         };
-        if layout::is_dns(remote) {
+        if guest_network::is_dns(remote) {
             return self.question(guest, remote, content);
         }
         if is_to_many(remote.ip()) || self.ports.answer(remote, guest.port(), content) {
@@ -89,7 +89,7 @@ impl Core {
         else {
             return;
         };
-        if layout::is_gateways(packet.destination) {
+        if guest_network::is_gateways(packet.destination) {
             let reply = Icmpv4Repr::EchoReply {
                 ident,
                 seq_no,
@@ -117,7 +117,7 @@ impl Core {
                 ident,
                 seq_no,
                 data,
-            }) if layout::is_gateways(packet.destination) => {
+            }) if guest_network::is_gateways(packet.destination) => {
                 let reply = Icmpv6Repr::EchoReply {
                     ident,
                     seq_no,

@@ -35,7 +35,7 @@ use super::error::NetworkError;
 use super::gate::{Gate, GateConfig};
 use super::intercept::{AuthorityParts, InterceptError};
 use super::request::GatewayRequest;
-use super::secret::SecretSpec;
+use sandbox_spec::secret::SecretSpec;
 
 /// Why the gateway could not be made.
 #[derive(Debug, thiserror::Error)]

@@ -13,7 +13,7 @@ use smoltcp::wire::{
 
 use super::packet::{send_icmp6, send_udp};
 use super::wire::Outgoing;
-use crate::network::layout::{
+use sandbox_spec::guest_network::{
     DNS, DNS6, GATEWAY, GATEWAY_LINK_LOCAL, GATEWAY_MAC, GATEWAY6, GUEST, MTU, NETWORK, NETWORK6,
     PROXY,
 };

@@ -22,7 +22,7 @@ const QUOTED: usize = 512;
 /// The largest content of a UDP packet in one IP packet of either version, in
 /// bytes.
 pub(super) const LARGEST_DATAGRAM: usize =
-    crate::network::layout::MTU as usize - smoltcp::wire::IPV6_HEADER_LEN - UDP_HEADER;
+    sandbox_spec::guest_network::MTU as usize - smoltcp::wire::IPV6_HEADER_LEN - UDP_HEADER;
 
 const UDP_HEADER: usize = 8;
 
@@ -237,7 +237,7 @@ pub(super) fn unreachable(outgoing: &mut Outgoing, packet: &Packet<'_>, why: Unr
                 },
                 data: quoted,
             };
-            send_icmp4(outgoing, crate::network::layout::GATEWAY, guest, &repr);
+            send_icmp4(outgoing, sandbox_spec::guest_network::GATEWAY, guest, &repr);
         }
         (IpAddr::V6(guest), IpAddr::V6(remote)) => {
             let reason = match why {
@@ -258,7 +258,7 @@ pub(super) fn unreachable(outgoing: &mut Outgoing, packet: &Packet<'_>, why: Unr
             };
             send_icmp6(
                 outgoing,
-                crate::network::layout::GATEWAY6,
+                sandbox_spec::guest_network::GATEWAY6,
                 guest,
                 HOP_LIMIT,
                 &repr,

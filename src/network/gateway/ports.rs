@@ -16,9 +16,9 @@ use super::relay::relay;
 use super::shaper::Way;
 use super::tcp::Ends;
 use crate::network::access_log::{AskedBy, FlowStart};
-use crate::network::layout::{GATEWAY, GUEST};
-use crate::network::policy::{Transport, Verdict};
-use crate::network::publish::PublishedPort;
+use sandbox_spec::guest_network::{GATEWAY, GUEST};
+use sandbox_spec::policy::{Transport, Verdict};
+use sandbox_spec::publish::PublishedPort;
 
 /// The guest's port of sshd.
 const SSH: u16 = 22;

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::core::Core;
 use super::packet;
 use super::tcp::GuestStream;
-use crate::network::policy::Transport;
+use sandbox_spec::policy::Transport;
 
 /// At most so many questions are thought about at once; further ones are lost,
 /// and asked again by whoever needs the answer.

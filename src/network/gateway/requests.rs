@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 use super::core::{Core, asked};
 use super::datagrams::Kind;
 use super::ports::PortError;
-use crate::network::policy::{Transport, Verdict};
 use crate::network::request::{GatewayCommand, GatewayReply, GatewayRequest};
+use sandbox_spec::policy::{Transport, Verdict};
 
 impl Core {
     pub(super) async fn obey(

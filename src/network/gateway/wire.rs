@@ -3,7 +3,7 @@
 
 use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr};
 
-use crate::network::layout::{GATEWAY_MAC, GUEST_MAC, MTU};
+use sandbox_spec::guest_network::{GATEWAY_MAC, GUEST_MAC, MTU};
 
 /// Bytes of the length before each frame.
 const PREFIX: usize = 4;

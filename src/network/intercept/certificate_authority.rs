@@ -19,7 +19,7 @@ use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
 use super::InterceptError;
-use crate::network::domain::{DomainName, DomainPattern};
+use sandbox_spec::domain::{DomainName, DomainPattern};
 
 const COMMON_NAME: &str = "sandbox secrets gateway";
 /// Days before now from which certificates are valid: the guest's clock may be behind.

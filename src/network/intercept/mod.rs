@@ -24,7 +24,7 @@ pub use parts::{AuthorityParts, Private};
 pub(crate) use substitute::Inserted;
 pub use substitute::Secrets;
 
-use crate::network::domain::DomainName;
+use sandbox_spec::domain::DomainName;
 
 /// What opens the TLS connections to the hosts of secrets.
 #[derive(Debug)]

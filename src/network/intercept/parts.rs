@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{CertificateAuthority, InterceptError, Interceptor, Secrets};
-use crate::network::secret::SecretSpec;
+use sandbox_spec::secret::SecretSpec;
 
 /// Bytes that `Debug` does not show and that are wiped when they are dropped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ impl AuthorityParts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::secret::SecretRequest;
+    use sandbox_spec::secret::SecretRequest;
 
     #[test]
     fn what_travels_is_the_same_at_the_other_end_and_never_shown() {

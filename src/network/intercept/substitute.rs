@@ -8,8 +8,8 @@ use memchr::memmem;
 use zeroize::Zeroizing;
 
 use super::InterceptError;
-use crate::network::domain::{DomainName, DomainPattern};
-use crate::network::secret::SecretSpec;
+use sandbox_spec::domain::{DomainName, DomainPattern};
+use sandbox_spec::secret::SecretSpec;
 
 /// How every placeholder begins.
 const PLACEHOLDER_PREFIX: &str = "sandbox-secret-";

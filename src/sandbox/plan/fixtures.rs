@@ -1,8 +1,8 @@
 //! A host and an image for tests of plans.
 
 use super::{BootImage, HostSetup};
-use crate::qemu::accelerator::Accelerator;
 use sandbox_host::directories::Directories;
+use sandbox_spec::Accelerator;
 
 pub(super) fn directories() -> Directories {
     Directories {

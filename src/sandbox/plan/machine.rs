@@ -5,11 +5,9 @@ use std::path::Path;
 
 use super::{BootImage, TemplateFiles};
 use crate::guest::credential::{CredentialFile, Transport};
-use crate::network;
-use crate::qemu::accelerator::Accelerator;
 use crate::qemu::argv::{Machine, Memory, NetworkCard, NinePDevice, Origin};
-use crate::sandbox::{CpuCount, MemorySize, SandboxSpec, StateLayout};
-use crate::share::{Share, ShareMode};
+use crate::sandbox::{SandboxSpec, StateLayout};
+use sandbox_spec::{Accelerator, CpuCount, MemorySize, Share, ShareMode};
 
 /// The mount tag of the workspace.
 const WORKSPACE_TAG: &str = "workspace";
@@ -30,7 +28,7 @@ pub(super) struct Mount {
 pub(super) fn mounts(spec: &SandboxSpec) -> Vec<Mount> {
     let workspace = Share {
         host: spec.workspace.clone(),
-        guest: crate::guest::WORKSPACE
+        guest: sandbox_spec::guest::WORKSPACE
             .parse()
             .expect("the constant is an absolute path"),
         read_only: false,
@@ -155,8 +153,8 @@ impl Parts<'_> {
             origin: Origin::Restore,
             disk: layout.overlay(),
             network_card: NetworkCard {
-                address: network::layout::GUEST_MAC,
-                mtu: network::layout::MTU,
+                address: sandbox_spec::guest_network::GUEST_MAC,
+                mtu: sandbox_spec::guest_network::MTU,
             },
             shares,
             smbios_strings: Vec::new(),

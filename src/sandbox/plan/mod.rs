@@ -14,15 +14,14 @@ pub use template::{MachineShape, TemplatePlan, TemplateTarget};
 use serde::{Deserialize, Serialize};
 
 use self::machine::Mount;
-use super::{DiskSize, SandboxSpec, StateLayout};
+use super::{SandboxSpec, StateLayout};
 use crate::guest::credential::{Credential, TooLarge, Transport};
 use crate::guest::egress::Egress;
 use crate::guest::seed::{self, MountUnit, SeedInput};
-use crate::network::layout;
-use crate::qemu::accelerator::Accelerator;
 use crate::share::mount_unit;
 use crate::ssh::keys::Keys;
-use crate::template::{TemplateKey, TemplateStore};
+use crate::template::TemplateStore;
+use sandbox_spec::{Accelerator, DiskSize, TemplateKey, guest_network};
 
 /// The files of a base image, as the image store gives them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -255,9 +254,13 @@ fn credentials(
         .map(|key| key.trim_end().to_string())
         .collect();
     let network = &spec.network;
-    let proxy = network
-        .proxy
-        .then(|| format!("http://{}:{}", layout::PROXY, layout::PROXY_PORT));
+    let proxy = network.proxy.then(|| {
+        format!(
+            "http://{}:{}",
+            guest_network::PROXY,
+            guest_network::PROXY_PORT
+        )
+    });
     let placeholders: Vec<(String, String)> = network
         .secrets
         .iter()
@@ -269,7 +272,7 @@ fn credentials(
         machine_id: &host.machine_id,
         host_key: (&keys.host_key_private, &keys.host_key),
         authorized_keys: &authorized_keys,
-        network: &layout::for_the_guest(),
+        network: &guest_network::for_the_guest(),
         mount_units: &units,
         mounts: &rows,
         cloud_config: spec.cloud_config.as_ref(),
@@ -287,8 +290,8 @@ mod tests {
 
     use super::*;
     use crate::network::intercept::AuthorityParts;
-    use crate::network::secret::SecretRequest;
     use crate::sandbox::{Lifetime, NetworkSpec};
+    use sandbox_spec::secret::SecretRequest;
 
     fn spec() -> SandboxSpec {
         SandboxSpec {
@@ -298,7 +301,7 @@ mod tests {
             memory: "2G".parse().unwrap(),
             disk: "20G".parse().unwrap(),
             shares: vec!["/data:/mnt/my-data:ro".parse().unwrap()],
-            share_mode: crate::share::ShareMode::Mapped,
+            share_mode: sandbox_spec::ShareMode::Mapped,
             cloud_config: None,
             ready_timeout: Duration::from_secs(60),
             lifetime: Lifetime::Persistent,

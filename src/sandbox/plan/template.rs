@@ -6,8 +6,8 @@ use super::machine::Parts;
 use super::{BootImage, HostSetup};
 use crate::guest::credential::{TooLarge, Transport};
 use crate::guest::seed;
-use crate::qemu::accelerator::Accelerator;
-use crate::sandbox::{CpuCount, DiskSize, MemorySize, StateLayout};
+use crate::sandbox::StateLayout;
+use sandbox_spec::{Accelerator, CpuCount, DiskSize, MemorySize};
 
 /// The shape of the machine that a template is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl TemplatePlan {
         host: &HostSetup,
     ) -> Result<Self, TooLarge> {
         let seed = Transport::of(&seed::template_credentials(
-            &crate::network::layout::for_the_guest(),
+            &sandbox_spec::guest_network::for_the_guest(),
         ))?;
         let parts = Parts {
             // What `ps` shows of the guest's QEMU.

@@ -11,11 +11,11 @@ use nix::sys::signal::Signal;
 use tokio::process::{Child, Command};
 
 use super::SupervisorError;
-use crate::guest::DEV_ID;
 use crate::qemu::argv::NETWORK_DESCRIPTOR;
 use crate::qemu::discard_filter::DiscardFilter;
 use sandbox_host::files::FileError;
 use sandbox_host::user_namespace::IdentityMap;
+use sandbox_spec::guest::DEV_ID;
 
 /// What to start.
 pub(super) struct Launch<'a> {

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::template::shape::tests::sample;
-use crate::template::{Begin, Build, EntryState, KeyPrefix, METADATA_VERSION, Shape};
+use crate::template::{Begin, Build, EntryState, METADATA_VERSION, Shape};
+use sandbox_spec::KeyPrefix;
 
 pub(crate) struct Fixture {
     _directory: tempfile::TempDir,

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use sandbox::qemu::accelerator::Accelerator;
+use sandbox_spec::Accelerator;
 
 use super::{Host, Terminal, image};
 use crate::support::stock_machine::StockMachine;

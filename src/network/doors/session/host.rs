@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use super::{HTTP_PORT, HTTPS_PORT, Purpose, Session};
 use crate::network::access_log::AskedBy;
-use crate::network::domain::DomainName;
 use crate::network::doors::authority::{Authority, Host};
 use crate::network::doors::passage::Way;
 use crate::network::doors::refusal::Refusal;
 use crate::network::doors::target::{Form, Target};
+use sandbox_spec::domain::DomainName;
 
 impl Session {
     /// Which host a request is for, if this connection is for such requests.

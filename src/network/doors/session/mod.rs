@@ -24,7 +24,7 @@ use super::refusal::Refusal;
 use super::target::{self, Form, Target};
 use super::upstream::{Switched, Upstream};
 use crate::network::access_log::{AskedBy, FlowStart};
-use crate::network::policy::{RuleName, Transport};
+use sandbox_spec::policy::{RuleName, Transport};
 
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;

@@ -14,7 +14,7 @@ use super::servers::{self, Outside};
 use super::world::{World, exchange, on_gateway, read_head};
 use crate::network::access_log::{AskedBy, Outcome};
 use crate::network::doors::passage::Way;
-use crate::network::policy::Reason;
+use sandbox_spec::policy::Reason;
 
 pub(super) fn client_config(roots: RootCertStore, protocols: &[&str]) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::servers;
 use super::world::{World, exchange, on_gateway, read_head};
 use crate::network::access_log::{AskedBy, Outcome};
-use crate::network::policy::Reason;
+use sandbox_spec::policy::Reason;
 
 /// What the proxy answers to one request: the status, the reason in the log, and what the text
 /// must say.

@@ -20,8 +20,8 @@ use super::world::{World, exchange, on_gateway, read_head};
 use crate::network::access_log::Outcome;
 use crate::network::doors::upstream::LocalExecutor;
 use crate::network::intercept::{CertificateAuthority, Interceptor, Secrets};
-use crate::network::policy::Reason;
-use crate::network::secret::SecretRequest;
+use sandbox_spec::policy::Reason;
+use sandbox_spec::secret::SecretRequest;
 
 const VALUE: &str = "hunter2-is-the-value";
 

@@ -7,7 +7,7 @@ use super::explicit::{client_config, client_hello, tls};
 use super::servers::{self, Outside};
 use super::world::{World, exchange, on_gateway, read_head};
 use crate::network::access_log::{AskedBy, Outcome};
-use crate::network::policy::Reason;
+use sandbox_spec::policy::Reason;
 
 #[test]
 fn tls_to_an_allowed_name_at_its_own_address_passes_unopened() {

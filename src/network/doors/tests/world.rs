@@ -15,7 +15,7 @@ use crate::network::access_log::{Entry, FILE};
 use crate::network::doors::{Doors, transparent};
 use crate::network::gate::{Gate, GateConfig, Mode};
 use crate::network::intercept::Interceptor;
-use crate::network::policy::{Policy, Preset};
+use sandbox_spec::policy::{Policy, Preset};
 
 /// Names and their addresses, as the test's resolver knows them.
 pub(super) type Zone = Rc<RefCell<HashMap<String, Vec<IpAddr>>>>;
@@ -119,7 +119,7 @@ impl World {
     pub(super) async fn by_address(&self, destination: SocketAddr) -> TcpStream {
         let doors = self.doors.clone();
         self.connection(move |stream| async move {
-            let rule = crate::network::policy::RuleName::Preset(Preset::Public);
+            let rule = sandbox_spec::policy::RuleName::Preset(Preset::Public);
             transparent::allowed_tls(&doors.0, stream, destination, destination, &rule).await;
         })
         .await

@@ -216,7 +216,7 @@ async fn the_host_has_a_name_and_reverse_lookups_stay_outside() {
         (ResponseCode::NoError, vec!["10.0.2.2".into()])
     );
     let (_, data) = lab.answer("host.sandbox.internal.", RecordType::AAAA).await;
-    assert_eq!(data, [crate::network::layout::GATEWAY6.to_string()]);
+    assert_eq!(data, [sandbox_spec::guest_network::GATEWAY6.to_string()]);
     for inside in [
         "3.2.1.10.in-addr.arpa.",
         "20.7.168.192.IN-ADDR.ARPA.",

@@ -11,8 +11,8 @@ use std::rc::Rc;
 
 use super::*;
 use crate::network::access_log::{Entry, FILE};
-use crate::network::policy::{NamedVerdict, Preset, Rule, Verdict};
 use crate::network::resolver::Sources;
+use sandbox_spec::policy::{NamedVerdict, Preset, Rule, Verdict};
 use upstream::Upstream;
 
 /// The host's addresses in these tests.

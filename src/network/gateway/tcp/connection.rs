@@ -14,7 +14,7 @@ use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use super::super::packet::checksums;
 use super::super::wire::Outgoing;
-use crate::network::layout::MTU;
+use sandbox_spec::guest_network::MTU;
 
 /// Bytes of each of a connection's two buffers: four of the largest packets.
 /// Pages that are never written take no memory.

@@ -13,7 +13,7 @@ use smoltcp::socket::{AnySocket, tcp, udp};
 use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 
-use crate::network::layout::{GATEWAY, GUEST, GUEST_MAC, MTU, NETWORK};
+use sandbox_spec::guest_network::{GATEWAY, GUEST, GUEST_MAC, MTU, NETWORK};
 
 /// Far more than anything here takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -14,10 +14,10 @@ use tempfile::TempDir;
 use self::guest::Guest;
 use super::{Gateway, GatewayConfig, HostPorts};
 use crate::network::gate::{GateConfig, Mode};
-use crate::network::layout::{GATEWAY, GUEST};
-use crate::network::policy::Policy;
-use crate::network::publish::PublishedPort;
 use crate::network::request::{GatewayCommand, GatewayReply, GatewayRequest};
+use sandbox_spec::guest_network::{GATEWAY, GUEST};
+use sandbox_spec::policy::Policy;
+use sandbox_spec::publish::PublishedPort;
 
 /// A gateway with a guest.
 struct Network {

@@ -1,7 +1,7 @@
 //! Rules as text, and what they match.
 
 use super::*;
-use crate::network::address::classify;
+use crate::address::classify;
 
 fn rule(text: &str) -> Rule {
     text.parse().unwrap()

@@ -3,26 +3,29 @@
 use std::fmt;
 use std::str::FromStr;
 
+use sandbox_host::hexadecimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// How many digits of a key people see; as with image digests and git's commits, enough to
 /// tell any few templates apart.
 const SHOWN_DIGITS: usize = 12;
 
-/// The name of a template: SHA-256 over its [`Shape`](super::Shape).
+/// The name of a template: SHA-256 over the shape of the
+/// machine that it restores.
 ///
 /// Shown as its first 12 digits; [`TemplateKey::hex`] and JSON have all 64.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TemplateKey([u8; 32]);
 
 impl TemplateKey {
-    pub(super) fn new(digest: [u8; 32]) -> Self {
+    /// The key of a shape with this digest.
+    pub fn new(digest: [u8; 32]) -> Self {
         Self(digest)
     }
 
     /// All 64 hexadecimal digits; a safe path component.
     pub fn hex(&self) -> String {
-        super::metadata::hexadecimal(&self.0)
+        hexadecimal::encode(&self.0)
     }
 }
 
@@ -42,17 +45,9 @@ impl FromStr for TemplateKey {
     type Err = InvalidKey;
 
     fn from_str(text: &str) -> Result<Self, InvalidKey> {
-        let KeyPrefix(digits) = text.parse()?;
-        let invalid = || InvalidKey(text.to_owned());
-        if digits.len() != 64 {
-            return Err(invalid());
-        }
-        let mut bytes = [0; 32];
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte =
-                u8::from_str_radix(&digits[2 * index..2 * index + 2], 16).map_err(|_| invalid())?;
-        }
-        Ok(Self(bytes))
+        hexadecimal::decode(text)
+            .map(Self)
+            .ok_or_else(|| InvalidKey(text.to_owned()))
     }
 }
 

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::Flow;
 use super::ports::Ports;
 use super::target::Target;
-use crate::network::address::Group;
-use crate::network::domain::DomainError;
+use crate::address::Group;
+use crate::domain::DomainError;
 
 /// Why a rule or a preset was refused.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::Preset;
-use crate::network::domain::{DomainName, DomainPattern};
+use crate::domain::{DomainName, DomainPattern};
 
 /// What decided.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+
+use crate::Digest;
 
 /// Why a name was refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -64,13 +65,8 @@ impl SandboxName {
     pub fn for_directory_with_hash(directory: &Path) -> Result<Self, NameError> {
         use std::os::unix::ffi::OsStrExt;
         let plain = Self::for_directory(directory)?;
-        let hash = Sha256::digest(directory.as_os_str().as_bytes());
-        let digits: String = hash
-            .iter()
-            .take(4)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        format!("{plain}-{digits}").parse()
+        let digits = Digest::of(directory.as_os_str().as_bytes()).hex();
+        format!("{plain}-{}", &digits[..8]).parse()
     }
 
     /// The name as text.

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{Action, Peer, RuleError};
-use crate::network::address::Group;
-use crate::network::domain::{DomainError, DomainPattern};
+use crate::address::Group;
+use crate::domain::{DomainError, DomainPattern};
 
 /// The other side of the flows that a rule is about.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::domain::{DomainError, DomainPattern};
 use sandbox_host::files::{FileError, read_if_present};
+use sandbox_host::hexadecimal;
 
 /// The longest value, in bytes: it has to fit into a request's header beside others.
 const LONGEST: usize = 16 << 10;
@@ -195,7 +196,7 @@ fn divide<'a>(text: &'a str, form: &'static str) -> Result<(&'a str, &'a str), S
 fn new_placeholder(name: &str) -> std::io::Result<String> {
     let mut random = [0; PLACEHOLDER_BYTES];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
-    let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = hexadecimal::encode(&random);
     Ok(format!("sandbox-secret-{name}-{digits}"))
 }
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::{GATEWAY, GATEWAY6, NETWORK, NETWORK6};
+use crate::guest_network::{GATEWAY, GATEWAY6, NETWORK, NETWORK6};
 
 /// What an address is; each address is exactly one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

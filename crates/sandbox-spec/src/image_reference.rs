@@ -1,0 +1,97 @@
+//! Names of images.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Longest accepted image name, in bytes; a file name holds 255 and the store adds suffixes.
+const NAME_LENGTH_LIMIT: usize = 128;
+
+/// The name of an image in the local store: `[a-z0-9][a-z0-9._-]*`.
+///
+/// The characters `/`, `:` and `@` are left free for registry references.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageReference(String);
+
+impl ImageReference {
+    /// The name as it was given; it is a single, safe path component.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ImageReference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl FromStr for ImageReference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let first_is_valid = text
+            .bytes()
+            .next()
+            .is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        let all_are_valid = text.bytes().all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-')
+        });
+        if !first_is_valid || !all_are_valid || text.len() > NAME_LENGTH_LIMIT {
+            return Err(ReferenceError {
+                name: text.to_owned(),
+            });
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl Serialize for ImageReference {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ImageReference {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
+}
+
+/// A text that is not the name of an image.
+#[derive(Debug, thiserror::Error)]
+#[error("`{name}` is not an image name")]
+pub struct ReferenceError {
+    name: String,
+}
+
+impl ReferenceError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(format!(
+            "use lower-case letters, digits, `.`, `_` and `-`, at most {NAME_LENGTH_LIMIT}, \
+             starting with a letter or digit"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_safe_path_components() {
+        for name in ["debian-13", "a", "0", "debian_13.minimal"] {
+            assert_eq!(name.parse::<ImageReference>().unwrap().as_str(), name);
+        }
+        let long = "a".repeat(NAME_LENGTH_LIMIT + 1);
+        for name in [
+            "", ".", "..", "-a", "_a", "Debian", "a/b", "a:b", "a b", "ä", &long,
+        ] {
+            assert!(name.parse::<ImageReference>().is_err(), "{name}");
+        }
+    }
+}
