@@ -4,7 +4,7 @@
 //! become a [`sandbox::SandboxSpec`], the specification becomes a
 //! [`sandbox::StartPlan`] (a pure value: paths, seed, the QEMU command line),
 //! a supervisor process carries the plan out, and sessions enter the running
-//! guest. `docs/design.md` explains the rooms and their order.
+//! guest. `ARCHITECTURE.md` explains the modules and their order.
 
 pub mod agent;
 pub mod cli;
