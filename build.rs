@@ -22,7 +22,12 @@ fn main() -> Result<()> {
     let output = PathBuf::from(variable("OUT_DIR")?);
     println!("cargo::rerun-if-changed=build.rs");
     embed_folders(&source, &output.join("embedded_files.rs"))?;
-    for part in ["guest-agent", "agent-protocol", "Cargo.lock", "Cargo.toml"] {
+    for part in [
+        "guest-agent",
+        "crates/sandbox-protocol",
+        "Cargo.lock",
+        "Cargo.toml",
+    ] {
         println!("cargo::rerun-if-changed={part}");
     }
     build_guest_agent(&source, &output)

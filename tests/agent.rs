@@ -6,18 +6,18 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use agent_protocol::frame::{
-    DATA_LIMIT, GUEST_FRAME_LIMIT, GuestFrame, HostFrame, INPUT_WINDOW, guest_codec, host_codec,
-};
-use agent_protocol::message::{
-    Ended, Execute, Program, Refusal, Request, Response, Size, Status, Terminal,
-};
 use futures_util::{SinkExt, StreamExt};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use sandbox::agent::{AgentError, Connection, ask};
 use sandbox::session::{Ending, EnvironmentVariable, GuestCommand, PtyRequest};
 use sandbox_host::notices::{Notice, Notices, Termination};
 use sandbox_host::streams::Streams;
+use sandbox_protocol::agent::frame::{
+    DATA_LIMIT, GUEST_FRAME_LIMIT, GuestFrame, HostFrame, INPUT_WINDOW, guest_codec, host_codec,
+};
+use sandbox_protocol::agent::message::{
+    Ended, Execute, Program, Refusal, Request, Response, Size, Status, Terminal,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sandbox::sandbox::control::{Connection, Request};
-use sandbox::sandbox::{Event, StateLayout};
+use sandbox::sandbox::StateLayout;
 use sandbox_host::directories::Directories;
+use sandbox_protocol::Event;
+use sandbox_protocol::control::{Connection, Request};
 use sandbox_spec::SandboxName;
 
 use super::PATIENCE;

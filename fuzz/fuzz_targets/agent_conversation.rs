@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use agent_protocol::{mux, preamble};
+use sandbox_protocol::agent::{mux, preamble};
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use agent_protocol::frame::{GUEST_FRAME_LIMIT, GuestFrame, guest_codec};
+use sandbox_protocol::agent::frame::{GUEST_FRAME_LIMIT, GuestFrame, guest_codec};
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use tokio_util::codec::Decoder;

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
-use agent_protocol::message::Start;
+use sandbox_protocol::agent::message::Start;
 
 use crate::cloud_init::{self, CloudInitError};
 use crate::credentials::{self, Credentials};

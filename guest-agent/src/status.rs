@@ -2,7 +2,7 @@
 
 use std::{fs, io};
 
-use agent_protocol::message::Status;
+use sandbox_protocol::agent::message::Status;
 
 use crate::network::{self, NetworkError};
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use agent_protocol::frame::{GuestFrame, HostFrame};
-use agent_protocol::message::{Request, Response, Status};
+use sandbox_protocol::agent::frame::{GuestFrame, HostFrame};
+use sandbox_protocol::agent::message::{Request, Response, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 

@@ -5,8 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_protocol::frame::FrameError;
-use agent_protocol::message::Refusal;
+use sandbox_protocol::agent::frame::FrameError;
+use sandbox_protocol::agent::message::Refusal;
 use thiserror::Error;
 
 use crate::session::SessionError;

@@ -8,11 +8,11 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use agent_protocol::frame::{GuestFrame, HOST_FRAME_LIMIT, HostFrame, INPUT_WINDOW};
-use agent_protocol::message::{
+use russh::Pty;
+use sandbox_protocol::agent::frame::{GuestFrame, HOST_FRAME_LIMIT, HostFrame, INPUT_WINDOW};
+use sandbox_protocol::agent::message::{
     Ended, Execute, Program, Refusal, Request, Response, Size, Terminal,
 };
-use russh::Pty;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex, Semaphore};

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use agent_protocol::frame::{self, GuestFrame, HostFrame};
 use futures_util::{SinkExt, StreamExt};
+use sandbox_protocol::agent::frame::{self, GuestFrame, HostFrame};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 

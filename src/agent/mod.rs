@@ -1,6 +1,6 @@
 //! The client of the guest agent: one request a stream, and sessions.
 //!
-//! May use `session`, `host` and the crate `agent-protocol`, which says what travels
+//! May use `session`, `host` and `sandbox_protocol::agent`, which says what travels
 //! (docs/agent-protocol.md). Used by the supervisor for requests of its own and by commands, whose
 //! streams the supervisor passes on. Whatever the agent sends is hostile: its bytes reach the
 //! user's streams as the command's output, but never an error message unsanitised, and none of its

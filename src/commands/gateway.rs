@@ -1,9 +1,9 @@
 //! Asking the network of a running sandbox.
 
-use crate::network::request::{GatewayCommand, GatewayReply};
 use crate::output::Report;
-use crate::sandbox::control::ask_gateway;
 use crate::sandbox::lifecycle::Found;
+use sandbox_protocol::control::ask_gateway;
+use sandbox_protocol::gateway::{GatewayCommand, GatewayReply};
 
 /// The answer, unless it is a refusal.
 pub(super) async fn ask(found: &Found, command: GatewayCommand) -> Result<GatewayReply, Report> {

@@ -10,8 +10,8 @@ use super::list::state;
 use super::{ExitStatus, Outcome, target};
 use crate::cli::InfoArguments;
 use crate::output::Report;
-use crate::sandbox::{NetworkSummary, Record};
 use crate::ssh::openssh_command;
+use sandbox_protocol::{NetworkSummary, Record};
 
 /// What `info --json` prints: the record, and how to reach the sandbox.
 #[derive(Serialize)]
@@ -127,7 +127,7 @@ pub(super) async fn run(context: &Context, arguments: &InfoArguments) -> Outcome
 
 /// Asks the guest. One that does not answer has nothing to say.
 async fn guest(record: &Record, socket: &Path) -> Option<Guest> {
-    if !record.ready || record.agent != Some(agent_protocol::VERSION) {
+    if !record.ready || record.agent != Some(sandbox_protocol::agent::VERSION) {
         return None;
     }
     let status = match crate::agent::status(socket).await {

@@ -4,7 +4,8 @@ use super::context::Context;
 use super::{ExitStatus, Outcome};
 use crate::cli::JsonArguments;
 use crate::output::Table;
-use crate::sandbox::{Record, lifecycle};
+use crate::sandbox::lifecycle;
+use sandbox_protocol::Record;
 
 pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {
     let found = lifecycle::list(&context.directories)?;

@@ -3,9 +3,9 @@
 use super::context::Context;
 use super::{ExitStatus, Outcome, gateway, target};
 use crate::cli::PortCommand;
-use crate::network::request::{GatewayCommand, GatewayReply};
 use crate::output::{Report, Table};
 use crate::sandbox::lifecycle::Found;
+use sandbox_protocol::gateway::{GatewayCommand, GatewayReply};
 use sandbox_spec::publish::PublishedPort;
 
 pub(super) async fn run(context: &Context, command: PortCommand) -> Outcome {

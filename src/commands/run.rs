@@ -6,9 +6,9 @@ use super::start::{self, Start};
 use super::{ExitStatus, Outcome, session, target};
 use crate::cli::RunArguments;
 use crate::output::Report;
-use crate::sandbox::control::Request;
 use crate::sandbox::{Lifetime, lifecycle};
 use sandbox_host::notices::Notices;
+use sandbox_protocol::control::Request;
 use sandbox_spec::SandboxName;
 
 pub(super) async fn run(context: &Context, arguments: RunArguments) -> Outcome {

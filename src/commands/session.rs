@@ -10,11 +10,11 @@ use super::{ExitStatus, Outcome};
 use crate::agent::{self, AgentError};
 use crate::cli::CommandOptions;
 use crate::output::Report;
-use crate::sandbox::{EndReason, Event};
 use crate::session::{Ending, GuestCommand, PtyRequest};
 use crate::ssh::{self, SshError};
 use sandbox_host::notices::Notices;
 use sandbox_host::streams::Streams;
+use sandbox_protocol::{EndReason, Event};
 use sandbox_spec::SandboxName;
 use sandbox_spec::guest::WORKSPACE;
 
@@ -86,12 +86,12 @@ pub(super) async fn shell(context: &Context, ready: &mut Ready, notices: &mut No
 
 /// Supervisor and agent are of one version, this command may be of another.
 fn has_agent(ready: &Ready) -> bool {
-    ready.agent == Some(agent_protocol::VERSION)
+    ready.agent == Some(sandbox_protocol::agent::VERSION)
 }
 
 async fn by_agent(
     ready: &Ready,
-    execute: agent_protocol::message::Execute,
+    execute: sandbox_protocol::agent::message::Execute,
     local: Local<'_>,
 ) -> Result<Ending, AgentError> {
     let connection = agent::Connection::open(&ready.layout.agent_socket()).await?;

@@ -7,13 +7,14 @@ use std::time::Duration;
 use super::context::Context;
 use super::{image, prepare, template_build};
 use crate::output::{Progress, Report};
-use crate::sandbox::control::{Connection, Request};
 use crate::sandbox::lifecycle::{self, Claim, LifecycleError};
-use crate::sandbox::{Event, Failure, Lifetime, Record, StateLayout};
+use crate::sandbox::{Lifetime, StateLayout};
 use crate::template::{Shape, Template};
 use sandbox_host::files;
 use sandbox_host::files::FileError;
 use sandbox_host::notices::{Notice, Notices};
+use sandbox_protocol::control::{Connection, Request};
+use sandbox_protocol::{Event, Failure, Record};
 use sandbox_spec::secret::SecretSummary;
 use sandbox_spec::{Accelerator, SandboxName};
 

@@ -6,9 +6,9 @@ use super::context::Context;
 use super::{ExitStatus, Outcome, target};
 use crate::cli::StopArguments;
 use crate::output::Report;
-use crate::sandbox::control::{Connection, Request};
 use crate::sandbox::lifecycle::{self, Found};
-use crate::sandbox::{Event, Failure};
+use sandbox_protocol::control::{Connection, Request};
+use sandbox_protocol::{Event, Failure};
 
 /// What a supervisor may take beyond the guest's grace: `quit`, a kill, and
 /// removing files.

@@ -7,5 +7,4 @@
 pub mod cloud_config;
 pub mod credential;
 pub mod egress;
-pub mod event;
 pub mod seed;

@@ -4,8 +4,8 @@
 use std::fmt::Write;
 
 use super::{ERROR, HINT};
-use crate::sandbox::Failure;
 use crate::sandbox::templates::BuildError;
+use sandbox_protocol::Failure;
 
 /// A failure to be shown, made from any error of the library together with
 /// its hint.
@@ -88,7 +88,7 @@ from_errors!(
     crate::guest::cloud_config::CloudConfigError,
     sandbox_spec::NameError,
     crate::sandbox::PlanError,
-    crate::sandbox::RecordError,
+    sandbox_protocol::RecordError,
     sandbox_spec::SizeError,
     crate::sandbox::SpecError,
     crate::sandbox::lifecycle::LifecycleError,

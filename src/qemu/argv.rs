@@ -274,7 +274,7 @@ impl Machine {
         );
         argv.device(&format!(
             "virtserialport,chardev=agent,name={}",
-            agent_protocol::PORT_NAME
+            sandbox_protocol::agent::PORT_NAME
         ));
         for share in &self.shares {
             let NinePDevice {

@@ -10,12 +10,13 @@ use std::{fs, io};
 
 use command_fds::{CommandFdExt, FdMapping};
 
-use super::control::{Connection, Request};
-use super::{Record, RecordError, StartPlan, StateLayout};
+use super::{StartPlan, StateLayout};
 use sandbox_host::directories::Directories;
 use sandbox_host::files;
 use sandbox_host::files::FileError;
 use sandbox_host::lock::{DirectoryLock, LockAttempt};
+use sandbox_protocol::control::{Connection, Request};
+use sandbox_protocol::{Record, RecordError};
 use sandbox_spec::{NameError, SandboxName};
 
 /// The descriptor on which a supervisor inherits its lock.

@@ -4,24 +4,19 @@
 //! May use every room below it (image, qemu, guest, share, ssh, console,
 //! host). Used by the commands; it knows nothing of arguments or of printing.
 
-pub mod control;
-mod event;
 pub mod leftovers;
 pub mod lifecycle;
 mod network;
 mod plan;
-mod record;
 mod spec;
 mod state;
 pub mod supervisor;
 pub mod templates;
 
-pub use event::{EndReason, Event, Failure, TimedEvent};
-pub use network::{NetworkSpec, NetworkSummary};
+pub use network::NetworkSpec;
 pub use plan::{
     BootImage, ColdStart, HostSetup, MachineShape, PlanError, StartPlan, TemplateFiles,
     TemplatePlan, TemplateTarget, WarmStart,
 };
-pub use record::{Record, RecordError};
 pub use spec::{HostCapacity, Lifetime, SandboxSpec, SpecError, shareable_directory};
 pub use state::StateLayout;

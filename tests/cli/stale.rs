@@ -50,7 +50,7 @@ pub(crate) fn record(
     });
     let record = serde_json::to_vec(&record).unwrap();
     // Otherwise these tests would be about damaged records.
-    serde_json::from_slice::<sandbox::sandbox::Record>(&record).unwrap();
+    serde_json::from_slice::<sandbox_protocol::Record>(&record).unwrap();
     record
 }
 

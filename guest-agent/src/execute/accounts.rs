@@ -41,7 +41,7 @@ fn read(path: &Path) -> io::Result<String> {
 fn find(passwd: &str, wanted: &str) -> Option<User> {
     let users = || passwd.lines().filter_map(user);
     users().find(|user| user.name == wanted).or_else(|| {
-        let uid = wanted.parse().ok()?;
+        let uid: u32 = wanted.parse().ok()?;
         users().find(|user| user.uid == uid)
     })
 }

@@ -14,9 +14,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_protocol::frame::{DATA_LIMIT, GuestFrame, HostFrame, INPUT_WINDOW};
-use agent_protocol::message::{Ended, Execute, Response};
 use bytes::{Buf, Bytes};
+use sandbox_protocol::agent::frame::{DATA_LIMIT, GuestFrame, HostFrame, INPUT_WINDOW};
+use sandbox_protocol::agent::message::{Ended, Execute, Response};
 use tokio::sync::watch;
 use tokio::time::Instant;
 

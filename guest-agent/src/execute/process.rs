@@ -3,11 +3,11 @@
 
 use std::io;
 
-use agent_protocol::message::Ended;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
 };
+use sandbox_protocol::agent::message::Ended;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 

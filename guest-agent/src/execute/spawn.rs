@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use agent_protocol::message::{Execute, Program, Refusal};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Gid, Pid, Resource, Rlimit, Uid};
+use sandbox_protocol::agent::message::{Execute, Program, Refusal};
 use tokio::io::Interest;
 
 use super::accounts::User;

@@ -3,11 +3,11 @@
 use std::io;
 use std::path::Path;
 
-use agent_protocol::message::{Size, Terminal};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
+use sandbox_protocol::agent::message::{Size, Terminal};
 
 use super::{accounts, modes};
 

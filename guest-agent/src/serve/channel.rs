@@ -2,9 +2,9 @@
 
 use std::io;
 
-use agent_protocol::frame::{self, GuestFrame, HostFrame};
-use agent_protocol::mux::Stream;
 use futures_util::{SinkExt, StreamExt};
+use sandbox_protocol::agent::frame::{self, GuestFrame, HostFrame};
+use sandbox_protocol::agent::mux::Stream;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 

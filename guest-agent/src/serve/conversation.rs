@@ -3,9 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use agent_protocol::frame::{GuestFrame, HostFrame};
-use agent_protocol::message::{Refusal, Request, Response};
-use agent_protocol::mux::{Incoming, Stream};
+use sandbox_protocol::agent::frame::{GuestFrame, HostFrame};
+use sandbox_protocol::agent::message::{Refusal, Request, Response};
+use sandbox_protocol::agent::mux::{Incoming, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 

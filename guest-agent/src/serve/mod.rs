@@ -11,8 +11,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 use std::{io, thread};
 
-use agent_protocol::preamble;
 use rustix::process::{Resource, Rlimit};
+use sandbox_protocol::agent::preamble;
 
 use self::port::Port;
 use crate::events::{self, Event};

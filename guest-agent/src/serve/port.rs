@@ -38,7 +38,7 @@ enum Direction {
 impl Port {
     /// Opens the agent's port.
     pub(crate) fn open() -> io::Result<Self> {
-        let path = virtio_port::find(agent_protocol::PORT_NAME)?;
+        let path = virtio_port::find(sandbox_protocol::agent::PORT_NAME)?;
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
         Self::over(rustix::fs::open(path, flags, Mode::empty())?)
     }

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_protocol::frame::{self, DATA_LIMIT, GuestFrame, HostFrame, INPUT_WINDOW};
-use agent_protocol::message::{
-    Ended, Execute, Program, Refusal, Request, Response, Size, Terminal,
-};
-use agent_protocol::mux::{self, Opener, Stream};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use sandbox_protocol::agent::frame::{self, DATA_LIMIT, GuestFrame, HostFrame, INPUT_WINDOW};
+use sandbox_protocol::agent::message::{
+    Ended, Execute, Program, Refusal, Request, Response, Size, Terminal,
+};
+use sandbox_protocol::agent::mux::{self, Opener, Stream};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 

@@ -8,9 +8,9 @@ use crate::commands::context::Context;
 use crate::commands::{ExitStatus, Outcome, gateway, target};
 use crate::network::access_log::{Entry, LogReader};
 use crate::network::gate::HOST_NAME;
-use crate::network::request::GatewayCommand;
 use crate::output::Report;
 use crate::sandbox::lifecycle::Found;
+use sandbox_protocol::gateway::GatewayCommand;
 use sandbox_spec::domain::{DomainName, DomainPattern};
 use sandbox_spec::policy::Reason;
 

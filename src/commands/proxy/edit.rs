@@ -5,8 +5,8 @@ use crate::cli::DomainArguments;
 use crate::commands::context::Context;
 use crate::commands::{ExitStatus, Outcome, gateway};
 use crate::network::allowlist::{Added, Fault, Removed};
-use crate::network::request::GatewayCommand;
 use crate::output::Report;
+use sandbox_protocol::gateway::GatewayCommand;
 use sandbox_spec::domain::DomainPattern;
 
 pub(super) async fn allow(

@@ -15,8 +15,8 @@ use super::{Outcome, target};
 use crate::cli::ProxyCommand;
 use crate::network::allowlist::ListFile;
 use crate::output::Report;
-use crate::sandbox::Record;
 use crate::sandbox::lifecycle::{self, Found};
+use sandbox_protocol::Record;
 use sandbox_spec::SandboxName;
 
 /// Whose proxy a command is about.

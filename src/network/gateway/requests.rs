@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 use super::core::{Core, asked};
 use super::datagrams::Kind;
 use super::ports::PortError;
-use crate::network::request::{GatewayCommand, GatewayReply, GatewayRequest};
+use crate::network::request::GatewayRequest;
+use sandbox_protocol::gateway::{GatewayCommand, GatewayReply};
 use sandbox_spec::policy::{Transport, Verdict};
 
 impl Core {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use agent_protocol::message::{Request, Response, Start};
 use rustix::rand::{GetRandomFlags, getrandom};
+use sandbox_protocol::agent::message::{Request, Response, Start};
 use tokio::time::Instant;
 
 use super::SupervisorError;

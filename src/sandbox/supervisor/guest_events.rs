@@ -6,7 +6,7 @@ use std::path::Path;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
-use crate::guest::event::{EventReader, GuestEvent};
+use sandbox_protocol::guest_event::{EventReader, GuestEvent};
 
 /// The host's end of the port.
 pub(super) struct GuestEvents {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use crate::sandbox::{Event, TimedEvent};
+use sandbox_protocol::{Event, TimedEvent};
 
 /// A history that grows and can be waited on. A start has some ten events, and
 /// warnings are few, so all of them are kept.

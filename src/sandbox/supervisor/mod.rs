@@ -30,11 +30,12 @@ use tokio::time::timeout;
 
 use self::hub::Hub;
 use self::running::QUIT_GRACE;
-use super::{EndReason, Event, Failure, StartPlan, StateLayout, lifecycle};
+use super::{StartPlan, StateLayout, lifecycle};
 use crate::agent::AgentError;
 use crate::console::last_lines;
 use crate::qemu::qmp::QmpError;
 use sandbox_host::lock::DirectoryLock;
+use sandbox_protocol::{EndReason, Event, Failure};
 
 /// Why the supervisor ended a sandbox that had not been told to end.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +45,7 @@ pub enum SupervisorError {
     File(#[from] sandbox_host::files::FileError),
     /// The record could not be written.
     #[error(transparent)]
-    Record(#[from] super::RecordError),
+    Record(#[from] sandbox_protocol::RecordError),
     /// The disk overlay could not be made.
     #[error(transparent)]
     Overlay(#[from] crate::qemu::overlay::OverlayError),
@@ -87,7 +88,7 @@ pub enum SupervisorError {
     #[error("the guest to be saved did not come to the event `{missed:?}` in time")]
     NotSaved {
         /// What was waited for.
-        missed: crate::guest::event::GuestEvent,
+        missed: sandbox_protocol::guest_event::GuestEvent,
     },
     /// A signal ended it.
     #[error("interrupted")]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent_protocol::message::{Request, Response};
+use sandbox_protocol::agent::message::{Request, Response};
 use tokio::process::Child;
 use tokio::time::{Instant, timeout};
 
@@ -11,11 +11,12 @@ use super::hub::Hub;
 use super::server::StopRequest;
 use super::{SupervisorError, files};
 use crate::agent::AgentError;
-use crate::guest::event::GuestEvent;
 use crate::qemu::{migration, qmp};
-use crate::sandbox::{EndReason, Event, Record, StartPlan, WarmStart};
+use crate::sandbox::{StartPlan, WarmStart};
 use crate::ssh::alias::Written;
 use sandbox_host::files as host_files;
+use sandbox_protocol::guest_event::GuestEvent;
+use sandbox_protocol::{EndReason, Event, Record};
 
 /// How long QEMU may take to end once told to `quit`.
 pub(super) const QUIT_GRACE: Duration = Duration::from_secs(3);
@@ -94,7 +95,7 @@ impl Running<'_> {
 
     /// The agent's preamble came, usually before the guest is ready.
     pub(super) fn agent_answered(&mut self) -> Result<(), SupervisorError> {
-        self.record.agent = Some(agent_protocol::VERSION);
+        self.record.agent = Some(sandbox_protocol::agent::VERSION);
         match self.agent_deadline {
             Some(_) => self.become_ready(),
             None => Ok(()),
@@ -135,7 +136,7 @@ impl Running<'_> {
     ) -> Result<(), SupervisorError> {
         match answer? {
             Response::Done => {
-                self.record.agent = Some(agent_protocol::VERSION);
+                self.record.agent = Some(sandbox_protocol::agent::VERSION);
                 self.become_ready()
             }
             _ => Err(AgentError::Unexpected.into()),

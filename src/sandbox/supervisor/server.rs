@@ -11,9 +11,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::hub::Hub;
-use crate::network::request::{GatewayCommand, GatewayReply, GatewayRequest};
-use crate::sandbox::control::Request;
-use crate::sandbox::{Event, Lifetime};
+use crate::network::request::GatewayRequest;
+use crate::sandbox::Lifetime;
+use sandbox_protocol::Event;
+use sandbox_protocol::control::Request;
+use sandbox_protocol::gateway::{GatewayCommand, GatewayReply};
 
 /// A wish that the sandbox should end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,8 +220,8 @@ async fn tell(hub: &Hub, writer: &mut OwnedWriteHalf) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::EndReason;
-    use crate::sandbox::control::{Connection, ask_gateway};
+    use sandbox_protocol::EndReason;
+    use sandbox_protocol::control::{Connection, ask_gateway};
 
     /// A server whose client has connected before anything ran, as the
     /// command that starts a supervisor does.

@@ -7,8 +7,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 
-use agent_protocol::message::{Request, Response};
 use nix::sys::signal::Signal;
+use sandbox_protocol::agent::message::{Request, Response};
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -20,10 +20,10 @@ use super::launch::{self, Launch};
 use super::running::QUIT_GRACE;
 use super::{SupervisorError, end_failed, files, last_words};
 use crate::agent::AgentError;
-use crate::guest::event::GuestEvent;
 use crate::qemu::{migration, overlay};
 use crate::sandbox::TemplatePlan;
 use sandbox_host::files as host_files;
+use sandbox_protocol::guest_event::GuestEvent;
 
 /// How long the guest may take for what it does before it is saved.
 const QUIESCE_DEADLINE: Duration = Duration::from_secs(120);

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::time::Duration;
 
-use agent_protocol::message::Response;
+use sandbox_protocol::agent::message::Response;
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -20,12 +20,13 @@ use super::running::{QUIT_GRACE, Running};
 use super::server::StopRequest;
 use super::{SupervisorError, awaken, end_failed, files, last_words, log_limit};
 use crate::agent::AgentError;
-use crate::guest::event::GuestEvent;
 use crate::network::gateway::{Gateway, GatewayError, HostPorts};
 use crate::network::request::GatewayRequest;
 use crate::qemu::discard_filter::DiscardFilter;
-use crate::sandbox::{EndReason, Event, Record, StartPlan, WarmStart};
+use crate::sandbox::{StartPlan, WarmStart};
 use sandbox_host::process::ProcessIdentity;
+use sandbox_protocol::guest_event::GuestEvent;
+use sandbox_protocol::{EndReason, Event, Record};
 
 /// How long a restored guest may take before it says something; a healthy one
 /// takes a fraction of a second, many of them on a busy machine some seconds.
@@ -272,7 +273,7 @@ fn new_record(plan: &StartPlan) -> Result<Record, SupervisorError> {
     let own_pid = i32::try_from(std::process::id()).map_err(std::io::Error::other)?;
     let spec = &plan.spec;
     Ok(Record {
-        version: Record::version(),
+        version: sandbox_protocol::record::VERSION,
         name: spec.name.clone(),
         workspace: spec.workspace.clone(),
         image: plan.image.name.clone(),

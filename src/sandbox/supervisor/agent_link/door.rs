@@ -9,10 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_protocol::frame::{GuestFrame, guest_codec};
-use agent_protocol::message::{Refusal, Response};
-use agent_protocol::mux;
 use futures_util::SinkExt;
+use sandbox_protocol::agent::frame::{GuestFrame, guest_codec};
+use sandbox_protocol::agent::message::{Refusal, Response};
+use sandbox_protocol::agent::mux;
 use tokio::io::{AsyncWriteExt, copy};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;

@@ -13,10 +13,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agent_protocol::message::{Request, Response};
-use agent_protocol::mux::{self, Opener, Stream};
-use agent_protocol::preamble::{self, Nonce, PreambleError};
 use rustix::rand::{GetRandomFlags, getrandom};
+use sandbox_protocol::agent::message::{Request, Response};
+use sandbox_protocol::agent::mux::{self, Opener, Stream};
+use sandbox_protocol::agent::preamble::{self, Nonce, PreambleError};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::watch;

@@ -2,10 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use agent_protocol::frame::{GuestFrame, guest_codec};
-use agent_protocol::message::Refusal;
-use agent_protocol::mux::Incoming;
 use futures_util::StreamExt;
+use sandbox_protocol::agent::frame::{GuestFrame, guest_codec};
+use sandbox_protocol::agent::message::Refusal;
+use sandbox_protocol::agent::mux::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio_util::codec::FramedRead;
@@ -78,7 +78,8 @@ async fn respond(mut incoming: Incoming<UnixStream>, response: Response) {
         let frame = GuestFrame::Response(response.clone()).encode();
         tokio::spawn(async move {
             let (reader, writer) = tokio::io::split(stream);
-            let mut requests = FramedRead::new(reader, agent_protocol::frame::host_codec());
+            let mut requests =
+                FramedRead::new(reader, sandbox_protocol::agent::frame::host_codec());
             requests.next().await.unwrap().unwrap();
             tokio_util::codec::FramedWrite::new(writer, guest_codec())
                 .send(frame)

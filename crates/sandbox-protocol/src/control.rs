@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::TimedEvent;
-use crate::network::request::{GatewayCommand, GatewayReply};
+use crate::gateway::{GatewayCommand, GatewayReply};
 
 /// What a command asks of a supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio_util::codec::LengthDelimitedCodec;
 
-use crate::message::{Request, Response, Size};
+use crate::agent::message::{Request, Response, Size};
 
 /// The most data in one frame, in bytes.
 pub const DATA_LIMIT: usize = 32 << 10;
@@ -167,7 +167,7 @@ fn serialized(kind: u8, value: &impl serde::Serialize) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Ended, Execute, Program, Refusal};
+    use crate::agent::message::{Ended, Execute, Program, Refusal};
 
     #[test]
     fn frames_survive_their_bytes() {

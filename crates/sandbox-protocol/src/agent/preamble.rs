@@ -12,7 +12,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::VERSION;
+use crate::agent::VERSION;
 
 /// First bytes of a preamble. The first one occurs in no UTF-8 text, and the
 /// whole in no frame header of yamux, which begin with a zero.

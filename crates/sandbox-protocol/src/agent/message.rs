@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The first frame of every stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Run a program; see [`crate::frame`] for what follows.
+    /// Run a program; see [`crate::agent::frame`] for what follows.
     Execute(Execute),
     /// Set the guest's clock to this: the host's wall clock as it is when this
     /// arrives, in nanoseconds since 1970. Answered at once by

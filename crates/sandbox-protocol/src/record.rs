@@ -13,7 +13,7 @@ use sandbox_spec::{
 };
 
 /// The format's version; a reader refuses others.
-const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 
 /// A record is a few KiB; anything larger is none of ours.
 const SIZE_LIMIT: u64 = 1 << 20;
@@ -52,7 +52,7 @@ impl RecordError {
 pub struct Record {
     /// [`VERSION`].
     #[serde(deserialize_with = "known_version")]
-    pub(super) version: u32,
+    pub version: u32,
     /// Its name.
     pub name: SandboxName,
     /// The shared directory.
@@ -108,11 +108,6 @@ fn known_version<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u3
 }
 
 impl Record {
-    /// The version to put into a new record.
-    pub(super) const fn version() -> u32 {
-        VERSION
-    }
-
     /// Reads a record; `None` where there is none.
     pub fn read(path: &Path) -> Result<Option<Self>, RecordError> {
         let Some(content) = files::read_if_present(path, SIZE_LIMIT)? else {

@@ -184,9 +184,11 @@ mod tests {
     async fn an_agent_that_begins_anew_ends_the_conversation_with_its_predecessor() {
         let (near, mut far) = tokio::io::duplex(4096);
         let (_opener, drive) = host(near);
-        far.write_all(&crate::preamble::encode(&crate::preamble::WAITING))
-            .await
-            .unwrap();
+        far.write_all(&crate::agent::preamble::encode(
+            &crate::agent::preamble::WAITING,
+        ))
+        .await
+        .unwrap();
         drive.await;
     }
 }
