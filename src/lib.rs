@@ -15,7 +15,6 @@ pub mod guest;
 pub mod image;
 pub mod network;
 pub mod output;
-pub mod qemu;
 pub mod sandbox;
 pub mod session;
 pub mod settings;

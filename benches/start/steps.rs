@@ -259,7 +259,7 @@ impl Machines {
                 fs::remove_file(old)?;
             }
         }
-        sandbox::qemu::overlay::create(&disk, &self.directory.join("layer.qcow2"), 20 << 30)?;
+        sandbox_qemu::overlay::create(&disk, &self.directory.join("layer.qcow2"), 20 << 30)?;
         let started = Instant::now();
         let qemu = Command::new(program)
             .args(arguments)

@@ -166,7 +166,7 @@ impl Drop for Running {
 }
 
 fn accelerator() -> Accelerator {
-    match sandbox::qemu::accelerator::probe_kvm().is_usable() {
+    match sandbox_qemu::accelerator::probe_kvm().is_usable() {
         true => Accelerator::Kvm,
         false => Accelerator::Tcg,
     }

@@ -3,8 +3,8 @@
 use super::context::Context;
 use super::{ExitStatus, Outcome, prepare, target};
 use crate::image::Recipe;
-use crate::qemu::{accelerator, program};
 use crate::sandbox::{BootImage, Lifetime, NetworkSpec, StartPlan};
+use sandbox_qemu::{accelerator, program};
 
 pub(super) async fn run(context: &Context) -> Outcome {
     let workspace = target::workspace()?;

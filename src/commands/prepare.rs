@@ -8,9 +8,6 @@ use crate::guest::cloud_config;
 use crate::image::Image;
 use crate::network::intercept::AuthorityParts;
 use crate::output::Report;
-use crate::qemu::accelerator;
-use crate::qemu::accelerator::Decision;
-use crate::qemu::program::{self, QemuProgram, Search};
 use crate::sandbox::{
     BootImage, HostCapacity, HostSetup, Lifetime, MachineShape, NetworkSpec, SandboxSpec,
     StartPlan, StateLayout, shareable_directory, templates,
@@ -19,6 +16,9 @@ use crate::ssh::agent;
 use crate::ssh::keys::Keys;
 use crate::template::{Shape, Template};
 use sandbox_host::files::FileError;
+use sandbox_qemu::accelerator::Decision;
+use sandbox_qemu::program::{QemuProgram, Search};
+use sandbox_qemu::{accelerator, program};
 use sandbox_spec::policy::Policy;
 use sandbox_spec::secret::{SecretError, SecretSource};
 use sandbox_spec::{Accelerator, SandboxName, TemplatePolicy};

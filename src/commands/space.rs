@@ -9,11 +9,12 @@ use serde::Serialize;
 use super::context::Context;
 use crate::image::{self, StoreUsage};
 use crate::output::Report;
-use crate::qemu::program::{self, Search};
 use crate::sandbox::lifecycle::{self, Found};
 use crate::sandbox::{StateLayout, leftovers, templates};
 use crate::template::{Entry, EntryState, Expectations, Survey as TemplateSurvey, UNUSED_KEPT};
 use sandbox_host::files::allocated_bytes;
+use sandbox_qemu::program;
+use sandbox_qemu::program::Search;
 use sandbox_spec::{SandboxName, TemplateKey};
 
 /// All that this program has on the disk.

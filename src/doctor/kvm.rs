@@ -1,7 +1,7 @@
 //! Whether guests run in hardware.
 
 use super::Finding;
-use crate::qemu::accelerator::{KvmVerdict, probe_kvm};
+use sandbox_qemu::accelerator::{KvmVerdict, probe_kvm};
 
 pub(super) fn check() -> Finding {
     judge(&probe_kvm())

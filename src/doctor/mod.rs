@@ -16,9 +16,9 @@ use std::ffi::OsString;
 
 use serde::Serialize;
 
-use crate::qemu::program::OVERRIDE_VARIABLE;
 use sandbox_host::directories::Directories;
 use sandbox_host::distribution::Distribution;
+use sandbox_qemu::program::OVERRIDE_VARIABLE;
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

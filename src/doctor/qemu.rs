@@ -1,7 +1,7 @@
 //! Whether QEMU is there, new enough, and built with what is needed.
 
 use super::{Context, Finding, with_causes};
-use crate::qemu::program::{Search, locate, probe_features};
+use sandbox_qemu::program::{Search, locate, probe_features};
 
 const CHECK: &str = "qemu";
 const FEATURES: &str = "qemu-features";

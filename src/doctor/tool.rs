@@ -4,8 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use super::Context;
-use crate::qemu::program::on_search_path;
 use sandbox_host::distribution::Distribution;
+use sandbox_qemu::program::on_search_path;
 
 /// Where administrators' programs are that not every user has on the `PATH`.
 const ADMINISTRATORS_DIRECTORIES: &str = "/usr/local/sbin:/usr/sbin:/sbin";

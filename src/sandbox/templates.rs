@@ -10,11 +10,11 @@ use super::{
 };
 use crate::guest::credential::TooLarge;
 use crate::image::{GUEST_AGENT_SHA256, ImageError, ImageStore};
-use crate::qemu::accelerator::host_processor;
-use crate::qemu::program::QemuVersion;
 use crate::template::{Build, Expectations, Shape, Template, TemplateError, TemplateStore};
 use sandbox_host::directories::Directories;
 use sandbox_host::files::FileError;
+use sandbox_qemu::accelerator::host_processor;
+use sandbox_qemu::program::QemuVersion;
 use sandbox_spec::Accelerator;
 
 /// [`Shape::program`](crate::template::Shape::program) of this program: its version and the
@@ -50,7 +50,7 @@ pub fn expectations(
 }
 
 /// The least QEMU that saves and restores as templates need it.
-pub use crate::qemu::migration::LEAST_VERSION as LEAST_QEMU;
+pub use sandbox_qemu::migration::LEAST_VERSION as LEAST_QEMU;
 
 /// The template for a machine with this image.
 pub fn shape(

@@ -325,7 +325,7 @@ fn overwrite_memory(ram: &Path) {
     use std::os::unix::fs::FileExt;
     let file = fs::File::options().write(true).open(ram).unwrap();
     let length = file.metadata().unwrap().len();
-    let start = sandbox::qemu::argv::MEMORY_OFFSET;
+    let start = sandbox_qemu::argv::MEMORY_OFFSET;
     let zeros = vec![0; 1 << 20];
     for offset in (start..length).step_by(zeros.len()) {
         file.write_all_at(&zeros, offset).unwrap();

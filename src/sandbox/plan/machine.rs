@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::{BootImage, TemplateFiles};
 use crate::guest::credential::{CredentialFile, Transport};
-use crate::qemu::argv::{Machine, Memory, NetworkCard, NinePDevice, Origin};
 use crate::sandbox::{SandboxSpec, StateLayout};
+use sandbox_qemu::argv::{Machine, Memory, NetworkCard, NinePDevice, Origin};
 use sandbox_spec::{Accelerator, CpuCount, MemorySize, Share, ShareMode};
 
 /// The mount tag of the workspace.

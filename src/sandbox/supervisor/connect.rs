@@ -7,8 +7,9 @@ use tokio::time::{Instant, sleep};
 
 use super::SupervisorError;
 use super::guest_events::GuestEvents;
-use crate::qemu::qmp::{self, QmpError};
 use crate::sandbox::StateLayout;
+use sandbox_qemu::qmp;
+use sandbox_qemu::qmp::QmpError;
 
 /// Between two attempts to reach a socket that QEMU is about to make.
 const SOCKET_RETRY: Duration = Duration::from_millis(2);

@@ -11,10 +11,10 @@ use nix::sys::signal::Signal;
 use tokio::process::{Child, Command};
 
 use super::SupervisorError;
-use crate::qemu::argv::NETWORK_DESCRIPTOR;
-use crate::qemu::discard_filter::DiscardFilter;
 use sandbox_host::files::FileError;
 use sandbox_host::user_namespace::IdentityMap;
+use sandbox_qemu::argv::NETWORK_DESCRIPTOR;
+use sandbox_qemu::discard_filter::DiscardFilter;
 use sandbox_spec::guest::DEV_ID;
 
 /// What to start.

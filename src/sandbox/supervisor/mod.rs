@@ -33,9 +33,9 @@ use self::running::QUIT_GRACE;
 use super::{StartPlan, StateLayout, lifecycle};
 use crate::agent::AgentError;
 use crate::console::last_lines;
-use crate::qemu::qmp::QmpError;
 use sandbox_host::lock::DirectoryLock;
 use sandbox_protocol::{EndReason, Event, Failure};
+use sandbox_qemu::qmp::QmpError;
 
 /// Why the supervisor ended a sandbox that had not been told to end.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub enum SupervisorError {
     Record(#[from] sandbox_protocol::RecordError),
     /// The disk overlay could not be made.
     #[error(transparent)]
-    Overlay(#[from] crate::qemu::overlay::OverlayError),
+    Overlay(#[from] sandbox_qemu::overlay::OverlayError),
     /// Keys or the alias could not be written.
     #[error(transparent)]
     Ssh(#[from] crate::ssh::SshError),
@@ -66,7 +66,7 @@ pub enum SupervisorError {
     QemuEnded(std::process::ExitStatus),
     /// QEMU's monitor could not be used.
     #[error(transparent)]
-    Monitor(#[from] crate::qemu::qmp::QmpError),
+    Monitor(#[from] sandbox_qemu::qmp::QmpError),
     /// The guest's network could not be made.
     #[error(transparent)]
     Gateway(#[from] crate::network::gateway::GatewayError),
@@ -95,10 +95,10 @@ pub enum SupervisorError {
     Interrupted,
     /// The guest's state could not be saved or restored.
     #[error(transparent)]
-    Migration(#[from] crate::qemu::migration::MigrationError),
+    Migration(#[from] sandbox_qemu::migration::MigrationError),
     /// The filter that protects templates could not be made.
     #[error(transparent)]
-    Filter(#[from] crate::qemu::discard_filter::FilterError),
+    Filter(#[from] sandbox_qemu::discard_filter::FilterError),
     /// The guest agent did not do what it was asked.
     #[error(transparent)]
     Agent(#[from] crate::agent::AgentError),

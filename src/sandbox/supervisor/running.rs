@@ -11,12 +11,12 @@ use super::hub::Hub;
 use super::server::StopRequest;
 use super::{SupervisorError, files};
 use crate::agent::AgentError;
-use crate::qemu::{migration, qmp};
 use crate::sandbox::{StartPlan, WarmStart};
 use crate::ssh::alias::Written;
 use sandbox_host::files as host_files;
 use sandbox_protocol::guest_event::GuestEvent;
 use sandbox_protocol::{EndReason, Event, Record};
+use sandbox_qemu::{migration, qmp};
 
 /// How long QEMU may take to end once told to `quit`.
 pub(super) const QUIT_GRACE: Duration = Duration::from_secs(3);

@@ -20,10 +20,10 @@ use super::launch::{self, Launch};
 use super::running::QUIT_GRACE;
 use super::{SupervisorError, end_failed, files, last_words};
 use crate::agent::AgentError;
-use crate::qemu::{migration, overlay};
 use crate::sandbox::TemplatePlan;
 use sandbox_host::files as host_files;
 use sandbox_protocol::guest_event::GuestEvent;
+use sandbox_qemu::{migration, overlay};
 
 /// How long the guest may take for what it does before it is saved.
 const QUIESCE_DEADLINE: Duration = Duration::from_secs(120);

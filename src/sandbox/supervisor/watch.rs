@@ -22,11 +22,11 @@ use super::{SupervisorError, awaken, end_failed, files, last_words, log_limit};
 use crate::agent::AgentError;
 use crate::network::gateway::{Gateway, GatewayError, HostPorts};
 use crate::network::request::GatewayRequest;
-use crate::qemu::discard_filter::DiscardFilter;
 use crate::sandbox::{StartPlan, WarmStart};
 use sandbox_host::process::ProcessIdentity;
 use sandbox_protocol::guest_event::GuestEvent;
 use sandbox_protocol::{EndReason, Event, Record};
+use sandbox_qemu::discard_filter::DiscardFilter;
 
 /// How long a restored guest may take before it says something; a healthy one
 /// takes a fraction of a second, many of them on a busy machine some seconds.

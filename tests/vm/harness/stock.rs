@@ -28,7 +28,7 @@ impl Stock {
         let directory = host.root().join("stock");
         fs::create_dir(&directory).unwrap();
         let disk = host.root().join("stock.qcow2");
-        sandbox::qemu::overlay::create(&disk, &base_disk(), 20 << 30).unwrap();
+        sandbox_qemu::overlay::create(&disk, &base_disk(), 20 << 30).unwrap();
         let mut command = StockMachine {
             accelerator: Accelerator::Tcg,
             kernel: &boot.join("vmlinuz"),

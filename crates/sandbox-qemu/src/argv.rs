@@ -66,7 +66,7 @@ pub enum Origin {
 
 /// Where the guest's memory begins in a template's file: 1 TiB, the rest of
 /// the file being a hole. So a request to punch a hole into the memory is told
-/// from one to punch a hole into a disk; see [`crate::qemu::discard_filter`].
+/// from one to punch a hole into a disk; see [`crate::discard_filter`].
 pub const MEMORY_OFFSET: u64 = 1 << 40;
 
 /// The machine type and what is left out of it: no device of a PC but those

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use features::{Features, probe_features};
 pub use version::{LEAST_VERSION, QemuVersion};
 
-use crate::qemu::probe_cache;
+use crate::probe_cache;
 use sandbox_host::bounded_command::run_bounded;
 use sandbox_host::distribution::Distribution;
 

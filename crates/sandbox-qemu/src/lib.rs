@@ -1,7 +1,9 @@
 //! QEMU: its command line, its monitor, its disk format.
 //!
-//! Knows nothing of sandboxes; may use [`sandbox_host`]. Used by
-//! [`crate::sandbox`], which decides what to run, and by the doctor.
+//! Knows nothing of sandboxes: it turns a machine into a command line and speaks to the QEMU
+//! that runs it. The library `sandbox` decides what to run.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod accelerator;
 pub mod argv;

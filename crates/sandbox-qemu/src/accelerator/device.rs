@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::probe;
 use super::processor::Processor;
 use super::verdict::{KvmVerdict, Permissions, ProbeStep};
-use crate::qemu::probe_cache;
+use crate::probe_cache;
 
 const DEVICE: &str = "/dev/kvm";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
