@@ -1,12 +1,12 @@
 //! What every command needs.
 
 use crate::cli::GlobalOptions;
-use crate::image::ImageStore;
 use crate::output::{Printer, Report};
 use crate::settings::{NetworkOverrides, Overrides, Settings, UserFile};
-use crate::template::TemplateStore;
 use sandbox_host::directories::Directories;
 use sandbox_spec::TemplatePolicy;
+use sandbox_store::image::ImageStore;
+use sandbox_store::template::TemplateStore;
 
 /// The state of one invocation.
 pub(super) struct Context {

@@ -2,9 +2,9 @@
 
 use super::context::Context;
 use super::{ExitStatus, Outcome, prepare, target};
-use crate::image::Recipe;
 use crate::sandbox::{BootImage, Lifetime, NetworkSpec, StartPlan};
 use sandbox_qemu::{accelerator, program};
+use sandbox_store::image::Recipe;
 
 pub(super) async fn run(context: &Context) -> Outcome {
     let workspace = target::workspace()?;

@@ -5,13 +5,13 @@ use super::context::Context;
 use super::space::expectations;
 use super::{ExitStatus, Outcome};
 use crate::cli::ImageCommand;
-use crate::image::build::{self, BuildOptions, BuildProgress, CancelFlag};
-use crate::image::{Image, Recipe};
 use crate::output::{Report, Table};
 use crate::sandbox::lifecycle;
-use crate::template::{EntryState, Obsolescence};
 use sandbox_host::notices::{Notice, Notices};
 use sandbox_spec::ImageReference;
+use sandbox_store::image::build::{BuildOptions, BuildProgress, CancelFlag};
+use sandbox_store::image::{Image, Recipe, build};
+use sandbox_store::template::{EntryState, Obsolescence};
 
 pub(super) async fn run(context: &Context, command: ImageCommand) -> Outcome {
     match command {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::context::Context;
 use crate::guest::cloud_config;
-use crate::image::Image;
 use crate::network::intercept::AuthorityParts;
 use crate::output::Report;
 use crate::sandbox::{
@@ -14,7 +13,6 @@ use crate::sandbox::{
 };
 use crate::ssh::agent;
 use crate::ssh::keys::Keys;
-use crate::template::{Shape, Template};
 use sandbox_host::files::FileError;
 use sandbox_qemu::accelerator::Decision;
 use sandbox_qemu::program::{QemuProgram, Search};
@@ -22,6 +20,8 @@ use sandbox_qemu::{accelerator, program};
 use sandbox_spec::policy::Policy;
 use sandbox_spec::secret::{SecretError, SecretSource};
 use sandbox_spec::{Accelerator, SandboxName, TemplatePolicy};
+use sandbox_store::image::Image;
+use sandbox_store::template::{Shape, Template};
 
 /// How long a guest may take to become ready if the user does not say: about
 /// ten times what it takes.

@@ -7,15 +7,18 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::context::Context;
-use crate::image::{self, StoreUsage};
 use crate::output::Report;
 use crate::sandbox::lifecycle::{self, Found};
 use crate::sandbox::{StateLayout, leftovers, templates};
-use crate::template::{Entry, EntryState, Expectations, Survey as TemplateSurvey, UNUSED_KEPT};
 use sandbox_host::files::allocated_bytes;
 use sandbox_qemu::program;
 use sandbox_qemu::program::Search;
 use sandbox_spec::{SandboxName, TemplateKey};
+use sandbox_store::image;
+use sandbox_store::image::StoreUsage;
+use sandbox_store::template::{
+    Entry, EntryState, Expectations, Survey as TemplateSurvey, UNUSED_KEPT,
+};
 
 /// All that this program has on the disk.
 pub(super) struct Survey {

@@ -9,7 +9,6 @@ use super::{image, prepare, template_build};
 use crate::output::{Progress, Report};
 use crate::sandbox::lifecycle::{self, Claim, LifecycleError};
 use crate::sandbox::{Lifetime, StateLayout};
-use crate::template::{Shape, Template};
 use sandbox_host::files;
 use sandbox_host::files::FileError;
 use sandbox_host::notices::{Notice, Notices};
@@ -17,6 +16,7 @@ use sandbox_protocol::control::{Connection, Request};
 use sandbox_protocol::{Event, Failure, Record};
 use sandbox_spec::secret::SecretSummary;
 use sandbox_spec::{Accelerator, SandboxName};
+use sandbox_store::template::{Shape, Template};
 
 /// A sandbox that sessions can enter.
 pub(super) struct Ready {

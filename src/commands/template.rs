@@ -10,8 +10,10 @@ use super::{ExitStatus, Outcome, template_build};
 use crate::cli::TemplateCommand;
 use crate::output::{Report, Table};
 use crate::sandbox::lifecycle;
-use crate::template::{Entry, EntryState, Expectations, Obsolescence, Shape, TemplateFiles};
 use sandbox_spec::{KeyPrefix, SandboxName, TemplateKey, format_bytes};
+use sandbox_store::template::{
+    Entry, EntryState, Expectations, Obsolescence, Shape, TemplateFiles,
+};
 
 pub(super) async fn run(context: &Context, command: TemplateCommand) -> Outcome {
     match command {

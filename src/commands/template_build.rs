@@ -13,11 +13,11 @@ use crate::output::Report;
 use crate::sandbox::supervisor::TemplateStage;
 use crate::sandbox::templates::{self, BuildRequest};
 use crate::sandbox::{MachineShape, StartPlan};
-use crate::template::{Begin, Shape};
 use sandbox_host::files;
 use sandbox_host::notices::{Notice, Notices};
 use sandbox_host::process::step_back;
 use sandbox_spec::TemplatePolicy;
+use sandbox_store::template::{Begin, Shape};
 
 /// After a build in the background failed, so long none is begun for the same
 /// shape.

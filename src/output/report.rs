@@ -97,14 +97,14 @@ from_errors!(
     crate::network::error::NetworkError,
     crate::network::intercept::InterceptError,
     sandbox_spec::secret::SecretError,
-    crate::image::ImageError,
-    crate::image::RecipeError,
-    crate::image::build::BuildError,
+    sandbox_store::image::ImageError,
+    sandbox_store::image::RecipeError,
+    sandbox_store::image::build::BuildError,
     sandbox_qemu::accelerator::AcceleratorError,
     sandbox_qemu::program::ProgramError,
     crate::settings::UserFileError,
     crate::ssh::SshError,
-    crate::template::TemplateError,
+    sandbox_store::template::TemplateError,
 );
 
 impl From<std::io::Error> for Report {

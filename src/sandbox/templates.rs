@@ -9,15 +9,15 @@ use super::{
     BootImage, HostSetup, MachineShape, StateLayout, TemplateFiles, TemplatePlan, TemplateTarget,
 };
 use crate::guest::credential::TooLarge;
-use crate::image::{GUEST_AGENT_SHA256, ImageError, ImageStore};
-use crate::template::{Build, Expectations, Shape, Template, TemplateError, TemplateStore};
 use sandbox_host::directories::Directories;
 use sandbox_host::files::FileError;
 use sandbox_qemu::accelerator::host_processor;
 use sandbox_qemu::program::QemuVersion;
 use sandbox_spec::Accelerator;
+use sandbox_store::image::{GUEST_AGENT_SHA256, ImageError, ImageStore};
+use sandbox_store::template::{Build, Expectations, Shape, Template, TemplateError, TemplateStore};
 
-/// [`Shape::program`](crate::template::Shape::program) of this program: its version and the
+/// [`Shape::program`](sandbox_store::template::Shape::program) of this program: its version and the
 /// guest agent in it, so that host and guest of a template are always of one build.
 pub fn program() -> String {
     format!("{} {GUEST_AGENT_SHA256}", env!("CARGO_PKG_VERSION"))

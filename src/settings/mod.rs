@@ -10,11 +10,11 @@ mod user_file;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::template::Limits;
 use sandbox_spec::{
     AcceleratorChoice, CpuCount, DiskSize, ImageReference, MemorySize, SandboxName, Share,
     ShareMode, TemplatePolicy,
 };
+use sandbox_store::template::Limits;
 
 pub use network::{NetworkOverrides, NetworkSettings};
 pub use user_file::{UserFile, UserFileError, parse_duration};

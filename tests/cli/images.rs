@@ -5,11 +5,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use sandbox::image::{
+use sandbox_spec::Digest;
+use sandbox_store::image::{
     CONTRACT_VERSION, DiskFile, ImageContent, ImageFiles, KernelFile, KernelFormat, Metadata,
     StoredFile,
 };
-use sandbox_spec::Digest;
 
 use crate::support::TestEnvironment;
 use crate::transcript::{Session, with_qemu};

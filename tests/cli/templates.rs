@@ -5,9 +5,9 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use sandbox::template::{Begin, Build, Shape, TemplateStore};
 use sandbox_host::directories::Directories;
 use sandbox_spec::TemplateKey;
+use sandbox_store::template::{Begin, Build, Shape, TemplateStore};
 
 use crate::images;
 use crate::stale::{self, Bystander};
@@ -28,7 +28,7 @@ fn templates(environment: &TestEnvironment) -> TemplateStore {
 
 /// What a start with the stored image would ask for, with `cpus` to tell shapes apart.
 fn shape(environment: &TestEnvironment, cpus: u32) -> Shape {
-    let store = sandbox::image::ImageStore::new(environment.images());
+    let store = sandbox_store::image::ImageStore::new(environment.images());
     let image = store.open(&"debian-13".parse().unwrap()).unwrap();
     Shape {
         image_digest: image.unwrap().metadata.digest.to_string(),

@@ -20,8 +20,8 @@ use crate::guest::egress::Egress;
 use crate::guest::seed::{self, MountUnit, SeedInput};
 use crate::share::mount_unit;
 use crate::ssh::keys::Keys;
-use crate::template::TemplateStore;
 use sandbox_spec::{Accelerator, DiskSize, TemplateKey, guest_network};
+use sandbox_store::template::TemplateStore;
 
 /// The files of a base image, as the image store gives them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

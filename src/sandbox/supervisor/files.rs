@@ -4,13 +4,13 @@ use std::path::Path;
 
 use super::SupervisorError;
 use crate::guest::credential::Transport;
-use crate::image::{guest_agent, initrd};
 use crate::network::allowlist::ListFile;
 use crate::sandbox::{BootImage, StartPlan, StateLayout, TemplateFiles};
 use crate::ssh::alias::{Aliases, Written};
 use crate::ssh::keys::KeyFiles;
 use sandbox_host::files;
 use sandbox_qemu::overlay;
+use sandbox_store::image::{guest_agent, initrd};
 
 /// Writes what every start needs, whichever way it goes.
 pub(super) fn write_common(plan: &StartPlan) -> Result<(), SupervisorError> {

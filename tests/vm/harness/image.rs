@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use sandbox::image::Recipe;
+use sandbox_store::image::Recipe;
 use serde_json::Value;
 
 use crate::support::PROGRAM;

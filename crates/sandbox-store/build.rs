@@ -1,0 +1,168 @@
+//! Embeds the base images' recipes and the guest agent.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use sha2::{Digest as _, Sha256};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Folders whose files are embedded: links to those of the repository, files in a package.
+const EMBEDDED_FOLDERS: [&str; 2] = ["images", "systemd-units"];
+
+/// A guest agent that was built before, for packagers and cross builds.
+const AGENT_VARIABLE: &str = "SANDBOX_GUEST_AGENT";
+
+/// docs.rs sets it: there is no network to build the agent's dependencies from.
+const DOCUMENTATION_VARIABLE: &str = "DOCS_RS";
+
+/// How the agent is compiled. Each start loads it into memory and runs it on an emulated CPU, so
+/// it is small. These settings stand here and not in a profile, which a published package has not.
+const AGENT_PROFILE: [&str; 5] = [
+    "profile.release.opt-level=\"s\"",
+    "profile.release.lto=\"fat\"",
+    "profile.release.codegen-units=1",
+    "profile.release.panic=\"abort\"",
+    "profile.release.strip=true",
+];
+
+fn main() -> Result<()> {
+    let source = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
+    let output = PathBuf::from(variable("OUT_DIR")?);
+    println!("cargo::rerun-if-changed=build.rs");
+    embed_folders(&source, &output.join("embedded_files.rs"))?;
+    embed_agent(&output)
+}
+
+/// Writes a table of all files in [`EMBEDDED_FOLDERS`], sorted by path.
+fn embed_folders(source: &Path, table: &Path) -> Result<()> {
+    let mut files = Vec::new();
+    for folder in EMBEDDED_FOLDERS {
+        println!("cargo::rerun-if-changed={folder}");
+        collect_files(&source.join(folder), &mut files)?;
+    }
+    files.sort();
+    let mut text = String::from("pub(super) static FILES: &[EmbeddedFile] = &[\n");
+    for file in files {
+        let executable = fs::metadata(&file)?.permissions().mode() & 0o111 != 0;
+        let path = file.strip_prefix(source)?;
+        writeln!(
+            text,
+            "    EmbeddedFile {{ path: {path:?}, executable: {executable}, \
+             contents: include_bytes!({file:?}) }},"
+        )?;
+    }
+    text.push_str("];\n");
+    fs::write(table, text)?;
+    Ok(())
+}
+
+fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            collect_files(&entry.path(), files)?;
+        } else if kind.is_file() {
+            files.push(entry.path());
+        } else {
+            return Err(format!("`{}` is not a regular file", entry.path().display()).into());
+        }
+    }
+    Ok(())
+}
+
+/// Puts the agent into `output`, and its digest into the environment of the compiler: it is
+/// hashed here and not at each start.
+fn embed_agent(output: &Path) -> Result<()> {
+    for name in [AGENT_VARIABLE, DOCUMENTATION_VARIABLE] {
+        println!("cargo::rerun-if-env-changed={name}");
+    }
+    let program = match (
+        env::var_os(AGENT_VARIABLE),
+        env::var_os(DOCUMENTATION_VARIABLE),
+    ) {
+        (Some(program), _) => {
+            println!("cargo::rerun-if-changed={}", Path::new(&program).display());
+            fs::read(&program)
+                .map_err(|cause| format!("`{AGENT_VARIABLE}`: `{}`: {cause}", program.display()))?
+        }
+        (None, Some(_)) => Vec::new(),
+        (None, None) => fs::read(build_agent(output)?)?,
+    };
+    let digest = Sha256::digest(&program);
+    let digits = digest.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    println!("cargo::rustc-env=GUEST_AGENT_SHA256={digits}");
+    fs::write(output.join("guest-agent"), program)?;
+    Ok(())
+}
+
+/// Compiles the agent as a static program and returns its path.
+///
+/// One directory serves every profile of the host's crates. It is not the usual target directory,
+/// whose lock the outer cargo holds.
+fn build_agent(output: &Path) -> Result<PathBuf> {
+    let source = Path::new(guest_agent_source::DIRECTORY);
+    watch_agent(source);
+    let target = format!("{}-unknown-linux-gnu", variable("CARGO_CFG_TARGET_ARCH")?);
+    let target_directory = output
+        .ancestors()
+        .find(|directory| directory.join("CACHEDIR.TAG").exists())
+        .unwrap_or(output)
+        .join("guest-agent");
+    let mut cargo = Command::new(variable("CARGO")?);
+    cargo
+        .current_dir(source)
+        .args(["build", "--release", "--locked", "--bin", "guest-agent"])
+        .args(["--target", &target])
+        .args(
+            AGENT_PROFILE
+                .iter()
+                .flat_map(|setting| ["--config", *setting]),
+        )
+        .env("CARGO_TARGET_DIR", &target_directory)
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    // Settings that the outer cargo, clippy or a coverage tool has for the host's crates.
+    for inherited in [
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_BUILD_RUSTFLAGS",
+        "CARGO_BUILD_TARGET",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CLIPPY_ARGS",
+    ] {
+        cargo.env_remove(inherited);
+    }
+    let status = cargo.status()?;
+    if !status.success() {
+        return Err(format!("could not build the guest agent: {status}").into());
+    }
+    Ok(target_directory.join(target).join("release/guest-agent"))
+}
+
+/// Has cargo run this script again when the agent changes. In a repository its source, the
+/// protocol and the workspace's manifest may; in a package nothing does.
+fn watch_agent(source: &Path) {
+    let beside = |name: &str| source.with_file_name(name);
+    let workspace = source.ancestors().nth(2);
+    let manifests = workspace
+        .into_iter()
+        .flat_map(|root| ["Cargo.toml", "Cargo.lock"].map(|name| root.join(name)));
+    for path in [source.to_owned(), beside("sandbox-protocol")]
+        .into_iter()
+        .chain(manifests)
+        .filter(|path| path.exists())
+    {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
+}
+
+fn variable(name: &str) -> Result<String> {
+    env::var(name).map_err(|cause| format!("`{name}`: {cause}").into())
+}
