@@ -12,7 +12,6 @@ pub mod commands;
 pub mod console;
 pub mod doctor;
 pub mod guest;
-pub mod network;
 pub mod output;
 pub mod sandbox;
 pub mod session;

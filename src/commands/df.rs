@@ -8,9 +8,9 @@ use super::context::Context;
 use super::space::{Kind, Survey, megabytes};
 use super::{ExitStatus, Outcome};
 use crate::cli::JsonArguments;
-use crate::network::access_log;
 use crate::output::{Report, Table};
 use crate::sandbox::StateLayout;
+use sandbox_gateway::access_log;
 use sandbox_host::files::{allocated_bytes, names_in};
 
 /// One row.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::context::Context;
 use crate::guest::cloud_config;
-use crate::network::intercept::AuthorityParts;
 use crate::output::Report;
 use crate::sandbox::{
     BootImage, HostCapacity, HostSetup, Lifetime, MachineShape, NetworkSpec, SandboxSpec,
@@ -13,6 +12,7 @@ use crate::sandbox::{
 };
 use crate::ssh::agent;
 use crate::ssh::keys::Keys;
+use sandbox_gateway::intercept::AuthorityParts;
 use sandbox_host::files::FileError;
 use sandbox_qemu::accelerator::Decision;
 use sandbox_qemu::program::{QemuProgram, Search};

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::network::allowlist;
-use crate::network::gate::{GateConfig, Mode};
-use crate::network::gateway::GatewayConfig;
-use crate::network::intercept::AuthorityParts;
+use sandbox_gateway::allowlist;
+use sandbox_gateway::gate::{GateConfig, Mode};
+use sandbox_gateway::gateway::GatewayConfig;
+use sandbox_gateway::intercept::AuthorityParts;
 use sandbox_protocol::NetworkSummary;
 use sandbox_spec::policy::Policy;
 use sandbox_spec::publish::PublishedPort;

@@ -4,8 +4,8 @@ use super::Subject;
 use super::follow::{follow, json_line, time};
 use crate::commands::context::Context;
 use crate::commands::{ExitStatus, Outcome};
-use crate::network::access_log::{Blocked, BlockedAttempts, LogReader};
 use crate::output::Table;
+use sandbox_gateway::access_log::{Blocked, BlockedAttempts, LogReader};
 
 pub(super) async fn run(context: &Context, subject: &Subject, watch: bool, json: bool) -> Outcome {
     let mut reader = LogReader::new(&subject.log_directory);

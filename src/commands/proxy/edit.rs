@@ -4,8 +4,8 @@ use super::{Subject, uses_the_list};
 use crate::cli::DomainArguments;
 use crate::commands::context::Context;
 use crate::commands::{ExitStatus, Outcome, gateway};
-use crate::network::allowlist::{Added, Fault, Removed};
 use crate::output::Report;
+use sandbox_gateway::allowlist::{Added, Fault, Removed};
 use sandbox_protocol::gateway::GatewayCommand;
 use sandbox_spec::domain::DomainPattern;
 

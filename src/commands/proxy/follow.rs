@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::commands::{ExitStatus, Outcome};
-use crate::network::access_log::{Entry, LogReader};
+use sandbox_gateway::access_log::{Entry, LogReader};
 use sandbox_host::notices::{Notice, Notices};
 
 /// How often the log is looked at.

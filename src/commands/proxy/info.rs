@@ -8,8 +8,8 @@ use super::edit::warn_of;
 use super::{Subject, uses_the_list};
 use crate::commands::context::Context;
 use crate::commands::{ExitStatus, Outcome};
-use crate::network::access_log::{EARLIER_FILE, FILE, LogReader, Outcome as Verdict};
-use crate::network::allowlist::OPEN_TO_UPLOADS;
+use sandbox_gateway::access_log::{EARLIER_FILE, FILE, LogReader, Outcome as Verdict};
+use sandbox_gateway::allowlist::OPEN_TO_UPLOADS;
 use sandbox_spec::SandboxName;
 
 /// What `--json` prints.

@@ -8,7 +8,7 @@ use super::Subject;
 use super::follow::{follow, json_line, time};
 use crate::commands::context::Context;
 use crate::commands::{ExitStatus, Outcome};
-use crate::network::access_log::{Entry, LogReader, Outcome as Verdict};
+use sandbox_gateway::access_log::{Entry, LogReader, Outcome as Verdict};
 use sandbox_spec::policy::Transport;
 
 pub(super) async fn run(

@@ -13,9 +13,9 @@ use std::path::PathBuf;
 use super::context::Context;
 use super::{Outcome, target};
 use crate::cli::ProxyCommand;
-use crate::network::allowlist::ListFile;
 use crate::output::Report;
 use crate::sandbox::lifecycle::{self, Found};
+use sandbox_gateway::allowlist::ListFile;
 use sandbox_protocol::Record;
 use sandbox_spec::SandboxName;
 

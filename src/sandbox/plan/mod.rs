@@ -289,8 +289,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::network::intercept::AuthorityParts;
     use crate::sandbox::{Lifetime, NetworkSpec};
+    use sandbox_gateway::intercept::AuthorityParts;
     use sandbox_spec::secret::SecretRequest;
 
     fn spec() -> SandboxSpec {

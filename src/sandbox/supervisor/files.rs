@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::SupervisorError;
 use crate::guest::credential::Transport;
-use crate::network::allowlist::ListFile;
 use crate::sandbox::{BootImage, StartPlan, StateLayout, TemplateFiles};
 use crate::ssh::alias::{Aliases, Written};
 use crate::ssh::keys::KeyFiles;
+use sandbox_gateway::allowlist::ListFile;
 use sandbox_host::files;
 use sandbox_qemu::overlay;
 use sandbox_store::image::{guest_agent, initrd};

@@ -69,7 +69,7 @@ pub enum SupervisorError {
     Monitor(#[from] sandbox_qemu::qmp::QmpError),
     /// The guest's network could not be made.
     #[error(transparent)]
-    Gateway(#[from] crate::network::gateway::GatewayError),
+    Gateway(#[from] sandbox_gateway::gateway::GatewayError),
     /// The guest says that it cannot become ready.
     #[error("the guest could not start: {reason}")]
     Guest {

@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::hub::Hub;
-use crate::network::request::GatewayRequest;
 use crate::sandbox::Lifetime;
+use sandbox_gateway::request::GatewayRequest;
 use sandbox_protocol::Event;
 use sandbox_protocol::control::Request;
 use sandbox_protocol::gateway::{GatewayCommand, GatewayReply};

@@ -1,0 +1,135 @@
+//! One host that the guest wants to reach by name, and the gate's answers about it.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tokio::net::TcpStream;
+
+use super::counted::Counted;
+use super::refusal::Refusal;
+use crate::access_log::{AskedBy, FlowStart};
+use crate::gate::{DialError, Gate};
+use sandbox_spec::domain::DomainName;
+use sandbox_spec::policy::{NamedVerdict, RuleName, Transport};
+
+/// A name and a port, and by which way they are reached.
+#[derive(Clone)]
+pub(super) struct Way {
+    pub(super) gate: Rc<Gate>,
+    pub(super) asked_by: AskedBy,
+    pub(super) name: DomainName,
+    pub(super) port: u16,
+    /// The address that the guest connected to; `None`: the name is resolved here.
+    pub(super) destination: Option<SocketAddr>,
+}
+
+impl Way {
+    /// What allows the name at this moment, its addresses aside.
+    pub(super) fn allowed(&self) -> Result<RuleName, Refusal> {
+        match self.gate.named(&self.name, self.port) {
+            NamedVerdict::Allow { rule } => Ok(rule),
+            NamedVerdict::Deny { rule, reason } => Err(Refusal::Denied {
+                name: self.name.clone(),
+                port: self.port,
+                rule,
+                reason,
+            }),
+        }
+    }
+
+    /// In proxy mode, the guest's address must be one that DNS gave it for the name: whoever may
+    /// reach a name may not reach every other host by claiming that name.
+    pub(super) fn agrees(&self) -> Result<(), Refusal> {
+        self.allowed()?;
+        match self.destination {
+            Some(destination)
+                if self.gate.is_proxy() && !self.gate.agrees(&self.name, destination.ip()) =>
+            {
+                Err(Refusal::OtherAddress {
+                    name: self.name.clone(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether an open connection to `address` may still be used.
+    pub(super) fn still_allowed(&self, address: SocketAddr) -> bool {
+        let address = SocketAddr::new(address.ip(), self.port);
+        self.allowed().is_ok() && self.gate.reach(&self.name, address).is_ok()
+    }
+
+    /// Connects to the host, whose addresses are checked now, and begins its line in the log.
+    pub(super) async fn connect(&self) -> Result<(Counted<TcpStream>, SocketAddr), Refusal> {
+        let rule = self.allowed()?;
+        let dialled = match self.destination {
+            Some(destination) => self.gate.dial_address(&self.name, destination).await,
+            None => self.gate.dial(&self.name, self.port).await,
+        };
+        let (stream, address) = dialled.map_err(|error| self.dial_refusal(error))?;
+        let flow = self.gate.open(self.flow_start().at(address.ip()), &rule);
+        Ok((Counted::new(stream, flow), address))
+    }
+
+    fn dial_refusal(&self, error: DialError) -> Refusal {
+        match error {
+            DialError::Denied { rule, reason } => Refusal::Denied {
+                name: self.name.clone(),
+                port: self.port,
+                rule,
+                reason,
+            },
+            other => self.upstream_failed(&other),
+        }
+    }
+
+    /// The refusal of a host that does not do its part.
+    pub(super) fn upstream_failed(&self, error: &(dyn Error + 'static)) -> Refusal {
+        let chain = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| {
+            (*error).source()
+        });
+        let causes: Vec<String> = chain.map(ToString::to_string).collect();
+        Refusal::Upstream {
+            name: self.name.clone(),
+            error: causes.join(": "),
+        }
+    }
+
+    /// How the log names it.
+    pub(super) fn flow_start(&self) -> FlowStart {
+        let flow = FlowStart::to_name(self.asked_by, self.name.clone(), self.port, Transport::Tcp);
+        match self.destination {
+            Some(destination) => flow.at(destination.ip()),
+            None => flow,
+        }
+    }
+
+    /// Logs that a request or a connection by this way was refused.
+    pub(super) fn log_denied(&self, refusal: &Refusal) {
+        let mut flow = self.flow_start();
+        if let Refusal::OtherName { found } = refusal {
+            flow.name = Some(found.clone());
+        }
+        let rule = match refusal {
+            // It was allowed; only nothing came of it.
+            Refusal::Upstream { .. } => self.allowed().unwrap_or_else(|_| refusal.rule()),
+            _ => refusal.rule(),
+        };
+        self.gate.denied(flow, &rule, refusal.reason());
+    }
+
+    /// Ends when connections by this way must.
+    pub(super) async fn until_cut(&self) {
+        let mut cut = self.gate.cut();
+        loop {
+            if cut.changed().await.is_err() {
+                // The gate itself is gone, and with it whoever could cut.
+                std::future::pending::<()>().await;
+            }
+            if self.allowed().is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Which host a request is for.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::{HTTP_PORT, HTTPS_PORT, Purpose, Session};
+use crate::access_log::AskedBy;
+use crate::doors::authority::{Authority, Host};
+use crate::doors::passage::Way;
+use crate::doors::refusal::Refusal;
+use crate::doors::target::{Form, Target};
+use sandbox_spec::domain::DomainName;
+
+impl Session {
+    /// Which host a request is for, if this connection is for such requests.
+    pub(super) fn way(&self, target: &Target) -> Result<Way, Refusal> {
+        let name = || match &target.authority.host {
+            Host::Name(name) => Ok(name.clone()),
+            Host::Address(address) => Err(Refusal::Address(Some(*address))),
+            Host::Number(_) => Err(Refusal::Address(None)),
+        };
+        let port = target.authority.port;
+        match (&self.purpose, target.form) {
+            (Purpose::Proxy, Form::Connect) => {
+                Ok(self.plain_way(AskedBy::Connect, name()?, port.unwrap_or(HTTPS_PORT), None))
+            }
+            (Purpose::Proxy, Form::Absolute) => {
+                Ok(self.plain_way(AskedBy::Http, name()?, port.unwrap_or(HTTP_PORT), None))
+            }
+            (Purpose::Proxy, Form::Origin) => Err(Refusal::Malformed(
+                "this is an HTTP proxy: requests name their host, as in `GET http://example.com/`",
+            )),
+            (_, Form::Connect) => Err(Refusal::Malformed("CONNECT is for the proxy")),
+            (Purpose::PlainServer(destination), _) => {
+                let name = name()?;
+                let port = port.unwrap_or(HTTP_PORT);
+                if port != destination.port() {
+                    return Err(Refusal::Malformed("the Host header names another port"));
+                }
+                let way = self.plain_way(AskedBy::Http, name, port, Some(*destination));
+                way.agrees()?;
+                Ok(way)
+            }
+            (Purpose::OpenedTls { way, .. }, _) => {
+                let same_port = port.unwrap_or(HTTPS_PORT) == way.port;
+                if same_port && target.authority.host == Host::Name(way.name.clone()) {
+                    return Ok(way.clone());
+                }
+                Err(Refusal::Mismatch {
+                    expected: way.name.to_string(),
+                    found: shown(&target.authority),
+                })
+            }
+        }
+    }
+
+    fn plain_way(
+        &self,
+        asked_by: AskedBy,
+        name: DomainName,
+        port: u16,
+        destination: Option<SocketAddr>,
+    ) -> Way {
+        Way {
+            gate: Rc::clone(&self.shared.gate),
+            asked_by,
+            name,
+            port,
+            destination,
+        }
+    }
+}
+
+fn shown(authority: &Authority) -> String {
+    let host = match &authority.host {
+        Host::Name(name) => name.to_string(),
+        Host::Address(address) => address.to_string(),
+        Host::Number(number) => number.clone(),
+    };
+    match authority.port {
+        Some(port) => format!("{host} port {port}"),
+        None => host,
+    }
+}

@@ -1,0 +1,196 @@
+//! The requests of one connection of the guest: each is decided, changed and sent on.
+
+mod host;
+mod prepare;
+mod send;
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, Version};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+
+use super::Shared;
+use super::authority::{Authority, Host};
+use super::body::ResponseBody;
+use super::counted::Counted;
+use super::passage::Way;
+use super::refusal::Refusal;
+use super::target::{self, Form, Target};
+use super::upstream::{Switched, Upstream};
+use crate::access_log::{AskedBy, FlowStart};
+use sandbox_spec::policy::{RuleName, Transport};
+
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
+
+/// What a connection of the guest was opened for.
+pub(super) enum Purpose {
+    /// The explicit proxy: any name.
+    Proxy,
+    /// A web server, by its address.
+    PlainServer(SocketAddr),
+    /// A host of a secret, whose TLS ends here.
+    OpenedTls {
+        /// The name of CONNECT or of the ClientHello.
+        way: Way,
+        http2: bool,
+    },
+}
+
+/// What happens to the connection after its last answer.
+pub(super) enum Next {
+    /// A tunnel for TLS, to the host that is connected already.
+    Connect {
+        way: Way,
+        upstream: Box<Counted<TcpStream>>,
+        address: SocketAddr,
+    },
+    /// The bytes of a WebSocket.
+    Switched { way: Way, upstream: Switched },
+}
+
+/// One connection of the guest that carries HTTP.
+pub(super) struct Session {
+    shared: Rc<Shared>,
+    purpose: Purpose,
+    smuggling: RefCell<Rc<Cell<bool>>>,
+    upstream: Mutex<Option<Upstream>>,
+    next: RefCell<Option<Next>>,
+}
+
+impl Session {
+    pub(super) fn new(
+        shared: Rc<Shared>,
+        purpose: Purpose,
+        upstream: Option<Upstream>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            shared,
+            purpose,
+            smuggling: RefCell::default(),
+            upstream: Mutex::new(upstream),
+            next: RefCell::default(),
+        })
+    }
+
+    /// Where a request with two lengths is announced.
+    pub(super) fn watch_for_smuggling(&self, flag: Rc<Cell<bool>>) {
+        self.smuggling.replace(flag);
+    }
+
+    /// What follows the end of HTTP.
+    pub(super) fn take_next(&self) -> Option<Next> {
+        self.next.take()
+    }
+
+    /// Answers a request, one way or the other.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        let (parts, body) = request.into_parts();
+        let unwatched = ends_looking(&parts);
+        let mut response = match self.pass(parts, body).await {
+            Ok(response) => response,
+            Err(refusal) => refusal.response(),
+        };
+        if unwatched && self.next.borrow().is_none() {
+            // What follows such a request was not looked at: see `request_heads`.
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    async fn pass(
+        &self,
+        mut parts: Parts,
+        body: Incoming,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        let target = target::read(&parts).and_then(|target| self.unambiguous(&parts, target));
+        let target = target.inspect_err(|refusal| self.log(refusal, None))?;
+        let way = self
+            .way(&target)
+            .inspect_err(|refusal| self.log(refusal, Some(&target.authority)))?;
+        let passed = if target.form == Form::Connect {
+            self.connect(way.clone()).await
+        } else {
+            match self.prepare(&mut parts, &way) {
+                Ok(prepared) => {
+                    self.send(&way, Request::from_parts(parts, body), prepared)
+                        .await
+                }
+                Err(refusal) => Err(refusal),
+            }
+        };
+        passed.inspect_err(|refusal| way.log_denied(refusal))
+    }
+
+    fn unambiguous(&self, parts: &Parts, target: Target) -> Result<Target, Refusal> {
+        if self.smuggling.borrow().get() && parts.headers.contains_key(TRANSFER_ENCODING) {
+            return Err(Refusal::Malformed(
+                "the request has both Content-Length and Transfer-Encoding",
+            ));
+        }
+        Ok(target)
+    }
+
+    /// CONNECT: the host is connected before the answer, so that failures have words.
+    async fn connect(&self, way: Way) -> Result<Response<ResponseBody>, Refusal> {
+        let rule = way.allowed()?;
+        // Another port needs a rule of its own; the list is for the web.
+        if way.port != HTTPS_PORT && !matches!(rule, RuleName::Rule(_)) {
+            return Err(Refusal::Port(way.port));
+        }
+        let (upstream, address) = way.connect().await?;
+        self.next.replace(Some(Next::Connect {
+            way,
+            upstream: Box::new(upstream),
+            address,
+        }));
+        Ok(Response::default())
+    }
+
+    /// Logs a request that has no way.
+    fn log(&self, refusal: &Refusal, authority: Option<&Authority>) {
+        let destination = match &self.purpose {
+            Purpose::OpenedTls { way, .. } => return way.log_denied(refusal),
+            Purpose::PlainServer(destination) => Some(*destination),
+            Purpose::Proxy => None,
+        };
+        let (name, address) = match authority.map(|authority| &authority.host) {
+            Some(Host::Name(name)) => (Some(name.clone()), None),
+            Some(Host::Address(address)) => (None, Some(*address)),
+            _ => (None, None),
+        };
+        let port = authority.and_then(|authority| authority.port);
+        let flow = FlowStart {
+            asked_by: AskedBy::Http,
+            name,
+            address: address.or(destination.map(|destination| destination.ip())),
+            port: port
+                .or(destination.map(|destination| destination.port()))
+                .unwrap_or(0),
+            transport: Transport::Tcp,
+        };
+        self.shared
+            .gate
+            .denied(flow, &refusal.rule(), refusal.reason());
+    }
+
+    fn speaks_http2(&self) -> bool {
+        matches!(self.purpose, Purpose::OpenedTls { http2: true, .. })
+    }
+}
+
+/// Whether what follows the request is not looked at by `request_heads`.
+fn ends_looking(parts: &Parts) -> bool {
+    parts.version != Version::HTTP_2
+        && (parts.method == Method::CONNECT
+            || parts.headers.contains_key(TRANSFER_ENCODING)
+            || parts.headers.contains_key(UPGRADE))
+}

@@ -1,0 +1,92 @@
+//! What becomes of a request before its host gets it.
+
+use hyper::Version;
+use hyper::header::{ACCEPT_ENCODING, HOST, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::http::uri::{InvalidUri, PathAndQuery, Scheme, Uri};
+
+use super::{HTTP_PORT, HTTPS_PORT, Purpose, Session};
+use crate::doors::hop_by_hop;
+use crate::doors::mask::Mask;
+use crate::doors::passage::Way;
+use crate::doors::refusal::Refusal;
+
+/// What is to be done with a request's answer.
+pub(super) struct Prepared {
+    /// Whether it may be `101`.
+    pub(super) websocket: bool,
+    pub(super) mask: Option<Mask>,
+}
+
+impl Session {
+    /// Makes the request what its host shall get.
+    pub(super) fn prepare(&self, parts: &mut Parts, way: &Way) -> Result<Prepared, Refusal> {
+        way.allowed()?;
+        let http2 = self.speaks_http2();
+        let opened = matches!(self.purpose, Purpose::OpenedTls { .. });
+        let websocket = hop_by_hop::clean_request(&mut parts.headers, http2);
+        if parts.uri.scheme() == Some(&Scheme::HTTPS) && !opened {
+            return Err(Refusal::Malformed("https:// needs CONNECT"));
+        }
+        let mask = self.put_secrets(parts, way, opened)?;
+        if mask.is_some() {
+            // Only what is not compressed can be looked through for the value.
+            parts
+                .headers
+                .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        address_to(parts, way, opened, http2)?;
+        Ok(Prepared { websocket, mask })
+    }
+
+    fn put_secrets(
+        &self,
+        parts: &mut Parts,
+        way: &Way,
+        opened: bool,
+    ) -> Result<Option<Mask>, Refusal> {
+        let Some(secrets) = self.shared.secrets() else {
+            return Ok(None);
+        };
+        let put = if opened {
+            secrets.substitute(parts, &way.name).map(Mask::new)
+        } else {
+            secrets.keep_from_plain(parts, &way.name).map(|()| None)
+        };
+        put.map_err(|astray| Refusal::Secret {
+            secret: astray.secret,
+            name: way.name.clone(),
+            own_host: astray.own_host,
+        })
+    }
+}
+
+/// Writes the target and the `Host` as the host itself expects them.
+fn address_to(parts: &mut Parts, way: &Way, opened: bool, http2: bool) -> Result<(), Refusal> {
+    let unwritable = |_: hyper::http::Error| Refusal::Malformed("the target cannot be written");
+    let default_port = if opened { HTTPS_PORT } else { HTTP_PORT };
+    let authority = if way.port == default_port {
+        way.name.to_string()
+    } else {
+        format!("{}:{}", way.name, way.port)
+    };
+    let path = parts.uri.path_and_query().cloned();
+    let mut uri = hyper::http::uri::Parts::default();
+    uri.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    let host = HeaderValue::from_str(&authority).map_err(|error| unwritable(error.into()))?;
+    if http2 {
+        uri.scheme = Some(Scheme::HTTPS);
+        uri.authority = Some(
+            authority
+                .parse()
+                .map_err(|error: InvalidUri| unwritable(error.into()))?,
+        );
+        parts.headers.remove(HOST);
+        parts.version = Version::HTTP_2;
+    } else {
+        parts.headers.insert(HOST, host);
+        parts.version = Version::HTTP_11;
+    }
+    parts.uri = Uri::from_parts(uri).map_err(|error| unwritable(error.into()))?;
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! A request on its way to its host, and the answer on its way back.
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode};
+
+use super::prepare::Prepared;
+use super::{Next, Purpose, Session};
+use crate::doors::body::ResponseBody;
+use crate::doors::passage::Way;
+use crate::doors::refusal::Refusal;
+use crate::doors::upstream::{Switched, Upstream};
+use crate::doors::{hop_by_hop, mask, opened};
+
+/// How often a request is tried that its host has not seen.
+const ATTEMPTS: u32 = 3;
+
+impl Session {
+    /// Sends the request to its host, on the open connection if that is still good.
+    pub(super) async fn send(
+        &self,
+        way: &Way,
+        mut request: Request<Incoming>,
+        prepared: Prepared,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        let mut attempts_left = ATTEMPTS;
+        loop {
+            let mut slot = self.upstream.lock().await;
+            let (mut upstream, kept) = self.upstream_for(way, slot.take()).await?;
+            let sending = upstream.send(request);
+            let held = if self.speaks_http2() {
+                // Its other requests need not wait for this one's answer.
+                *slot = Some(upstream);
+                None
+            } else {
+                Some((slot, upstream))
+            };
+            attempts_left -= 1;
+            match sending.await {
+                Ok(response) => {
+                    let switched = match held {
+                        Some((_, upstream)) if is_switching(&response) => upstream.switched().await,
+                        Some((mut slot, upstream)) => {
+                            *slot = Some(upstream);
+                            None
+                        }
+                        None => None,
+                    };
+                    return self.received(way, response, prepared, switched);
+                }
+                Err(mut error) => match error.take_message() {
+                    // The host closed a kept connection just now, and has not seen the request.
+                    Some(unsent) if kept && attempts_left > 0 => request = unsent,
+                    _ => return Err(way.upstream_failed(error.error())),
+                },
+            }
+        }
+    }
+
+    /// An open connection to the host; true where it was open before.
+    async fn upstream_for(
+        &self,
+        way: &Way,
+        open: Option<Upstream>,
+    ) -> Result<(Upstream, bool), Refusal> {
+        if let Some(mut open) = open {
+            let same = open.name == way.name && open.port == way.port;
+            if same && way.still_allowed(open.address) && open.is_usable().await {
+                return Ok((open, true));
+            }
+        }
+        let upstream = match &self.purpose {
+            Purpose::OpenedTls { http2, .. } => {
+                let protocol = if *http2 {
+                    b"h2".as_slice()
+                } else {
+                    b"http/1.1"
+                };
+                let opened = opened::connect(&self.shared, way, &[protocol]).await?;
+                if opened.http2 != *http2 {
+                    return Err(Refusal::Upstream {
+                        name: way.name.clone(),
+                        error: "it no longer speaks the same version of HTTP".into(),
+                    });
+                }
+                opened.begin(way).await?
+            }
+            _ => {
+                let (stream, address) = way.connect().await?;
+                let last = stream.last_activity();
+                Upstream::begin(way.clone(), false, address, stream, last)
+                    .await
+                    .map_err(|error| way.upstream_failed(&error))?
+            }
+        };
+        Ok((upstream, false))
+    }
+
+    /// Makes the host's answer what the guest shall get.
+    fn received(
+        &self,
+        way: &Way,
+        response: Response<Incoming>,
+        prepared: Prepared,
+        switched: Option<Switched>,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        let (mut parts, body) = response.into_parts();
+        let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+        hop_by_hop::clean_response(&mut parts.headers, switching);
+        if switching {
+            let (true, Some(upstream)) = (prepared.websocket, switched) else {
+                return Err(Refusal::Upstream {
+                    name: way.name.clone(),
+                    error: "it switched to a protocol that nobody asked for".into(),
+                });
+            };
+            self.next.replace(Some(Next::Switched {
+                way: way.clone(),
+                upstream,
+            }));
+        }
+        let body = match prepared.mask {
+            Some(mask) => {
+                mask.cover_headers(&mut parts.headers);
+                mask::cover_body(mask, body)
+            }
+            None => body.map_err(Into::into).boxed_unsync(),
+        };
+        Ok(Response::from_parts(parts, body))
+    }
+}
+
+fn is_switching(response: &Response<Incoming>) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
+}

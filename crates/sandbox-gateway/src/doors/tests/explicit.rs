@@ -1,0 +1,428 @@
+//! The explicit proxy, used as it is meant to be.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::servers::{self, Outside};
+use super::world::{World, exchange, on_gateway, read_head};
+use crate::access_log::{AskedBy, Outcome};
+use crate::doors::passage::Way;
+use sandbox_spec::policy::Reason;
+
+pub(super) fn client_config(roots: RootCertStore, protocols: &[&str]) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols
+        .iter()
+        .map(|name| name.as_bytes().to_vec())
+        .collect();
+    Arc::new(config)
+}
+
+/// What a client sends first to a host of this name.
+pub(super) fn client_hello(name: &str) -> Vec<u8> {
+    let config = client_config(RootCertStore::empty(), &[]);
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut bytes = Vec::new();
+    ClientConnection::new(config, name)
+        .unwrap()
+        .write_tls(&mut bytes)
+        .unwrap();
+    bytes
+}
+
+pub(super) async fn tls(
+    stream: TcpStream,
+    name: &str,
+    config: Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    TlsConnector::from(config).connect(name, stream).await
+}
+
+/// A tunnel to `authority` through the explicit proxy.
+pub(super) async fn tunnel(world: &World, authority: &str) -> TcpStream {
+    let mut stream = world.explicit().await;
+    let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let head = read_head(&mut stream).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    stream
+}
+
+fn get(authority: &str, path: &str) -> String {
+    format!("GET http://{authority}{path} HTTP/1.1\r\nHost: {authority}\r\n\r\n")
+}
+
+/// Reads one answer that has a `Content-Length`.
+async fn read_answer(stream: &mut TcpStream) -> (String, String) {
+    let head = read_head(stream).await;
+    let length = head
+        .lines()
+        .find_map(|line| {
+            line.to_ascii_lowercase()
+                .strip_prefix("content-length: ")?
+                .parse()
+                .ok()
+        })
+        .unwrap_or(0);
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.unwrap();
+    (head, String::from_utf8(body).unwrap())
+}
+
+#[test]
+fn each_request_of_a_kept_connection_is_decided() {
+    on_gateway(|| async {
+        let world = World::new().await;
+        let (address, connections) = servers::echo().await;
+        let port = address.port();
+        let mut stream = world.explicit().await;
+        for (host, status, body) in [
+            ("good.test", "200", "GET /x\n"),
+            ("GOOD.test.", "200", "GET /x\n"),
+            ("denied.test", "403", "denied"),
+            ("good.test", "200", "GET /x\n"),
+            ("second.test", "200", "GET /x\n"),
+        ] {
+            let request = get(&format!("{host}:{port}"), "/x");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let (head, answer) = read_answer(&mut stream).await;
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+            assert!(answer.contains(body), "{answer}");
+            if status == "200" {
+                let host = host.to_lowercase();
+                let host = host.trim_end_matches('.');
+                assert!(
+                    answer.contains(&format!("host: {host}:{port}\n")),
+                    "{answer}"
+                );
+            }
+        }
+        // The three requests to one name shared a connection.
+        assert_eq!(connections.all().len(), 2);
+        drop(stream);
+        let denied: Vec<_> = world
+            .log()
+            .into_iter()
+            .filter(|entry| entry.verdict == Outcome::Denied)
+            .collect();
+        assert_eq!(denied.len(), 1);
+        assert_eq!(denied[0].asked, AskedBy::Http);
+    });
+}
+
+#[test]
+fn a_host_that_closes_kept_connections_is_connected_anew() {
+    on_gateway(|| async {
+        let world = World::new().await;
+        let (address, requests) =
+            servers::canned(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        let mut stream = world.explicit().await;
+        for _ in 0..3 {
+            let request = get(&format!("good.test:{}", address.port()), "/");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            assert_eq!(read_answer(&mut stream).await.1, "ok");
+        }
+        assert_eq!(requests.all().len(), 3);
+    });
+}
+
+#[test]
+fn headers_arrive_as_they_were_written_without_those_for_the_proxy() {
+    on_gateway(|| async {
+        let world = World::new().await;
+        let (address, requests) =
+            servers::canned(b"HTTP/1.1 200 OK\r\nX-CamelCase: 1\r\nConnection: close\r\n\r\nok")
+                .await;
+        let host = format!("good.test:{}", address.port());
+        let request = format!(
+            "GET http://{host}/a?b HTTP/1.1\r\nHost: {host}\r\nX-MixedCase: Yes\r\n\
+             Proxy-Connection: keep-alive\r\nProxy-Authorization: Basic eDp5\r\nTE: trailers\r\n\
+             Connection: close, X-Private\r\nX-Private: 1\r\n\r\n"
+        );
+        let answer = exchange(world.explicit().await, request.as_bytes()).await;
+        assert!(
+            answer.contains("X-CamelCase: 1\r\n") && answer.contains("ok"),
+            "{answer}"
+        );
+        let seen = &requests.all()[0];
+        assert_eq!(
+            *seen,
+            format!("GET /a?b HTTP/1.1\r\nHost: {host}\r\nX-MixedCase: Yes\r\n\r\n")
+        );
+    });
+}
+
+#[test]
+fn bodies_go_both_ways_whatever_their_length_is_given_by() {
+    on_gateway(|| async {
+        let world = World::new().await;
+        let (address, _) = servers::echo().await;
+        let host = format!("good.test:{}", address.port());
+        for (framing, body) in [
+            ("Content-Length: 5", "hello"),
+            ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"),
+        ] {
+            let request = format!(
+                "POST http://{host}/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{framing}\r\n\r\n{body}"
+            );
+            let answer = exchange(world.explicit().await, request.as_bytes()).await;
+            assert!(answer.ends_with("\nhello"), "{answer}");
+        }
+    });
+}
+
+#[test]
+fn a_client_that_waits_to_send_its_body_is_told_to() {
+    on_gateway(|| async {
+        let world = World::new().await;
+        let (address, _) = servers::echo().await;
+        let host = format!("good.test:{}", address.port());
+        let mut stream = world.explicit().await;
+        let request = format!(
+            "POST http://{host}/ HTTP/1.1\r\nHost: {host}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 100 "));
+        stream.write_all(b"hello").await.unwrap();
+        assert!(read_answer(&mut stream).await.1.ends_with("hello"));
+    });
+}
+
+#[test]
+fn an_answer_without_a_body_keeps_its_length_and_the_connection() {
+    on_gateway(|| async {
+        let world = World::new().await;
+        let (address, requests) =
+            servers::canned(b"HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n").await;
+        let host = format!("good.test:{}", address.port());
+        let mut stream = world.explicit().await;
+        for _ in 0..2 {
+            let request = format!("HEAD http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let head = read_head(&mut stream).await.to_lowercase();
+            assert!(head.contains("content-length: 1234\r\n"), "{head}");
+        }
+        assert_eq!(requests.all().len(), 2);
+    });
+}
+
+#[test]
+fn a_tunnel_carries_tls_to_its_host_unopened() {
+    on_gateway(|| async {
+        let world = World::new().await;
+        let outside = Outside::new(&["good.test"]);
+        let (address, _) = outside.echo(&["http/1.1"]).await;
+        let stream = tunnel(&world, &format!("good.test.:{}", address.port())).await;
+        let config = client_config(outside.roots(), &[]);
+        let mut stream = tls(stream, "good.test", config).await.unwrap();
+        stream
+            .write_all(b"GET /secret HTTP/1.1\r\nHost: good.test\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("GET /secret\n"), "{answer}");
+    });
+}
+
+#[test]
+fn the_log_has_one_line_a_tunnel_with_its_bytes() {
+    on_gateway(|| async {
+        let world = World::new().await;
+        let address = servers::reflector().await;
+        let hello = client_hello("good.test");
+        let mut stream = tunnel(&world, &format!("good.test:{}", address.port())).await;
+        stream.write_all(&hello).await.unwrap();
+        stream.write_all(&[7; 100_000]).await.unwrap();
+        // One side has ended; the other goes on until it has said everything.
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let length = hello.len() + 100_000;
+        assert_eq!(answer.len(), length);
+        let log = world.log();
+        assert_eq!(log.len(), 1);
+        assert_eq!(
+            (log[0].verdict, log[0].asked),
+            (Outcome::Allowed, AskedBy::Connect)
+        );
+        assert_eq!((log[0].up, log[0].down), (length as u64, length as u64));
+        assert_eq!(log[0].rule, "allow@good.test:tcp");
+        assert_eq!(log[0].address, Some(address.ip()));
+        assert_eq!(log[0].name.as_ref().unwrap().as_str(), "good.test");
+    });
+}
+
+#[test]
+fn a_tunnel_may_be_silent_for_hours() {
+    on_gateway(|| async {
+        let world = World::new().await;
+        let address = servers::reflector().await;
+        let mut stream = tunnel(&world, &format!("good.test:{}", address.port())).await;
+        let hello = client_hello("good.test");
+        stream.write_all(&hello).await.unwrap();
+        let mut answer = vec![0; hello.len()];
+        stream.read_exact(&mut answer).await.unwrap();
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(3 * 3600)).await;
+        tokio::time::resume();
+        stream.write_all(b"still there").await.unwrap();
+        let mut answer = [0; 11];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"still there");
+        // But not for ever: what nobody uses gives its descriptors back.
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(5 * 3600)).await;
+        tokio::time::resume();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.is_empty());
+    });
+}
+
+#[test]
+fn a_websocket_becomes_a_tunnel() {
+    on_gateway(|| async {
+        let world = World::new().await;
+        let (address, _) = servers::echo().await;
+        let host = format!("good.test:{}", address.port());
+        let mut stream = world.explicit().await;
+        let request = format!(
+            "GET http://{host}/chat HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\nfirst"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let head = read_head(&mut stream).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        assert!(
+            head.to_lowercase().contains("upgrade: websocket\r\n"),
+            "{head}"
+        );
+        stream.write_all(b" second").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "first second");
+    });
+}
+
+#[test]
+fn an_upgrade_to_something_else_is_not_passed_on() {
+    on_gateway(|| async {
+        let world = World::new().await;
+        let (address, _) = servers::echo().await;
+        let host = format!("good.test:{}", address.port());
+        let request = format!(
+            "GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+             Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
+        );
+        let answer = exchange(world.explicit().await, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(
+            !answer.contains("h2c") && !answer.contains("http2-settings"),
+            "{answer}"
+        );
+    });
+}
+
+#[test]
+fn two_hundred_at_once_and_five_hundred_in_a_row_get_their_own_contents() {
+    on_gateway(|| async {
+        let world = World::new().await;
+        let (address, _) = servers::echo().await;
+        let host = format!("good.test:{}", address.port());
+        let padding = "x".repeat(20_000);
+        let mut tasks = Vec::new();
+        for number in 0..200 {
+            let stream = world.explicit().await;
+            let request = format!(
+                "POST http://{host}/{number} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
+                 Content-Length: 20000\r\n\r\n{padding}"
+            );
+            tasks.push(tokio::task::spawn_local(async move {
+                exchange(stream, request.as_bytes()).await
+            }));
+        }
+        for (number, task) in tasks.into_iter().enumerate() {
+            let answer = task.await.unwrap();
+            assert!(answer.contains(&format!("POST /{number}\n")));
+            assert!(answer.ends_with(&padding));
+        }
+        let mut kept = world.explicit().await;
+        for number in 0..500 {
+            kept.write_all(get(&host, &format!("/{number}")).as_bytes())
+                .await
+                .unwrap();
+            let (_, body) = read_answer(&mut kept).await;
+            assert!(body.starts_with(&format!("GET /{number}\n")), "{body}");
+        }
+    });
+}
+
+#[test]
+fn hundreds_of_tunnels_live_at_once() {
+    on_gateway(|| async {
+        let world = World::new().await;
+        let address = servers::reflector().await;
+        let authority = format!("good.test:{}", address.port());
+        let mut hello = client_hello("good.test");
+        let mut tunnels = Vec::new();
+        for _ in 0..200 {
+            tunnels.push(tunnel(&world, &authority).await);
+        }
+        for (number, stream) in tunnels.iter_mut().enumerate() {
+            stream.write_all(&hello).await.unwrap();
+            stream.write_all(&number.to_be_bytes()).await.unwrap();
+        }
+        for (number, stream) in tunnels.iter_mut().enumerate() {
+            stream.read_exact(&mut hello).await.unwrap();
+            assert_eq!(stream.read_u64().await.unwrap(), number as u64);
+        }
+    });
+}
+
+#[test]
+fn what_is_taken_from_the_list_can_be_cut() {
+    on_gateway(|| async {
+        let world = World::new().await;
+        let way = Way {
+            gate: std::rc::Rc::clone(&world.gate),
+            asked_by: AskedBy::Connect,
+            name: "once.test".parse().unwrap(),
+            port: 443,
+            destination: None,
+        };
+        world.gate.allow_until_stop("once.test".parse().unwrap());
+        let kept = way.clone();
+        let mut cut = Box::pin(async move { kept.until_cut().await });
+        assert!(futures_util::poll!(&mut cut).is_pending());
+        // Still allowed: nothing to cut.
+        world.gate.cut_now();
+        assert!(futures_util::poll!(&mut cut).is_pending());
+        let not_listed = Way {
+            name: "denied.test".parse().unwrap(),
+            ..way
+        };
+        let mut cut = Box::pin(not_listed.until_cut());
+        assert!(futures_util::poll!(&mut cut).is_pending());
+        world.gate.cut_now();
+        cut.await;
+        assert_eq!(
+            not_listed.allowed().unwrap_err().reason(),
+            Reason::NotListed
+        );
+    });
+}

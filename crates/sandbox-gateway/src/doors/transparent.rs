@@ -1,0 +1,131 @@
+//! Connections to the ports of the web by programs that know of no proxy.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::counted::Counted;
+use super::limits::CONNECT_DEADLINE;
+use super::passage::Way;
+use super::refusal::Refusal;
+use super::rewound::Rewound;
+use super::session::{Purpose, Session};
+use super::{Shared, alert, client_hello, opened, serve, tunnel};
+use crate::access_log::{AskedBy, FlowStart};
+use sandbox_spec::policy::{Reason, RuleName, Transport};
+
+/// Plain HTTP: each request is for the name in its `Host`.
+pub(super) async fn http<S>(shared: &Rc<Shared>, guest: S, destination: SocketAddr)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let purpose = Purpose::PlainServer(destination);
+    let session = Session::new(Rc::clone(shared), purpose, None);
+    serve::http1_with_websockets(guest, session).await;
+}
+
+/// TLS: the connection is for the name in its ClientHello.
+pub(super) async fn tls<S>(shared: &Rc<Shared>, mut guest: S, destination: SocketAddr)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let mut first = Vec::new();
+    let name = client_hello::read_server_name(&mut guest, &mut first).await;
+    let guest = Rewound::new(first, guest);
+    let name = match name {
+        Ok(name) => name,
+        Err(error) => {
+            let refusal = Refusal::Hello(error);
+            let flow = FlowStart::to_address(destination, Transport::Tcp);
+            shared.gate.denied(flow, &refusal.rule(), refusal.reason());
+            if let Some(alert) = refusal.alert() {
+                alert::refuse(guest, alert).await;
+            }
+            return;
+        }
+    };
+    let way = Way {
+        gate: Rc::clone(&shared.gate),
+        asked_by: AskedBy::Sni,
+        name,
+        port: destination.port(),
+        destination: Some(destination),
+    };
+    if let Err(refusal) = way.agrees() {
+        return serve::refuse_tls(&way, guest, &refusal).await;
+    }
+    if shared.intercepts(&way.name) {
+        return opened::serve(shared, guest, way, None).await;
+    }
+    match way.connect().await {
+        Ok((upstream, _)) => {
+            let last = upstream.last_activity();
+            tunnel::carry(guest, upstream, last, way.until_cut()).await;
+        }
+        Err(refusal) => serve::refuse_tls(&way, guest, &refusal).await,
+    }
+}
+
+/// TLS that may pass by its address: it is opened for the hosts of secrets.
+pub(super) async fn allowed_tls<S>(
+    shared: &Rc<Shared>,
+    mut guest: S,
+    destination: SocketAddr,
+    to: SocketAddr,
+    rule: &RuleName,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let mut first = Vec::new();
+    let name = client_hello::read_server_name(&mut guest, &mut first)
+        .await
+        .ok();
+    let guest = Rewound::new(first, guest);
+    let mut flow = FlowStart::to_address(destination, Transport::Tcp);
+    if let Some(name) = name {
+        if shared.intercepts(&name) {
+            let way = Way {
+                gate: Rc::clone(&shared.gate),
+                asked_by: AskedBy::Sni,
+                name,
+                port: destination.port(),
+                destination: Some(destination),
+            };
+            return opened::serve(shared, guest, way, None).await;
+        }
+        flow.name = Some(name);
+    }
+    let connecting = tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect(to));
+    let Ok(Ok(upstream)) = connecting.await else {
+        shared.gate.denied(flow, rule, Reason::Upstream);
+        return;
+    };
+    // Bytes from a tunnel are already as large as they get.
+    let _ = upstream.set_nodelay(true);
+    let upstream = Counted::new(upstream, shared.gate.open(flow, rule));
+    let last = upstream.last_activity();
+    let cut = still_allowed(shared, destination);
+    tunnel::carry(guest, upstream, last, cut).await;
+}
+
+/// Ends when the gate no longer allows the address.
+async fn still_allowed(shared: &Shared, destination: SocketAddr) {
+    use crate::gate::Asked;
+    use sandbox_spec::policy::Verdict;
+
+    let asked = Asked {
+        destination: destination.ip(),
+        port: destination.port(),
+        transport: Transport::Tcp,
+    };
+    let mut cut = shared.gate.cut();
+    while cut.changed().await.is_ok() {
+        if matches!(shared.gate.outbound(&asked), Verdict::Deny { .. }) {
+            return;
+        }
+    }
+    // The gate itself is gone, and with it whoever could cut.
+    std::future::pending::<()>().await;
+}

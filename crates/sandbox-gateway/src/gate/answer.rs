@@ -1,0 +1,218 @@
+//! Answering the guest's DNS.
+
+use std::net::IpAddr;
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+
+use super::Gate;
+use crate::access_log::{AskedBy, FlowStart};
+use crate::dns::{Question, Received, read};
+use crate::names::TTL_CEILING;
+use crate::resolver::LookupError;
+use sandbox_spec::address::AddressKind;
+use sandbox_spec::guest_network::{GATEWAY, GATEWAY6};
+use sandbox_spec::policy::{NamedVerdict, Preset, Reason, RuleName, Transport};
+
+/// How long the host's own name is good for, in seconds.
+const OWN_TTL: u32 = 60;
+/// The most records of one answer.
+const MOST_RECORDS: usize = 256;
+
+/// What is done with a type of record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Treatment {
+    /// Addresses: filtered and remembered.
+    Addresses,
+    /// Forwarded as they are.
+    Forward,
+    /// Answered as if there were none.
+    Empty,
+    /// Answered so too, and logged: it looks like a tunnel.
+    Withheld,
+    /// Not for resolvers.
+    Refuse,
+}
+
+impl Gate {
+    /// Answers one message of the guest's DNS client: a datagram's payload, or a message of a TCP
+    /// stream without its length. `None` where no answer is due.
+    pub async fn answer_dns(&self, query: &[u8], over: Transport) -> Option<Vec<u8>> {
+        match read(query) {
+            Received::Noise => None,
+            Received::Refused(bytes) => Some(bytes),
+            Received::NoName(bytes) => {
+                self.deny_question(None, &self.nameless_rule(), Reason::InvalidName);
+                Some(bytes)
+            }
+            Received::Question(question) => {
+                let (code, records) = self.decide(&question).await;
+                Some(question.answer(code, records, over))
+            }
+        }
+    }
+
+    async fn decide(&self, question: &Question) -> (ResponseCode, Vec<Record>) {
+        let empty = |code| (code, Vec::new());
+        if question.name == self.host_name {
+            return (ResponseCode::NoError, self.own_addresses(question));
+        }
+        if question.name.is_below(&self.own_domain) || question.name == self.own_domain {
+            return empty(ResponseCode::NXDomain);
+        }
+        if let NamedVerdict::Deny { rule, reason } = self.may_ask(&question.name) {
+            if !self.asks_for_service_of_allowed(question) {
+                self.deny_question(Some(question), &rule, reason);
+            }
+            return empty(ResponseCode::NXDomain);
+        }
+        if !self.may_ask_who_has(question.spelled_name()) {
+            let rule = RuleName::Preset(self.policy.preset);
+            self.deny_question(Some(question), &rule, Reason::AddressBehindName);
+            return empty(ResponseCode::NXDomain);
+        }
+        match self.treatment(question.record_type) {
+            Treatment::Refuse => empty(ResponseCode::Refused),
+            Treatment::Empty => empty(ResponseCode::NoError),
+            Treatment::Withheld => {
+                self.deny_question(Some(question), &self.nameless_rule(), Reason::RecordType);
+                empty(ResponseCode::NoError)
+            }
+            Treatment::Forward => self.forward(question, |_| true).await,
+            Treatment::Addresses => {
+                let learned = |record: &Record| self.learn(question, record);
+                self.forward(question, learned).await
+            }
+        }
+    }
+
+    /// Whether somebody asks where an allowed host offers a service (RFC 2782),
+    /// as apt does before it asks for the host itself: nothing that a person
+    /// would have to decide about.
+    fn asks_for_service_of_allowed(&self, question: &Question) -> bool {
+        let mut labels = question.name.labels();
+        let is_service = question.record_type == RecordType::SRV
+            && labels.by_ref().take(2).all(|label| label.starts_with('_'));
+        let host = labels.collect::<Vec<_>>().join(".");
+        let is_allowed = |host| matches!(self.may_ask(&host), NamedVerdict::Allow { .. });
+        is_service && host.parse().is_ok_and(is_allowed)
+    }
+
+    async fn forward(
+        &self,
+        question: &Question,
+        keep: impl Fn(&Record) -> bool,
+    ) -> (ResponseCode, Vec<Record>) {
+        let answer = self
+            .resolver
+            .records(&question.name, question.record_type)
+            .await;
+        match answer {
+            Ok(mut records) => {
+                records.truncate(MOST_RECORDS);
+                records.retain(keep);
+                let ceiling = u32::try_from(TTL_CEILING.as_secs()).unwrap_or(u32::MAX);
+                for record in &mut records {
+                    record.ttl = record.ttl.min(ceiling);
+                }
+                (ResponseCode::NoError, records)
+            }
+            Err(LookupError::NoSuchName) => (ResponseCode::NXDomain, Vec::new()),
+            Err(LookupError::NoRecords) => (ResponseCode::NoError, Vec::new()),
+            Err(_) => (ResponseCode::ServFail, Vec::new()),
+        }
+    }
+
+    /// Remembers an address that may stand behind the name; false for one that may not.
+    fn learn(&self, question: &Question, record: &Record) -> bool {
+        let Some(address) = record.data.ip_addr() else {
+            return true;
+        };
+        if !self.may_stand_behind_a_name(address) {
+            let start = Self::start(Some(question)).at(address);
+            let rule = RuleName::Preset(self.policy.preset);
+            self.denied(start, &rule, Reason::AddressBehindName);
+            return false;
+        }
+        let ttl = std::time::Duration::from_secs(record.ttl.into());
+        self.names.borrow_mut().learn(&question.name, address, ttl);
+        true
+    }
+
+    fn treatment(&self, record_type: RecordType) -> Treatment {
+        let by_name_only = self.is_proxy() || self.policy.preset == Preset::None;
+        match record_type {
+            RecordType::A => Treatment::Addresses,
+            RecordType::AAAA if self.ipv6 => Treatment::Addresses,
+            // Their hints are addresses beside A and AAAA, and their keys hide names from
+            // whoever looks at a ClientHello; without them, clients ask for addresses.
+            RecordType::AAAA | RecordType::HTTPS | RecordType::SVCB => Treatment::Empty,
+            // RFC 8482 lets a resolver say little.
+            RecordType::ANY => Treatment::Empty,
+            RecordType::AXFR | RecordType::IXFR | RecordType::OPT | RecordType::TSIG => {
+                Treatment::Refuse
+            }
+            RecordType::CNAME
+            | RecordType::MX
+            | RecordType::NS
+            | RecordType::PTR
+            | RecordType::SOA
+            | RecordType::SRV => Treatment::Forward,
+            _ if by_name_only => Treatment::Withheld,
+            _ => Treatment::Forward,
+        }
+    }
+
+    fn own_addresses(&self, question: &Question) -> Vec<Record> {
+        let data = match question.record_type {
+            RecordType::A => RData::A(GATEWAY.into()),
+            RecordType::AAAA if self.ipv6 => RData::AAAA(GATEWAY6.into()),
+            _ => return Vec::new(),
+        };
+        let name = question.spelled_name().clone();
+        vec![Record::from_rdata(name, OWN_TTL, data)]
+    }
+
+    /// Whether the name behind an address may be asked for: the host's resolver knows the names of
+    /// networks that the guest has no business with.
+    fn may_ask_who_has(&self, name: &Name) -> bool {
+        let labels: Vec<_> = name.iter().rev().take(2).collect();
+        let is_reverse = match labels.as_slice() {
+            [top, zone] => {
+                top.eq_ignore_ascii_case(b"arpa")
+                    && (zone.eq_ignore_ascii_case(b"in-addr") || zone.eq_ignore_ascii_case(b"ip6"))
+            }
+            _ => false,
+        };
+        let may_know = |address: IpAddr| {
+            let peer = self.peer(address);
+            peer.kind != AddressKind::Gateway && self.policy.behind_a_name(peer)
+        };
+        !is_reverse
+            || name
+                .parse_arpa_name()
+                .is_ok_and(|network| may_know(network.addr()) && may_know(network.broadcast()))
+    }
+
+    fn nameless_rule(&self) -> RuleName {
+        if self.is_proxy() {
+            RuleName::Proxy
+        } else {
+            RuleName::Preset(self.policy.preset)
+        }
+    }
+
+    fn start(question: Option<&Question>) -> FlowStart {
+        FlowStart {
+            asked_by: AskedBy::Dns,
+            name: question.map(|question| question.name.clone()),
+            address: None,
+            port: 53,
+            transport: Transport::Udp,
+        }
+    }
+
+    fn deny_question(&self, question: Option<&Question>, rule: &RuleName, reason: Reason) {
+        self.denied(Self::start(question), rule, reason);
+    }
+}

@@ -1,0 +1,236 @@
+//! Names, the addresses behind them, and connections to them.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use super::*;
+
+fn tcp(text: &str, port: u16) -> Asked {
+    Asked {
+        destination: address(text),
+        port,
+        transport: Transport::Tcp,
+    }
+}
+
+#[tokio::test]
+async fn addresses_are_remembered_for_their_name() {
+    let lab = Lab::proxy(&[], ".example.com\n").await;
+    lab.upstream
+        .set("www.example.com", 300, &["192.0.2.1", "2001:db8::1"]);
+    let resolved = lab.gate.resolve(&name("www.example.com")).await.unwrap();
+    assert_eq!(
+        resolved.addresses,
+        [address("192.0.2.1"), address("2001:db8::1")]
+    );
+    assert!(resolved.ttl <= Duration::from_secs(300));
+    assert!(
+        lab.gate
+            .agrees(&name("www.example.com"), address("2001:db8::1"))
+    );
+    assert!(
+        lab.gate
+            .agrees(&name("www.example.com"), address("::ffff:192.0.2.1"))
+    );
+    assert!(
+        !lab.gate
+            .agrees(&name("www.example.com"), address("192.0.2.2"))
+    );
+    assert!(
+        !lab.gate
+            .agrees(&name("a.example.com"), address("192.0.2.1"))
+    );
+}
+
+#[tokio::test]
+async fn the_hosts_file_counts_and_so_does_its_filter() {
+    let lab = Lab::open(Preset::Public, &[]).await;
+    let known = lab.gate.resolve(&name("known.example")).await.unwrap();
+    assert_eq!(known.addresses, [address("192.0.2.99")]);
+    let inside = lab.gate.resolve(&name("inside.example")).await;
+    assert!(
+        matches!(
+            inside,
+            Err(ResolveError::Denied {
+                reason: Reason::AddressBehindName,
+                ..
+            })
+        ),
+        "{inside:?}"
+    );
+    let absent = lab.gate.resolve(&name("absent.example")).await;
+    assert_eq!(
+        absent,
+        Err(ResolveError::Lookup(
+            crate::resolver::LookupError::NoSuchName
+        ))
+    );
+}
+
+#[tokio::test]
+async fn what_may_not_be_behind_a_name_is_dropped() {
+    let all = [
+        "192.0.2.1",
+        "10.1.2.3",
+        "127.0.0.1",
+        "0.0.0.0",
+        "169.254.169.254",
+        "192.168.7.20",
+        "203.0.113.7",
+        "10.0.2.2",
+        "::1",
+        "::ffff:10.1.2.3",
+        "fe80::1",
+        "fd12::1",
+        "2002:a01:203::1",
+        "2001:db8::1",
+    ];
+    for (preset, rules, kept) in [
+        (Preset::Public, &[][..], &["192.0.2.1", "2001:db8::1"][..]),
+        (
+            Preset::Private,
+            &[],
+            &[
+                "10.1.2.3",
+                "192.0.2.1",
+                "2001:db8::1",
+                "2002:a01:203::1",
+                "::ffff:10.1.2.3",
+                "fd12::1",
+            ],
+        ),
+        (
+            Preset::Public,
+            &["allow@10.1.0.0/16:tcp:443"],
+            // An IPv4-mapped address is the IPv4 address.
+            &["10.1.2.3", "192.0.2.1", "2001:db8::1", "::ffff:10.1.2.3"],
+        ),
+        (
+            Preset::Public,
+            &["allow@host:8080"],
+            &[
+                "10.0.2.2",
+                "192.0.2.1",
+                "192.168.7.20",
+                "2001:db8::1",
+                "203.0.113.7",
+            ],
+        ),
+        // A rule for the name is none for the addresses behind it.
+        (
+            Preset::Public,
+            &["allow@many.example"],
+            &["192.0.2.1", "2001:db8::1"],
+        ),
+        (
+            Preset::Private,
+            &["deny@fd00::/8"],
+            &[
+                "10.1.2.3",
+                "192.0.2.1",
+                "2001:db8::1",
+                "2002:a01:203::1",
+                "::ffff:10.1.2.3",
+            ],
+        ),
+    ] {
+        let lab = Lab::open(preset, rules).await;
+        lab.upstream.set("many.example", 300, &all);
+        let resolved = lab.gate.resolve(&name("many.example")).await.unwrap();
+        let mut found: Vec<_> = resolved.addresses.iter().map(ToString::to_string).collect();
+        found.sort();
+        assert_eq!(found, kept, "{preset} {rules:?}");
+    }
+}
+
+#[tokio::test]
+async fn domain_rules_match_addresses_that_dns_gave() {
+    let lab = Lab::open(Preset::None, &["allow@*.example.com:tcp:443"]).await;
+    lab.upstream.set("a.example.com", 300, &["192.0.2.1"]);
+    let before = lab.gate.outbound(&tcp("192.0.2.1", 443));
+    assert!(matches!(before, Verdict::Deny { .. }));
+    lab.gate.resolve(&name("a.example.com")).await.unwrap();
+    let Verdict::Allow { name, rule, .. } = lab.gate.outbound(&tcp("192.0.2.1", 443)) else {
+        panic!();
+    };
+    assert_eq!(name.unwrap().as_str(), "a.example.com");
+    assert_eq!(rule.to_string(), "allow@*.example.com:tcp:443");
+    assert!(matches!(
+        lab.gate.outbound(&tcp("192.0.2.1", 80)),
+        Verdict::Deny { .. }
+    ));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(301)).await;
+    assert!(matches!(
+        lab.gate.outbound(&tcp("192.0.2.1", 443)),
+        Verdict::Deny { .. }
+    ));
+}
+
+#[tokio::test]
+async fn a_name_is_dialled_where_a_rule_opens_its_address() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let rule = format!("allow@127.0.0.1:tcp:{port}");
+    let lab = Lab::open(Preset::Public, &[&rule]).await;
+    lab.upstream.set("local.example", 0, &["127.0.0.1"]);
+    let (stream, to) = lab.gate.dial(&name("local.example"), port).await.unwrap();
+    assert_eq!(to, stream.peer_addr().unwrap());
+    let (host, _) = lab.gate.dial(&name(HOST_NAME), port).await.unwrap();
+    assert_eq!(host.peer_addr().unwrap().port(), port);
+    let closed = lab.gate.dial(&name("local.example"), port ^ 1).await;
+    assert!(
+        matches!(closed, Err(DialError::Denied { .. })),
+        "{closed:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_turns_private_is_not_dialled() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let domain_rule = format!("allow@turns.example:tcp:{port}");
+    let lab = Lab::open(Preset::Public, &[&domain_rule]).await;
+    lab.upstream.set("turns.example", 0, &["192.0.2.1"]);
+    let first = lab.gate.resolve(&name("turns.example")).await.unwrap();
+    assert_eq!(first.addresses, [address("192.0.2.1")]);
+    lab.upstream.set("turns.example", 0, &["127.0.0.1"]);
+    let denied = lab.gate.dial(&name("turns.example"), port).await;
+    assert!(
+        matches!(
+            denied,
+            Err(DialError::Denied {
+                reason: Reason::AddressBehindName,
+                ..
+            })
+        ),
+        "{denied:?}"
+    );
+    let there = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+    let denied = lab.gate.dial_address(&name("turns.example"), there).await;
+    assert!(
+        matches!(denied, Err(DialError::Denied { .. })),
+        "{denied:?}"
+    );
+}
+
+#[tokio::test]
+async fn in_proxy_mode_a_rule_for_an_address_lists_no_name() {
+    let lab = Lab::proxy(&["allow@10.1.0.0/16:tcp:443"], "listed.example\n").await;
+    let reach = |text: &str, to: &str| lab.gate.reach(&name(text), to.parse().unwrap());
+    assert!(reach("listed.example", "10.1.2.3:443").is_ok());
+    assert!(reach("listed.example", "192.0.2.1:443").is_ok());
+    for (text, to, expected) in [
+        ("other.example", "10.1.2.3:443", Reason::NotListed),
+        ("other.example", "192.0.2.1:443", Reason::NotListed),
+        ("listed.example", "10.2.2.3:443", Reason::AddressBehindName),
+        ("listed.example", "10.1.2.3:80", Reason::AddressBehindName),
+        ("listed.example", "127.0.0.1:443", Reason::AddressBehindName),
+        ("listed.example", "192.0.2.1:22", Reason::NotTheWeb),
+    ] {
+        let (_, reason) = reach(text, to).unwrap_err();
+        assert_eq!(reason, expected, "{text} {to}");
+    }
+}

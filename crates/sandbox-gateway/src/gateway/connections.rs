@@ -1,0 +1,185 @@
+//! The guest's TCP connections, from the SYN on: each is refused, connected to
+//! the host that it is for, or looked into.
+
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::core::{Core, asked, is_to_many};
+use super::link::Link;
+use super::packet::{self, Packet, Unreachable};
+use super::relay::relay;
+use super::shaper::Shaped;
+use super::tcp::{Arrival, Ends, GuestStream};
+use crate::access_log::{FlowEntry, FlowStart};
+use crate::doors::Doors;
+use sandbox_spec::domain::DomainName;
+use sandbox_spec::guest_network;
+use sandbox_spec::policy::{Reason, RuleName, Transport, Verdict};
+
+/// How long a host may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(60);
+
+/// How long the guest may take for its part of a handshake.
+const HANDSHAKE: Duration = Duration::from_secs(15);
+
+impl Core {
+    pub(super) fn segment(self: &Rc<Self>, packet: &Packet<'_>) {
+        let Some(segment) = packet.tcp() else { return };
+        let Arrival::New(ends) = self.tcp.segment(packet, &segment) else {
+            return;
+        };
+        let refuse = || {
+            self.link
+                .write(|outgoing| packet::reset(outgoing, packet, &segment));
+        };
+        if is_to_many(ends.remote.ip()) {
+            return refuse();
+        }
+        let flow = FlowStart::to_address(ends.remote, Transport::Tcp);
+        if self.tcp.is_full() {
+            self.gate.denied(flow, &RuleName::Bounds, Reason::Bounds);
+            return refuse();
+        }
+        if guest_network::is_dns(ends.remote) {
+            let stream = self.tcp.accept(ends, packet.whole);
+            let core = self.clone();
+            tokio::task::spawn_local(established(stream, |stream| core.questions(stream)));
+            return;
+        }
+        if guest_network::is_proxy(ends.remote) && self.gate.is_proxy() {
+            let serve = move |doors: Doors, stream: Shaped| async move {
+                doors.explicit(stream).await;
+            };
+            return self.look_into(ends, packet, serve);
+        }
+        match self.gate.outbound(&asked(ends.remote, Transport::Tcp)) {
+            Verdict::Inspect => {
+                let serve = move |doors: Doors, stream: Shaped| async move {
+                    doors.transparent(stream, ends.remote).await;
+                };
+                self.look_into(ends, packet, serve);
+            }
+            Verdict::Allow { to, rule, .. } if self.doors.inspects(ends.remote) => {
+                let serve = move |doors: Doors, stream: Shaped| async move {
+                    doors
+                        .allowed_by_address(stream, ends.remote, to, rule)
+                        .await;
+                };
+                self.look_into(ends, packet, serve);
+            }
+            Verdict::Allow { to, rule, name } => {
+                self.tcp.offer(ends);
+                let flow = FlowStart {
+                    name: name.clone(),
+                    ..flow
+                };
+                let entry = self.gate.open(flow, &rule);
+                let syn = Syn::keep(packet);
+                let connecting = self.clone().connect(ends, syn, to, entry, name);
+                tokio::task::spawn_local(connecting);
+            }
+            Verdict::Deny { rule, reason } => {
+                self.gate.denied(flow, &rule, reason);
+                refuse();
+            }
+        }
+    }
+
+    /// Accepts a connection whose first bytes decide where it goes.
+    fn look_into<F: Future<Output = ()> + 'static>(
+        self: &Rc<Self>,
+        ends: Ends,
+        packet: &Packet<'_>,
+        serve: impl FnOnce(Doors, Shaped) -> F + 'static,
+    ) {
+        let stream = self.tcp.accept(ends, packet.whole);
+        let (doors, shaper) = (self.doors.clone(), self.shaper.clone());
+        let serve = |stream| serve(doors, Shaped::new(stream, shaper));
+        tokio::task::spawn_local(established(stream, serve));
+    }
+
+    /// Connects the guest with the host that it asked for.
+    async fn connect(
+        self: Rc<Self>,
+        ends: Ends,
+        syn: Syn,
+        to: SocketAddr,
+        entry: FlowEntry,
+        name: Option<DomainName>,
+    ) {
+        let host = match timeout(CONNECT, TcpStream::connect(to)).await {
+            Ok(Ok(host)) => host,
+            failed => {
+                self.tcp.withdraw(ends);
+                let refused = matches!(&failed, Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused);
+                syn.answer(&self.link, refused);
+                return;
+            }
+        };
+        // Nothing is gained by waiting: the guest's own kernel has waited.
+        let _ = host.set_nodelay(true);
+        let guest = self.tcp.accept(ends, &syn.0);
+        if !matches!(timeout(HANDSHAKE, guest.established()).await, Ok(Ok(()))) {
+            guest.reset();
+            return;
+        }
+        let denied = self.denied_later(ends.remote, name);
+        relay(&guest, host, &self.shaper, Some(&entry), denied).await;
+    }
+
+    /// Waits until connections are to be cut and the policy allows this one no
+    /// more.
+    async fn denied_later(&self, remote: SocketAddr, name: Option<DomainName>) {
+        let mut cut = self.gate.cut();
+        while cut.changed().await.is_ok() {
+            let by_address = self.gate.outbound(&asked(remote, Transport::Tcp));
+            // What DNS said of the name may be too old to allow a new one.
+            let by_name = name
+                .as_ref()
+                .map(|name| self.gate.named(name, remote.port()));
+            if !matches!(by_address, Verdict::Allow { .. })
+                && !by_name.is_some_and(|verdict| verdict.is_allowed())
+            {
+                return;
+            }
+        }
+        pending().await
+    }
+}
+
+/// A SYN of the guest's that has not been answered yet.
+struct Syn(Vec<u8>);
+
+impl Syn {
+    fn keep(packet: &Packet<'_>) -> Self {
+        Self(packet.whole.to_vec())
+    }
+
+    /// Tells the guest that nobody accepts: because nobody listens, or because
+    /// there is no way.
+    fn answer(&self, link: &Link, refused: bool) {
+        let packet = Packet::v4(&self.0).or_else(|| Packet::v6(&self.0));
+        let Some(packet) = packet else { return };
+        link.write(|outgoing| match packet.tcp() {
+            Some(segment) if refused => packet::reset(outgoing, &packet, &segment),
+            _ => packet::unreachable(outgoing, &packet, Unreachable::Host),
+        });
+    }
+}
+
+/// Waits for the guest's part of the handshake, then serves the connection.
+async fn established<F: Future<Output = ()>>(
+    stream: GuestStream,
+    serve: impl FnOnce(GuestStream) -> F,
+) {
+    match timeout(HANDSHAKE, stream.established()).await {
+        Ok(Ok(())) => serve(stream).await,
+        _ => stream.reset(),
+    }
+}

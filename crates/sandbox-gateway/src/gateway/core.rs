@@ -1,0 +1,245 @@
+//! From frames to flows: what the guest sends is taken apart here, and each
+//! new flow is put before the gate.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream as StdStream;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::rand::{GetRandomFlags, getrandom};
+use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::WriteHalf;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::datagrams::Datagrams;
+use super::link::Link;
+use super::neighbors::{self, DHCP_SERVER};
+use super::packet::{self, Packet, Unreachable};
+use super::ports::Ports;
+use super::questions;
+use super::shaper::Shaper;
+use super::tcp::Table;
+use super::wire::{FrameTooLarge, Incoming};
+use crate::doors::Doors;
+use crate::gate::{Asked, Gate};
+use crate::intercept::Interceptor;
+use crate::request::GatewayRequest;
+use sandbox_spec::guest_network;
+use sandbox_spec::policy::Transport;
+
+/// When the guest is told that there is IPv6, in seconds from the start: a
+/// restored guest hears nothing at first. Then once in [`ADVERTISE_EACH`].
+const ADVERTISE_AT: [u64; 5] = [0, 1, 2, 5, 15];
+const ADVERTISE_EACH: u64 = 300;
+
+/// How long the gateway sleeps where nothing is due.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// The gateway.
+pub(super) struct Core {
+    pub(super) gate: Rc<Gate>,
+    pub(super) link: Rc<Link>,
+    pub(super) tcp: Rc<Table>,
+    pub(super) shaper: Rc<Shaper>,
+    pub(super) ports: Ports,
+    pub(super) questions: Arc<Semaphore>,
+    pub(super) datagrams: Rc<Datagrams>,
+    pub(super) doors: Doors,
+    pub(super) has_ipv6: bool,
+}
+
+impl Core {
+    pub(super) fn new(
+        gate: Rc<Gate>,
+        interceptor: Option<Interceptor>,
+        connections: usize,
+        bytes_per_second: Option<u64>,
+        has_ipv6: bool,
+    ) -> io::Result<Rc<Self>> {
+        let mut seed = [0; 8];
+        getrandom(&mut seed, GetRandomFlags::empty())?;
+        let link = Rc::new(Link::new(u64::from_ne_bytes(seed)));
+        let shaper = Rc::new(Shaper::new(bytes_per_second));
+        Ok(Rc::new(Self {
+            doors: Doors::new(gate.clone(), interceptor),
+            gate,
+            tcp: Rc::new(Table::new(link.clone(), connections)),
+            datagrams: Rc::new(Datagrams::new(link.clone(), shaper.clone())),
+            link,
+            shaper,
+            ports: Ports::default(),
+            questions: Arc::new(Semaphore::new(questions::AT_ONCE)),
+            has_ipv6,
+        }))
+    }
+
+    /// Serves the guest until QEMU closes its end.
+    pub(super) async fn run(
+        self: Rc<Self>,
+        wire: StdStream,
+        mut requests: mpsc::UnboundedReceiver<GatewayRequest>,
+    ) {
+        let serving = async {
+            let wire = UnixStream::from_std(wire)?;
+            self.move_frames(wire).await
+        };
+        tokio::select! {
+            ended = serving => {
+                if let Err(error) = ended {
+                    tracing::warn!(%error, "the guest's network has failed");
+                }
+            }
+            () = self.advertise(), if self.has_ipv6 => {}
+            () = self.obey(&mut requests) => {}
+        }
+    }
+
+    async fn advertise(&self) {
+        let begin = Instant::now();
+        let later = (1..).map(|round| round * ADVERTISE_EACH);
+        for seconds in ADVERTISE_AT.into_iter().chain(later) {
+            sleep_until(begin + Duration::from_secs(seconds)).await;
+            self.link.write(neighbors::advertise_router);
+        }
+    }
+
+    /// Moves frames in both directions.
+    async fn move_frames(self: &Rc<Self>, mut wire: UnixStream) -> io::Result<()> {
+        let (mut reader, writer) = wire.split();
+        let mut incoming = Incoming::new();
+        let mut alarm = pin!(sleep(IDLE));
+        loop {
+            let unsent = self.link.write(|outgoing| !outgoing.unsent().is_empty());
+            // Only ever set earlier, until it rings: each setting costs the
+            // runtime two system calls, and each segment moves the next timer.
+            if let Some(timer) = self.tcp.next_timer()
+                && timer < alarm.deadline()
+            {
+                alarm.as_mut().reset(timer);
+            }
+            tokio::select! {
+                // What of a frame was read is kept, whatever comes first.
+                read = reader.read_buf(incoming.space()) => {
+                    if read? == 0 {
+                        return Ok(());
+                    }
+                    self.take(&mut incoming).map_err(io::Error::other)?;
+                }
+                writable = writer.writable(), if unsent => writable?,
+                () = self.link.written(), if !unsent => {}
+                () = &mut alarm => alarm.as_mut().reset(Instant::now() + IDLE),
+            }
+            self.tcp.speak_all_that_heard();
+            self.tcp.speak_all_that_are_due();
+            self.send(&writer)?;
+        }
+    }
+
+    fn take(self: &Rc<Self>, incoming: &mut Incoming) -> Result<(), FrameTooLarge> {
+        while let Some(frame) = incoming.next()? {
+            self.frame(frame);
+        }
+        Ok(())
+    }
+
+    /// Sends as much as QEMU takes, and lets those write on who waited for it.
+    fn send(&self, wire: &WriteHalf<'_>) -> io::Result<()> {
+        loop {
+            let sent = self.link.write(|outgoing| {
+                if outgoing.unsent().is_empty() {
+                    return io::Result::Ok(0);
+                }
+                let sent = wire.try_write(outgoing.unsent())?;
+                outgoing.advance(sent);
+                Ok(sent)
+            });
+            match sent {
+                Ok(0) => return Ok(()),
+                Ok(_) => self.tcp.speak_all_that_waited(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes one frame of the guest's.
+    pub(super) fn frame(self: &Rc<Self>, bytes: &[u8]) {
+        let Ok(frame) = EthernetFrame::new_checked(bytes) else {
+            return;
+        };
+        let packet = match frame.ethertype() {
+            EthernetProtocol::Arp => {
+                self.link
+                    .write(|outgoing| neighbors::answer_arp(outgoing, frame.payload()));
+                None
+            }
+            EthernetProtocol::Ipv4 => Packet::v4(frame.payload()),
+            EthernetProtocol::Ipv6 => Packet::v6(frame.payload()),
+            EthernetProtocol::Unknown(_) => None,
+        };
+        if let Some(packet) = packet {
+            self.packet(&packet);
+        }
+    }
+
+    fn packet(self: &Rc<Self>, packet: &Packet<'_>) {
+        // A guest without an address yet asks for one.
+        if let Some((_, server, content)) = packet.udp_if_any()
+            && server.port() == DHCP_SERVER
+            && server.is_ipv4()
+        {
+            self.link
+                .write(|outgoing| neighbors::answer_dhcp(outgoing, content));
+            return;
+        }
+        if !guest_network::is_guests(packet.source) {
+            return;
+        }
+        match packet.protocol {
+            IpProtocol::Tcp => self.segment(packet),
+            IpProtocol::Udp => self.datagram(packet),
+            IpProtocol::Icmp => self.icmp4(packet),
+            IpProtocol::Icmpv6 => self.icmp6(packet),
+            _ if is_to_many(packet.destination) => {}
+            _ => self.send_back(packet, Unreachable::Prohibited),
+        }
+    }
+
+    pub(super) fn send_back(&self, packet: &Packet<'_>, why: Unreachable) {
+        self.link
+            .write(|outgoing| packet::unreachable(outgoing, packet, why));
+    }
+}
+
+pub(super) fn asked(remote: SocketAddr, transport: Transport) -> Asked {
+    Asked {
+        destination: remote.ip(),
+        port: remote.port(),
+        transport,
+    }
+}
+
+/// Whether an address means more than one host: nobody answers there.
+pub(super) fn is_to_many(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            address.is_multicast()
+                || address == Ipv4Addr::BROADCAST
+                || address == guest_network::NETWORK.broadcast()
+        }
+        IpAddr::V6(address) => address.is_multicast(),
+    }
+}
+
+/// Whether the host has a way to the IPv6 internet: a look at its routes,
+/// nothing is sent.
+pub(super) fn host_has_ipv6() -> bool {
+    let anywhere = "[2000::1]:53";
+    std::net::UdpSocket::bind("[::]:0").is_ok_and(|socket| socket.connect(anywhere).is_ok())
+}

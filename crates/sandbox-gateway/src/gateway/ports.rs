@@ -1,0 +1,433 @@
+//! Ports of the host that lead into the guest.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::core::Core;
+use super::packet;
+use super::relay::relay;
+use super::shaper::Way;
+use super::tcp::Ends;
+use crate::access_log::{AskedBy, FlowStart};
+use sandbox_spec::guest_network::{GATEWAY, GUEST};
+use sandbox_spec::policy::{Transport, Verdict};
+use sandbox_spec::publish::PublishedPort;
+
+/// The guest's port of sshd.
+const SSH: u16 = 22;
+
+/// Ports of the gateway from which the host speaks to the guest (RFC 6335's
+/// dynamic ones).
+const DYNAMIC: std::ops::Range<u16> = 49152..65535;
+
+/// At most so many clients of published UDP ports are remembered at once.
+const UDP_CLIENTS: usize = 512;
+
+/// How long accepting pauses when it fails, as it does without descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a port of the host cannot lead into the guest.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// The host refuses it.
+    #[error("port {} of {} cannot be published", .address.port(), .address.ip())]
+    Bind {
+        /// Where it should have listened.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no such port.
+    #[error("`{0}` is not published")]
+    NotPublished(PublishedPort),
+}
+
+impl PortError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Some(
+                "another program has it (`ss -ltnup` names it); choose another, or 0 for any that is free: `-p 0:80`"
+                    .into(),
+            ),
+            Self::Bind { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("ports below 1024 are root's; choose a higher one: `-p 8080:80`".into())
+            }
+            Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrNotAvailable => {
+                Some("this host does not have that address; `ip addr` lists those it has".into())
+            }
+            Self::Bind { .. } => None,
+            Self::NotPublished(_) => Some("`sandbox port ls` lists the ports".into()),
+        }
+    }
+}
+
+/// Sockets of the host that are bound before the guest starts, so that a port
+/// that is taken is an error of the start.
+#[derive(Debug)]
+pub struct HostPorts {
+    ssh: TcpListener,
+    ssh_port: u16,
+    published: Vec<(PublishedPort, Bound)>,
+}
+
+#[derive(Debug)]
+enum Bound {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
+impl Bound {
+    fn bind(port: &PublishedPort) -> Result<(PublishedPort, Self), PortError> {
+        let failed = |source| PortError::Bind {
+            address: port.host,
+            source,
+        };
+        let (bound, host) = match port.transport {
+            Transport::Udp => {
+                let socket = UdpSocket::bind(port.host).map_err(failed)?;
+                let address = socket.local_addr().map_err(failed)?;
+                (Self::Udp(socket), address)
+            }
+            _ => {
+                let listener = TcpListener::bind(port.host).map_err(failed)?;
+                let address = listener.local_addr().map_err(failed)?;
+                (Self::Tcp(listener), address)
+            }
+        };
+        Ok((PublishedPort { host, ..*port }, bound))
+    }
+}
+
+impl HostPorts {
+    /// Binds a port for SSH, which the kernel chooses, and the published ones.
+    ///
+    /// # Errors
+    /// When one of them cannot be had.
+    pub fn bind(published: &[PublishedPort]) -> Result<Self, PortError> {
+        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let failed = |source| PortError::Bind { address, source };
+        let ssh = TcpListener::bind(address).map_err(failed)?;
+        Ok(Self {
+            ssh_port: ssh.local_addr().map_err(failed)?.port(),
+            ssh,
+            published: published
+                .iter()
+                .map(Bound::bind)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The port of 127.0.0.1 that leads to the guest's sshd.
+    pub fn ssh_port(&self) -> u16 {
+        self.ssh_port
+    }
+
+    /// The published ports, with the numbers that they came to have.
+    pub fn published(&self) -> Vec<PublishedPort> {
+        self.published.iter().map(|(port, _)| *port).collect()
+    }
+}
+
+/// By which port of the host somebody enters the guest.
+#[derive(Debug, Clone, Copy)]
+enum Entrance {
+    /// The host's own, to the guest's sshd, whatever rules say of others.
+    Own,
+    /// A published one, to this port of the guest's.
+    Published(u16),
+}
+
+impl Entrance {
+    fn guest_port(self) -> u16 {
+        match self {
+            Self::Own => SSH,
+            Self::Published(port) => port,
+        }
+    }
+}
+
+/// The published ports of a running gateway.
+#[derive(Default)]
+pub(super) struct Ports {
+    published: RefCell<Vec<(PublishedPort, AbortHandle)>>,
+    clients: RefCell<HashMap<SocketAddr, Client>>,
+    next: Cell<u16>,
+}
+
+/// One client of a published UDP port, whom the guest knows as a port of the
+/// gateway's.
+struct Client {
+    address: SocketAddr,
+    guest_port: u16,
+    socket: Rc<tokio::net::UdpSocket>,
+    used: Cell<Instant>,
+}
+
+impl Ports {
+    /// A port of the gateway's that `is_used` does not know.
+    fn free(&self, is_used: impl Fn(SocketAddr) -> bool) -> Option<SocketAddr> {
+        for _ in DYNAMIC {
+            let port = self.next.get().max(DYNAMIC.start);
+            self.next
+                .set(if port + 1 < DYNAMIC.end { port + 1 } else { 0 });
+            let address = SocketAddr::new(IpAddr::V4(GATEWAY), port);
+            if !is_used(address) {
+                return Some(address);
+            }
+        }
+        None
+    }
+
+    /// The address by which the guest knows this client.
+    fn client(
+        &self,
+        address: SocketAddr,
+        guest_port: u16,
+        socket: &Rc<tokio::net::UdpSocket>,
+    ) -> Option<SocketAddr> {
+        let mut clients = self.clients.borrow_mut();
+        let known = clients.iter().find(|(_, client)| {
+            client.address == address
+                && client.guest_port == guest_port
+                && Rc::ptr_eq(&client.socket, socket)
+        });
+        if let Some((known, client)) = known {
+            client.used.set(Instant::now());
+            return Some(*known);
+        }
+        if clients.len() >= UDP_CLIENTS {
+            let oldest = clients.iter().min_by_key(|(_, client)| client.used.get());
+            let oldest = oldest.map(|(known, _)| *known)?;
+            clients.remove(&oldest);
+        }
+        let known = self.free(|address| clients.contains_key(&address))?;
+        let client = Client {
+            address,
+            guest_port,
+            socket: socket.clone(),
+            used: Cell::new(Instant::now()),
+        };
+        clients.insert(known, client);
+        Some(known)
+    }
+
+    /// Passes an answer of the guest's on to the client that it is for; gives
+    /// whether there is one.
+    pub(super) fn answer(&self, remote: SocketAddr, guest_port: u16, content: &[u8]) -> bool {
+        let clients = self.clients.borrow();
+        let Some(client) = clients.get(&remote) else {
+            return false;
+        };
+        if client.guest_port != guest_port {
+            return false;
+        }
+        client.used.set(Instant::now());
+        // Datagrams get lost.
+        let flags = rustix::net::SendFlags::DONTWAIT;
+        let _ = rustix::net::sendto(&*client.socket, content, flags, &client.address);
+        true
+    }
+}
+
+impl Core {
+    /// Serves the ports that were bound before the start.
+    pub(super) fn serve_ports(self: &Rc<Self>, ports: HostPorts) -> io::Result<()> {
+        // Nobody can stop this one: it is how sessions enter.
+        let _ = self.listen(ports.ssh, Entrance::Own)?;
+        for (port, bound) in ports.published {
+            self.serve(port, bound)?;
+        }
+        Ok(())
+    }
+
+    /// Publishes a port of the guest's. Gives the port with the host's address
+    /// as it came to be.
+    pub(super) fn add_port(
+        self: &Rc<Self>,
+        port: &PublishedPort,
+    ) -> Result<PublishedPort, PortError> {
+        let (port, bound) = Bound::bind(port)?;
+        let failed = |source| PortError::Bind {
+            address: port.host,
+            source,
+        };
+        self.serve(port, bound).map_err(failed)?;
+        Ok(port)
+    }
+
+    /// Stops publishing a port. Connections that run go on.
+    pub(super) fn remove_port(&self, port: &PublishedPort) -> Result<(), PortError> {
+        let mut published = self.ports.published.borrow_mut();
+        let before = published.len();
+        published.retain(|(one, task)| {
+            let same = one == port;
+            if same {
+                task.abort();
+            }
+            !same
+        });
+        if published.len() < before {
+            // Those of its clients would keep a UDP socket open.
+            let mut clients = self.ports.clients.borrow_mut();
+            clients.retain(|_, client| client.socket.local_addr().ok() != Some(port.host));
+            Ok(())
+        } else {
+            Err(PortError::NotPublished(*port))
+        }
+    }
+
+    /// The published ports.
+    pub(super) fn list_ports(&self) -> Vec<PublishedPort> {
+        let published = self.ports.published.borrow();
+        published.iter().map(|(port, _)| *port).collect()
+    }
+
+    fn serve(self: &Rc<Self>, port: PublishedPort, bound: Bound) -> io::Result<()> {
+        let task = match bound {
+            Bound::Tcp(listener) => self.listen(listener, Entrance::Published(port.guest))?,
+            Bound::Udp(socket) => self.receive(socket, port.guest)?,
+        };
+        self.ports.published.borrow_mut().push((port, task));
+        Ok(())
+    }
+
+    fn listen(
+        self: &Rc<Self>,
+        listener: TcpListener,
+        entrance: Entrance,
+    ) -> io::Result<AbortHandle> {
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let core = self.clone();
+        let listening = async move {
+            loop {
+                match listener.accept().await {
+                    Ok((host, client)) => {
+                        tokio::task::spawn_local(core.clone().enter(host, client, entrance));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, ?entrance, "a client could not be accepted");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
+            }
+        };
+        Ok(tokio::task::spawn_local(listening).abort_handle())
+    }
+
+    /// Leads one client into the guest.
+    async fn enter(
+        self: Rc<Self>,
+        host: tokio::net::TcpStream,
+        client: SocketAddr,
+        entrance: Entrance,
+    ) {
+        let guest_port = entrance.guest_port();
+        let refuse = |host: &tokio::net::TcpStream| {
+            // Closing then resets. It cannot fail on a socket that is open.
+            let _ = rustix::net::sockopt::set_socket_linger(host, Some(Duration::ZERO));
+        };
+        let flow = FlowStart {
+            asked_by: AskedBy::Published,
+            name: None,
+            address: Some(client.ip()),
+            port: guest_port,
+            transport: Transport::Tcp,
+        };
+        let rule = match entrance {
+            Entrance::Own => None,
+            Entrance::Published(_) => match self.gate.inbound(client, guest_port, Transport::Tcp) {
+                Verdict::Allow { rule, .. } => Some(rule),
+                Verdict::Inspect => return refuse(&host),
+                Verdict::Deny { rule, reason } => {
+                    self.gate.denied(flow, &rule, reason);
+                    return refuse(&host);
+                }
+            },
+        };
+        let guest = SocketAddr::new(IpAddr::V4(GUEST), guest_port);
+        let free = |remote| !self.tcp.has(Ends { guest, remote });
+        let Some(remote) = self.ports.free(|remote| !free(remote)) else {
+            return refuse(&host);
+        };
+        if self.tcp.is_full_for_the_host() {
+            return refuse(&host);
+        }
+        let stream = self.tcp.open(Ends { guest, remote });
+        if stream.established().await.is_err() {
+            return refuse(&host);
+        }
+        let _ = host.set_nodelay(true);
+        let entry = rule.map(|rule| self.gate.open(flow, &rule));
+        relay(
+            &stream,
+            host,
+            &self.shaper,
+            entry.as_ref(),
+            std::future::pending(),
+        )
+        .await;
+    }
+
+    fn receive(self: &Rc<Self>, socket: UdpSocket, guest_port: u16) -> io::Result<AbortHandle> {
+        socket.set_nonblocking(true)?;
+        let socket = Rc::new(tokio::net::UdpSocket::from_std(socket)?);
+        let core = self.clone();
+        let receiving = async move {
+            let mut buffer = vec![0; packet::LARGEST_DATAGRAM];
+            loop {
+                match socket.recv_from(&mut buffer).await {
+                    Ok((length, client)) => {
+                        let content = buffer.get(..length).unwrap_or_default();
+                        core.pass_in(&socket, client, guest_port, content);
+                    }
+                    // What the network says of an answer that was sent before.
+                    Err(error) => tracing::debug!(%error, guest_port, "a published UDP port"),
+                }
+            }
+        };
+        Ok(tokio::task::spawn_local(receiving).abort_handle())
+    }
+
+    /// Passes a datagram of a client's on to the guest.
+    fn pass_in(
+        &self,
+        socket: &Rc<tokio::net::UdpSocket>,
+        client: SocketAddr,
+        guest_port: u16,
+        content: &[u8],
+    ) {
+        match self.gate.inbound(client, guest_port, Transport::Udp) {
+            Verdict::Allow { .. } => {}
+            Verdict::Inspect => return,
+            Verdict::Deny { rule, reason } => {
+                let flow = FlowStart {
+                    asked_by: AskedBy::Published,
+                    name: None,
+                    address: Some(client.ip()),
+                    port: guest_port,
+                    transport: Transport::Udp,
+                };
+                return self.gate.denied(flow, &rule, reason);
+            }
+        }
+        if !self.shaper.admits(Way::Down, content.len()) {
+            return;
+        }
+        let Some(known) = self.ports.client(client, guest_port, socket) else {
+            return;
+        };
+        let guest = SocketAddr::new(IpAddr::V4(GUEST), guest_port);
+        self.link
+            .write(|outgoing| packet::send_udp(outgoing, known, guest, content));
+    }
+}

@@ -1,0 +1,176 @@
+//! Bytes between a connection of the guest's and one of the host's.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use super::shaper::{Permit, Shaper, Way};
+use super::tcp::GuestStream;
+use crate::access_log::FlowEntry;
+
+/// Passes bytes on in both directions until both have ended, `cut` has come,
+/// or one end was reset: then the other is, too.
+pub(super) async fn relay(
+    guest: &GuestStream,
+    mut host: TcpStream,
+    shaper: &Rc<Shaper>,
+    entry: Option<&FlowEntry>,
+    cut: impl Future<Output = ()>,
+) {
+    let (reader, writer) = host.split();
+    let both = async {
+        tokio::try_join!(
+            up(guest, writer, shaper, entry),
+            down(guest, reader, shaper, entry)
+        )
+    };
+    let whole = tokio::select! {
+        ended = both => ended.is_ok(),
+        () = cut => false,
+    };
+    if !whole {
+        guest.reset();
+        // Closing then resets. It cannot fail on a socket that is open.
+        let _ = rustix::net::sockopt::set_socket_linger(&host, Some(std::time::Duration::ZERO));
+    }
+}
+
+/// From the guest to the host.
+async fn up(
+    guest: &GuestStream,
+    mut host: WriteHalf<'_>,
+    shaper: &Rc<Shaper>,
+    entry: Option<&FlowEntry>,
+) -> io::Result<()> {
+    loop {
+        let mut permit = None;
+        if shaper.is_bound() {
+            let waiting = poll_fn(|context| guest.poll_waiting(context)).await?;
+            permit = Some(shaper.reserve(Way::Up, waiting));
+        }
+        let most = most(&mut permit).await;
+        let taken = poll_fn(|context| poll_up(guest, &mut host, most, context)).await?;
+        let Some(taken) = taken else { break };
+        if let Some(permit) = permit {
+            permit.spend(taken);
+        }
+        if let Some(entry) = entry {
+            entry.add_up(taken as u64);
+        }
+    }
+    // Tells the host that nothing more comes.
+    poll_fn(|context| Pin::new(&mut host).poll_shutdown(context)).await
+}
+
+/// Writes at most so much of what the guest has sent; gives how many bytes, or
+/// none at the end.
+fn poll_up(
+    guest: &GuestStream,
+    host: &mut WriteHalf<'_>,
+    most: usize,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<Option<usize>>> {
+    let taken = guest.poll_take(context, |context, bytes| {
+        let bytes = bytes.get(..most).unwrap_or(bytes);
+        match Pin::new(host).poll_write(context, bytes) {
+            Poll::Ready(Ok(taken)) => (taken, Poll::Ready(Ok(taken))),
+            Poll::Ready(Err(error)) => (0, Poll::Ready(Err(error))),
+            Poll::Pending => (0, Poll::Pending),
+        }
+    });
+    match ready!(taken)? {
+        Some(taken) => taken.map_ok(Some),
+        None => Poll::Ready(Ok(None)),
+    }
+}
+
+/// From the host to the guest.
+async fn down(
+    guest: &GuestStream,
+    mut host: ReadHalf<'_>,
+    shaper: &Rc<Shaper>,
+    entry: Option<&FlowEntry>,
+) -> io::Result<()> {
+    loop {
+        let mut permit = None;
+        if shaper.is_bound() {
+            poll_fn(|context| poll_readable(guest, &host, context)).await?;
+            let waiting = rustix::io::ioctl_fionread(host.as_ref())?;
+            let waiting = usize::try_from(waiting).unwrap_or(usize::MAX);
+            // None are waiting at the end, or where it was said too early: then
+            // a byte is not worth a queue of its own.
+            permit = Some(shaper.reserve(Way::Down, waiting.max(1)));
+        }
+        let most = most(&mut permit).await;
+        let given = poll_fn(|context| poll_down(guest, &mut host, most, context)).await?;
+        if given == 0 {
+            guest.finish();
+            return Ok(());
+        }
+        if let Some(permit) = permit {
+            permit.spend(given);
+        }
+        if let Some(entry) = entry {
+            entry.add_down(given as u64);
+        }
+    }
+}
+
+/// Reads at most so much of what the host has sent, straight to where the
+/// guest's packets are made from; gives how many bytes, none of them at the end.
+fn poll_down(
+    guest: &GuestStream,
+    host: &mut ReadHalf<'_>,
+    most: usize,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let given = guest.poll_give(context, |context, buffer| {
+        let most = most.min(buffer.len());
+        let mut buffer = ReadBuf::new(&mut buffer[..most]);
+        match Pin::new(host).poll_read(context, &mut buffer) {
+            Poll::Ready(Ok(())) => {
+                let given = buffer.filled().len();
+                (given, Poll::Ready(Ok(given)))
+            }
+            Poll::Ready(Err(error)) => (0, Poll::Ready(Err(error))),
+            Poll::Pending => (0, Poll::Pending),
+        }
+    });
+    let given = ready!(given)?;
+    if given.is_pending() {
+        gone(guest, context)?;
+    }
+    given
+}
+
+/// Waits for bytes of the host's, or for the end of them.
+fn poll_readable(
+    guest: &GuestStream,
+    host: &ReadHalf<'_>,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    gone(guest, context)?;
+    host.as_ref().poll_read_ready(context)
+}
+
+/// A guest that is gone must be noticed though the host says nothing.
+fn gone(guest: &GuestStream, context: &mut Context<'_>) -> io::Result<()> {
+    if guest.poll_closed(context) {
+        return Err(io::ErrorKind::ConnectionReset.into());
+    }
+    Ok(())
+}
+
+/// How many bytes may pass now, where a bound asks for a permit.
+async fn most(permit: &mut Option<Permit>) -> usize {
+    match permit {
+        Some(permit) => permit.due().await,
+        None => usize::MAX,
+    }
+}
