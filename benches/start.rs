@@ -75,7 +75,8 @@ fn main() -> Result<()> {
     if options.steps {
         return steps::run(directory, &options.image, options.runs);
     }
-    let stock = stock::Guest::obtain(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench"))?;
+    let stock =
+        stock::Guest::obtain(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench"))?;
     // Builds image and template, and remembers the verdict about KVM, before
     // anything is timed.
     let image = ["--image", &options.image];

@@ -7,14 +7,10 @@
 //! guest. `ARCHITECTURE.md` explains the modules and their order.
 
 pub mod agent;
-pub mod cli;
-pub mod commands;
 pub mod console;
 pub mod doctor;
 pub mod guest;
-pub mod output;
 pub mod sandbox;
 pub mod session;
-pub mod settings;
 pub mod share;
 pub mod ssh;

@@ -23,7 +23,14 @@ pub(super) fn program() -> &'static Path {
         let mut cargo = Command::new(env!("CARGO"));
         cargo
             .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(["rustc", "--quiet", "--locked", "--example", NAME])
+            .args([
+                "rustc",
+                "--quiet",
+                "--locked",
+                "--package",
+                "sandbox-gateway",
+            ])
+            .args(["--example", NAME])
             .arg("--target-dir")
             .arg(target)
             .args(["--", "-C", "target-feature=+crt-static"])

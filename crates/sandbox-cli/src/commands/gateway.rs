@@ -1,0 +1,21 @@
+//! Asking the network of a running sandbox.
+
+use crate::output::Report;
+use sandbox::sandbox::lifecycle::Found;
+use sandbox_protocol::control::ask_gateway;
+use sandbox_protocol::gateway::{GatewayCommand, GatewayReply};
+
+/// The answer, unless it is a refusal.
+pub(super) async fn ask(found: &Found, command: GatewayCommand) -> Result<GatewayReply, Report> {
+    let answer = ask_gateway(&found.layout.control_socket(), command).await;
+    let answer = answer.map_err(|error| {
+        Report::new(
+            format!("the sandbox `{}` does not answer: {error}", found.name),
+            Some(format!("see `sandbox logs --supervisor {}`", found.name)),
+        )
+    })?;
+    match answer {
+        GatewayReply::Refused { message, hint } => Err(Report::new(message, hint)),
+        answer => Ok(answer),
+    }
+}

@@ -1,0 +1,96 @@
+//! `sandbox proxy`: the list of allowed domains and the access log, of running
+//! and of stopped sandboxes.
+
+mod ask;
+mod blocked;
+mod edit;
+mod follow;
+mod info;
+mod logs;
+
+use std::path::PathBuf;
+
+use super::context::Context;
+use super::{Outcome, target};
+use crate::cli::ProxyCommand;
+use crate::output::Report;
+use sandbox::sandbox::lifecycle::{self, Found};
+use sandbox_gateway::allowlist::ListFile;
+use sandbox_protocol::Record;
+use sandbox_spec::SandboxName;
+
+/// Whose proxy a command is about.
+struct Subject {
+    name: SandboxName,
+    /// Where the list lies, and the log of sandboxes in proxy mode.
+    directory: PathBuf,
+    /// Where the log lies: that of a sandbox without `--proxy` goes with it.
+    log_directory: PathBuf,
+}
+
+impl Subject {
+    fn new(context: &Context) -> Result<Self, Report> {
+        let name = target::name(context, None)?;
+        let own = context.directories.proxy(name.as_str());
+        let found = lifecycle::find(&context.directories, &name)?;
+        let record = found.as_ref().and_then(Found::record);
+        let (directory, log_directory) = match record {
+            // One for a single command has the list of its directory's sandbox.
+            Some(record) if record.network.proxy => {
+                let shared = record.network_directory.clone();
+                (shared.clone(), shared)
+            }
+            Some(record) => (own, record.network_directory.clone()),
+            None => (own.clone(), own),
+        };
+        Ok(Self {
+            name,
+            directory,
+            log_directory,
+        })
+    }
+
+    fn list(&self) -> ListFile {
+        ListFile::in_directory(&self.directory)
+    }
+
+    /// The sandbox, if it runs.
+    fn running(&self, context: &Context) -> Result<Option<Found>, Report> {
+        Ok(lifecycle::find(&context.directories, &self.name)?)
+    }
+
+    /// All that run and look at this list: the sandbox, and those of single commands in its
+    /// directory.
+    fn users(&self, context: &Context) -> Result<Vec<Found>, Report> {
+        let mut users = lifecycle::list(&context.directories)?;
+        let is_user =
+            |record: &Record| record.network.proxy && record.network_directory == self.directory;
+        users.retain(|found| found.record().is_some_and(is_user));
+        Ok(users)
+    }
+}
+
+/// Whether a running sandbox looks at the list.
+fn uses_the_list(found: &Found) -> bool {
+    found.record().is_some_and(|record| record.network.proxy)
+}
+
+pub(super) async fn run(context: &Context, command: ProxyCommand) -> Outcome {
+    let subject = Subject::new(context)?;
+    match command {
+        ProxyCommand::Allow(arguments) => edit::allow(context, &subject, &arguments).await,
+        ProxyCommand::Remove(arguments) => edit::remove(context, &subject, &arguments).await,
+        ProxyCommand::Reset { cut } => edit::reset(context, &subject, cut).await,
+        ProxyCommand::List(arguments) => edit::list(context, &subject, arguments.json),
+        ProxyCommand::Blocked { watch, json } => {
+            blocked::run(context, &subject, watch, json.json).await
+        }
+        ProxyCommand::Logs {
+            follow,
+            lines,
+            json,
+        } => logs::run(context, &subject, follow, lines, json.json).await,
+        ProxyCommand::Info(arguments) => info::run(context, &subject, arguments.json),
+        ProxyCommand::Ask => ask::run(context, &subject).await,
+    }
+}

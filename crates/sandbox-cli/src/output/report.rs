@@ -1,0 +1,134 @@
+//! An error as the user reads it: what failed, the causes, the last lines of a
+//! log, and what to do.
+
+use std::fmt::Write;
+
+use super::{ERROR, HINT};
+use sandbox::sandbox::templates::BuildError;
+use sandbox_protocol::Failure;
+
+/// A failure to be shown, made from any error of the library together with
+/// its hint.
+#[derive(Debug)]
+pub(crate) struct Report(Box<Failure>);
+
+impl Report {
+    /// A report without a cause.
+    pub(crate) fn new(message: impl Into<String>, hint: Option<String>) -> Self {
+        Self(Box::new(Failure {
+            message: message.into(),
+            causes: Vec::new(),
+            last_lines: Vec::new(),
+            hint,
+        }))
+    }
+
+    /// From an error with its causes.
+    pub(crate) fn of(error: &dyn std::error::Error, hint: Option<String>) -> Self {
+        Self(Box::new(Failure::from_error(error, hint)))
+    }
+
+    /// The text, with styles.
+    pub(crate) fn render(&self) -> String {
+        let Failure {
+            message,
+            causes,
+            last_lines,
+            hint,
+        } = &*self.0;
+        let mut text = format!("{ERROR}error:{ERROR:#} {message}\n");
+        for cause in causes {
+            let _ = writeln!(text, "  caused by: {}", cause.trim_end());
+        }
+        if !last_lines.is_empty() {
+            text.push_str("\nlast lines of its log:\n");
+            for line in last_lines {
+                let _ = writeln!(text, "  | {line}");
+            }
+        }
+        if let Some(hint) = hint {
+            let _ = writeln!(text, "\n{HINT}hint:{HINT:#} {hint}");
+        }
+        text
+    }
+}
+
+impl From<Failure> for Report {
+    fn from(failure: Failure) -> Self {
+        Self(Box::new(failure))
+    }
+}
+
+impl From<BuildError> for Report {
+    fn from(error: BuildError) -> Self {
+        let hint = error.hint();
+        let mut report = Self::of(&error, hint);
+        if let BuildError::Guest { last_lines, .. } = error {
+            report.0.last_lines = last_lines;
+        }
+        report
+    }
+}
+
+/// Errors of the library that carry their own hint.
+macro_rules! from_errors {
+    ($($error:ty),* $(,)?) => {
+        $(impl From<$error> for Report {
+            fn from(error: $error) -> Self {
+                Self::of(&error, error.hint())
+            }
+        })*
+    };
+}
+
+from_errors!(
+    sandbox::agent::AgentError,
+    sandbox_host::directories::DirectoriesError,
+    sandbox_host::files::FileError,
+    sandbox::guest::cloud_config::CloudConfigError,
+    sandbox_spec::NameError,
+    sandbox::sandbox::PlanError,
+    sandbox_protocol::RecordError,
+    sandbox_spec::SizeError,
+    sandbox::sandbox::SpecError,
+    sandbox::sandbox::lifecycle::LifecycleError,
+    sandbox_spec::ShareError,
+    sandbox::console::ConsoleError,
+    sandbox_gateway::error::NetworkError,
+    sandbox_gateway::intercept::InterceptError,
+    sandbox_spec::secret::SecretError,
+    sandbox_store::image::ImageError,
+    sandbox_store::image::RecipeError,
+    sandbox_store::image::build::BuildError,
+    sandbox_qemu::accelerator::AcceleratorError,
+    sandbox_qemu::program::ProgramError,
+    crate::settings::UserFileError,
+    sandbox::ssh::SshError,
+    sandbox_store::template::TemplateError,
+);
+
+impl From<std::io::Error> for Report {
+    fn from(error: std::io::Error) -> Self {
+        Self::of(&error, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_names_failure_causes_log_and_hint() {
+        let report = Report::from(Failure {
+            message: "could not start".into(),
+            causes: vec!["no disk".into()],
+            last_lines: vec!["boot".into()],
+            hint: Some("free space".into()),
+        });
+        let text = anstream::adapter::strip_str(&report.render()).to_string();
+        assert_eq!(
+            text,
+            "error: could not start\n  caused by: no disk\n\nlast lines of its log:\n  | boot\n\nhint: free space\n"
+        );
+    }
+}

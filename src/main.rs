@@ -1,7 +1,0 @@
-//! The `sandbox` command: parse, run, render the error, exit.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    sandbox::commands::main()
-}
