@@ -14,9 +14,10 @@ use crate::events::{self, Event};
 use crate::files::{self, ROOT, WriteError};
 use crate::modules::{ModuleError, Modules};
 use crate::network::{self, Network, NetworkError};
+use crate::programs::AGENT_PATH;
 use crate::root::{self, RootError};
 use crate::switch_root::{self, SwitchRootError};
-use crate::{AGENT_PATH, generators, report, seed, shares};
+use crate::{generators, report, seed, shares};
 
 /// Where the root file system is mounted before it becomes the root.
 const NEW_ROOT: &str = "/root";

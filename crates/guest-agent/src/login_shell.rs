@@ -12,11 +12,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use crate::egress;
 use crate::execute::{User, Variables, begin_session};
-use crate::{AGENT_PATH, egress};
-
-/// In the guest's `PATH`, wherever that leads.
-const RUNUSER: &str = "/usr/sbin/runuser";
+use crate::programs::{AGENT_PATH, RUNUSER_PATH};
 
 /// The variable that tells the directory from the agent to the program that
 /// runuser starts.
@@ -35,7 +33,7 @@ pub(crate) fn command(
     if let Some(directory) = directory {
         environment.insert(DIRECTORY.into(), directory.into());
     }
-    let mut command = Command::new(RUNUSER);
+    let mut command = Command::new(RUNUSER_PATH);
     command
         .args(["--login", user, "--shell", AGENT_PATH])
         .arg("--whitelist-environment")

@@ -2,7 +2,7 @@
 //!
 //! As `/init` of the initrd it prepares the root file system from what the
 //! host handed over and starts Debian's systemd ([`init`]). It leaves a copy
-//! of itself at [`AGENT_PATH`], which systemd runs as the service that answers
+//! of itself at [`programs::AGENT_PATH`], which systemd runs as the service that answers
 //! the host ([`serve`]), and which stands in for login shells
 //! ([`login_shell`]).
 //!
@@ -30,6 +30,7 @@ mod mountinfo;
 mod netlink;
 mod network;
 mod power;
+mod programs;
 mod quiesce;
 mod ready;
 mod report;
@@ -49,9 +50,6 @@ mod watched;
 
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
-
-/// Where the running guest finds this program; on the tmpfs of `/run`.
-const AGENT_PATH: &str = "/run/sandbox/guest-agent";
 
 fn main() -> ExitCode {
     if rustix::process::getpid() == rustix::process::Pid::INIT {

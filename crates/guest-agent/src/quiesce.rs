@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::{fs, io};
 
+use crate::kernel;
+use crate::programs::{AGENT_PATH, RUNUSER_PATH};
 use crate::systemctl::{SystemctlError, systemctl};
-use crate::{AGENT_PATH, kernel};
 
 /// There from the quiescence to the start of what was restored.
 const MARK: &str = "/run/sandbox/quiesced";
@@ -120,7 +121,7 @@ fn stop(units: &[&str]) -> Result<(), SystemctlError> {
 }
 
 fn run_first_commands() -> Result<(), QuiesceError> {
-    let status = Command::new("/usr/sbin/runuser")
+    let status = Command::new(RUNUSER_PATH)
         .args(["--login", "dev", "--command", FIRST_COMMANDS])
         .status()
         .map_err(|source| QuiesceError::Execute { source })?;

@@ -13,8 +13,9 @@ use rustix::mount::MountFlags;
 
 use crate::command_line::CommandLine;
 use crate::events::{self, Event};
+use crate::programs::AGENT_PATH;
+use crate::report;
 use crate::superblock::{self, Size};
-use crate::{AGENT_PATH, report};
 
 /// The argument with which the agent is [`run_growing`].
 pub(crate) const GROW: &str = "grow-root";

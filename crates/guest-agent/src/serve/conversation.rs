@@ -11,7 +11,8 @@ use tokio::time::timeout;
 
 use super::channel::{self, ToHost};
 use crate::execute::{self, Places};
-use crate::{AGENT_PATH, flush, kernel, quiesce, report, settle, start, status};
+use crate::programs::AGENT_PATH;
+use crate::{flush, kernel, quiesce, report, settle, start, status};
 
 /// How long the host may take to end its side of a stream once it has got the
 /// last answer of this agent. It lies in the port by then, anyway.

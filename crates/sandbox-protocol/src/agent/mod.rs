@@ -17,8 +17,6 @@
 //! The guest is hostile towards the host: every buffer that a peer can fill is
 //! bounded, by constants of this crate.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
-
 pub mod frame;
 pub mod message;
 pub mod mux;
