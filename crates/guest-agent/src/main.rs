@@ -4,7 +4,7 @@
 //! host handed over and starts Debian's systemd ([`init`]). It leaves a copy
 //! of itself at [`programs::AGENT_PATH`], which systemd runs as the service that answers
 //! the host ([`serve`]), and which stands in for login shells
-//! ([`login_shell`]).
+//! ([`execute::login_shell`]).
 //!
 //! The agreement with the host is written down in `docs/guest-contract.md`.
 
@@ -23,7 +23,6 @@ mod flush;
 mod generators;
 mod init;
 mod kernel;
-mod login_shell;
 mod module_info;
 mod modules;
 mod mountinfo;
@@ -58,7 +57,7 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     let words: Vec<_> = arguments.iter().map(|word| word.as_bytes()).collect();
     match words[..] {
-        [name, ..] if name.starts_with(b"-") => login_shell::run(),
+        [name, ..] if name.starts_with(b"-") => execute::login_shell::run(),
         [_, b"serve"] => serve::run(),
         [_, word] if word == root::GROW.as_bytes() => root::run_growing(),
         _ => {

@@ -4,8 +4,10 @@
 mod accounts;
 mod descriptor;
 mod hang_up;
+pub(crate) mod login_shell;
 mod modes;
 mod process;
+mod session;
 mod spawn;
 mod terminal;
 mod variables;
@@ -20,9 +22,7 @@ use sandbox_protocol::agent::message::{Ended, Execute, Response};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub(crate) use self::accounts::User;
-pub(crate) use self::spawn::begin_session;
-pub(crate) use self::variables::{Places, Variables};
+pub(crate) use self::variables::Places;
 
 use self::descriptor::Descriptor;
 use self::process::Process;

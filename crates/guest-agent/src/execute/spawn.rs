@@ -9,22 +9,19 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Gid, Pid, Resource, Rlimit, Uid};
+use rustix::process::{Gid, Pid, Uid};
 use sandbox_protocol::agent::message::{Execute, Program, Refusal};
 use tokio::io::Interest;
 
 use super::accounts::User;
 use super::descriptor::Descriptor;
+use super::login_shell;
 use super::process::Process;
+use super::session::begin_session;
 use super::terminal::{self, Pair};
 use super::variables::{self, Places, Variables};
-use crate::login_shell;
-
-/// The signals above are the real-time ones, the first of them libc's own.
-const LAST_USUAL_SIGNAL: libc::c_int = 31;
 
 /// A program that was started, and our ends of what it is connected to.
 #[derive(Debug)]
@@ -50,10 +47,6 @@ const DIRECTORY_ERRORS: i32 = 1 << 16;
 
 /// Added to the error numbers of everything else before that.
 const OTHER_ERRORS: i32 = 2 << 16;
-
-/// How many descriptors a program may have open, unless it raises the number
-/// up to the hard limit (systemd.exec(5), "Process Properties").
-const DESCRIPTORS: u64 = 1024;
 
 /// Starts the program.
 pub(super) fn start(request: Execute, places: &Places) -> Result<Running, Refusal> {
@@ -257,36 +250,4 @@ impl Child {
 
 fn shifted(error: Errno, by: i32) -> io::Error {
     io::Error::from_raw_os_error(error.raw_os_error() + by)
-}
-
-/// A session of its own, and none of what systemd gave to the agent alone. No
-/// signal is blocked: the standard library sees to that.
-pub(crate) fn begin_session(has_terminal: bool) -> rustix::io::Result<()> {
-    rustix::process::setsid()?;
-    if has_terminal {
-        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
-    }
-    for signal in 1..=LAST_USUAL_SIGNAL {
-        // SAFETY: the default action runs no code of ours. Where a signal's
-        // action cannot be changed (SIGKILL), it is the default.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
-    let _ = rustix::process::setpriority_process(None, 0);
-    rustix::process::umask(Mode::WGRP | Mode::WOTH);
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    rustix::process::setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit
-                .maximum
-                .map_or(Some(DESCRIPTORS), |hard| Some(hard.min(DESCRIPTORS))),
-            maximum: limit.maximum,
-        },
-    )?;
-    // Where this is not permitted the agent was not protected either.
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    if let Ok(file) = rustix::fs::openat(CWD, c"/proc/self/oom_score_adj", flags, Mode::empty()) {
-        let _ = rustix::io::write(&file, b"0");
-    }
-    Ok(())
 }

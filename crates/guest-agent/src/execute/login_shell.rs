@@ -12,8 +12,10 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use super::accounts::User;
+use super::session::begin_session;
+use super::variables::Variables;
 use crate::egress;
-use crate::execute::{User, Variables, begin_session};
 use crate::programs::{AGENT_PATH, RUNUSER_PATH};
 
 /// The variable that tells the directory from the agent to the program that
@@ -24,7 +26,7 @@ const DIRECTORY: &str = "SANDBOX_LOGIN_DIRECTORY";
 const SET_BY_RUNUSER: [&str; 5] = ["HOME", "SHELL", "USER", "LOGNAME", "PATH"];
 
 /// The command that begins a session of `user`, with these variables kept.
-pub(crate) fn command(
+pub(super) fn command(
     user: &str,
     directory: Option<&Path>,
     mut environment: Variables,
