@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod base64;
+mod channel;
 mod cloud_init;
 mod command_line;
 mod credentials;

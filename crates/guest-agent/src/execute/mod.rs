@@ -27,7 +27,7 @@ pub(crate) use self::variables::Places;
 use self::descriptor::Descriptor;
 use self::process::Process;
 use self::spawn::Running;
-use crate::serve::channel::{FromHost, ToHost};
+use crate::channel::{FromHost, ToHost};
 
 /// At the latest after so much input that was taken the host is told.
 const ACKNOWLEDGED: u32 = INPUT_WINDOW as u32 / 4;

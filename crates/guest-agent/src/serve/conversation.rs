@@ -9,7 +9,7 @@ use sandbox_protocol::agent::mux::{Incoming, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::channel::{self, ToHost};
+use crate::channel::{self, ToHost};
 use crate::execute::{self, Places};
 use crate::programs::AGENT_PATH;
 use crate::{flush, kernel, quiesce, report, settle, start, status};

@@ -1,7 +1,6 @@
 //! `guest-agent serve`: the one service that answers the host, as long as the
 //! machine runs.
 
-pub(crate) mod channel;
 mod conversation;
 mod port;
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub(crate) struct FromHost(FramedRead<ReadHalf<Stream>, LengthDelimitedCodec>);
 pub(crate) struct ToHost(FramedWrite<WriteHalf<Stream>, LengthDelimitedCodec>);
 
 /// Takes a stream apart.
-pub(super) fn split(stream: Stream) -> (FromHost, ToHost) {
+pub(crate) fn split(stream: Stream) -> (FromHost, ToHost) {
     let (reader, writer) = tokio::io::split(stream);
     (
         FromHost(FramedRead::new(reader, frame::host_codec())),
@@ -39,7 +39,7 @@ impl ToHost {
     }
 
     /// Ends this direction.
-    pub(super) async fn close(&mut self) {
+    pub(crate) async fn close(&mut self) {
         // Without a stream there is nothing to end.
         let _ = SinkExt::<bytes::Bytes>::close(&mut self.0).await;
     }
