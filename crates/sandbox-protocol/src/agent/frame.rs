@@ -1,70 +1,77 @@
-//! What travels on one stream: frames, each preceded by its length (four
-//! bytes, big endian) and begun by the byte of its kind.
+//! The frames of one stream.
 //!
-//! The host begins with a [`Request`]; only for [`Request::Execute`] more
-//! frames of the host follow.
+//! A frame is its length (four bytes, big endian, not counting itself), one
+//! byte for its kind, and its content. The content is postcard
+//! (<https://postcard.jamesmunns.com/wire-format>) or, for data, raw bytes.
+//!
+//! The first frame of the host is a [`Request`]. More frames of the host
+//! follow only after [`Request::Execute`].
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio_util::codec::LengthDelimitedCodec;
 
 use crate::agent::message::{Request, Response, Size};
 
-/// The most data in one frame, in bytes.
+/// The maximum data in one frame, in bytes.
 pub const DATA_LIMIT: usize = 32 << 10;
 
-/// How much input the host may have sent that the agent has not yet told to be
-/// taken ([`GuestFrame::InputTaken`]), in bytes. Resizes, signals and the end of
-/// the stream travel behind the input, so the agent always reads on, whatever
-/// the program does, and this is what it holds for it.
+/// The maximum unacknowledged input, in bytes: the host has sent it, and no
+/// [`GuestFrame::InputTaken`] covers it yet.
+///
+/// Resizes, signals and the end of the stream travel behind the input. So the
+/// agent always reads, even if the program does not, and buffers this much.
 pub const INPUT_WINDOW: usize = 128 << 10;
 
-/// The longest frame that the host accepts: data, or a response with text.
+/// The longest frame that the host accepts, in bytes: data, or a response with
+/// text.
 pub const GUEST_FRAME_LIMIT: usize = DATA_LIMIT + 1;
 
-/// The longest frame that the agent accepts: a seed or a command line. Linux
-/// takes at most 2 MiB of arguments with the usual stack limit (execve(2)).
+/// The longest frame that the agent accepts, in bytes: a seed or a command
+/// line. With the default stack limit, Linux accepts at most 2 MiB of
+/// arguments (execve(2)).
 pub const HOST_FRAME_LIMIT: usize = 4 << 20;
 
-/// A frame of the host's.
+/// A frame from the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostFrame {
-    /// The first one.
+    /// The first frame of a stream.
     Request(Request),
     /// Input for the program, within the [`INPUT_WINDOW`].
     Input(Bytes),
-    /// There will be no more input.
+    /// The end of the input.
     InputEnd,
-    /// The terminal has another size.
+    /// A new terminal size.
     Resize(Size),
-    /// A signal for the program and what it started, by number.
+    /// A signal number for the program's process group.
     Signal(u8),
 }
 
-/// A frame of the agent's.
+/// A frame from the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GuestFrame {
-    /// An answer.
+    /// An answer to the request.
     Response(Response),
     /// Output of the program, or of its terminal.
     Output(Bytes),
     /// Error output of the program.
     ErrorOutput(Bytes),
-    /// The program took this many bytes more of its input, or will never take
-    /// them. Told at the latest when a quarter of the [`INPUT_WINDOW`] is.
+    /// The number of bytes that the program has read since the last such frame,
+    /// or will never read. The agent sends it at the latest after a quarter of
+    /// the [`INPUT_WINDOW`].
     InputTaken(u32),
 }
 
-/// A frame that says nothing.
+/// An invalid frame.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// It has no byte for its kind.
-    #[error("an empty frame")]
+    /// The frame has no kind byte.
+    #[error("empty frame")]
     Empty,
-    /// Its kind is not known.
-    #[error("a frame of the unknown kind {0}")]
+    /// The kind byte is unknown.
+    #[error("unknown frame kind {0}")]
     Kind(u8),
-    /// Its content is not of its kind.
-    #[error("a frame whose content cannot be read")]
+    /// The content does not match the kind.
+    #[error("invalid frame content")]
     Content(#[from] postcard::Error),
 }
 
@@ -76,14 +83,14 @@ const RESIZE: u8 = 4;
 const SIGNAL: u8 = 5;
 const INPUT_TAKEN: u8 = 6;
 
-/// Cuts what an agent sent into frames.
+/// Returns the codec for frames from the agent.
 pub fn guest_codec() -> LengthDelimitedCodec {
     LengthDelimitedCodec::builder()
         .max_frame_length(GUEST_FRAME_LIMIT)
         .new_codec()
 }
 
-/// Cuts what a host sent into frames.
+/// Returns the codec for frames from the host.
 pub fn host_codec() -> LengthDelimitedCodec {
     LengthDelimitedCodec::builder()
         .max_frame_length(HOST_FRAME_LIMIT)
@@ -91,7 +98,7 @@ pub fn host_codec() -> LengthDelimitedCodec {
 }
 
 impl HostFrame {
-    /// The frame's bytes, without its length.
+    /// Encodes the frame, without its length.
     pub fn encode(&self) -> Bytes {
         match self {
             Self::Request(request) => serialized(MESSAGE, request),
@@ -102,10 +109,10 @@ impl HostFrame {
         }
     }
 
-    /// Reads a frame.
+    /// Decodes a frame, without its length.
     ///
     /// # Errors
-    /// When the bytes are none.
+    /// When the bytes are not a valid frame.
     pub fn decode(frame: &Bytes) -> Result<Self, FrameError> {
         let (kind, content) = split(frame)?;
         Ok(match kind {
@@ -120,7 +127,7 @@ impl HostFrame {
 }
 
 impl GuestFrame {
-    /// The frame's bytes, without its length.
+    /// Encodes the frame, without its length.
     pub fn encode(&self) -> Bytes {
         match self {
             Self::Response(response) => serialized(MESSAGE, response),
@@ -130,10 +137,10 @@ impl GuestFrame {
         }
     }
 
-    /// Reads a frame.
+    /// Decodes a frame, without its length.
     ///
     /// # Errors
-    /// When the bytes are none.
+    /// When the bytes are not a valid frame.
     pub fn decode(frame: &Bytes) -> Result<Self, FrameError> {
         let (kind, content) = split(frame)?;
         Ok(match kind {
@@ -159,8 +166,8 @@ fn with_kind(kind: u8, content: &[u8]) -> Bytes {
 }
 
 fn serialized(kind: u8, value: &impl serde::Serialize) -> Bytes {
-    let frame = postcard::to_extend(value, vec![kind])
-        .expect("messages hold nothing that postcard cannot write");
+    let frame =
+        postcard::to_extend(value, vec![kind]).expect("postcard can encode every message type");
     frame.into()
 }
 
@@ -170,7 +177,7 @@ mod tests {
     use crate::agent::message::{Ended, Execute, Program, Refusal};
 
     #[test]
-    fn frames_survive_their_bytes() {
+    fn frames_encoded_and_decoded_are_equal() {
         let size = Size {
             rows: 24,
             columns: 80,
@@ -206,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_bytes_are_errors() {
+    fn guest_frame_from_hostile_bytes_is_an_error() {
         for bytes in [
             &b""[..],
             b"\x09",

@@ -1,51 +1,51 @@
-//! What the host asks of the agent, and its answers.
+//! The requests of the host and the answers of the agent.
 
 use serde::{Deserialize, Serialize};
 
 /// The first frame of every stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Run a program; see [`crate::agent::frame`] for what follows.
+    /// Run a program. More frames follow ([`crate::agent::frame`]).
     Execute(Execute),
-    /// Set the guest's clock to this: the host's wall clock as it is when this
-    /// arrives, in nanoseconds since 1970. Answered at once by
-    /// [`Response::Done`], so that the host learns how long the way is.
+    /// Set the guest's clock to the host's wall clock at the arrival of this
+    /// request, in nanoseconds since 1970. The agent answers at once with
+    /// [`Response::Done`], so the host can measure the delay.
     SetClock(i64),
-    /// Become the sandbox that the seed describes: what follows a restore.
-    /// Answered by [`Response::Done`] once the guest is ready.
+    /// Personalize a restored guest with the seed. The agent answers with
+    /// [`Response::Done`] once the guest is ready.
     Start(Start),
-    /// Prepare the guest for being saved: nothing of this boot that
-    /// identifies it may stay. Answered by [`Response::Done`]; the agent then
-    /// waits for a new preamble.
+    /// Prepare the guest to be saved: remove everything that identifies this
+    /// boot. The agent answers with [`Response::Done`], then waits for a new
+    /// preamble.
     Quiesce,
-    /// Write out everything that the guest holds back for shares. Answered by
+    /// Write all cached data of the shares to the host. The agent answers with
     /// [`Response::Done`].
     Flush,
-    /// Tell the guest's state. Answered by [`Response::Status`].
+    /// Report the guest's state. The agent answers with [`Response::Status`].
     Status,
 }
 
 /// A program to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Execute {
-    /// Program and arguments, without null bytes; or a login shell.
+    /// Program and arguments without null bytes, or a login shell.
     pub program: Program,
-    /// Who runs it: a name or number known in the guest.
+    /// The name or number of a user in the guest.
     pub user: String,
-    /// The directory to start in; `None` for the user's home directory.
+    /// The working directory; `None` for the user's home directory.
     pub directory: Option<Vec<u8>>,
-    /// Names and values added to the environment of the session.
+    /// Names and values to add to the session's environment.
     pub environment: Vec<(Vec<u8>, Vec<u8>)>,
-    /// A terminal for it, if it shall have one.
+    /// The terminal of the program; `None` for pipes.
     pub terminal: Option<Terminal>,
 }
 
-/// What runs.
+/// The kind of program to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Program {
-    /// These words, the first of them looked up in the `PATH`.
+    /// A program, found in the `PATH`, and its arguments.
     Words(Vec<Vec<u8>>),
-    /// The user's login shell, as a login: a session of logind.
+    /// The user's login shell in a logind session.
     LoginShell,
 }
 
@@ -54,10 +54,10 @@ pub enum Program {
 pub struct Terminal {
     /// The value of `TERM`.
     pub kind: Vec<u8>,
-    /// Its first size.
+    /// The initial size.
     pub size: Size,
-    /// The control characters and modes that differ from a new terminal's, in
-    /// the encoding of RFC 4254 section 8.
+    /// Control characters and modes that differ from a new terminal, encoded
+    /// as in RFC 4254, section 8.
     pub modes: Vec<u8>,
 }
 
@@ -68,27 +68,27 @@ pub struct Size {
     pub rows: u16,
     /// Width in characters.
     pub columns: u16,
-    /// Width in pixels, zero if not known.
+    /// Width in pixels; zero if unknown.
     pub pixel_width: u16,
-    /// Height in pixels, zero if not known.
+    /// Height in pixels; zero if unknown.
     pub pixel_height: u16,
 }
 
-/// What makes a restored guest one sandbox.
+/// The identity of a sandbox, for a restored guest.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     /// The seed: names and values of credentials (docs/guest-contract.md).
     pub credentials: Vec<(String, Vec<u8>)>,
-    /// The host's wall clock as this was sent: nanoseconds since 1970. The way
-    /// takes its time; [`Request::SetClock`] corrects that.
+    /// The host's wall clock when it sent this, in nanoseconds since 1970.
+    /// [`Request::SetClock`] later corrects the delay on the way.
     pub wall_clock_ns: i64,
-    /// Randomness for the guest's generator.
+    /// Random bytes for the guest kernel's generator.
     pub entropy: [u8; 32],
     /// Whether the root disk is larger than its file system.
     pub grow_root: bool,
 }
 
-/// Credentials hold keys.
+/// Prints the names of the credentials only, since values may be keys.
 impl std::fmt::Debug for Start {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names = self.credentials.iter().map(|(name, _)| name);
@@ -99,62 +99,64 @@ impl std::fmt::Debug for Start {
 /// An answer of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {
-    /// It is done.
+    /// The agent has carried out the request.
     Done,
-    /// The program was started; its output follows.
+    /// The program has started. Its output follows.
     Started,
-    /// The program ended, but something that it left behind still holds its
-    /// output open: more of it may come, and [`Response::Ended`] at its end.
+    /// The program has ended, but another process still holds its output open.
+    /// More output may follow, then [`Response::Ended`].
     Exited(Ended),
-    /// The program ended: the last frame of its stream.
+    /// The program and its output have ended. This is the last frame of the
+    /// stream.
     Ended(Ended),
     /// The answer to [`Request::Status`].
     Status(Status),
-    /// It was not done.
+    /// The agent could not carry out the request.
     Refused(Refusal),
 }
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
-    /// By itself, with this status.
+    /// It exited with this status.
     Exited(u8),
-    /// By a signal, with this number (signal(7)).
+    /// A signal with this number killed it (signal(7)).
     Killed(u8),
 }
 
-/// Why something was not done.
+/// The reason for [`Response::Refused`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
-    /// There is no such program.
+    /// The program does not exist.
     NotFound,
-    /// The program may not be executed, or is none; the error number.
+    /// The kernel did not execute the program; the error number.
     NotExecutable(i32),
-    /// There is no such user.
+    /// The user does not exist.
     NoUser,
-    /// The directory cannot be entered; the error number.
+    /// The agent could not enter the directory; the error number.
     Directory(i32),
-    /// Anything else, in the agent's words.
+    /// Any other reason, as text.
     Failed(String),
 }
 
-/// What the guest is and does.
+/// The state of the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// The release of its kernel.
+    /// The kernel release.
     pub kernel: String,
-    /// Seconds since its kernel started.
+    /// The uptime in seconds.
     pub uptime_s: u64,
     /// Load averages of 1, 5 and 15 minutes, times 100.
     pub load_percent: [u32; 3],
-    /// Memory in bytes: all of it.
+    /// Total memory in bytes.
     pub memory_total: u64,
-    /// Memory in bytes: what programs can still have.
+    /// Memory available to programs, in bytes.
     pub memory_available: u64,
-    /// Bytes of the root file system: all of it.
+    /// Size of the root file system in bytes.
     pub disk_total: u64,
-    /// Bytes of the root file system: what is free for users.
+    /// Space available to users in the root file system, in bytes.
     pub disk_available: u64,
-    /// Addresses of its network interfaces but the loopback's, with prefix length.
+    /// Addresses of all network interfaces except the loopback interface, with
+    /// prefix length.
     pub addresses: Vec<String>,
 }

@@ -1,28 +1,28 @@
-//! What the host and the guest agent say to each other.
+//! Protocol between the host and the guest agent.
 //!
-//! Three layers, outermost first; `docs/agent-protocol.md` describes them for
-//! those who read bytes:
+//! It has three layers, outermost first. `docs/agent-protocol.md` describes
+//! their bytes.
 //!
-//! 1. a byte stream, the virtio-serial port [`PORT_NAME`], which knows no
-//!    connections: each side finds the beginning of a conversation by its
-//!    [`preamble`];
-//! 2. [`mux`]: streams with flow control of their own, by yamux;
-//! 3. [`frame`]: on each stream one [`message::Request`] of the host and what
-//!    follows from it, length-delimited.
+//! 1. A byte stream: the virtio-serial port [`PORT_NAME`]. A port has no
+//!    connections, so each side finds the start of a conversation by its
+//!    [`preamble`].
+//! 2. [`mux`]: yamux streams, each with its own flow control.
+//! 3. [`frame`]: length-delimited frames. A stream carries one
+//!    [`message::Request`] of the host, its answer and its data.
 //!
-//! Host and guest use the same crate, and both refuse a peer of another
-//! [`VERSION`]: nothing here is ever decoded by another version than the one
-//! that encoded it. A change of anything that travels raises the number.
+//! Host and guest use this crate, and both refuse a peer with another
+//! [`VERSION`]. So the version that decodes a message is always the version
+//! that encoded it. Every change to the wire format raises the number.
 //!
-//! The guest is hostile towards the host: every buffer that a peer can fill is
-//! bounded, by constants of this crate.
+//! The host assumes a hostile guest: constants of this crate bound every
+//! buffer that a peer can fill.
 
 pub mod frame;
 pub mod message;
 pub mod mux;
 pub mod preamble;
 
-/// The version of everything in this crate.
+/// The version of the whole protocol.
 pub const VERSION: u32 = 1;
 
 /// The name of the virtio-serial port.

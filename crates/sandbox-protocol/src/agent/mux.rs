@@ -1,6 +1,8 @@
-//! Many streams over one, by yamux: the host opens them, the agent serves
-//! them. Each has a window of its own, so one that nobody reads holds up no
-//! other.
+//! Multiplexes streams over one byte stream, with yamux
+//! (<https://github.com/hashicorp/yamux/blob/master/spec.md>).
+//!
+//! The host opens the streams, the agent serves them. Each stream has its own
+//! window, so an unread stream does not block the others.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,35 +13,37 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 use yamux::{Config, Connection, Mode};
 
-/// How many streams may be open at once.
+/// The maximum number of open streams.
 pub const STREAM_LIMIT: usize = 128;
 
-/// What one side buffers for all streams together, in bytes; yamux wants at
-/// least 256 KiB for each.
+/// The maximum that one side buffers for all streams together, in bytes. yamux
+/// requires at least 256 KiB a stream.
 const WINDOW_LIMIT: usize = STREAM_LIMIT * (256 << 10);
 
-/// What is read and written at once, in bytes: the longest frame that yamux
-/// makes (16 KiB and its header) fits. Each write is a copy, an interrupt and a
-/// wake-up on the other side, and one that breaks off leaves no half frame.
+/// The size of the read and the write buffer, in bytes.
+///
+/// The longest frame that yamux makes (16 KiB and its header) fits, so one write
+/// carries a whole frame. Each write costs a copy, an interrupt and a wake-up of
+/// the other side. An interrupted conversation leaves no partial frame.
 const BUFFER: usize = 32 << 10;
 
-/// One stream.
+/// One stream of a conversation.
 pub type Stream = Compat<yamux::Stream>;
 
-/// Opens streams of a conversation.
+/// Opens the streams of a conversation.
 #[derive(Debug, Clone)]
 pub struct Opener(mpsc::Sender<oneshot::Sender<Stream>>);
 
 impl Opener {
-    /// Opens a stream. May be cancelled.
+    /// Opens a stream. Cancel safe.
     ///
     /// # Errors
-    /// When the conversation is over.
+    /// When the conversation has ended.
     pub async fn open(&self) -> io::Result<Stream> {
-        let over = || io::Error::from(io::ErrorKind::NotConnected);
+        let ended = || io::Error::from(io::ErrorKind::NotConnected);
         let (sender, receiver) = oneshot::channel();
-        self.0.send(sender).await.map_err(|_| over())?;
-        receiver.await.map_err(|_| over())
+        self.0.send(sender).await.map_err(|_| ended())?;
+        receiver.await.map_err(|_| ended())
     }
 }
 
@@ -55,28 +59,30 @@ fn config() -> Config {
     config
 }
 
-/// The host's side: a handle that opens streams, and what must be run for them
-/// to go on. The latter ends when the conversation does, with the reason.
+/// Starts the host's side of a conversation.
+///
+/// Returns a handle that opens streams, and a future that drives all of them.
+/// The future ends with the conversation and returns the reason.
 pub fn host<S>(stream: S) -> (Opener, impl Future<Output = io::Error>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (sender, mut wanted) = mpsc::channel::<oneshot::Sender<Stream>>(1);
+    let (sender, mut requests) = mpsc::channel::<oneshot::Sender<Stream>>(1);
     let mut connection = Connection::new(buffered(stream), config(), Mode::Client);
     let mut next: Option<oneshot::Sender<Stream>> = None;
     let drive = poll_fn(move |context| {
         loop {
             if next.is_none()
-                && let Poll::Ready(Some(asked)) = wanted.poll_recv(context)
+                && let Poll::Ready(Some(requester)) = requests.poll_recv(context)
             {
-                next = Some(asked);
+                next = Some(requester);
             }
             if next.is_some() {
                 match connection.poll_new_outbound(context) {
                     Poll::Ready(Ok(stream)) => {
-                        if let Some(asked) = next.take() {
-                            // Whoever asked may have gone away.
-                            let _ = asked.send(stream.compat());
+                        if let Some(requester) = next.take() {
+                            // The requester may have been cancelled.
+                            let _ = requester.send(stream.compat());
                         }
                         continue;
                     }
@@ -85,7 +91,7 @@ where
                 }
             }
             match connection.poll_next_inbound(context) {
-                // The agent has no reason to open streams.
+                // The agent must not open streams.
                 Poll::Ready(Some(Ok(stream))) => drop(stream),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(io::Error::other(error)),
                 Poll::Ready(None) => {
@@ -98,20 +104,20 @@ where
     (Opener(sender), drive)
 }
 
-/// The agent's side: streams as the host opens them.
+/// The agent's side of a conversation: accepts the streams of the host.
 pub struct Incoming<S>(Connection<Compat<BufStream<S>>>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
-    /// Serves the conversation on `stream`.
+    /// Starts the agent's side of the conversation on `stream`.
     pub fn new(stream: S) -> Self {
         Self(Connection::new(buffered(stream), config(), Mode::Server))
     }
 
-    /// The next stream; `None` when the conversation is over. All streams go
-    /// on only while this is waited for. May be cancelled.
+    /// Returns the next stream, or `None` at the end of the conversation. All
+    /// streams make progress only while this future runs. Cancel safe.
     ///
     /// # Errors
-    /// When the host breaks the rules of yamux, or the byte stream fails.
+    /// When the host violates the yamux protocol, or the byte stream fails.
     pub async fn next(&mut self) -> io::Result<Option<Stream>> {
         match poll_fn(|context| self.0.poll_next_inbound(context)).await {
             Some(Ok(stream)) => Ok(Some(stream.compat())),
@@ -128,7 +134,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_stream_that_nobody_reads_holds_up_no_other() {
+    async fn unread_stream_blocks_no_other_stream() {
         let (near, far) = tokio::io::duplex(4096);
         let (opener, drive) = host(near);
         let host = tokio::spawn(drive);
@@ -139,7 +145,7 @@ mod tests {
                     let mut name = [0; 4];
                     stream.read_exact(&mut name).await.unwrap();
                     if name == *b"slow" {
-                        // Nobody reads this; it fills its window and stays.
+                        // Nobody reads this: it fills its window and blocks.
                         let _ = stream.write_all(&vec![0; 4 << 20]).await;
                     } else {
                         stream.write_all(&[1; 1 << 20]).await.unwrap();
@@ -163,25 +169,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_agent_that_opens_a_stream_of_the_largest_window_is_told_of_its_error() {
+    async fn host_answers_a_stream_with_the_largest_window_with_a_protocol_error() {
         let (near, mut far) = tokio::io::duplex(4096);
         let (_opener, drive) = host(near);
         let host = tokio::spawn(drive);
-        // Version, a window update, SYN, stream 2, 2^32 - 1 bytes beyond the
-        // usual 256 KiB.
+        // Version 0, a window update, SYN, stream 2, 2^32 - 1 bytes beyond the
+        // initial 256 KiB.
         far.write_all(&[0, 1, 0, 1, 0, 0, 0, 2, 0xff, 0xff, 0xff, 0xff])
             .await
             .unwrap();
         let mut answers = [0; 24];
         far.read_exact(&mut answers).await.unwrap();
-        // Behind a ping: version, "go away", for an error in the protocol.
+        // After a ping: version 0, "go away", code 1 (protocol error).
         assert_eq!(answers[12..], [0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
         drop(far);
         host.await.unwrap();
     }
 
     #[tokio::test]
-    async fn an_agent_that_begins_anew_ends_the_conversation_with_its_predecessor() {
+    async fn preamble_of_a_waiting_agent_ends_the_conversation() {
         let (near, mut far) = tokio::io::duplex(4096);
         let (_opener, drive) = host(near);
         far.write_all(&crate::agent::preamble::encode(

@@ -1,12 +1,12 @@
-//! How a conversation begins on a byte stream that knows no connections.
+//! Starts a conversation on a byte stream without connections.
 //!
-//! The host writes a preamble with a random nonce, the agent answers with the
-//! same nonce. Each side passes over whatever comes before the preamble that
-//! it waits for: remains of an earlier conversation that broke off.
+//! The host sends a preamble with a random nonce, and the agent answers with
+//! the same nonce. Each side skips all bytes before the preamble that it waits
+//! for: they are the rest of a broken conversation.
 //!
-//! An agent that begins to wait says so, by a preamble with the nonce
-//! [`WAITING`]: a host that still believes in a conversation with its
-//! predecessor finds no frame in it, and calls anew.
+//! An agent that starts to wait sends a preamble with the nonce [`WAITING`]. It
+//! is not a valid yamux frame, so a host that is still in a conversation with
+//! an earlier agent notices and calls again.
 
 use std::io;
 
@@ -14,42 +14,41 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::agent::VERSION;
 
-/// First bytes of a preamble. The first one occurs in no UTF-8 text, and the
-/// whole in no frame header of yamux, which begin with a zero.
+/// The first bytes of a preamble. The first of them never occurs in UTF-8 text.
+/// All twelve never occur in a yamux frame header, whose first byte is zero.
 const MAGIC: [u8; 12] = *b"\xffsbx-agent\r\n";
 
-/// Bytes that tell one conversation from another.
+/// The identifier of a conversation.
 pub type Nonce = [u8; 16];
 
-/// The nonce of an agent that waits for a call. No host calls with it.
+/// The nonce of an agent that waits for a call. A host never calls with it.
 pub const WAITING: Nonce = [0; 16];
 
-/// Length of a preamble in bytes: magic, version (big endian), nonce.
+/// The length of a preamble in bytes: magic (12), version (4, big endian), nonce
+/// (16).
 pub const LENGTH: usize = MAGIC.len() + 4 + 16;
 
-/// How many bytes a peer may send before its preamble.
+/// The maximum number of bytes before a preamble.
 const NOISE_LIMIT: usize = 16 << 20;
 
-/// Why no conversation began.
+/// A conversation that could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum PreambleError {
     /// The stream failed or ended.
-    #[error("the port of the guest agent failed")]
+    #[error("could not exchange preambles on the guest agent's port")]
     Stream(#[from] io::Error),
     /// The peer speaks another version.
-    #[error(
-        "the peer speaks version {theirs} of the agent's protocol, this program speaks {VERSION}"
-    )]
+    #[error("the peer speaks version {theirs} of the agent protocol, not version {VERSION}")]
     Version {
         /// The peer's version.
         theirs: u32,
     },
-    /// There was no preamble in a long stream of bytes.
-    #[error("the port of the guest agent carries something else")]
+    /// The peer sent too many bytes without a preamble.
+    #[error("no preamble in {} MiB from the guest agent's port", NOISE_LIMIT >> 20)]
     Noise,
 }
 
-/// The bytes of a preamble.
+/// Encodes a preamble.
 pub fn encode(nonce: &Nonce) -> [u8; LENGTH] {
     let mut bytes = [0; LENGTH];
     let (magic, rest) = bytes.split_at_mut(MAGIC.len());
@@ -60,11 +59,11 @@ pub fn encode(nonce: &Nonce) -> [u8; LENGTH] {
     bytes
 }
 
-/// Begins a conversation as the host: sends the preamble and waits for its
-/// answer. What comes after the answer is left in the stream.
+/// Starts a conversation as the host: sends a preamble and waits for its
+/// answer. Reads no byte after the answer.
 ///
 /// # Errors
-/// When the stream fails, or its other side is no agent of this version.
+/// When the stream fails, or the peer is not an agent of this version.
 pub async fn call<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     nonce: &Nonce,
@@ -74,10 +73,10 @@ pub async fn call<S: AsyncRead + AsyncWrite + Unpin>(
     answered(stream, nonce).await
 }
 
-/// The second half of [`call`]: waits for the answer.
+/// Waits for the answer to a preamble: the second half of [`call`].
 ///
 /// # Errors
-/// As those of [`call`].
+/// The same as [`call`].
 pub async fn answered<S: AsyncRead + Unpin>(
     stream: &mut S,
     nonce: &Nonce,
@@ -85,7 +84,7 @@ pub async fn answered<S: AsyncRead + Unpin>(
     let mut scanner = Scanner::default();
     loop {
         let (version, answered) = scanner.next(stream).await?;
-        // An answer to an earlier call is noise, too.
+        // An answer to an earlier call is also noise.
         if answered != *nonce {
             continue;
         }
@@ -96,11 +95,12 @@ pub async fn answered<S: AsyncRead + Unpin>(
     }
 }
 
-/// Says that the agent waits for a conversation, waits for it, and answers. A
-/// host of another version gets an answer, too, so that it can tell.
+/// Starts a conversation as the agent: announces that it waits, waits for a
+/// call, and answers. It also answers a host of another version, so that the
+/// host can report the difference.
 ///
 /// # Errors
-/// When the stream fails or the host is of another version.
+/// When the stream fails, or the host speaks another version.
 pub async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
 ) -> Result<Nonce, PreambleError> {
@@ -115,7 +115,7 @@ pub async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Finds preambles in a stream of bytes.
+/// Finds preambles in a byte stream.
 #[derive(Debug, Default)]
 struct Scanner {
     window: Vec<u8>,
@@ -123,7 +123,7 @@ struct Scanner {
 }
 
 impl Scanner {
-    /// Version and nonce of the next preamble. Reads no byte beyond it.
+    /// Returns version and nonce of the next preamble. Reads no byte after it.
     async fn next<S: AsyncRead + Unpin>(
         &mut self,
         stream: &mut S,
@@ -138,14 +138,14 @@ impl Scanner {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
             self.drop_noise()?;
-            if let Some(preamble) = self.complete() {
+            if let Some(preamble) = self.parse() {
                 self.window.clear();
                 return Ok(preamble);
             }
         }
     }
 
-    /// Drops what cannot be the beginning of a preamble.
+    /// Drops all leading bytes that cannot start a preamble.
     fn drop_noise(&mut self) -> Result<(), PreambleError> {
         let start = (0..self.window.len())
             .find(|&start| {
@@ -162,7 +162,7 @@ impl Scanner {
         Ok(())
     }
 
-    fn complete(&self) -> Option<(u32, Nonce)> {
+    fn parse(&self) -> Option<(u32, Nonce)> {
         let (version, nonce) = self.window.strip_prefix(&MAGIC)?.split_first_chunk::<4>()?;
         Some((u32::from_be_bytes(*version), nonce.try_into().ok()?))
     }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_preamble_is_found_behind_any_noise_and_nothing_beyond_it_is_read() {
+    async fn scanner_skips_noise_and_reads_nothing_after_the_preamble() {
         for noise in [
             &b""[..],
             b"x",
@@ -197,14 +197,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn noise_without_end_is_an_error() {
+    async fn scanner_fails_after_too_much_noise() {
         let noise = vec![b'x'; NOISE_LIMIT + LENGTH + 1];
         assert!(matches!(scan(&noise).await, Err(PreambleError::Noise)));
         assert!(matches!(scan(b"x").await, Err(PreambleError::Stream(_))));
     }
 
     #[tokio::test]
-    async fn both_sides_agree_on_a_nonce_after_an_earlier_answer() {
+    async fn call_ignores_the_answer_to_an_earlier_call() {
         let (mut host, mut guest) = tokio::io::duplex(64);
         let agent = tokio::spawn(async move {
             guest.write_all(&encode(b"an older callers")).await.unwrap();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_version_is_named() {
+    async fn call_to_another_version_reports_that_version() {
         let mut bytes = encode(&NONCE);
         bytes[15] = 9;
         let (mut host, mut guest) = tokio::io::duplex(64);
