@@ -10,7 +10,7 @@ use crate::systemctl::{SystemctlError, systemctl};
 pub(crate) enum CloudInitError {
     #[error(transparent)]
     Systemctl(#[from] SystemctlError),
-    #[error("cannot execute `cloud-init`")]
+    #[error("could not execute `cloud-init`")]
     Execute { source: io::Error },
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// A file or directory that could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write `{path}`")]
+#[error("could not write `{path}`")]
 pub(crate) struct WriteError {
     path: PathBuf,
     source: io::Error,

@@ -9,9 +9,9 @@ use crate::mountinfo::{self, Mount};
 /// Why the shares were not written out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FlushError {
-    #[error("cannot read `{}`", mountinfo::PATH)]
+    #[error("could not read `{}`", mountinfo::PATH)]
     Mounts { source: io::Error },
-    #[error("cannot write out `{path}`")]
+    #[error("could not sync `{path}`")]
     Sync { path: PathBuf, source: io::Error },
 }
 

@@ -29,22 +29,22 @@ const ROOT_MODULE: &str = "ext4";
 /// What could not be done on the way to systemd.
 #[derive(Debug, thiserror::Error)]
 enum InitError {
-    #[error("cannot mount `{path}`")]
+    #[error("could not mount `{path}`")]
     Mount { path: &'static str, source: Errno },
-    #[error("cannot read `{path}`")]
+    #[error("could not read `{path}`")]
     Read {
         path: &'static str,
         source: io::Error,
     },
-    #[error("cannot read the credentials of the host")]
+    #[error("could not read the host's credentials")]
     Credentials { source: io::Error },
-    #[error("cannot copy the agent to `{AGENT_PATH}`")]
+    #[error("could not copy the agent to `{AGENT_PATH}`")]
     CopyAgent { source: io::Error },
-    #[error("cannot set the host name")]
+    #[error("could not set the host name")]
     HostName { source: Errno },
-    #[error("cannot start `{AGENT_PATH}`, which grows the root file system")]
+    #[error("could not start `{AGENT_PATH}` to grow the root file system")]
     Grow { source: io::Error },
-    #[error("cannot mask the generators of units")]
+    #[error("could not mask the systemd generators")]
     Generators { source: io::Error },
     #[error(transparent)]
     Modules(#[from] ModuleError),
@@ -125,9 +125,7 @@ fn start() -> Result<std::convert::Infallible, InitError> {
         generators::mask(Path::new(NEW_ROOT)).map_err(|source| InitError::Generators { source })?;
         copy_agent()?;
         modules.load_all()?;
-        let (credentials, network) = devices
-            .join()
-            .expect("a panic of any thread ends the program")?;
+        let (credentials, network) = devices.join().expect("a panic aborts the program")?;
         seed::set_hostname(&credentials).map_err(|source| InitError::HostName { source })?;
         seed::apply(
             &credentials,

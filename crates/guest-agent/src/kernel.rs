@@ -34,7 +34,7 @@ struct Pool {
 /// make the same random numbers otherwise.
 pub(crate) fn add_entropy(entropy: &[u8; ENTROPY]) -> io::Result<()> {
     let generator = OpenOptions::new().write(true).open("/dev/urandom")?;
-    let length = i32::try_from(ENTROPY).expect("it is small");
+    let length = i32::try_from(ENTROPY).expect("32 fits into 31 bits");
     let pool = Pool {
         entropy_count: 8 * length,
         buffer_size: length,

@@ -23,10 +23,10 @@ const ORDER: &str = "load-order";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ModuleError {
     /// The list or a module is missing: the initrd was put together wrongly.
-    #[error("cannot read `{path}`")]
+    #[error("could not read `{path}`")]
     Read { path: PathBuf, source: io::Error },
     /// The kernel refused the module; it may belong to another kernel.
-    #[error("the kernel refused the module `{file}`")]
+    #[error("could not load the kernel module `{file}`")]
     Load { file: String, source: Errno },
 }
 
@@ -180,7 +180,7 @@ mod tests {
         let error = modules.load_all().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "cannot read `/modules/no-such-module.ko`"
+            "could not read `/modules/no-such-module.ko`"
         );
     }
 }

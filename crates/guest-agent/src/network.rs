@@ -19,28 +19,28 @@ const INTERFACE: &str = "eth0";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NetworkError {
     /// The credential has not three words.
-    #[error("`{text}` is not of the form `ADDRESS/PREFIX GATEWAY DNS`")]
+    #[error("invalid network `{text}`, expected `ADDRESS/PREFIX GATEWAY DNS`")]
     Form { text: String },
     /// A word of the credential is no IPv4 address.
-    #[error("`{text}` is not an IPv4 address")]
+    #[error("invalid IPv4 address `{text}`")]
     Address {
         text: String,
         source: AddrParseError,
     },
     /// The prefix length is no number.
-    #[error("`{text}` is not a prefix length")]
+    #[error("invalid prefix length `{text}`")]
     Prefix { text: String, source: ParseIntError },
     /// There is no such interface: no NIC, or no driver for it.
-    #[error("no network interface `{interface}`")]
+    #[error("network interface `{interface}` not found")]
     NoInterface {
         interface: &'static str,
         source: io::Error,
     },
     /// The kernel's routing socket failed.
-    #[error("cannot talk to the kernel about the network")]
+    #[error("could not use the netlink socket")]
     Socket { source: Errno },
     /// The kernel refused a change.
-    #[error("the kernel refused to {step}")]
+    #[error("could not {step}")]
     Refused {
         step: &'static str,
         source: io::Error,
@@ -122,7 +122,7 @@ pub(crate) fn bring_up(network: Option<&Network>) -> Result<(), NetworkError> {
     let loopback = interface_index("lo")?;
     request(
         &socket,
-        "set the loopback interface up",
+        "bring up the loopback interface",
         &netlink::link_up(loopback),
     )?;
     let Some(network) = network else {
@@ -130,7 +130,7 @@ pub(crate) fn bring_up(network: Option<&Network>) -> Result<(), NetworkError> {
     };
     let nic = interface_index(INTERFACE)?;
     for (step, message) in [
-        ("set the interface up", netlink::link_up(nic)),
+        ("bring up the network interface", netlink::link_up(nic)),
         (
             "add the address",
             netlink::add_address(nic, network.address, network.prefix_length),
@@ -225,25 +225,25 @@ mod tests {
     #[test]
     fn nonsense_is_named() {
         for (text, message) in [
-            ("", "`` is not of the form `ADDRESS/PREFIX GATEWAY DNS`"),
+            (
+                "",
+                "invalid network ``, expected `ADDRESS/PREFIX GATEWAY DNS`",
+            ),
             (
                 "10.0.2.15/24 10.0.2.2",
-                "`10.0.2.15/24 10.0.2.2` is not of the form `ADDRESS/PREFIX GATEWAY DNS`",
+                "invalid network `10.0.2.15/24 10.0.2.2`, expected `ADDRESS/PREFIX GATEWAY DNS`",
             ),
             (
                 "10.0.2.15 1.1.1.1 1.1.1.1",
-                "`10.0.2.15 1.1.1.1 1.1.1.1` is not of the form `ADDRESS/PREFIX GATEWAY DNS`",
+                "invalid network `10.0.2.15 1.1.1.1 1.1.1.1`, expected `ADDRESS/PREFIX GATEWAY DNS`",
             ),
             (
                 "10.0.2.15/33 1.1.1.1 1.1.1.1",
-                "`10.0.2.15/33 1.1.1.1 1.1.1.1` is not of the form `ADDRESS/PREFIX GATEWAY DNS`",
+                "invalid network `10.0.2.15/33 1.1.1.1 1.1.1.1`, expected `ADDRESS/PREFIX GATEWAY DNS`",
             ),
-            ("10.0.2.15/x 1.1.1.1 1.1.1.1", "`x` is not a prefix length"),
-            (
-                "10.0.2/24 1.1.1.1 1.1.1.1",
-                "`10.0.2` is not an IPv4 address",
-            ),
-            ("10.0.2.15/24 a 1.1.1.1", "`a` is not an IPv4 address"),
+            ("10.0.2.15/x 1.1.1.1 1.1.1.1", "invalid prefix length `x`"),
+            ("10.0.2/24 1.1.1.1 1.1.1.1", "invalid IPv4 address `10.0.2`"),
+            ("10.0.2.15/24 a 1.1.1.1", "invalid IPv4 address `a`"),
         ] {
             let error = text.parse::<Network>().unwrap_err();
             assert_eq!(error.to_string(), message);

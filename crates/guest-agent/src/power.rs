@@ -40,13 +40,13 @@ const POWER_OFF_NOW: i32 = SIGRTMIN + 14;
 /// Why the button cannot be watched.
 #[derive(Debug, thiserror::Error)]
 enum PowerError {
-    #[error("cannot look for input devices")]
+    #[error("could not list the input devices")]
     Find { source: io::Error },
-    #[error("no input device has a power button")]
+    #[error("power button not found")]
     NoButton,
-    #[error("cannot read from the power button")]
+    #[error("could not read the power button")]
     Read { source: io::Error },
-    #[error("cannot tell systemd to power off")]
+    #[error("could not ask systemd to power off")]
     Signal { source: io::Error },
 }
 

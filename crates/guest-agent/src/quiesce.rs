@@ -55,22 +55,22 @@ const FIRST_COMMANDS: &str = "true; /bin/true; sh -c :; ls -la / >/dev/null; cat
 pub(crate) enum QuiesceError {
     #[error(transparent)]
     Systemctl(#[from] SystemctlError),
-    #[error("cannot remove `{path}`")]
+    #[error("could not remove `{path}`")]
     Remove { path: PathBuf, source: io::Error },
-    #[error("cannot write and remove `{path}`")]
+    #[error("could not write and remove `{path}`")]
     Rehearse { path: PathBuf, source: io::Error },
-    #[error("cannot write `{path}`")]
+    #[error("could not write `{path}`")]
     Write {
         path: &'static str,
         source: io::Error,
     },
-    #[error("cannot replace the id of the boot")]
+    #[error("could not replace the boot ID")]
     BootId { source: io::Error },
-    #[error("cannot empty the page cache")]
+    #[error("could not drop the page cache")]
     Caches { source: io::Error },
-    #[error("cannot execute `runuser`")]
+    #[error("could not execute `runuser`")]
     Execute { source: io::Error },
-    #[error("the first commands failed: {status}")]
+    #[error("the warm-up commands failed: {status}")]
     FirstCommands { status: ExitStatus },
 }
 

@@ -29,9 +29,9 @@ const DONE: &str = "/run/sandbox/settled";
 /// Why the sandbox is not ready, or not complete.
 #[derive(Debug, thiserror::Error)]
 enum ReadyError {
-    #[error("cannot unmask the generators of units")]
+    #[error("could not unmask the systemd generators")]
     Generators { source: io::Error },
-    #[error("cannot write `{DONE}`")]
+    #[error("could not write `{DONE}`")]
     Mark { source: io::Error },
     #[error(transparent)]
     Share(#[from] ShareError),

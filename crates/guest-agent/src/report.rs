@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
-    #[error("cannot read `{path}`")]
+    #[error("could not read `{path}`")]
     struct Outer {
         path: &'static str,
         source: std::io::Error,
@@ -38,6 +38,6 @@ mod tests {
             path: "/x",
             source: std::io::Error::other("gone"),
         };
-        assert_eq!(chain(&error), "cannot read `/x`: gone");
+        assert_eq!(chain(&error), "could not read `/x`: gone");
     }
 }

@@ -34,25 +34,25 @@ const EXT4_IOC_RESIZE_FS: Opcode = opcode::write::<u64>(b'f', 16);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RootError {
     /// The device did not appear.
-    #[error("no root device `{device}` after {} s", DEVICE_TIMEOUT.as_secs())]
+    #[error("root device `{device}` not found after {} s", DEVICE_TIMEOUT.as_secs())]
     NoDevice { device: PathBuf },
     /// The device cannot be read.
-    #[error("cannot read the root device `{device}`")]
+    #[error("could not read the root device `{device}`")]
     Read { device: PathBuf, source: io::Error },
     /// The device does not begin with an ext4 file system.
     #[error("no ext4 file system on the root device `{device}`")]
     NotExt4 { device: PathBuf },
     /// The kernel refused to mount it.
-    #[error("cannot mount the root device `{device}`")]
+    #[error("could not mount the root device `{device}`")]
     Mount { device: PathBuf, source: Errno },
     /// The device is no larger than its file system.
-    #[error("the root device `{device}` has not grown")]
+    #[error("the root device `{device}` did not grow within {} s", DEVICE_TIMEOUT.as_secs())]
     NoRoom { device: PathBuf },
     /// Whoever grows it does not come to an end.
-    #[error("the file system of the root device `{device}` was not grown in {} s", DEVICE_TIMEOUT.as_secs())]
+    #[error("the file system of the root device `{device}` did not grow within {} s", DEVICE_TIMEOUT.as_secs())]
     StaysSmall { device: PathBuf },
     /// The file system could not be enlarged to the size of its device.
-    #[error("cannot grow the root file system to {blocks} blocks")]
+    #[error("could not grow the root file system to {blocks} blocks")]
     Grow { blocks: u64, source: io::Error },
 }
 

@@ -33,7 +33,7 @@ const JOURNAL_FILES: &str = "/run/log/journal";
 pub(crate) enum SettleError {
     #[error(transparent)]
     Systemctl(#[from] SystemctlError),
-    #[error("cannot remove the journal of before")]
+    #[error("could not remove the template's journal")]
     Journal { source: io::Error },
 }
 

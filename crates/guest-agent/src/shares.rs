@@ -30,16 +30,16 @@ const DROP_INS: &str = "sandbox-agent.service.d";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ShareError {
     /// The credential lacks a line.
-    #[error("the mount unit `{unit}` has no `{key}=`")]
+    #[error("missing `{key}=` in the mount unit `{unit}`")]
     Unit { unit: String, key: &'static str },
     /// What tells of shares cannot be read.
-    #[error("cannot read `{path}`")]
+    #[error("could not read `{path}`")]
     Read { path: PathBuf, source: io::Error },
     /// There is no directory to mount it on.
-    #[error("cannot make the mount point `{path}`")]
+    #[error("could not create the mount point `{path}`")]
     MountPoint { path: PathBuf, source: io::Error },
     /// The kernel refused.
-    #[error("cannot mount the share `{source_name}` at `{path}`")]
+    #[error("could not mount the share `{source_name}` at `{path}`")]
     Mount {
         source_name: String,
         path: PathBuf,
@@ -246,7 +246,7 @@ Options=trans=virtio,msize=512000,ro
         let error = Share::parse("x.mount", "[Mount]\nWhat=a\n").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the mount unit `x.mount` has no `Where=`"
+            "missing `Where=` in the mount unit `x.mount`"
         );
     }
 

@@ -22,15 +22,15 @@ use crate::{egress, kernel, quiesce, seed};
 /// Why the restored guest is nobody.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
-    #[error("the guest was not saved for being started")]
+    #[error("the guest is not quiesced")]
     NotQuiescent { source: io::Error },
-    #[error("cannot mix the host's randomness in")]
+    #[error("could not add the host's entropy")]
     Entropy { source: io::Error },
-    #[error("cannot set the clock")]
+    #[error("could not set the clock")]
     Clock { source: io::Error },
-    #[error("cannot change the id of the boot")]
+    #[error("could not change the boot ID")]
     BootId { source: io::Error },
-    #[error("cannot set the host name")]
+    #[error("could not set the host name")]
     HostName { source: io::Error },
     #[error(transparent)]
     Write(#[from] WriteError),

@@ -9,14 +9,14 @@ use crate::network::{self, NetworkError};
 /// Why the state is not known.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StatusError {
-    #[error("cannot read `{path}`")]
+    #[error("could not read `{path}`")]
     Read {
         path: &'static str,
         source: io::Error,
     },
-    #[error("`{path}` is of an unknown form")]
+    #[error("invalid content of `{path}`")]
     Form { path: &'static str },
-    #[error("cannot tell the size of the root file system")]
+    #[error("could not read the size of the root file system")]
     Disk { source: io::Error },
     #[error(transparent)]
     Network(#[from] NetworkError),

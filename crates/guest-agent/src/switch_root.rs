@@ -17,13 +17,13 @@ const INIT: &str = "/sbin/init";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SwitchRootError {
     /// A mount could not be moved into the new root.
-    #[error("cannot move the mount `{path}` into the new root")]
+    #[error("could not move the mount `{path}` into the new root")]
     Move { path: String, source: Errno },
     /// The new root could not be made the root.
-    #[error("cannot switch to the new root")]
+    #[error("could not switch to the new root")]
     Switch { source: Errno },
     /// systemd could not be executed.
-    #[error("cannot execute `{INIT}` of the new root")]
+    #[error("could not execute `{INIT}` of the new root")]
     Execute { source: io::Error },
 }
 

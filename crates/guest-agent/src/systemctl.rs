@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus};
 /// Why systemd did not do it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SystemctlError {
-    #[error("cannot execute `systemctl`")]
+    #[error("could not execute `systemctl`")]
     Execute { source: io::Error },
     #[error("`systemctl {arguments}` failed: {status}")]
     Failed {

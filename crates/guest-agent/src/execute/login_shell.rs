@@ -68,7 +68,10 @@ pub(crate) fn run() -> ExitCode {
         && let Err(error) = std::env::set_current_dir(directory)
     {
         // runuser started this in the home directory.
-        eprintln!("sandbox: cannot enter `{}`: {error}", directory.display());
+        eprintln!(
+            "sandbox: could not enter `{}`: {error}",
+            directory.display()
+        );
     }
     let uid = rustix::process::getuid().as_raw().to_string();
     let (shell, home) = match User::find(Path::new("/etc"), &uid) {
@@ -83,7 +86,7 @@ pub(crate) fn run() -> ExitCode {
         .env("SHELL", &shell)
         .env_remove(DIRECTORY)
         .exec();
-    eprintln!("sandbox: cannot execute `{}`: {error}", shell.display());
+    eprintln!("sandbox: could not execute `{}`: {error}", shell.display());
     // As a shell says it of a program that it may not execute.
     ExitCode::from(126)
 }

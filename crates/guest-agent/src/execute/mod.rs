@@ -132,7 +132,8 @@ impl<'a> Controls<'a> {
     }
 
     fn take(&self, length: usize) {
-        let length = u32::try_from(length).expect("pending input is bounded");
+        let length =
+            u32::try_from(length).expect("pending input is at most the input window and one frame");
         self.taken
             .send_modify(|taken| *taken = taken.wrapping_add(length));
     }

@@ -36,7 +36,7 @@ impl Process {
 
     /// Waits until the program ended and tells how. May be cancelled.
     pub(super) async fn ended(&self) -> io::Result<Ended> {
-        let end = self.end.as_ref().expect("it is there until the drop");
+        let end = self.end.as_ref().expect("the pidfd is open until the drop");
         let _ready = end.readable().await?;
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         let status = waitid(WaitId::PidFd(end.get_ref().as_fd()), look)?;

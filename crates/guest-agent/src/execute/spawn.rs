@@ -51,11 +51,12 @@ const OTHER_ERRORS: i32 = 2 << 16;
 /// Starts the program.
 pub(super) fn start(request: Execute, places: &Places) -> Result<Running, Refusal> {
     let user = User::find(&places.etc, &request.user)
-        .map_err(|cause| Refusal::Failed(format!("cannot read the guest's users: {cause}")))?
+        .map_err(|cause| Refusal::Failed(format!("could not read the guest's users: {cause}")))?
         .ok_or(Refusal::NoUser)?;
     let mut environment = variables::of(&user, places);
-    variables::add(&mut environment, request.environment)
-        .ok_or_else(|| Refusal::Failed("a variable has an impossible name or value".into()))?;
+    variables::add(&mut environment, request.environment).map_err(|name| {
+        Refusal::Failed(format!("invalid environment variable `{}`", name.display()))
+    })?;
     let directory = request
         .directory
         .map(|directory| PathBuf::from(OsString::from_vec(directory)));
@@ -63,7 +64,7 @@ pub(super) fn start(request: Execute, places: &Places) -> Result<Running, Refusa
         Some(terminal) => {
             environment.insert("TERM".into(), OsString::from_vec(terminal.kind.clone()));
             let pair = terminal::open(terminal, user.uid, &places.etc)
-                .map_err(|cause| Refusal::Failed(format!("cannot open a terminal: {cause}")))?;
+                .map_err(|cause| Refusal::Failed(format!("could not open a terminal: {cause}")))?;
             Some(pair)
         }
         None => None,
@@ -78,14 +79,14 @@ pub(super) fn start(request: Execute, places: &Places) -> Result<Running, Refusa
         ),
     };
     let connected = connect(&mut command, pair)
-        .map_err(|cause| Refusal::Failed(format!("cannot make pipes: {cause}")))?;
+        .map_err(|cause| Refusal::Failed(format!("could not create pipes: {cause}")))?;
     let child = command.spawn().map_err(refusal)?;
     // Holds the program's ends of the pipes.
     drop(command);
     let pid = Pid::from_child(&child);
     connected
         .watch(pid)
-        .map_err(|cause| Refusal::Failed(format!("cannot watch the program: {cause}")))
+        .map_err(|cause| Refusal::Failed(format!("could not watch the program: {cause}")))
 }
 
 /// The command for a program that is executed without shell or login.
@@ -124,7 +125,7 @@ fn refusal(error: io::Error) -> Refusal {
     };
     let other = |number| {
         let cause = io::Error::from_raw_os_error(number);
-        Refusal::Failed(format!("cannot start a process: {cause}"))
+        Refusal::Failed(format!("could not start a process: {cause}"))
     };
     match number {
         OTHER_ERRORS.. => other(number - OTHER_ERRORS),

@@ -102,15 +102,23 @@ fn to_os(bytes: &[u8]) -> OsString {
     OsStr::from_bytes(bytes).to_owned()
 }
 
-/// Adds what the host asks for; `None` if one of these cannot be a variable.
-pub(crate) fn add(variables: &mut Variables, added: Vec<(Vec<u8>, Vec<u8>)>) -> Option<()> {
+/// Adds variables that the host asks for.
+///
+/// # Errors
+/// The name of a variable whose name or value is invalid.
+pub(crate) fn add(
+    variables: &mut Variables,
+    added: Vec<(Vec<u8>, Vec<u8>)>,
+) -> Result<(), OsString> {
     for (name, value) in added {
-        if name.is_empty() || name.contains(&b'=') || name.contains(&0) || value.contains(&0) {
-            return None;
+        let is_valid = !name.is_empty() && !name.contains(&b'=') && !name.contains(&0);
+        let name = OsString::from_vec(name);
+        if !is_valid || value.contains(&0) {
+            return Err(name);
         }
-        variables.insert(OsString::from_vec(name), OsString::from_vec(value));
+        variables.insert(name, OsString::from_vec(value));
     }
-    Some(())
+    Ok(())
 }
 
 #[cfg(test)]
@@ -203,14 +211,15 @@ mod tests {
         let add_one = |name: &[u8], value: &[u8]| {
             add(&mut Variables::new(), vec![(name.to_vec(), value.to_vec())])
         };
-        assert_eq!(add_one(b"A", b"=\n"), Some(()));
+        assert_eq!(add_one(b"A", b"=\n"), Ok(()));
         for (name, value) in [
             (&b""[..], &b"x"[..]),
             (b"A=", b""),
             (b"A\0", b""),
             (b"A", b"\0"),
         ] {
-            assert_eq!(add_one(name, value), None);
+            let invalid = OsString::from_vec(name.to_vec());
+            assert_eq!(add_one(name, value), Err(invalid));
         }
     }
 }

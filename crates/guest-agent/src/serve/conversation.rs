@@ -44,7 +44,7 @@ async fn answer(stream: Stream, places: Places) {
             let response = match kernel::set_clock(wall_clock_ns, Duration::ZERO) {
                 Ok(()) => Response::Done,
                 Err(error) => {
-                    Response::Refused(Refusal::Failed(format!("cannot set the clock: {error}")))
+                    Response::Refused(Refusal::Failed(format!("could not set the clock: {error}")))
                 }
             };
             respond(&mut to_host, response).await;
@@ -83,7 +83,7 @@ async fn answer(stream: Stream, places: Places) {
                 to_host.close().await;
                 let _ = timeout(FAREWELL, from_host.next()).await;
                 let error = quiesce::begin_anew();
-                report::say(&format!("cannot execute `{AGENT_PATH}`: {error}"));
+                report::say(&format!("could not execute `{AGENT_PATH}`: {error}"));
                 std::process::exit(1);
             }
         }

@@ -25,7 +25,7 @@ const PORT_RETRY: Duration = Duration::from_millis(20);
 /// Runs the subcommand; ends only with an error.
 pub(crate) fn run() -> ExitCode {
     let Err(error) = start();
-    report::say(&format!("the guest agent failed: {error}"));
+    report::say(&format!("could not serve the host: {error}"));
     ExitCode::FAILURE
 }
 

@@ -183,7 +183,7 @@ async fn what_cannot_be_started_is_refused() {
         ),
         (
             with(|execute| execute.environment = vec![(b"A=".to_vec(), Vec::new())]),
-            Refusal::Failed("a variable has an impossible name or value".into()),
+            Refusal::Failed("invalid environment variable `A=`".into()),
         ),
     ] {
         let shown = format!("{execute:?}");
