@@ -219,9 +219,10 @@ mod tests {
             b"\x09",
             b"\x00",
             b"\x00\xff",
-            // A text of 2^64 bytes, and one that is not UTF-8.
-            b"\x00\x04\x04\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
-            b"\x00\x04\x04\x01\xff",
+            // `Refused(Failed)` with a text of 2^64 - 1 bytes, and with one
+            // that is not UTF-8.
+            b"\x00\x05\x04\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+            b"\x00\x05\x04\x01\xff",
         ] {
             let frame = Bytes::copy_from_slice(bytes);
             assert!(GuestFrame::decode(&frame).is_err(), "{bytes:?}");
