@@ -10,6 +10,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod async_fd;
 mod base64;
 mod channel;
 mod cloud_init;
@@ -46,7 +47,6 @@ mod superblock;
 mod switch_root;
 mod systemctl;
 mod virtio_port;
-mod watched;
 
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;

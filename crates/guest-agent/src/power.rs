@@ -15,8 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
-use crate::report;
-use crate::watched::watched;
+use crate::{async_fd, report};
 
 /// Where Linux lists input devices.
 const INPUT_CLASS: &str = "/sys/class/input";
@@ -98,7 +97,7 @@ fn open_buttons() -> io::Result<Vec<AsyncFd<OwnedFd>>> {
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let path = Path::new("/dev/input").join(name);
             let device = rustix::fs::open(path, flags, Mode::empty())?;
-            buttons.push(watched(device, Interest::READABLE)?);
+            buttons.push(async_fd::register(device, Interest::READABLE)?);
         }
     }
     Ok(buttons)

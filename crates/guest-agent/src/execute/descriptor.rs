@@ -6,7 +6,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::watched::watched;
+use crate::async_fd;
 
 /// A descriptor that does not block.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ impl Descriptor {
     /// Takes a pipe's end or a terminal's, which is made non-blocking.
     pub(super) fn new(descriptor: OwnedFd, interest: Interest) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&descriptor, true)?;
-        Ok(Self(watched(descriptor, interest)?))
+        Ok(Self(async_fd::register(descriptor, interest)?))
     }
 
     /// Reads what is there; 0 at the end, which for a terminal is that no

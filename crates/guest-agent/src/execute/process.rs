@@ -11,7 +11,7 @@ use sandbox_protocol::agent::message::Ended;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::watched::watched;
+use crate::async_fd;
 
 /// A child that leads a session and process group of its own.
 ///
@@ -30,7 +30,7 @@ impl Process {
         let end = pidfd_open(pid, PidfdFlags::empty())?;
         Ok(Self {
             pid,
-            end: Some(watched(end, Interest::READABLE)?),
+            end: Some(async_fd::register(end, Interest::READABLE)?),
         })
     }
 

@@ -17,8 +17,7 @@ use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
-use crate::virtio_port;
-use crate::watched::watched;
+use crate::{async_fd, virtio_port};
 
 /// An open port. The kernel lets only one process open it.
 #[derive(Debug)]
@@ -54,7 +53,7 @@ impl Port {
         )?;
         Ok(Self {
             descriptor,
-            changes: watched(changes, Interest::READABLE)?,
+            changes: async_fd::register(changes, Interest::READABLE)?,
             waiting: [false; 2],
         })
     }
