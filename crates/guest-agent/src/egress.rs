@@ -95,7 +95,7 @@ fn make_parent(path: &Path, owner: Owner) -> Result<(), WriteError> {
 
 /// The note for who logs in at a terminal with this home; none for those who
 /// have silenced all such notes.
-pub(crate) fn note(root: &Path, home: &Path) -> Option<String> {
+pub(crate) fn motd(root: &Path, home: &Path) -> Option<String> {
     if home.join(".hushlogin").exists() {
         return None;
     }
@@ -129,10 +129,10 @@ mod tests {
             let apt = fs::read_to_string(root.join("etc/apt/apt.conf.d/95-sandbox")).unwrap();
             assert_eq!(apt, "Acquire::x;\n");
             let home = root.join("home");
-            assert_eq!(note(root, &home).as_deref(), Some("closed\n"));
+            assert_eq!(motd(root, &home).as_deref(), Some("closed\n"));
             fs::create_dir(&home).unwrap();
             fs::write(home.join(".hushlogin"), "").unwrap();
-            assert_eq!(note(root, &home), None);
+            assert_eq!(motd(root, &home), None);
             assert!(!root.join("etc/ssl").exists());
         });
     }
@@ -193,7 +193,7 @@ mod tests {
             assert!(!is_restricted(&credentials));
             apply(&credentials, root, me()).unwrap();
             assert!(fs::read_dir(root).unwrap().next().is_none());
-            assert_eq!(note(root, root), None);
+            assert_eq!(motd(root, root), None);
         });
     }
 }

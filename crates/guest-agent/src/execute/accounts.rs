@@ -1,5 +1,5 @@
-//! The users and groups of the guest, from `/etc/passwd` and `/etc/group`
-//! (passwd(5), group(5)): this program is static and asks no name service.
+//! The guest's users and groups, from `/etc/passwd` and `/etc/group`
+//! (passwd(5), group(5)). This program is static and uses no name service.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -9,20 +9,20 @@ use std::{fs, io};
 pub(crate) struct User {
     pub(crate) name: String,
     pub(crate) uid: u32,
-    /// The primary group and those that name the user as a member.
+    /// The primary group first, then all groups that list the user as a member.
     pub(crate) groups: Vec<u32>,
     pub(crate) home: PathBuf,
     pub(crate) shell: PathBuf,
 }
 
 impl User {
-    /// The primary group.
+    /// Returns the primary group.
     pub(crate) fn gid(&self) -> u32 {
         self.groups[0]
     }
 
-    /// Looks a user up by name or, if there is no such name, by number; `etc`
-    /// is the directory of the two files.
+    /// Finds a user by name, or by number if no user has that name. `etc` is
+    /// the directory of the two files.
     pub(crate) fn find(etc: &Path, wanted: &str) -> io::Result<Option<Self>> {
         let passwd = read(&etc.join("passwd"))?;
         let Some(mut user) = find(&passwd, wanted) else {
@@ -33,21 +33,22 @@ impl User {
     }
 }
 
-/// Comments of accounts may be in any encoding.
+/// Reads a file whose comment fields may have any encoding.
 fn read(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }
 
 fn find(passwd: &str, wanted: &str) -> Option<User> {
-    let users = || passwd.lines().filter_map(user);
+    let users = || passwd.lines().filter_map(parse_user);
     users().find(|user| user.name == wanted).or_else(|| {
         let uid: u32 = wanted.parse().ok()?;
         users().find(|user| user.uid == uid)
     })
 }
 
-/// `name:password:uid:gid:comment:home:shell`; lines of another form are none.
-fn user(line: &str) -> Option<User> {
+/// Parses `name:password:uid:gid:comment:home:shell`. Returns `None` for any
+/// other line.
+fn parse_user(line: &str) -> Option<User> {
     let mut fields = line.split(':');
     let name = fields.next().filter(|name| !name.is_empty())?.to_owned();
     let uid = fields.nth(1)?.parse().ok()?;
@@ -63,7 +64,7 @@ fn user(line: &str) -> Option<User> {
     })
 }
 
-/// `name:password:gid:member,member`.
+/// Adds the groups whose line `name:password:gid:member,member` lists the user.
 fn add_groups(user: &mut User, group: &str) {
     for line in group.lines() {
         let mut fields = line.split(':').skip(2);
@@ -77,8 +78,8 @@ fn add_groups(user: &mut User, group: &str) {
     }
 }
 
-/// The number of a group.
-pub(crate) fn group_number(etc: &Path, name: &str) -> io::Result<Option<u32>> {
+/// Finds the number of a group by its name.
+pub(crate) fn find_group(etc: &Path, name: &str) -> io::Result<Option<u32>> {
     Ok(read(&etc.join("group"))?.lines().find_map(|line| {
         let mut fields = line.split(':');
         (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
@@ -113,7 +114,7 @@ broken:x:y:dev
     }
 
     #[test]
-    fn by_name_and_by_number() {
+    fn find_matches_names_before_numbers() {
         assert_eq!(
             find(PASSWD, "dev"),
             Some(User {
@@ -125,7 +126,7 @@ broken:x:y:dev
             })
         );
         assert_eq!(find(PASSWD, "0").unwrap().name, "root");
-        // A name may look like a number; it comes first.
+        // The user named `1000`, not the one with that number.
         assert_eq!(find(PASSWD, "1000").unwrap().uid, 5);
         for nobody in ["", "de", "broken", "# a comment", "99", "-1"] {
             assert_eq!(find(PASSWD, nobody), None, "{nobody}");
@@ -133,13 +134,13 @@ broken:x:y:dev
     }
 
     #[test]
-    fn empty_fields_have_defaults() {
+    fn find_fills_empty_fields_with_defaults() {
         let bare = find(PASSWD, "bare").unwrap();
         assert_eq!((bare.home, bare.shell), ("/".into(), "/bin/sh".into()));
     }
 
     #[test]
-    fn groups_of_members() {
+    fn add_groups_adds_groups_with_the_user_as_member() {
         assert_eq!(groups_of("dev"), [1001, 4, 27]);
         assert_eq!(groups_of("root"), [0]);
     }

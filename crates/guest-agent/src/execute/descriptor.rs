@@ -1,4 +1,4 @@
-//! Our ends of a program's pipes and terminal.
+//! The agent's ends of a program's pipes and terminal.
 
 use std::io;
 
@@ -8,19 +8,19 @@ use tokio::io::unix::AsyncFd;
 
 use crate::async_fd;
 
-/// A descriptor that does not block.
+/// A non-blocking descriptor that tokio watches.
 #[derive(Debug)]
 pub(super) struct Descriptor(AsyncFd<OwnedFd>);
 
 impl Descriptor {
-    /// Takes a pipe's end or a terminal's, which is made non-blocking.
+    /// Makes the end of a pipe or terminal non-blocking and watches it.
     pub(super) fn new(descriptor: OwnedFd, interest: Interest) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&descriptor, true)?;
         Ok(Self(async_fd::register(descriptor, interest)?))
     }
 
-    /// Reads what is there; 0 at the end, which for a terminal is that no
-    /// process has it open any more (`EIO`). May be cancelled.
+    /// Reads the available bytes; 0 at the end. A terminal ends with `EIO`, when
+    /// no process has it open. Cancel safe.
     pub(super) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.0.async_io(Interest::READABLE, |descriptor| {
             Ok(rustix::io::read(descriptor, &mut *buffer)?)
@@ -31,7 +31,7 @@ impl Descriptor {
         }
     }
 
-    /// Writes some of it. May be cancelled.
+    /// Writes at least one byte and returns how many. Cancel safe.
     pub(super) async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.0
             .async_io(Interest::WRITABLE, |descriptor| {

@@ -1,12 +1,12 @@
-//! What becomes of a program that nobody looks at any more.
+//! Ends a program whose stream to the host is gone.
 
 use super::descriptor::Descriptor;
 use super::spawn::Running;
 
 impl Running {
-    /// Hangs up and discards what the program still says, to its end: one that
-    /// cleans up must not fail for want of a reader, nor one that goes on, as
-    /// `nohup` makes it.
+    /// Hangs up the program and discards its output until it ends. A program
+    /// that cleans up, or continues under nohup(1), must not fail because nobody
+    /// reads its output.
     pub(super) async fn hang_up(self) {
         let Self {
             process,
@@ -17,8 +17,8 @@ impl Running {
         process.hang_up();
         drop(input);
         let discarded = async {
-            // Without error output it is a terminal, and closing our end of
-            // that is what hangs it up.
+            // Without error output this is a terminal, and the kernel hangs it
+            // up when the agent's end closes.
             if let Some(error) = &error {
                 tokio::join!(discard(&output), discard(error));
             } else {

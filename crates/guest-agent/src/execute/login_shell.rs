@@ -1,9 +1,9 @@
-//! A user's login shell, by way of runuser(1): PAM and logind make a session
-//! of it, which a static program cannot ask them for.
+//! Starts a user's login shell with runuser(1). Through it, PAM and logind make
+//! a session, which a static program cannot request from them.
 //!
-//! runuser starts this program in place of the shell, with a first word that
-//! begins with a dash, as all login shells have; it enters the directory that
-//! the host wants, and becomes the shell.
+//! runuser starts this program in place of the shell. As for every login shell,
+//! the first word begins with a dash. This program then enters the directory
+//! that the host asked for, and becomes the shell.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Write};
@@ -18,14 +18,13 @@ use super::variables::Variables;
 use crate::egress;
 use crate::programs::{AGENT_PATH, RUNUSER_PATH};
 
-/// The variable that tells the directory from the agent to the program that
-/// runuser starts.
+/// The variable that carries the directory from [`command`] to [`run`].
 const DIRECTORY: &str = "SANDBOX_LOGIN_DIRECTORY";
 
-/// What runuser(1) sets itself, whatever it is asked to keep.
+/// The variables that runuser(1) sets even if it is asked to keep them.
 const SET_BY_RUNUSER: [&str; 5] = ["HOME", "SHELL", "USER", "LOGNAME", "PATH"];
 
-/// The command that begins a session of `user`, with these variables kept.
+/// Builds the command that begins a session of `user` with these variables.
 pub(super) fn command(
     user: &str,
     directory: Option<&Path>,
@@ -49,8 +48,8 @@ pub(super) fn command(
     command
 }
 
-/// The names of the variables for runuser's list; one with a comma cannot be
-/// named there.
+/// Returns the list for `--whitelist-environment`. It omits names with a comma,
+/// which separates the names of the list.
 fn kept(environment: &Variables) -> OsString {
     let names: Vec<&OsStr> = environment
         .keys()
@@ -63,11 +62,11 @@ fn kept(environment: &Variables) -> OsString {
 
 /// Becomes the login shell of the user who runs this.
 pub(crate) fn run() -> ExitCode {
-    let wanted = std::env::var_os(DIRECTORY);
-    if let Some(directory) = &wanted
+    let directory = std::env::var_os(DIRECTORY);
+    if let Some(directory) = &directory
         && let Err(error) = std::env::set_current_dir(directory)
     {
-        // runuser started this in the home directory.
+        // The shell starts in the home directory, where runuser has started this.
         eprintln!(
             "sandbox: could not enter `{}`: {error}",
             directory.display()
@@ -78,7 +77,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(Some(user)) => (user.shell, user.home),
         _ => ("/bin/sh".into(), "/".into()),
     };
-    show_note(&home);
+    show_motd(&home);
     let mut name = OsString::from("-");
     name.push(shell.file_name().unwrap_or(shell.as_os_str()));
     let error = Command::new(&shell)
@@ -87,19 +86,19 @@ pub(crate) fn run() -> ExitCode {
         .env_remove(DIRECTORY)
         .exec();
     eprintln!("sandbox: could not execute `{}`: {error}", shell.display());
-    // As a shell says it of a program that it may not execute.
+    // The status of a shell for a program that it could not execute.
     ExitCode::from(126)
 }
 
-/// Shows at a terminal what pam_motd(8), which is no part of runuser's PAM,
-/// shows at other logins.
-fn show_note(home: &Path) {
+/// Shows the message of the day at a terminal. Other logins get it from
+/// pam_motd(8), which is not in runuser's PAM configuration.
+fn show_motd(home: &Path) {
     let mut stdout = std::io::stdout();
     if stdout.is_terminal()
-        && let Some(note) = egress::note(Path::new("/"), home)
+        && let Some(motd) = egress::motd(Path::new("/"), home)
     {
-        // A terminal that is gone ends the shell, too.
-        let _ = stdout.write_all(note.as_bytes());
+        // A closed terminal also ends the shell: ignore the error.
+        let _ = stdout.write_all(motd.as_bytes());
         let _ = stdout.flush();
     }
 }
@@ -109,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_runuser_keeps() {
+    fn kept_omits_names_with_a_comma_and_those_of_runuser() {
         let environment = ["A", "B,C", "HOME", "LANG", "PATH"]
             .map(|name| (name.into(), "x".into()))
             .into();

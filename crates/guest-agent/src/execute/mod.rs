@@ -1,5 +1,9 @@
-//! Running one program for the host: what it is connected to travels in frames
-//! on a stream of its own.
+//! Runs one program for the host. Its input, output, signals and terminal size
+//! travel as frames on one stream of the conversation.
+//!
+//! `serve` calls [`run`] for each such stream, `main` calls
+//! [`login_shell::run`]. This room uses `channel`, `async_fd`, `egress` and
+//! `programs`.
 
 mod accounts;
 mod descriptor;
@@ -29,16 +33,15 @@ use self::process::Process;
 use self::spawn::Running;
 use crate::channel::{FromHost, ToHost};
 
-/// At the latest after so much input that was taken the host is told.
-const ACKNOWLEDGED: u32 = INPUT_WINDOW as u32 / 4;
+/// The agent acknowledges input at the latest after this many bytes.
+const ACKNOWLEDGE_AFTER: u32 = INPUT_WINDOW as u32 / 4;
 
-/// For so long after the program's end its output may stay open without the
-/// host being told that the program itself is gone: the usual case, that both
-/// end together, needs one frame only.
-const LINGERING: Duration = Duration::from_millis(20);
+/// How long the output may stay open after the program's end before the agent
+/// sends [`Response::Exited`]. Usually both end together, and one frame is
+/// enough.
+const OUTPUT_GRACE: Duration = Duration::from_millis(20);
 
-/// Starts the program and stays with it to its end; if the stream ends before,
-/// it is hung up on.
+/// Runs a program to its end. Hangs it up if the stream ends first.
 pub(crate) async fn run(
     request: Execute,
     from_host: &mut FromHost,
@@ -48,33 +51,33 @@ pub(crate) async fn run(
     let mut running = match spawn::start(request, places) {
         Ok(running) => running,
         Err(refusal) => {
-            // A host that has gone need not be told.
+            // The host may have closed the stream.
             let _ = to_host
                 .send(GuestFrame::Response(Response::Refused(refusal)))
                 .await;
             return;
         }
     };
-    let (taken, told) = watch::channel(0);
+    let (taken, taken_receiver) = watch::channel(0);
     let input = running.input.take();
     let controls = Controls::new(&running, input, taken);
-    let report = Report::new(&running, told);
+    let report = Report::new(&running, taken_receiver);
     let completed = tokio::select! {
         sent = report.send(to_host) => sent.is_ok(),
         () = controls.follow(from_host) => false,
     };
     if !completed {
-        // It may clean up before it ends, and say so.
+        // The program may clean up and print before it ends.
         tokio::spawn(running.hang_up());
     }
 }
 
-/// What the host wants of the program.
+/// Applies the frames of the host to the program.
 struct Controls<'a> {
     process: &'a Process,
     terminal: Option<Arc<Descriptor>>,
     input: Option<Arc<Descriptor>>,
-    /// How much input was taken, altogether and modulo 2^32.
+    /// The total input that the program has taken, modulo 2^32.
     taken: watch::Sender<u32>,
 }
 
@@ -92,18 +95,18 @@ impl<'a> Controls<'a> {
         }
     }
 
-    /// Does what the host's frames say, to the end of the stream.
+    /// Applies frames until the stream ends.
     async fn follow(mut self, from_host: &mut FromHost) {
         let mut pending = Pending::default();
         loop {
             if pending.is_finished() {
-                // A terminal has no end of its input but a character.
                 self.input = None;
             }
             tokio::select! {
                 frame = from_host.next(), if pending.length <= INPUT_WINDOW => match frame {
                     Some(HostFrame::Input(data)) if self.input.is_some() => pending.push(data),
                     Some(HostFrame::Input(data)) => self.take(data.len()),
+                    // A character ends the input of a terminal, not this frame.
                     Some(HostFrame::InputEnd) => pending.complete = self.terminal.is_none(),
                     Some(HostFrame::Resize(size)) => {
                         if let Some(terminal) = &self.terminal {
@@ -111,7 +114,7 @@ impl<'a> Controls<'a> {
                         }
                     }
                     Some(HostFrame::Signal(number)) => self.process.signal(number),
-                    // A second request is against the rules.
+                    // A second request violates the protocol.
                     Some(HostFrame::Request(_)) | None => return,
                 },
                 written = write(self.input.as_deref(), pending.first()),
@@ -120,7 +123,7 @@ impl<'a> Controls<'a> {
                         pending.advance(length);
                         self.take(length);
                     }
-                    // The program closed its input.
+                    // The program has closed its input.
                     Err(_) => {
                         self.take(pending.length);
                         pending = Pending::default();
@@ -146,12 +149,12 @@ async fn write(input: Option<&Descriptor>, bytes: &[u8]) -> std::io::Result<usiz
     }
 }
 
-/// Input that the program has not taken yet.
+/// Input that the program has not yet taken.
 #[derive(Default)]
 struct Pending {
     pieces: VecDeque<Bytes>,
     length: usize,
-    /// No more will come.
+    /// Whether the host has sent the end of the input.
     complete: bool,
 }
 
@@ -182,7 +185,7 @@ impl Pending {
     }
 }
 
-/// What the host is told of the program.
+/// Reports the program's output and end to the host.
 struct Report<'a> {
     process: &'a Process,
     output: Option<Arc<Descriptor>>,
@@ -202,14 +205,14 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Sends output until it and the program have ended.
+    /// Sends frames until the program and its output have ended.
     async fn send(mut self, to_host: &mut ToHost) -> std::io::Result<()> {
         to_host
             .send(GuestFrame::Response(Response::Started))
             .await?;
         let mut output = vec![0; DATA_LIMIT];
         let mut error = vec![0; DATA_LIMIT];
-        let mut end = End::Running;
+        let mut end = End::Pending;
         while self.output.is_some() || self.error.is_some() || !end.is_known() {
             let frame = tokio::select! {
                 length = read(self.output.as_deref(), &mut output), if self.output.is_some() => {
@@ -227,11 +230,11 @@ impl<'a> Report<'a> {
                 ended = end.next(self.process) => {
                     end = ended?;
                     match end {
-                        End::Told(ended) => GuestFrame::Response(Response::Exited(ended)),
+                        End::Reported(ended) => GuestFrame::Response(Response::Exited(ended)),
                         _ => continue,
                     }
                 },
-                // The sender may be gone only together with this.
+                // The sender lives as long as this future.
                 Ok(()) = self.taken.changed() => match self.acknowledgement() {
                     Some(frame) => frame,
                     None => continue,
@@ -240,8 +243,8 @@ impl<'a> Report<'a> {
             to_host.send(frame).await?;
         }
         let ended = match end {
-            End::Seen(ended, _) | End::Told(ended) => ended,
-            End::Running => self.process.ended().await?,
+            End::Seen(ended, _) | End::Reported(ended) => ended,
+            End::Pending => self.process.ended().await?,
         };
         to_host
             .send(GuestFrame::Response(Response::Ended(ended)))
@@ -251,7 +254,7 @@ impl<'a> Report<'a> {
     fn acknowledgement(&mut self) -> Option<GuestFrame> {
         let taken = *self.taken.borrow_and_update();
         let length = taken.wrapping_sub(self.reported);
-        if length < ACKNOWLEDGED {
+        if length < ACKNOWLEDGE_AFTER {
             return None;
         }
         self.reported = taken;
@@ -259,37 +262,38 @@ impl<'a> Report<'a> {
     }
 }
 
-/// How far the end of the program itself, apart from its output, has come.
+/// The end of the program itself, as opposed to its output.
 #[derive(Clone, Copy)]
 enum End {
-    Running,
-    /// It has ended; when the host is told apart from the output's end.
+    Pending,
+    /// The program has ended. At the instant, the agent reports that even if the
+    /// output is still open.
     Seen(Ended, Instant),
-    Told(Ended),
+    Reported(Ended),
 }
 
 impl End {
     fn is_known(self) -> bool {
-        !matches!(self, Self::Running)
+        !matches!(self, Self::Pending)
     }
 
-    /// Waits for the next step. May be cancelled.
+    /// Waits for the next state. Cancel safe.
     async fn next(self, process: &Process) -> std::io::Result<Self> {
         match self {
-            Self::Running => {
+            Self::Pending => {
                 let ended = process.ended().await?;
-                Ok(Self::Seen(ended, Instant::now() + LINGERING))
+                Ok(Self::Seen(ended, Instant::now() + OUTPUT_GRACE))
             }
             Self::Seen(ended, deadline) => {
                 tokio::time::sleep_until(deadline).await;
-                Ok(Self::Told(ended))
+                Ok(Self::Reported(ended))
             }
-            Self::Told(_) => std::future::pending().await,
+            Self::Reported(_) => std::future::pending().await,
         }
     }
 }
 
-/// What can be read; 0 at the end. An error ends the reading, too.
+/// Reads the available bytes; 0 at the end or after an error.
 async fn read(descriptor: Option<&Descriptor>, buffer: &mut [u8]) -> usize {
     match descriptor {
         Some(descriptor) => descriptor.read(buffer).await.unwrap_or(0),

@@ -1,6 +1,7 @@
-//! Terminal modes as SSH encodes them (RFC 4254 section 8): an opcode and a
-//! 32-bit number, big endian, each; opcode 0, or one that is not followed by a
-//! number (160 and above), ends them.
+//! Terminal modes in the encoding of SSH (RFC 4254, section 8).
+//!
+//! Each mode is an opcode (one byte) and a number (32 bits, big endian). The
+//! list ends with opcode 0, or with an opcode without a number (160 and above).
 
 use rustix::termios::{
     ControlModes, InputModes, LocalModes, OutputModes, SpecialCodeIndex as Code, Termios,
@@ -11,13 +12,14 @@ const FIRST_WITHOUT_NUMBER: u8 = 160;
 const INPUT_SPEED: u8 = 128;
 const OUTPUT_SPEED: u8 = 129;
 
-/// The number that says that a control character is not used, and the one that
-/// Linux has for it (`_POSIX_VDISABLE`).
+/// An unused control character in the encoding of SSH.
 const UNUSED: u32 = 255;
+
+/// An unused control character in Linux (`_POSIX_VDISABLE`).
 const DISABLED: u8 = 0;
 
-/// Changes `termios` to what `modes` say. What Linux does not know is passed
-/// over, as the RFC wants.
+/// Applies `modes` to `termios`. Ignores modes that Linux does not have, as the
+/// RFC requires.
 pub(crate) fn apply(modes: &[u8], termios: &mut Termios) {
     for (opcode, value) in pairs(modes) {
         if let Some(code) = special_code(opcode) {
@@ -60,7 +62,7 @@ fn apply_control(opcode: u8, value: u32, termios: &mut Termios) {
         }
         92 => modes.set(ControlModes::PARENB, value != 0),
         93 => modes.set(ControlModes::PARODD, value != 0),
-        // A speed that Linux does not know is passed over, too.
+        // Linux may not have this speed: ignore the error.
         INPUT_SPEED => drop(termios.set_input_speed(value)),
         OUTPUT_SPEED => drop(termios.set_output_speed(value)),
         _ => {}
@@ -145,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    fn fresh() -> Termios {
+    fn new_terminal() -> Termios {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         tcgetattr(master).unwrap()
     }
@@ -158,8 +160,8 @@ mod tests {
     }
 
     #[test]
-    fn what_the_hosts_terminal_does_the_guests_does_too() {
-        let mut termios = fresh();
+    fn apply_sets_known_modes_and_ignores_unknown_ones() {
+        let mut termios = new_terminal();
         let modes = [
             (1, 7),    // VINTR: Ctrl-G
             (10, 255), // VSUSP: none
@@ -192,14 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_beyond_the_end() {
+    fn apply_stops_at_the_end_of_the_list() {
         for end in [0, 160, 255] {
-            let mut termios = fresh();
+            let mut termios = new_terminal();
             apply(&encoded(&[(end, 1), (53, 0)]), &mut termios);
             assert!(termios.local_modes.contains(LocalModes::ECHO), "{end}");
         }
-        // Cut short within a number.
-        let mut termios = fresh();
+        // Truncated within a number.
+        let mut termios = new_terminal();
         apply(&[53, 0, 0, 0], &mut termios);
         assert!(termios.local_modes.contains(LocalModes::ECHO));
     }

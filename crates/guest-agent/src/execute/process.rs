@@ -1,5 +1,4 @@
-//! One running program: its end, signals for it, and what becomes of it when
-//! nobody wants it any more.
+//! The process of a running program: its end, its signals, its cleanup.
 
 use std::io;
 
@@ -13,33 +12,36 @@ use tokio::io::unix::AsyncFd;
 
 use crate::async_fd;
 
-/// A child that leads a session and process group of its own.
+/// A child that leads its own session and process group.
 ///
-/// It is waited for only when this is dropped: until then its number names
-/// nobody else, nor does that of its group.
+/// Only the drop reaps it. Until then the kernel reuses neither its pid nor the
+/// number of its group.
 #[derive(Debug)]
 pub(super) struct Process {
     pid: Pid,
-    /// Readable once it ended (pidfd_open(2)). There until the drop.
-    end: Option<AsyncFd<OwnedFd>>,
+    /// Readable once the child has ended (pidfd_open(2)). `Some` until the drop.
+    pidfd: Option<AsyncFd<OwnedFd>>,
 }
 
 impl Process {
-    /// Takes charge of a child.
+    /// Watches a child of this process that has not been reaped.
     pub(super) fn new(pid: Pid) -> io::Result<Self> {
-        let end = pidfd_open(pid, PidfdFlags::empty())?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
         Ok(Self {
             pid,
-            end: Some(async_fd::register(end, Interest::READABLE)?),
+            pidfd: Some(async_fd::register(pidfd, Interest::READABLE)?),
         })
     }
 
-    /// Waits until the program ended and tells how. May be cancelled.
+    /// Waits for the program's end and returns its status. Cancel safe.
     pub(super) async fn ended(&self) -> io::Result<Ended> {
-        let end = self.end.as_ref().expect("the pidfd is open until the drop");
-        let _ready = end.readable().await?;
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        let status = waitid(WaitId::PidFd(end.get_ref().as_fd()), look)?;
+        let pidfd = self
+            .pidfd
+            .as_ref()
+            .expect("the pidfd is open until the drop");
+        let _ready = pidfd.readable().await?;
+        let without_reaping = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::PidFd(pidfd.get_ref().as_fd()), without_reaping)?;
         let number = |code: i32| u8::try_from(code).unwrap_or(u8::MAX);
         Ok(match status {
             Some(status) => match (status.exit_status(), status.terminating_signal()) {
@@ -50,19 +52,18 @@ impl Process {
         })
     }
 
-    /// Sends a signal to the program and what it started. A number that is no
-    /// signal's, or a group without members, is no error.
+    /// Sends a signal to the program's process group. Ignores a number that
+    /// names no signal, and an empty group.
     pub(super) fn signal(&self, number: u8) {
         if let Some(signal) = Signal::from_named_raw(i32::from(number)) {
             self.send(signal);
         }
     }
 
-    /// Tells the program and what it started that nobody looks any more, as
-    /// when a terminal is closed.
+    /// Sends the signals that the kernel sends when a terminal is closed.
     pub(super) fn hang_up(&self) {
         self.send(Signal::HUP);
-        // A stopped one must run to notice.
+        // A stopped process must run to receive SIGHUP.
         self.send(Signal::CONT);
     }
 
@@ -71,26 +72,31 @@ impl Process {
     }
 }
 
-/// Waits for an ended child, so that the kernel forgets it.
-fn reap(end: &AsyncFd<OwnedFd>, option: WaitIdOptions) -> bool {
-    let end = WaitId::PidFd(end.get_ref().as_fd());
-    // An error means that there is no such child.
-    !matches!(waitid(end, WaitIdOptions::EXITED | option), Ok(None))
+/// Reaps the child if it has ended. Returns whether it is gone.
+fn reap(pidfd: &AsyncFd<OwnedFd>) -> bool {
+    let child = WaitId::PidFd(pidfd.get_ref().as_fd());
+    // An error means that the child no longer exists.
+    !matches!(
+        waitid(child, WaitIdOptions::EXITED | WaitIdOptions::NOHANG),
+        Ok(None)
+    )
 }
 
 impl Drop for Process {
-    /// A program that has not ended is hung up on, and waited for in the
+    /// Hangs up a program that is still running, and reaps it in the
     /// background.
     fn drop(&mut self) {
-        let Some(end) = self.end.take() else { return };
-        if reap(&end, WaitIdOptions::NOHANG) {
+        let Some(pidfd) = self.pidfd.take() else {
+            return;
+        };
+        if reap(&pidfd) {
             return;
         }
         self.hang_up();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                let _ended = end.readable().await.map(drop);
-                reap(&end, WaitIdOptions::NOHANG);
+                let _ended = pidfd.readable().await.map(drop);
+                reap(&pidfd);
             });
         }
     }

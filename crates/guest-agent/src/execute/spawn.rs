@@ -1,4 +1,4 @@
-//! From the host's request to a running program.
+//! Starts the program of a request.
 
 use std::ffi::OsString;
 use std::io;
@@ -23,37 +23,39 @@ use super::session::begin_session;
 use super::terminal::{self, Pair};
 use super::variables::{self, Places, Variables};
 
-/// A program that was started, and our ends of what it is connected to.
+/// A running program and the agent's ends of its pipes or terminal.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) process: Process,
-    /// Taken by whoever closes it at the end of the input.
+    /// `None` once another owner has taken it, to close it at the end of the
+    /// input.
     pub(super) input: Option<Arc<Descriptor>>,
     pub(super) output: Arc<Descriptor>,
-    /// A program with a terminal has none.
+    /// `None` for a program with a terminal.
     pub(super) error: Option<Arc<Descriptor>>,
 }
 
 impl Running {
-    /// Our end of the program's terminal, if it has one.
+    /// Returns the agent's end of the program's terminal, if it has one.
     pub(super) fn terminal(&self) -> Option<&Arc<Descriptor>> {
         self.error.is_none().then_some(&self.output)
     }
 }
 
-/// Added to the error numbers of entering the directory, so that they are told
-/// from those of executing the program; Linux has none beyond 4095.
-const DIRECTORY_ERRORS: i32 = 1 << 16;
+/// Added to the error numbers of entering the directory. This distinguishes them
+/// from those of execve(2): Linux has none above 4095 (`MAX_ERRNO`,
+/// `linux/err.h`).
+const DIRECTORY_ERROR_BASE: i32 = 1 << 16;
 
-/// Added to the error numbers of everything else before that.
-const OTHER_ERRORS: i32 = 2 << 16;
+/// Added to the error numbers of all other steps before execve(2).
+const SETUP_ERROR_BASE: i32 = 2 << 16;
 
-/// Starts the program.
+/// Starts the program of a request.
 pub(super) fn start(request: Execute, places: &Places) -> Result<Running, Refusal> {
     let user = User::find(&places.etc, &request.user)
         .map_err(|cause| Refusal::Failed(format!("could not read the guest's users: {cause}")))?
         .ok_or(Refusal::NoUser)?;
-    let mut environment = variables::of(&user, places);
+    let mut environment = variables::for_user(&user, places);
     variables::add(&mut environment, request.environment).map_err(|name| {
         Refusal::Failed(format!("invalid environment variable `{}`", name.display()))
     })?;
@@ -70,7 +72,9 @@ pub(super) fn start(request: Execute, places: &Places) -> Result<Running, Refusa
         None => None,
     };
     let mut command = match request.program {
-        Program::Words(words) => direct(words, &user, directory, environment, pair.is_some())?,
+        Program::Words(words) => {
+            direct_command(words, &user, directory, environment, pair.is_some())?
+        }
         Program::LoginShell => login_shell::command(
             &user.name,
             directory.as_deref(),
@@ -78,19 +82,19 @@ pub(super) fn start(request: Execute, places: &Places) -> Result<Running, Refusa
             pair.is_some(),
         ),
     };
-    let connected = connect(&mut command, pair)
+    let agent_ends = connect(&mut command, pair)
         .map_err(|cause| Refusal::Failed(format!("could not create pipes: {cause}")))?;
     let child = command.spawn().map_err(refusal)?;
-    // Holds the program's ends of the pipes.
+    // Close the program's ends of the pipes, which the command owns.
     drop(command);
     let pid = Pid::from_child(&child);
-    connected
+    agent_ends
         .watch(pid)
         .map_err(|cause| Refusal::Failed(format!("could not watch the program: {cause}")))
 }
 
-/// The command for a program that is executed without shell or login.
-fn direct(
+/// Builds the command that starts a program without shell or login.
+fn direct_command(
     words: Vec<Vec<u8>>,
     user: &User,
     directory: Option<PathBuf>,
@@ -106,21 +110,21 @@ fn direct(
     environment.insert("PWD".into(), path.into());
     let mut command = Command::new(program);
     command.args(words).env_clear().envs(environment);
-    let child = Child {
+    let setup = ChildSetup {
         has_terminal,
         identity: Identity::of(user),
         home: user.home.clone(),
         directory,
     };
-    // SAFETY: `Child::prepare` makes system calls only and allocates nothing.
-    unsafe { command.pre_exec(move || child.prepare()) };
+    // SAFETY: `ChildSetup::run` makes system calls only and allocates nothing.
+    unsafe { command.pre_exec(move || setup.run()) };
     Ok(command)
 }
 
-/// Tells what was the matter with a program that could not be started.
+/// Converts the error of a program that could not start.
 fn refusal(error: io::Error) -> Refusal {
     let Some(number) = error.raw_os_error() else {
-        // A null byte in a word.
+        // A word contains a null byte.
         return Refusal::Failed(error.to_string());
     };
     let other = |number| {
@@ -128,8 +132,8 @@ fn refusal(error: io::Error) -> Refusal {
         Refusal::Failed(format!("could not start a process: {cause}"))
     };
     match number {
-        OTHER_ERRORS.. => other(number - OTHER_ERRORS),
-        DIRECTORY_ERRORS.. => Refusal::Directory(number - DIRECTORY_ERRORS),
+        SETUP_ERROR_BASE.. => other(number - SETUP_ERROR_BASE),
+        DIRECTORY_ERROR_BASE.. => Refusal::Directory(number - DIRECTORY_ERROR_BASE),
         _ => match Errno::from_raw_os_error(number) {
             Errno::NOENT => Refusal::NotFound,
             Errno::AGAIN | Errno::NOMEM => other(number),
@@ -138,14 +142,14 @@ fn refusal(error: io::Error) -> Refusal {
     }
 }
 
-/// Our ends, before there is a process.
-struct Connected {
+/// The agent's ends of the pipes or the terminal of a future process.
+struct AgentEnds {
     input: Arc<Descriptor>,
     output: Arc<Descriptor>,
     error: Option<Arc<Descriptor>>,
 }
 
-impl Connected {
+impl AgentEnds {
     fn watch(self, pid: Pid) -> io::Result<Running> {
         Ok(Running {
             process: Process::new(pid)?,
@@ -156,8 +160,8 @@ impl Connected {
     }
 }
 
-/// Gives the program its standard descriptors and returns our ends.
-fn connect(command: &mut Command, pair: Option<Pair>) -> io::Result<Connected> {
+/// Gives the program its standard descriptors and returns the agent's ends.
+fn connect(command: &mut Command, pair: Option<Pair>) -> io::Result<AgentEnds> {
     if let Some(Pair { master, slave }) = pair {
         command
             .stdin(Stdio::from(slave.try_clone()?))
@@ -165,27 +169,27 @@ fn connect(command: &mut Command, pair: Option<Pair>) -> io::Result<Connected> {
             .stderr(Stdio::from(slave));
         let both = Interest::READABLE | Interest::WRITABLE;
         let master = Arc::new(Descriptor::new(master, both)?);
-        return Ok(Connected {
+        return Ok(AgentEnds {
             input: Arc::clone(&master),
             output: master,
             error: None,
         });
     }
     let pipe = || pipe_with(PipeFlags::CLOEXEC);
-    let ours = |end: OwnedFd, interest| Descriptor::new(end, interest).map(Arc::new);
+    let agent_end = |end: OwnedFd, interest| Descriptor::new(end, interest).map(Arc::new);
     let (input, output, error) = (pipe()?, pipe()?, pipe()?);
     command
         .stdin(Stdio::from(input.0))
         .stdout(Stdio::from(output.1))
         .stderr(Stdio::from(error.1));
-    Ok(Connected {
-        input: ours(input.1, Interest::WRITABLE)?,
-        output: ours(output.0, Interest::READABLE)?,
-        error: Some(ours(error.0, Interest::READABLE)?),
+    Ok(AgentEnds {
+        input: agent_end(input.1, Interest::WRITABLE)?,
+        output: agent_end(output.0, Interest::READABLE)?,
+        error: Some(agent_end(error.0, Interest::READABLE)?),
     })
 }
 
-/// Who the program runs as.
+/// The user and groups of a program.
 struct Identity {
     uid: Uid,
     gid: Gid,
@@ -193,7 +197,8 @@ struct Identity {
 }
 
 impl Identity {
-    /// `None` if this process is that user already and may not change groups.
+    /// Returns `None` if this process already is that user and may not change
+    /// its groups.
     fn of(user: &User) -> Option<Self> {
         let own = rustix::process::geteuid();
         if !own.is_root() && own.as_raw() == user.uid {
@@ -207,30 +212,31 @@ impl Identity {
     }
 }
 
-/// What the new process does before it executes the program.
-struct Child {
+/// The steps of the new process before it executes the program.
+struct ChildSetup {
     has_terminal: bool,
     identity: Option<Identity>,
     home: PathBuf,
     directory: Option<PathBuf>,
 }
 
-impl Child {
-    fn prepare(&self) -> io::Result<()> {
-        begin_session(self.has_terminal).map_err(|error| shifted(error, OTHER_ERRORS))?;
-        // First as the agent: the workspace lies in the home directory of `dev`,
-        // which other users may not pass, but they may work in it.
+impl ChildSetup {
+    fn run(&self) -> io::Result<()> {
+        begin_session(self.has_terminal).map_err(|error| with_base(error, SETUP_ERROR_BASE))?;
+        // First try as the agent: other users may work in the workspace, but may
+        // not pass the home directory of `dev`, which contains it.
         let entered = self.directory.is_some() && self.enter_directory().is_ok();
         self.become_user()
-            .map_err(|error| shifted(error, OTHER_ERRORS))?;
+            .map_err(|error| with_base(error, SETUP_ERROR_BASE))?;
         if entered {
             return Ok(());
         }
         self.enter_directory()
-            .map_err(|error| shifted(error, DIRECTORY_ERRORS))
+            .map_err(|error| with_base(error, DIRECTORY_ERROR_BASE))
     }
 
-    /// Without a home to enter, anything will do, as for sshd.
+    /// Enters the requested directory, relative to home. Without a request it
+    /// enters home or, like sshd(8), `/`.
     fn enter_directory(&self) -> rustix::io::Result<()> {
         let home = rustix::process::chdir(&self.home);
         match &self.directory {
@@ -249,6 +255,6 @@ impl Child {
     }
 }
 
-fn shifted(error: Errno, by: i32) -> io::Error {
-    io::Error::from_raw_os_error(error.raw_os_error() + by)
+fn with_base(error: Errno, base: i32) -> io::Error {
+    io::Error::from_raw_os_error(base + error.raw_os_error())
 }

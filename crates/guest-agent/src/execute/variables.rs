@@ -1,5 +1,5 @@
-//! The environment of a session: what a login would set, and what the host
-//! adds to it.
+//! The environment of a session: the variables of a login, and those that the
+//! host adds.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::accounts::User;
 
-/// Where the guest keeps what a session needs; another place in tests.
+/// The guest directories that a session depends on. Tests replace them.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     /// `/etc`.
@@ -27,14 +27,14 @@ impl Default for Places {
     }
 }
 
-/// Names and values. Later ones replace earlier ones.
+/// Names and values of variables.
 pub(crate) type Variables = BTreeMap<OsString, OsString>;
 
-/// The environment of `user`, without what the host adds.
-pub(crate) fn of(user: &User, places: &Places) -> Variables {
+/// Returns the login environment of `user`.
+pub(crate) fn for_user(user: &User, places: &Places) -> Variables {
     let mut variables = Variables::new();
     for file in ["locale.conf", "environment"] {
-        // A system may have neither.
+        // Both files are optional (locale.conf(5), environment(5)).
         let text = fs::read(places.etc.join(file)).unwrap_or_default();
         variables.extend(assignments(&text));
     }
@@ -50,14 +50,17 @@ pub(crate) fn of(user: &User, places: &Places) -> Variables {
     ] {
         variables.insert(key.into(), value.into());
     }
-    // `/etc/environment` may have one of its own.
+    // `/etc/environment` may set `PATH`.
     variables.entry("PATH".into()).or_insert(path);
-    variables.extend(of_manager(&places.runtime.join(user.uid.to_string())));
+    variables.extend(user_manager_variables(
+        &places.runtime.join(user.uid.to_string()),
+    ));
     variables
 }
 
-/// How to reach the user's own systemd and D-Bus, if they run (pam_systemd(8)).
-fn of_manager(runtime: &Path) -> Variables {
+/// Returns the variables that lead to the user's systemd and D-Bus, if they run
+/// (pam_systemd(8)).
+fn user_manager_variables(runtime: &Path) -> Variables {
     let mut variables = Variables::new();
     if runtime.is_dir() {
         variables.insert("XDG_RUNTIME_DIR".into(), runtime.into());
@@ -71,8 +74,8 @@ fn of_manager(runtime: &Path) -> Variables {
     variables
 }
 
-/// The lines `NAME=VALUE` of a file, as pam_env(8) reads them: `export` before
-/// and quotes around the value are dropped.
+/// Parses lines `NAME=VALUE` like pam_env(8): drops `export` before the name
+/// and quotes around the value.
 fn assignments(text: &[u8]) -> impl Iterator<Item = (OsString, OsString)> {
     text.split(|&byte| byte == b'\n').filter_map(|line| {
         let line = line.trim_ascii();
@@ -143,13 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn a_session_has_what_a_login_has() {
+    fn for_user_returns_the_variables_of_a_login() {
         let root = std::env::temp_dir().join(format!("guest-variables-{}", std::process::id()));
         let places = Places {
             etc: root.join("etc"),
             runtime: root.join("run"),
         };
-        let bare = text(&of(&user(), &places));
+        let bare = text(&for_user(&user(), &places));
         assert_eq!(
             bare,
             [
@@ -167,7 +170,7 @@ mod tests {
         fs::write(places.etc.join("environment"), "A=1\nHOME=/x\nPATH=/only\n").unwrap();
         let runtime = places.runtime.join("1000");
         assert_eq!(
-            text(&of(&user(), &places)),
+            text(&for_user(&user(), &places)),
             [
                 "A=1".to_owned(),
                 format!(
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_assignments() {
+    fn assignments_drop_export_quotes_and_invalid_lines() {
         let file =
             b"A=a b\n export B=\"c d\" \nC='e'\nD=\"\n# E=1\nF G=1\n=1\nH=\nI=x=\"y\"\nJ=\xff\n";
         let read: Vec<_> = assignments(file)
@@ -207,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_no_variable_is_refused() {
+    fn add_refuses_invalid_names_and_values() {
         let add_one = |name: &[u8], value: &[u8]| {
             add(&mut Variables::new(), vec![(name.to_vec(), value.to_vec())])
         };
