@@ -1,10 +1,10 @@
 //! Starts the program of a request.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::io;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -113,18 +113,24 @@ fn direct_command(
     let setup = ChildSetup {
         has_terminal,
         identity: Identity::of(user),
-        home: user.home.clone(),
-        directory,
+        home: c_path(&user.home)?,
+        directory: directory.as_deref().map(c_path).transpose()?,
     };
     // SAFETY: `ChildSetup::run` makes system calls only and allocates nothing.
     unsafe { command.pre_exec(move || setup.run()) };
     Ok(command)
 }
 
+/// Converts a path for system calls. rustix allocates memory for the conversion
+/// of a long path, and the child must not.
+fn c_path(path: &Path) -> Result<CString, Refusal> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|error| refusal(error.into()))
+}
+
 /// Converts the error of a program that could not start.
 fn refusal(error: io::Error) -> Refusal {
     let Some(number) = error.raw_os_error() else {
-        // A word contains a null byte.
+        // A word or a path contains a null byte.
         return Refusal::Failed(error.to_string());
     };
     let other = |number| {
@@ -216,8 +222,8 @@ impl Identity {
 struct ChildSetup {
     has_terminal: bool,
     identity: Option<Identity>,
-    home: PathBuf,
-    directory: Option<PathBuf>,
+    home: CString,
+    directory: Option<CString>,
 }
 
 impl ChildSetup {
@@ -238,10 +244,10 @@ impl ChildSetup {
     /// Enters the requested directory, relative to home. Without a request it
     /// enters home or, like sshd(8), `/`.
     fn enter_directory(&self) -> rustix::io::Result<()> {
-        let home = rustix::process::chdir(&self.home);
+        let home = rustix::process::chdir(self.home.as_c_str());
         match &self.directory {
-            Some(directory) => rustix::process::chdir(directory),
-            None => home.or_else(|_| rustix::process::chdir("/")),
+            Some(directory) => rustix::process::chdir(directory.as_c_str()),
+            None => home.or_else(|_| rustix::process::chdir(c"/")),
         }
     }
 
