@@ -1,4 +1,4 @@
-//! The two directions of one stream, in frames.
+//! The frames of one stream, in both directions.
 
 use std::io;
 
@@ -8,13 +8,13 @@ use sandbox_protocol::agent::mux::Stream;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
-/// Frames of the host.
+/// Receives frames from the host.
 pub(crate) struct FromHost(FramedRead<ReadHalf<Stream>, LengthDelimitedCodec>);
 
-/// Frames for the host.
+/// Sends frames to the host.
 pub(crate) struct ToHost(FramedWrite<WriteHalf<Stream>, LengthDelimitedCodec>);
 
-/// Takes a stream apart.
+/// Splits a stream into its two directions.
 pub(crate) fn split(stream: Stream) -> (FromHost, ToHost) {
     let (reader, writer) = tokio::io::split(stream);
     (
@@ -24,8 +24,8 @@ pub(crate) fn split(stream: Stream) -> (FromHost, ToHost) {
 }
 
 impl FromHost {
-    /// The next frame; `None` at the end of the stream, or of its sense. May
-    /// be cancelled.
+    /// Returns the next frame, or `None` at the end of the stream or after an
+    /// invalid frame. Cancel safe.
     pub(crate) async fn next(&mut self) -> Option<HostFrame> {
         let bytes = self.0.next().await?.ok()?;
         HostFrame::decode(&bytes.freeze()).ok()
@@ -33,14 +33,14 @@ impl FromHost {
 }
 
 impl ToHost {
-    /// Sends a frame. Cancelled, it leaves half a frame behind.
+    /// Sends a frame. Not cancel safe: it may leave a partial frame.
     pub(crate) async fn send(&mut self, frame: GuestFrame) -> io::Result<()> {
         self.0.send(frame.encode()).await
     }
 
-    /// Ends this direction.
+    /// Closes this direction.
     pub(crate) async fn close(&mut self) {
-        // Without a stream there is nothing to end.
+        // The host may have closed the stream.
         let _ = SinkExt::<bytes::Bytes>::close(&mut self.0).await;
     }
 }

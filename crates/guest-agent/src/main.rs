@@ -1,12 +1,13 @@
 //! The static program that runs inside the guest.
 //!
-//! As `/init` of the initrd it prepares the root file system from what the
-//! host handed over and starts Debian's systemd ([`init`]). It leaves a copy
-//! of itself at [`programs::AGENT_PATH`], which systemd runs as the service that answers
-//! the host ([`serve`]), and which stands in for login shells
-//! ([`execute::login_shell`]).
+//! It has three roles:
 //!
-//! The agreement with the host is written down in `docs/guest-contract.md`.
+//! - `/init` of the initrd ([`init`]): applies the host's seed to the root file
+//!   system, copies itself to [`programs::AGENT_PATH`] and starts systemd.
+//! - The service that answers the host ([`serve`]).
+//! - The stand-in for login shells ([`execute::login_shell`]).
+//!
+//! `docs/guest-contract.md` is the contract with the host.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -179,8 +179,8 @@ fn is_place(name: &OsStr) -> bool {
     [".X11-unix", ".ICE-unix", ".XIM-unix", ".font-unix"].contains(&&*name.to_string_lossy())
 }
 
-/// Becomes a new agent, which waits. Returns only if that failed.
-pub(crate) fn begin_anew() -> io::Error {
+/// Executes the agent again. Returns only if that failed.
+pub(crate) fn restart_agent() -> io::Error {
     Command::new(AGENT_PATH).arg("serve").exec()
 }
 

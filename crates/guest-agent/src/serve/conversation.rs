@@ -1,4 +1,4 @@
-//! One conversation with the host: streams, each with a request.
+//! One conversation with the host: its streams and their requests.
 
 use std::io;
 use std::time::Duration;
@@ -14,24 +14,24 @@ use crate::execute::{self, Places};
 use crate::programs::AGENT_PATH;
 use crate::{flush, kernel, quiesce, report, settle, start, status};
 
-/// How long the host may take to end its side of a stream once it has got the
-/// last answer of this agent. It lies in the port by then, anyway.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long this agent waits for the host to close a stream after the last
+/// answer. By then the port has the answer in any case.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Serves streams until the conversation is over. What they began goes on to
-/// notice that by itself.
+/// Serves streams until the conversation ends. The tasks of open streams notice
+/// the end themselves.
 pub(super) async fn serve<S>(stream: S, places: &Places) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut incoming = Incoming::new(stream);
     while let Some(stream) = incoming.next().await? {
-        tokio::spawn(answer(stream, places.clone()));
+        tokio::spawn(serve_stream(stream, places.clone()));
     }
     Ok(())
 }
 
-async fn answer(stream: Stream, places: Places) {
+async fn serve_stream(stream: Stream, places: Places) {
     let (mut from_host, mut to_host) = channel::split(stream);
     let Some(HostFrame::Request(request)) = from_host.next().await else {
         return;
@@ -81,8 +81,8 @@ async fn answer(stream: Stream, places: Places) {
             respond(&mut to_host, response).await;
             if is_done {
                 to_host.close().await;
-                let _ = timeout(FAREWELL, from_host.next()).await;
-                let error = quiesce::begin_anew();
+                let _ = timeout(CLOSE_TIMEOUT, from_host.next()).await;
+                let error = quiesce::restart_agent();
                 report::say(&format!("could not execute `{AGENT_PATH}`: {error}"));
                 std::process::exit(1);
             }
@@ -91,7 +91,7 @@ async fn answer(stream: Stream, places: Places) {
     to_host.close().await;
 }
 
-/// Does what may take long on a thread of its own.
+/// Runs slow work on its own thread and converts its result.
 async fn blocking<T, E>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
     response: impl FnOnce(T) -> Response,
@@ -108,6 +108,6 @@ where
 }
 
 async fn respond(to_host: &mut ToHost, response: Response) {
-    // A host that has gone need not be told.
+    // The host may have closed the stream.
     let _ = to_host.send(GuestFrame::Response(response)).await;
 }

@@ -1,5 +1,8 @@
-//! `guest-agent serve`: the one service that answers the host, as long as the
-//! machine runs.
+//! `guest-agent serve`: the service that answers the host while the guest runs.
+//!
+//! `main` calls [`run`]. This room opens the agent's port and serves one
+//! conversation after the other. `execute` runs programs for it, the modules
+//! beside this room carry out the other requests.
 
 mod conversation;
 mod port;
@@ -18,11 +21,11 @@ use crate::events::{self, Event};
 use crate::execute::Places;
 use crate::{power, quiesce, ready, report};
 
-/// How long to wait for a port that is not there, or that a predecessor has
-/// not closed yet.
+/// Pause between two attempts to open the port. It may not yet exist, or an
+/// earlier agent may still hold it open.
 const PORT_RETRY: Duration = Duration::from_millis(20);
 
-/// Runs the subcommand; ends only with an error.
+/// Runs the subcommand. Returns only after an error.
 pub(crate) fn run() -> ExitCode {
     let Err(error) = start();
     report::say(&format!("could not serve the host: {error}"));
@@ -31,8 +34,8 @@ pub(crate) fn run() -> ExitCode {
 
 fn start() -> io::Result<std::convert::Infallible> {
     raise_descriptor_limit();
-    // The host waits for its answers while systemd is busy with what a start
-    // changes. Programs that are started get the usual priority.
+    // The host waits for answers while systemd handles the changes of a start.
+    // Programs of the host run at the normal priority.
     let _ = rustix::process::setpriority_process(None, -10);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -48,34 +51,35 @@ fn start() -> io::Result<std::convert::Infallible> {
     })
 }
 
-/// Every program has some; those that are started get the usual limit.
+/// Raises the soft limit on descriptors, since the agent holds some for every
+/// program. The programs themselves get the usual limit.
 fn raise_descriptor_limit() {
     let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
     let limit = Rlimit {
         current: maximum,
         maximum,
     };
-    // Fewer sessions are possible without it.
+    // After an error, fewer sessions are possible.
     let _ = rustix::process::setrlimit(Resource::Nofile, limit);
 }
 
 async fn serve() -> io::Result<std::convert::Infallible> {
     let mut port = open_port().await;
     if quiesce::is_quiescent() {
-        // Waits for the port's other side, so not on this thread.
+        // It blocks for a while if the host has not opened the event port.
         tokio::task::spawn_blocking(|| events::send(&Event::Quiesced));
     }
     let places = Places::default();
     loop {
         port.connected().await?;
-        // What breaks a conversation off is for the host to tell.
+        // The host reports the errors of a conversation.
         if preamble::answer(&mut port).await.is_ok() {
             let _ = conversation::serve(&mut port, &places).await;
         }
     }
 }
 
-/// A machine that was started by hand has no port, and may get one.
+/// Waits for the port. A machine that was started by hand may get one later.
 async fn open_port() -> Port {
     loop {
         match Port::open() {

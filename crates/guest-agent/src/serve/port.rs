@@ -1,9 +1,10 @@
-//! The guest agent's end of its virtio-serial port, for tokio.
+//! The guest agent's virtio-serial port as a tokio stream.
 //!
-//! While the host is not connected, the port always counts as hung up, so that
-//! tokio's own registration would find it ready for ever. Here an epoll
-//! instance of its own watches the port for *changes* (edge-triggered), and
-//! tokio watches that one, which can be read exactly when something changed.
+//! While the host is not connected, the kernel reports the port as hung up
+//! (`drivers/char/virtio_console.c`), so tokio would always find it ready.
+//! Therefore a separate epoll instance watches the port for changes
+//! (edge-triggered, epoll(7)). tokio watches that instance, which is readable
+//! only after a change.
 
 use std::io;
 use std::pin::Pin;
@@ -19,12 +20,13 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
 use crate::{async_fd, virtio_port};
 
-/// An open port. The kernel lets only one process open it.
+/// An open port. The kernel allows one process at a time to open it.
 #[derive(Debug)]
 pub(crate) struct Port {
     descriptor: OwnedFd,
+    /// The epoll instance.
     changes: AsyncFd<OwnedFd>,
-    /// Which directions wait for a change.
+    /// Whether each [`Direction`] waits for a change.
     waiting: [bool; 2],
 }
 
@@ -39,11 +41,11 @@ impl Port {
     pub(crate) fn open() -> io::Result<Self> {
         let path = virtio_port::find(sandbox_protocol::agent::PORT_NAME)?;
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        Self::over(rustix::fs::open(path, flags, Mode::empty())?)
+        Self::from_descriptor(rustix::fs::open(path, flags, Mode::empty())?)
     }
 
-    /// A port out of anything that does not block.
-    fn over(descriptor: OwnedFd) -> io::Result<Self> {
+    /// Uses any non-blocking descriptor as a port.
+    fn from_descriptor(descriptor: OwnedFd) -> io::Result<Self> {
         let changes = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(
             &changes,
@@ -72,7 +74,7 @@ impl Port {
         Ok(descriptors[0].revents().contains(PollFlags::HUP))
     }
 
-    /// Waits for a change. It may be one that was seen already.
+    /// Waits for a change. May return for a change that was already handled.
     fn poll_change(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut guard = ready!(self.changes.poll_read_ready(context))?;
         let mut events = [const { std::mem::MaybeUninit::uninit() }; 1];
@@ -81,8 +83,8 @@ impl Port {
         Poll::Ready(Ok(()))
     }
 
-    /// Tries `operation` now and after each change. Both directions must be
-    /// used by the same task.
+    /// Tries `operation` now and after each change. One task must use both
+    /// directions.
     fn poll_operation(
         &mut self,
         context: &mut Context<'_>,
@@ -100,7 +102,7 @@ impl Port {
             }
             self.waiting[direction as usize] = true;
             ready!(self.poll_change(context))?;
-            // It is taken now, but may be what the other direction waits for.
+            // The other direction may wait for this same change.
             if self.waiting[1 - direction as usize] {
                 context.waker().wake_by_ref();
             }
@@ -109,7 +111,7 @@ impl Port {
 }
 
 impl AsyncRead for Port {
-    /// Ends when the host is not connected.
+    /// Returns the end of the stream when the host is not connected.
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -134,12 +136,12 @@ impl AsyncWrite for Port {
         })
     }
 
-    /// The kernel hands bytes over as they are written.
+    /// Does nothing: the kernel passes bytes on as they are written.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    /// A port stays open: it is the next conversation's, too.
+    /// Does nothing: the next conversation uses the same open port.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -158,11 +160,11 @@ mod tests {
         near.set_nonblocking(true).unwrap();
         far.set_nonblocking(true).unwrap();
         let far = tokio::net::UnixStream::from_std(far).unwrap();
-        (Port::over(near.into()).unwrap(), far)
+        (Port::from_descriptor(near.into()).unwrap(), far)
     }
 
     #[tokio::test]
-    async fn both_directions_go_on_while_each_waits_for_the_other() {
+    async fn port_wakes_both_directions_after_a_change() {
         let (port, host) = pair();
         let echo = async {
             let (mut reader, mut writer) = tokio::io::split(port);
@@ -183,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_host_that_goes_away_ends_the_reading() {
+    async fn port_ends_when_the_host_disconnects() {
         let (mut port, mut host) = pair();
         port.connected().await.unwrap();
         host.write_all(b"x").await.unwrap();

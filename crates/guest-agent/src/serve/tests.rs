@@ -1,4 +1,5 @@
-//! The real serve loop, on this machine and as the user who runs the tests.
+//! Tests of the real serve loop. Its programs run on this machine, as the user
+//! who runs the tests.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 use super::conversation;
 use crate::execute::Places;
 
-/// A conversation with an agent; what runs in it ends with the test's runtime.
+/// Starts a conversation with an agent. Its programs end with the test's
+/// runtime.
 fn agent() -> Opener {
     let (near, far) = tokio::io::duplex(64 << 10);
     tokio::spawn(async move { conversation::serve(far, &Places::default()).await });
@@ -93,7 +95,7 @@ impl Session {
         self.next_response().await.expect("the stream ended")
     }
 
-    /// Collects output up to the next response, or the end.
+    /// Collects output until the next response or the end of the stream.
     async fn next_response(&mut self) -> Option<Response> {
         while let Some(bytes) = self.from_guest.next().await {
             if let Some(response) = self.take(&bytes.unwrap().freeze()) {
@@ -113,7 +115,7 @@ impl Session {
         None
     }
 
-    /// Collects output until it holds `text`.
+    /// Collects output until it contains `text`.
     async fn expect(&mut self, text: &str) {
         while !self.text().contains(text) {
             let bytes = self.from_guest.next().await.expect(text).unwrap();
@@ -136,7 +138,7 @@ async fn ended(agent: &Opener, execute: Execute) -> Response {
 }
 
 #[tokio::test]
-async fn how_programs_end() {
+async fn execute_reports_exit_statuses_and_signals() {
     let agent = agent();
     for (execute, expected) in [
         (request(&["true"]), Ended::Exited(0)),
@@ -155,7 +157,7 @@ async fn how_programs_end() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_started_is_refused() {
+async fn execute_refuses_invalid_requests() {
     let agent = agent();
     let with = |change: fn(&mut Execute)| {
         let mut execute = request(&["true"]);
@@ -196,7 +198,7 @@ async fn what_cannot_be_started_is_refused() {
 }
 
 #[tokio::test]
-async fn words_arrive_exactly() {
+async fn execute_passes_words_unchanged() {
     let agent = agent();
     let words = [
         "", " ", "a  b", "'", "\"", "$HOME", "`id`", "*", "a\nb", "\\", "--", "größe", "",
@@ -218,7 +220,7 @@ async fn words_arrive_exactly() {
 }
 
 #[tokio::test]
-async fn surroundings_of_a_program() {
+async fn program_gets_environment_directory_limits_and_session() {
     let agent = agent();
     let mut execute = shell(
         "echo \"$A|$HOME|$PWD|$(umask)|$(ulimit -n)|$(ps -o sid= -p $$ | tr -d ' ')\"; \
@@ -236,12 +238,13 @@ async fn surroundings_of_a_program() {
     let first = lines.next().unwrap();
     let expected = format!("one two|{}|/usr/lib|0022|1024|{}", home, pid.trim());
     assert_eq!(first, expected);
-    // Nothing of the agent's, and no signal blocked.
+    // No descriptor of the agent, and no blocked signal.
     assert_eq!(lines.next(), Some("0"));
     assert_eq!(lines.next(), Some("SigBlk:\t0000000000000000"));
 }
 
-/// The user's home as the accounts tell it; `HOME` of the tests may be another.
+/// Returns the user's home directory in `/etc/passwd`. `HOME` of the tests may
+/// differ.
 fn home_by_accounts() -> String {
     let user = rustix::process::getuid().as_raw();
     let accounts = std::fs::read_to_string("/etc/passwd").unwrap();
@@ -253,7 +256,7 @@ fn home_by_accounts() -> String {
 }
 
 #[tokio::test]
-async fn megabytes_go_both_ways_unchanged() {
+async fn megabytes_in_both_directions_arrive_unchanged() {
     let agent = agent();
     let sent: Vec<u8> = (0..5_u32 << 18).flat_map(u32::to_le_bytes).collect();
     let mut session = Session::execute(&agent, request(&["cat"])).await;
@@ -276,7 +279,7 @@ async fn megabytes_go_both_ways_unchanged() {
 }
 
 #[tokio::test]
-async fn a_signal_gets_past_input_that_nobody_reads() {
+async fn signal_behind_unread_input_is_delivered() {
     let agent = agent();
     let script = "trap 'exit 7' INT; echo started; while :; do sleep 0.05; done";
     let mut session = Session::execute(&agent, shell(script)).await;
@@ -289,7 +292,7 @@ async fn a_signal_gets_past_input_that_nobody_reads() {
 }
 
 #[tokio::test]
-async fn input_that_nobody_wants_is_taken_nevertheless() {
+async fn input_for_a_closed_descriptor_is_acknowledged() {
     let agent = agent();
     let mut session = Session::execute(&agent, shell("exec <&-; echo closed; sleep 1000")).await;
     session.expect("closed").await;
@@ -303,7 +306,7 @@ async fn input_that_nobody_wants_is_taken_nevertheless() {
 }
 
 #[tokio::test]
-async fn what_is_left_behind_keeps_the_output_open() {
+async fn background_process_keeps_the_stream_open() {
     let agent = agent();
     let mut session =
         Session::execute(&agent, shell("exec 3<&0; (read x <&3; echo late) & exit 4")).await;
@@ -313,7 +316,7 @@ async fn what_is_left_behind_keeps_the_output_open() {
     assert_eq!(session.response().await, Response::Ended(Ended::Exited(4)));
     assert_eq!(session.text(), "late\n");
 
-    // A signal reaches it, too.
+    // A signal also reaches it.
     let mut session = Session::execute(&agent, shell("sleep 1000 & exit 5")).await;
     assert!(matches!(session.response().await, Response::Exited(_)));
     session.send(HostFrame::Signal(15)).await;
@@ -321,7 +324,7 @@ async fn what_is_left_behind_keeps_the_output_open() {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_off_hangs_up() {
+async fn closed_stream_hangs_up_the_program() {
     let agent = agent();
     let file = std::env::temp_dir().join(format!("guest-hangup-{}", std::process::id()));
     let _ = std::fs::remove_file(&file);
@@ -335,7 +338,7 @@ async fn a_stream_that_breaks_off_hangs_up() {
     drop(session);
     assert_eq!(content_of(&file).await, "hung up\n");
 
-    // The whole conversation, and one that is stopped.
+    // The end of the whole conversation, with a stopped program.
     std::fs::remove_file(&file).unwrap();
     let (near, far) = tokio::io::duplex(64 << 10);
     tokio::spawn(async move { conversation::serve(far, &Places::default()).await });
@@ -359,7 +362,7 @@ async fn content_of(file: &PathBuf) -> String {
 }
 
 #[tokio::test]
-async fn a_terminal_follows_its_window() {
+async fn terminal_follows_size_changes() {
     let agent = agent();
     let mut execute = shell(
         "trap 'stty size' WINCH; tty; stty size; echo $TERM; \
@@ -380,7 +383,7 @@ async fn a_terminal_follows_its_window() {
 }
 
 #[tokio::test]
-async fn ctrl_c_at_a_terminal_is_a_signal() {
+async fn terminal_turns_ctrl_c_into_a_signal() {
     let agent = agent();
     let mut execute = shell("echo started; exec sleep 1000");
     execute.terminal = Some(terminal(24, 80));
@@ -391,7 +394,7 @@ async fn ctrl_c_at_a_terminal_is_a_signal() {
 }
 
 #[tokio::test]
-async fn many_at_once() {
+async fn sixty_programs_run_at_once() {
     let agent = agent();
     let sessions = (0..60).map(|number| {
         let agent = agent.clone();
@@ -412,7 +415,7 @@ async fn many_at_once() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_holds_up_nobody() {
+async fn unread_output_blocks_no_other_program() {
     let agent = agent();
     let unread = Session::execute(&agent, request(&["yes"])).await;
     assert_eq!(
@@ -423,7 +426,7 @@ async fn a_slow_reader_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn the_state_of_the_machine() {
+async fn status_is_the_only_response_of_its_stream() {
     let agent = agent();
     let mut session = Session::open(&agent, Request::Status).await;
     let Response::Status(status) = session.response().await else {
