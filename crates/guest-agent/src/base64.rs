@@ -1,7 +1,7 @@
-//! Decoding of base64 (RFC 4648, section 4), the form of binary credentials.
+//! Decodes base64 (RFC 4648, section 4), the encoding of binary credentials.
 
-/// Decodes standard base64; white space is skipped, padding may be absent.
-/// `None` for any other character and for a length no encoder produces.
+/// Decodes standard base64. Skips white space and accepts missing padding.
+/// Returns `None` for any other character, and for an impossible length.
 pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 3);
     let mut bits: u32 = 0;
@@ -47,7 +47,7 @@ mod tests {
     use super::decode;
 
     #[test]
-    fn vectors_of_the_rfc() {
+    fn decode_accepts_the_test_vectors_of_the_rfc() {
         for (text, bytes) in [
             ("", ""),
             ("Zg==", "f"),
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn decode_refuses_invalid_text() {
         for text in ["Z", "Zm9v!", "Zg=", "Z===", "Zg==Zg=="] {
             assert_eq!(decode(text.as_bytes()), None, "{text}");
         }

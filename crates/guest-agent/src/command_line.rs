@@ -1,18 +1,18 @@
-//! What init reads from the kernel command line (`/proc/cmdline`).
+//! The parameters of init on the kernel command line (`/proc/cmdline`; kernel
+//! documentation, `admin-guide/kernel-parameters.txt`).
 
 use std::path::PathBuf;
 
-/// The parameters that concern init; all others are left to the kernel and
-/// to systemd.
+/// The parameters that init reads. The kernel and systemd read the others.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CommandLine {
-    /// `root=`: the block device that holds the root file system.
+    /// `root=`: the block device of the root file system.
     pub(crate) root: PathBuf,
 }
 
 impl CommandLine {
-    /// Takes the parameters apart; the last of several `root=` counts, as it
-    /// does for the kernel.
+    /// Parses the command line. Like the kernel, it uses the last of several
+    /// `root=`.
     pub(crate) fn parse(text: &str) -> Self {
         let mut command_line = Self {
             root: PathBuf::from("/dev/vda"),
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters() {
+    fn parse_uses_the_last_root_or_the_default() {
         for (text, root) in [
             ("", "/dev/vda"),
             ("quiet root=/dev/vdb1 ro\n", "/dev/vdb1"),

@@ -1,4 +1,4 @@
-//! Gathers the credentials that the host hands over, as systemd's PID 1 does
+//! Reads the host's credentials from the firmware, like systemd's PID 1
 //! (systemd.system-credentials(7)).
 
 use std::collections::BTreeMap;
@@ -7,34 +7,37 @@ use std::{fs, io};
 
 use crate::{base64, smbios};
 
-/// Linux's view of the SMBIOS structures; entries are named `TYPE-INSTANCE`.
+/// The SMBIOS structures, in directories named `TYPE-INSTANCE` (kernel
+/// documentation, `ABI/testing/sysfs-firmware-dmi-entries`).
 const SMBIOS_ENTRIES: &str = "/sys/firmware/dmi/entries";
 
-/// Type 11: OEM strings.
+/// The prefix of type 11: OEM strings.
 const OEM_STRINGS: &str = "11-";
 
-/// Where QEMU's `-fw_cfg name=opt/io.systemd.credentials/NAME` appears.
+/// The entries of QEMU's `-fw_cfg name=opt/io.systemd.credentials/NAME` (kernel
+/// documentation, `ABI/testing/sysfs-firmware-qemu_fw_cfg`).
 const FW_CFG_ENTRIES: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/io.systemd.credentials";
 
 const TEXT_PREFIX: &[u8] = b"io.systemd.credential:";
 const BINARY_PREFIX: &[u8] = b"io.systemd.credential.binary:";
 
-/// Where systemd keeps the credentials of this boot.
-const OF_BOOT: &str = "/run/credentials/@system";
+/// The directory in which systemd keeps the credentials of this boot.
+const SYSTEM_CREDENTIALS: &str = "/run/credentials/@system";
 
-/// A credential of this boot, as text; that of a template's, if it was saved.
-pub(crate) fn of_boot(name: &str) -> Option<String> {
-    fs::read_to_string(Path::new(OF_BOOT).join(name)).ok()
+/// Returns a credential of this boot as text. In a restored guest, this is the
+/// boot of the template.
+pub(crate) fn boot_credential(name: &str) -> Option<String> {
+    fs::read_to_string(Path::new(SYSTEM_CREDENTIALS).join(name)).ok()
 }
 
-/// Named values from the host.
+/// Named values from the host: the seed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Credentials(BTreeMap<String, Vec<u8>>);
 
 impl Credentials {
-    /// Reads the credentials from SMBIOS and from fw_cfg. What one of them
-    /// does not have is no error: a machine started by hand has no seed.
-    pub(crate) fn gather() -> io::Result<Self> {
+    /// Reads the credentials from SMBIOS and fw_cfg. Both may be absent: a
+    /// machine that was started by hand has no seed.
+    pub(crate) fn from_firmware() -> io::Result<Self> {
         let mut credentials = Self::default();
         for (name, path) in entries(SMBIOS_ENTRIES)? {
             if name.starts_with(OEM_STRINGS) {
@@ -50,8 +53,8 @@ impl Credentials {
         Ok(credentials)
     }
 
-    /// Takes one OEM string; strings that are no credentials are left alone,
-    /// as are values that are not base64 where they should be.
+    /// Adds the credential of one OEM string. Ignores other strings and invalid
+    /// base64.
     fn add_string(&mut self, string: &[u8]) {
         let split = |text: &[u8]| {
             let equals = text.iter().position(|&byte| byte == b'=')?;
@@ -68,19 +71,19 @@ impl Credentials {
         self.0.extend(credential);
     }
 
-    /// Names and values, by name.
+    /// Returns names and values, sorted by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.0
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_slice()))
     }
 
-    /// The value of a credential.
+    /// Returns the value of a credential.
     pub(crate) fn bytes(&self, name: &str) -> Option<&[u8]> {
         self.0.get(name).map(Vec::as_slice)
     }
 
-    /// The value of a credential that is text; what is not UTF-8 is replaced.
+    /// Returns the value of a credential as text. Replaces invalid UTF-8.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
         self.bytes(name)
             .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
@@ -93,7 +96,7 @@ impl From<Vec<(String, Vec<u8>)>> for Credentials {
     }
 }
 
-/// Names and paths in a directory; none if it does not exist.
+/// Returns names and paths in a directory; none if it does not exist.
 fn entries(directory: &str) -> io::Result<Vec<(String, std::path::PathBuf)>> {
     let entries = match fs::read_dir(Path::new(directory)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -127,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_become_credentials() {
+    fn add_string_decodes_credentials_and_ignores_other_strings() {
         let mut credentials = Credentials::default();
         for string in [
             "io.systemd.credential:system.hostname=box",

@@ -1,5 +1,6 @@
-//! The lines the guest writes to the host on its virtio-serial port: one JSON
-//! object each, at most [`MAX_LINE`] bytes.
+//! Sends events to the host on a virtio-serial port. An event is one line with
+//! a JSON object, at most [`MAX_LINE`] bytes (`docs/guest-contract.md`,
+//! "Events").
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -10,52 +11,52 @@ use std::time::{Duration, Instant};
 
 use crate::virtio_port;
 
-/// Name of the port, as the host gives it to `virtserialport,name=`.
+/// The name of the port (`virtserialport,name=`).
 const PORT_NAME: &str = "org.sandbox.guest.0";
 
-/// Longest line, its newline included; the host need not buffer more.
+/// The longest line in bytes, with its newline. The host buffers no more.
 const MAX_LINE: usize = 4096;
 
-/// How long to wait for a port that is not there yet, is held open by another
-/// process of ours, or whose host side has not connected. Where the host does
-/// not listen at all, this is what the start loses.
+/// How long to retry an event. The port may not yet exist, another process of
+/// this program may hold it open, or the host may not have connected. If the
+/// host never listens, each event of a start costs this time.
 const PORT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Pause between two attempts.
 const PORT_RETRY: Duration = Duration::from_millis(5);
 
-/// What the host is told.
+/// A step of the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event<'a> {
     /// The initrd's init runs.
     Init,
-    /// The root file system is ready, systemd is started next.
+    /// The root file system is ready. Init executes systemd next.
     SwitchRoot,
-    /// Readiness waits for something that may take long.
+    /// A slow step delays readiness.
     Waiting {
-        /// What for, e.g. `cloud-init`.
+        /// The name of the step, for example `cloud-init`.
         what: &'a str,
     },
-    /// Every share is mounted, commands can run, SSH is listened for, cloud-init
-    /// (if asked for) ended.
+    /// Every share is mounted, commands can run, systemd listens for SSH, and
+    /// cloud-init has ended if the seed asked for it.
     Ready {
-        /// How cloud-init ended (`done`, `error`, …), if it ran.
+        /// The final status of cloud-init (`done`, `error`, …), if it ran.
         cloud_init: Option<&'a str>,
     },
     /// The sandbox will not become ready.
     Failed {
-        /// Why, for the user to read.
+        /// The reason, for the user.
         reason: &'a str,
     },
     /// All of Debian has started.
     Settled,
-    /// Nothing of this boot that identifies it is left, and the agent waits:
-    /// the guest may be saved.
+    /// The host may save the guest: nothing identifies this boot, and the agent
+    /// waits for a conversation.
     Quiesced,
 }
 
 impl Event<'_> {
-    /// The line that goes over the wire, newline included.
+    /// Encodes the event as a line with its newline.
     pub(crate) fn to_line(&self) -> String {
         let (name, detail) = match self {
             Self::Init => ("init", None),
@@ -78,8 +79,8 @@ impl Event<'_> {
     }
 }
 
-/// Appends `value` as the inside of a JSON string (RFC 8259, section 7) and
-/// stops before `line` grows longer than `limit` bytes.
+/// Appends `value`, escaped as in a JSON string (RFC 8259, section 7). Stops
+/// before `line` is longer than `limit` bytes.
 fn escape_into(line: &mut String, value: &str, limit: usize) {
     for character in value.chars() {
         let mut escaped = String::new();
@@ -98,8 +99,8 @@ fn escape_into(line: &mut String, value: &str, limit: usize) {
     }
 }
 
-/// Sends one event. A host that does not listen is no reason to fail: the
-/// guest may have been started by hand.
+/// Sends one event. Drops it if the host does not listen: the guest may have
+/// been started by hand.
 pub(crate) fn send(event: &Event<'_>) {
     let line = event.to_line();
     let deadline = Instant::now() + PORT_TIMEOUT;
@@ -108,8 +109,8 @@ pub(crate) fn send(event: &Event<'_>) {
     }
 }
 
-/// One attempt to open the port and to write the whole line; the kernel takes
-/// a line of this size entirely or not at all.
+/// Tries once to open the port and to write the line. The kernel takes a line
+/// of this length as a whole or not at all.
 fn try_send(line: &[u8]) -> io::Result<()> {
     let mut port = open_port()?;
     port.write_all(line)
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines() {
+    fn to_line_encodes_every_event() {
         for (event, line) in [
             (Event::Init, r#"{"event":"init"}"#),
             (Event::SwitchRoot, r#"{"event":"switch-root"}"#),
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn long_reasons_are_cut_between_characters() {
+    fn to_line_truncates_a_long_reason_between_characters() {
         let reason = "ä\n".repeat(MAX_LINE);
         let line = Event::Failed { reason: &reason }.to_line();
         assert!(line.len() <= MAX_LINE);

@@ -1,25 +1,25 @@
-//! Keeps systemd's generators from running before the sandbox is ready.
+//! Masks systemd's generators until the sandbox is ready.
 //!
-//! Each generator is a program that PID 1 runs and waits for before it starts
-//! the first unit. None is needed so early. They are masked by links to
-//! `/dev/null` in the generator directory that comes first in the search
-//! order (systemd.generator(7)), and run once the sandbox is ready.
+//! PID 1 runs all generators, and waits for them, before it starts the first
+//! unit. None is needed that early. A link to `/dev/null` in the generator
+//! directory with the highest priority masks a generator
+//! (systemd.generator(7)).
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::{fs, io};
 
-/// Where masks go; generators of packages are elsewhere.
+/// The directory of the masks. Packages install no generators there.
 const MASKS: &str = "/run/systemd/system-generators";
 
-/// Where generators of packages and of the administrator are, below the root.
+/// The directories of packages and of the administrator, below the root.
 const DIRECTORIES: [&str; 3] = [
     "usr/lib/systemd/system-generators",
     "usr/local/lib/systemd/system-generators",
     "etc/systemd/system-generators",
 ];
 
-const NOTHING: &str = "/dev/null";
+const DEV_NULL: &str = "/dev/null";
 
 /// Masks all generators below `root`.
 pub(crate) fn mask(root: &Path) -> io::Result<()> {
@@ -31,7 +31,7 @@ pub(crate) fn mask(root: &Path) -> io::Result<()> {
         };
         for entry in entries {
             let name = entry?.file_name();
-            match symlink(NOTHING, Path::new(MASKS).join(name)) {
+            match symlink(DEV_NULL, Path::new(MASKS).join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
@@ -40,11 +40,11 @@ pub(crate) fn mask(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the masks again. systemd runs the generators at its next reload.
+/// Removes the masks. systemd runs the generators at its next reload.
 pub(crate) fn unmask() -> io::Result<()> {
     for entry in fs::read_dir(MASKS)? {
         let path = entry?.path();
-        if fs::read_link(&path).is_ok_and(|target| target == Path::new(NOTHING)) {
+        if fs::read_link(&path).is_ok_and(|target| target == Path::new(DEV_NULL)) {
             fs::remove_file(path)?;
         }
     }

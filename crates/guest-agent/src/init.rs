@@ -1,4 +1,4 @@
-//! `/init` of the initrd: from the kernel's hand-over to systemd's start.
+//! `/init` of the initrd: from the start of the kernel to the start of systemd.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,14 +19,14 @@ use crate::root::{self, RootError};
 use crate::switch_root::{self, SwitchRootError};
 use crate::{generators, report, seed, shares};
 
-/// Where the root file system is mounted before it becomes the root.
+/// The mount point of the root file system before the switch to it.
 const NEW_ROOT: &str = "/root";
 
-/// The module that completes what the root file system needs; the image's
-/// recipe lists those first.
+/// The last module that mounting the root file system needs. The image's recipe
+/// lists all of these first.
 const ROOT_MODULE: &str = "ext4";
 
-/// What could not be done on the way to systemd.
+/// A step of init that failed.
 #[derive(Debug, thiserror::Error)]
 enum InitError {
     #[error("could not mount `{path}`")]
@@ -58,8 +58,8 @@ enum InitError {
     SwitchRoot(#[from] SwitchRootError),
 }
 
-/// File systems that systemd would mount otherwise, with its own options
-/// (`src/shared/mount-setup.c`). They are moved into the new root.
+/// The file systems that systemd would otherwise mount, with its options
+/// (systemd, `src/shared/mount-setup.c`). They move to the new root.
 const MOUNTS: [Mount; 4] = [
     Mount::new("/dev", "devtmpfs", c"mode=0755,size=4m,nr_inodes=1m").flags(MountFlags::NOSUID),
     Mount::new("/proc", "proc", c"").flags(RESTRICTED),
@@ -97,15 +97,16 @@ impl Mount {
     }
 }
 
-/// Runs init. Does not return while all goes well; otherwise says on the
-/// console and to the host what failed, and powers off.
+/// Runs init. If a step fails, it reports the reason on the console and to the
+/// host, and powers off. Otherwise it never returns.
 pub(crate) fn run() -> ExitCode {
     let Err(error) = start();
     let reason = report::chain(&error);
-    report::say(&reason);
+    report::log(&reason);
     events::send(&Event::Failed { reason: &reason });
     let _ = rustix::system::reboot(RebootCommand::PowerOff);
-    // The kernel panics now, and `panic=-1` ends the machine.
+    // Without PID 1 the kernel panics, and `panic=-1` reboots at once, which
+    // ends QEMU.
     ExitCode::FAILURE
 }
 
@@ -118,10 +119,10 @@ fn start() -> Result<std::convert::Infallible, InitError> {
     })?;
     let command_line = CommandLine::parse(&command_line);
     let modules = Modules::list()?;
-    let has_room = thread::scope(|scope| {
+    let can_grow = thread::scope(|scope| {
         let devices = scope.spawn(|| prepare_devices(&modules));
         modules.load_through(ROOT_MODULE)?;
-        let has_room = root::mount(&command_line.root, Path::new(NEW_ROOT))?;
+        let can_grow = root::mount(&command_line.root, Path::new(NEW_ROOT))?;
         generators::mask(Path::new(NEW_ROOT)).map_err(|source| InitError::Generators { source })?;
         copy_agent()?;
         modules.load_all()?;
@@ -134,21 +135,22 @@ fn start() -> Result<std::convert::Infallible, InitError> {
             Path::new("/run"),
         )?;
         shares::write_units(&credentials, Path::new("/run"), ROOT)?;
-        Ok::<_, InitError>(has_room)
+        Ok::<_, InitError>(can_grow)
     })?;
     switch_root::enter(Path::new(NEW_ROOT), &MOUNTS.map(|mount| mount.path))?;
-    if has_room {
-        root::grow_beside_systemd().map_err(|source| InitError::Grow { source })?;
+    if can_grow {
+        root::spawn_grow().map_err(|source| InitError::Grow { source })?;
     }
     events::send(&Event::SwitchRoot);
     Err(switch_root::execute_init().into())
 }
 
-/// What needs no root file system, done while another thread mounts it: the
-/// remaining modules, the seed's values, the network.
+/// Does the work that needs no root file system, while another thread mounts
+/// it: loads the remaining modules, reads the seed, sets up the network.
 fn prepare_devices(modules: &Modules) -> Result<(Credentials, Option<Network>), InitError> {
     modules.load_all()?;
-    let credentials = Credentials::gather().map_err(|source| InitError::Credentials { source })?;
+    let credentials =
+        Credentials::from_firmware().map_err(|source| InitError::Credentials { source })?;
     let network = credentials
         .text("sandbox.network")
         .map(|text| text.parse::<Network>())
@@ -165,7 +167,7 @@ fn mount_api_file_systems() -> Result<(), InitError> {
         flags,
     } in MOUNTS
     {
-        // The directory may be there already; if it cannot be made, mounting fails.
+        // The directory may exist. If it cannot be created, the mount fails.
         let _ = fs::create_dir(path);
         rustix::mount::mount(file_system, path, file_system, flags, options)
             .map_err(|source| InitError::Mount { path, source })?;
@@ -174,7 +176,8 @@ fn mount_api_file_systems() -> Result<(), InitError> {
     Ok(())
 }
 
-/// The units of the image call the agent; `/run` outlives the initrd.
+/// Copies the agent to `/run`, which outlives the initrd. A unit of the image
+/// starts it from there.
 fn copy_agent() -> Result<(), InitError> {
     let path = PathBuf::from(AGENT_PATH);
     if let Some(parent) = path.parent() {

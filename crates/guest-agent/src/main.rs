@@ -61,9 +61,9 @@ fn main() -> ExitCode {
     match words[..] {
         [name, ..] if name.starts_with(b"-") => execute::login_shell::run(),
         [_, b"serve"] => serve::run(),
-        [_, word] if word == root::GROW.as_bytes() => root::run_growing(),
+        [_, word] if word == root::GROW_COMMAND.as_bytes() => root::run_grow(),
         _ => {
-            eprintln!("usage: guest-agent serve | {}", root::GROW);
+            eprintln!("usage: guest-agent serve | {}", root::GROW_COMMAND);
             ExitCode::from(2)
         }
     }

@@ -1,8 +1,8 @@
-//! Which other modules a kernel module needs, by its own account.
+//! Reads the dependencies of a kernel module from its file.
 //!
-//! A module is a relocatable 64-bit ELF file; its section `.modinfo` holds
-//! `KEY=VALUE` strings, each ended by a zero byte, `depends=` with a list of
-//! module names among them.
+//! A module is a relocatable 64-bit ELF file. Its section `.modinfo` contains
+//! `KEY=VALUE` strings that end with a zero byte (`linux/moduleparam.h`). The
+//! kernel's `scripts/mod/modpost.c` writes `depends=`, a list of module names.
 
 /// Offsets in the ELF header (elf(5), `Elf64_Ehdr`).
 const SECTION_TABLE: usize = 0x28;
@@ -18,10 +18,10 @@ const ENTRY_SIZE: usize = 0x20;
 const SECTION: &[u8] = b".modinfo\0";
 const KEY: &[u8] = b"depends=";
 
-/// Names of the needed modules, without suffix and with `_` for `-`. Empty if
-/// there are none or the file is no module (which the kernel will say).
-pub(crate) fn needs(image: &[u8]) -> Vec<String> {
-    section(image)
+/// Returns the names of the needed modules, without suffix and with `_` for
+/// `-`. Returns none for a file that is not a module: the kernel reports that.
+pub(crate) fn dependencies(image: &[u8]) -> Vec<String> {
+    modinfo(image)
         .unwrap_or_default()
         .split(|&byte| byte == 0)
         .find_map(|string| string.strip_prefix(KEY))
@@ -33,8 +33,8 @@ pub(crate) fn needs(image: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// The content of `.modinfo`.
-fn section(image: &[u8]) -> Option<&[u8]> {
+/// Returns the content of `.modinfo`.
+fn modinfo(image: &[u8]) -> Option<&[u8]> {
     let table = number::<8>(image, SECTION_TABLE)?;
     let entry_size = number::<2>(image, SECTION_ENTRY_SIZE)?;
     let count = number::<2>(image, SECTION_COUNT)?;
@@ -46,14 +46,14 @@ fn section(image: &[u8]) -> Option<&[u8]> {
     })
 }
 
-/// The bytes that an entry of the section table describes.
+/// Returns the bytes that an entry of the section table describes.
 fn content<'a>(image: &'a [u8], entry: &[u8]) -> Option<&'a [u8]> {
     let offset = number::<8>(entry, ENTRY_OFFSET)?;
     let size = number::<8>(entry, ENTRY_SIZE)?;
     image.get(offset..offset.checked_add(size)?)
 }
 
-/// A little-endian number of `LENGTH` bytes.
+/// Reads a little-endian number of `LENGTH` bytes.
 fn number<const LENGTH: usize>(bytes: &[u8], offset: usize) -> Option<usize> {
     let digits = bytes.get(offset..offset.checked_add(LENGTH)?)?;
     let mut value = [0; 8];
@@ -63,9 +63,10 @@ fn number<const LENGTH: usize>(bytes: &[u8], offset: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::needs;
+    use super::dependencies;
 
-    /// An ELF file with two sections: names, and `.modinfo` with this content.
+    /// Builds an ELF file with two sections: names, and `.modinfo` with this
+    /// content.
     fn module(info: &[u8]) -> Vec<u8> {
         let names = b".modinfo\0.names\0";
         let mut image = vec![0; 64];
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_needed_modules() {
+    fn dependencies_replace_dashes_and_may_be_empty() {
         for (info, names) in [
             (
                 &b"license=GPL\0depends=crc16,jbd2,mb-cache\0name=x\0"[..],
@@ -95,15 +96,15 @@ mod tests {
             (b"depends=\0", &[]),
             (b"license=GPL\0", &[]),
         ] {
-            assert_eq!(needs(&module(info)), names);
+            assert_eq!(dependencies(&module(info)), names);
         }
     }
 
     #[test]
-    fn damaged_files_need_nothing() {
+    fn dependencies_of_a_truncated_file_are_empty() {
         let image = module(b"depends=crc16\0");
         for length in 0..image.len() {
-            assert_eq!(needs(&image[..length]), [""; 0], "{length}");
+            assert_eq!(dependencies(&image[..length]), [""; 0], "{length}");
         }
     }
 }

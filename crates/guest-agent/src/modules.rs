@@ -1,8 +1,8 @@
-//! Loading of the kernel modules that the image's builder put into the initrd.
+//! Loads the kernel modules of the initrd.
 //!
-//! The kernel loads a module on the processor of the thread that asks
-//! (relocations, the check of the signature), which is most of init's time on
-//! an emulated processor; so two threads share the list.
+//! The kernel relocates a module and checks its signature on the processor of
+//! the thread that loads it. On an emulated processor this is most of init's
+//! time, so two threads share the list.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,24 +13,24 @@ use rustix::io::Errno;
 
 use crate::module_info;
 
-/// Holds the modules, decompressed, and [`ORDER`].
+/// The directory of the decompressed modules and of [`ORDER`].
 pub(crate) const DIRECTORY: &str = "/modules";
 
-/// Lists the file names in [`DIRECTORY`], dependencies first, one a line.
+/// The file that lists the modules, one file name a line, dependencies first.
 const ORDER: &str = "load-order";
 
-/// Why the modules could not be loaded.
+/// A module that could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ModuleError {
-    /// The list or a module is missing: the initrd was put together wrongly.
+    /// The initrd lacks the list or a module.
     #[error("could not read `{path}`")]
     Read { path: PathBuf, source: io::Error },
-    /// The kernel refused the module; it may belong to another kernel.
+    /// The kernel refused the module. It may belong to another kernel version.
     #[error("could not load the kernel module `{file}`")]
     Load { file: String, source: Errno },
 }
 
-/// The modules of the initrd, and how far their loading is.
+/// The modules of the initrd and the progress of loading them.
 #[derive(Debug)]
 pub(crate) struct Modules {
     files: Vec<String>,
@@ -40,10 +40,11 @@ pub(crate) struct Modules {
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// How many modules of the list have been taken by some thread.
-    taken: usize,
-    /// Names of those that are loaded or have failed: nobody waits for them.
-    settled: BTreeSet<String>,
+    /// The number of modules that a thread has claimed, from the start of the
+    /// list.
+    claimed: usize,
+    /// The names of modules that have been loaded or have failed.
+    finished: BTreeSet<String>,
 }
 
 impl Modules {
@@ -67,14 +68,14 @@ impl Modules {
         }
     }
 
-    /// Loads modules until the one named `last` and all before it are loaded,
-    /// or until none is left. Meant to be called by several threads at once.
+    /// Loads the modules up to the one named `last`, or all if there is none.
+    /// Several threads can call this at once and share the work.
     pub(crate) fn load_through(&self, last: &str) -> Result<(), ModuleError> {
         let end = self.files.iter().position(|file| name(file) == last);
         let end = end.map_or(self.files.len(), |index| index + 1);
-        while let Some(file) = self.take(end) {
+        while let Some(file) = self.claim(end) {
             let result = self.load(file);
-            self.lock().settled.insert(name(file));
+            self.lock().finished.insert(name(file));
             self.changed.notify_all();
             result?;
         }
@@ -87,20 +88,20 @@ impl Modules {
         self.load_through("")
     }
 
-    /// The next module before `end` that no thread has taken yet.
-    fn take(&self, end: usize) -> Option<&str> {
+    /// Claims the next unclaimed module before `end`.
+    fn claim(&self, end: usize) -> Option<&str> {
         let mut progress = self.lock();
-        let file = self.files[..end].get(progress.taken)?;
-        progress.taken += 1;
+        let file = self.files[..end].get(progress.claimed)?;
+        progress.claimed += 1;
         Some(file)
     }
 
-    /// Loads one module once those that it needs are there. A module that is
-    /// loaded already, or whose device this machine lacks, is no error.
+    /// Loads one module after its dependencies (init_module(2)). Accepts a module
+    /// that is already loaded, and one whose device this machine lacks.
     fn load(&self, file: &str) -> Result<(), ModuleError> {
         let path = Path::new(DIRECTORY).join(file);
         let image = fs::read(&path).map_err(|source| ModuleError::Read { path, source })?;
-        self.wait_for(self.listed(module_info::needs(&image)));
+        self.wait_for(self.listed(module_info::dependencies(&image)));
         match rustix::system::init_module(&image, c"") {
             Ok(()) | Err(Errno::EXIST | Errno::NODEV) => Ok(()),
             Err(source) => Err(ModuleError::Load {
@@ -110,17 +111,18 @@ impl Modules {
         }
     }
 
-    /// Those of `names` that are in the list; others are built into the kernel.
+    /// Returns the `names` that are in the list. The others are built into the
+    /// kernel.
     fn listed(&self, mut names: Vec<String>) -> Vec<String> {
-        names.retain(|needed| self.files.iter().any(|file| name(file) == *needed));
+        names.retain(|wanted| self.files.iter().any(|file| name(file) == *wanted));
         names
     }
 
-    /// Waits until other threads are done with all these modules. They come
-    /// before the caller's own in the list, so nobody waits in a circle.
+    /// Waits until other threads have finished these modules. A thread waits only
+    /// for modules before its own in the list, so there is no deadlock.
     fn wait_for(&self, names: Vec<String>) {
         let mut progress = self.lock();
-        while !names.iter().all(|name| progress.settled.contains(name)) {
+        while !names.iter().all(|name| progress.finished.contains(name)) {
             progress = self
                 .changed
                 .wait(progress)
@@ -128,13 +130,14 @@ impl Modules {
         }
     }
 
-    /// A thread that panics takes the whole program along (`panic = "abort"`).
+    /// Ignores poisoning: a panic aborts the program (`panic = "abort"`).
     fn lock(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The module's name: that of its file without suffix, `_` for `-`.
+/// Returns the kernel's name of a module: the file name without suffix, with
+/// `_` for `-`.
 fn name(file: &str) -> String {
     file.trim_end_matches(".ko").replace('-', "_")
 }
@@ -144,38 +147,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_are_taken_in_order_up_to_the_end() {
+    fn claim_returns_modules_in_order_up_to_the_end() {
         let modules = Modules::new("crc16.ko\next4.ko\n\nvirtio-rng.ko\n");
-        assert_eq!(modules.take(2), Some("crc16.ko"));
-        assert_eq!(modules.take(2), Some("ext4.ko"));
-        assert_eq!(modules.take(2), None);
-        assert_eq!(modules.take(3), Some("virtio-rng.ko"));
-        assert_eq!(modules.take(3), None);
+        assert_eq!(modules.claim(2), Some("crc16.ko"));
+        assert_eq!(modules.claim(2), Some("ext4.ko"));
+        assert_eq!(modules.claim(2), None);
+        assert_eq!(modules.claim(3), Some("virtio-rng.ko"));
+        assert_eq!(modules.claim(3), None);
     }
 
     #[test]
-    fn only_listed_modules_are_waited_for() {
+    fn listed_drops_modules_that_are_not_in_the_list() {
         let modules = Modules::new("virtio-rng.ko\n");
-        let needs = ["virtio_rng", "libcrc32c"].map(str::to_owned).to_vec();
-        assert_eq!(modules.listed(needs), ["virtio_rng"]);
+        let dependencies = ["virtio_rng", "libcrc32c"].map(str::to_owned).to_vec();
+        assert_eq!(modules.listed(dependencies), ["virtio_rng"]);
     }
 
     #[test]
-    fn a_thread_waits_for_what_another_loads() {
+    fn wait_for_returns_after_another_thread_has_loaded_the_module() {
         let modules = Modules::new("a.ko b.ko");
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
                 modules.wait_for(vec!["a".to_owned()]);
-                modules.lock().settled.clone()
+                modules.lock().finished.clone()
             });
-            modules.lock().settled.insert("a".to_owned());
+            modules.lock().finished.insert("a".to_owned());
             modules.changed.notify_all();
             assert!(waiting.join().unwrap().contains("a"));
         });
     }
 
     #[test]
-    fn a_missing_file_is_named() {
+    fn load_all_names_a_missing_file() {
         let modules = Modules::new("no-such-module.ko");
         let error = modules.load_all().unwrap_err();
         assert_eq!(

@@ -53,7 +53,7 @@ enum PowerError {
 /// said on the console.
 pub(crate) async fn watch() {
     if let Err(error) = power_off_at_press().await {
-        report::say(&report::chain(&error));
+        report::log(&report::chain(&error));
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn run() {
     let _ = rustix::process::setpriority_process(None, 0);
     if let Err(error) = become_ready() {
         let reason = report::chain(&error);
-        report::say(&reason);
+        report::log(&reason);
         events::send(&Event::Failed { reason: &reason });
     }
 }
@@ -61,7 +61,7 @@ pub(crate) fn run() {
 fn become_ready() -> Result<(), ReadyError> {
     shares::mount_written(Path::new("/run"))?;
     root::wait_until_grown()?;
-    if seed::wants_cloud_init(credentials::of_boot("sandbox.cloud-init").as_deref()) {
+    if seed::wants_cloud_init(credentials::boot_credential("sandbox.cloud-init").as_deref()) {
         events::send(&Event::Waiting { what: "cloud-init" });
         start_everything()?;
         let state = cloud_init::run()?;

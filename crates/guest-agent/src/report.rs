@@ -1,8 +1,8 @@
-//! How failures are put into words for the console and the `failed` event.
+//! Formats errors for the console and the event `failed`.
 
 use std::error::Error;
 
-/// Joins an error and its causes: `outer: cause: cause of the cause`.
+/// Joins an error and its causes: `error: cause: cause of the cause`.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -15,8 +15,8 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 }
 
 /// Writes a line to standard error, which is the console for init and for the
-/// units. A console that cannot be written to is not worth failing for.
-pub(crate) fn say(text: &str) {
+/// agent's unit. Ignores errors, since nothing else depends on the line.
+pub(crate) fn log(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "sandbox: {text}");
 }
@@ -33,7 +33,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_follow_their_effect() {
+    fn chain_appends_the_causes() {
         let error = Outer {
             path: "/x",
             source: std::io::Error::other("gone"),

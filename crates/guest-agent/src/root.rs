@@ -17,97 +17,97 @@ use crate::programs::AGENT_PATH;
 use crate::report;
 use crate::superblock::{self, Size};
 
-/// The argument with which the agent is [`run_growing`].
-pub(crate) const GROW: &str = "grow-root";
+/// The subcommand that runs [`run_grow`].
+pub(crate) const GROW_COMMAND: &str = "grow-root";
 
-/// How long the device may take to appear. The drivers probe while they are
-/// loaded, so it is normally there at once.
+/// How long to wait for the device to appear or grow, or for its file system to
+/// grow. Drivers probe while they load, so the device normally exists at once.
 const DEVICE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Pause between two looks for the device.
+/// Pause between two looks at the device.
 const DEVICE_RETRY: Duration = Duration::from_millis(5);
 
-/// `EXT4_IOC_RESIZE_FS` (`fs/ext4/ext4.h`): grow to this number of blocks.
+/// `EXT4_IOC_RESIZE_FS` (`linux/ext4.h`): grow to this number of blocks.
 const EXT4_IOC_RESIZE_FS: Opcode = opcode::write::<u64>(b'f', 16);
 
-/// Why there is no root file system.
+/// A root file system that could not be mounted or grown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RootError {
     /// The device did not appear.
     #[error("root device `{device}` not found after {} s", DEVICE_TIMEOUT.as_secs())]
     NoDevice { device: PathBuf },
-    /// The device cannot be read.
+    /// The device or its superblock could not be read.
     #[error("could not read the root device `{device}`")]
     Read { device: PathBuf, source: io::Error },
-    /// The device does not begin with an ext4 file system.
+    /// The device does not contain an ext4 file system.
     #[error("no ext4 file system on the root device `{device}`")]
     NotExt4 { device: PathBuf },
-    /// The kernel refused to mount it.
+    /// The kernel refused the mount.
     #[error("could not mount the root device `{device}`")]
     Mount { device: PathBuf, source: Errno },
-    /// The device is no larger than its file system.
+    /// The device is not larger than its file system.
     #[error("the root device `{device}` did not grow within {} s", DEVICE_TIMEOUT.as_secs())]
-    NoRoom { device: PathBuf },
-    /// Whoever grows it does not come to an end.
+    DeviceNotGrown { device: PathBuf },
+    /// The process that grows the file system did not finish in time.
     #[error("the file system of the root device `{device}` did not grow within {} s", DEVICE_TIMEOUT.as_secs())]
-    StaysSmall { device: PathBuf },
-    /// The file system could not be enlarged to the size of its device.
+    GrowTimeout { device: PathBuf },
+    /// The kernel refused to grow the file system.
     #[error("could not grow the root file system to {blocks} blocks")]
     Grow { blocks: u64, source: io::Error },
 }
 
-/// Waits for the device and mounts it on `target`. Tells whether the file
+/// Waits for the device and mounts it on `target`. Returns whether the file
 /// system is smaller than the device.
 pub(crate) fn mount(device: &Path, target: &Path) -> Result<bool, RootError> {
     wait_for(device)?;
-    let has_room = room_to_grow(device)?.is_some();
+    let can_grow = grow_target(device)?.is_some();
     rustix::mount::mount(
         device,
         target,
         "ext4",
         MountFlags::empty(),
-        // New groups are zeroed when they are used, not by a kernel thread
-        // that would write the whole new inode tables.
+        // Otherwise a kernel thread writes all inode tables of the new groups
+        // (ext4(5)). With the option, Linux zeroes a group on its first use.
         c"noinit_itable",
     )
     .map_err(|source| RootError::Mount {
         device: device.to_owned(),
         source,
     })?;
-    Ok(has_room)
+    Ok(can_grow)
 }
 
-/// Starts a process that grows the root file system once init has become
-/// systemd, which keeps one processor busy and leaves the others idle.
+/// Starts a process that grows the root file system while systemd starts.
+/// systemd then keeps only one processor busy.
 ///
 /// # Errors
-/// When there is no process for it.
-pub(crate) fn grow_beside_systemd() -> io::Result<()> {
-    // systemd, which knows nothing of it, collects it.
+/// When the process could not be started.
+pub(crate) fn spawn_grow() -> io::Result<()> {
+    // systemd, the later PID 1, reaps the process.
     Command::new(AGENT_PATH)
-        .arg(GROW)
+        .arg(GROW_COMMAND)
         .spawn()
         .map(|_started| ())
 }
 
-/// That process.
-pub(crate) fn run_growing() -> ExitCode {
+/// Runs the subcommand that grows the root file system.
+pub(crate) fn run_grow() -> ExitCode {
     let Err(error) = grow_mounted() else {
         return ExitCode::SUCCESS;
     };
     let reason = report::chain(&error);
-    report::say(&reason);
+    report::log(&reason);
     events::send(&Event::Failed { reason: &reason });
     ExitCode::FAILURE
 }
 
-/// Waits until the root file system is as large as its device.
+/// Waits until the root file system fills its device.
 pub(crate) fn wait_until_grown() -> Result<(), RootError> {
     let device = root_device();
     let deadline = Instant::now() + DEVICE_TIMEOUT;
-    while room_to_grow(&device)?.is_some() {
+    while grow_target(&device)?.is_some() {
         if Instant::now() > deadline {
-            return Err(RootError::StaysSmall { device });
+            return Err(RootError::GrowTimeout { device });
         }
         thread::sleep(DEVICE_RETRY);
     }
@@ -119,18 +119,18 @@ fn root_device() -> PathBuf {
     CommandLine::parse(&command_line).root
 }
 
-/// Grows the root file system, which is mounted, to the size of its device.
-/// The kernel learns of that size when the host changes it, a little later than
-/// the agent of a restored guest hears that it has.
+/// Grows the mounted root file system to the size of its device. Waits for the
+/// device to grow: in a restored guest, the kernel may learn of the new size
+/// after the agent does.
 pub(crate) fn grow_mounted() -> Result<(), RootError> {
     let device = root_device();
     let deadline = Instant::now() + DEVICE_TIMEOUT;
     let blocks = loop {
-        if let Some(blocks) = room_to_grow(&device)? {
+        if let Some(blocks) = grow_target(&device)? {
             break blocks;
         }
         if Instant::now() > deadline {
-            return Err(RootError::NoRoom { device });
+            return Err(RootError::DeviceNotGrown { device });
         }
         thread::sleep(DEVICE_RETRY);
     };
@@ -150,8 +150,9 @@ fn wait_for(device: &Path) -> Result<(), RootError> {
     Ok(())
 }
 
-/// The number of blocks to grow to, if the device has more than are used.
-fn room_to_grow(device: &Path) -> Result<Option<u64>, RootError> {
+/// Returns the number of blocks to grow to, or `None` if the file system fills
+/// its device.
+fn grow_target(device: &Path) -> Result<Option<u64>, RootError> {
     let read = || {
         let mut file = File::open(device)?;
         let device_bytes = file.seek(SeekFrom::End(0))?;
@@ -167,13 +168,13 @@ fn room_to_grow(device: &Path) -> Result<Option<u64>, RootError> {
     let size = Size::parse(&block).ok_or_else(|| RootError::NotExt4 {
         device: device.to_owned(),
     })?;
-    Ok(size.grown(device_bytes))
+    Ok(size.grow_target(device_bytes))
 }
 
 fn grow(root: &Path, blocks: u64) -> io::Result<()> {
     let directory = fs::File::open(root)?;
-    // SAFETY: the request takes a pointer to a 64-bit block count and only
-    // reads it, which is what `Setter` passes.
+    // SAFETY: the kernel only reads a 64-bit block count at the pointer of this
+    // request, and `Setter` passes a pointer to such a number.
     unsafe { rustix::ioctl::ioctl(directory, Setter::<EXT4_IOC_RESIZE_FS, u64>::new(blocks))? };
     Ok(())
 }

@@ -101,7 +101,7 @@ pub(crate) fn settle_later(plan: Option<Plan>) {
         if let Some(plan) = plan {
             thread::sleep(FIRST_COMMAND);
             if let Err(error) = plan.carry_out() {
-                report::say(&report::chain(&error));
+                report::log(&report::chain(&error));
             }
         }
         events::send(&Event::Settled);

@@ -1,16 +1,15 @@
-//! The OEM strings of the SMBIOS tables, in which the host hands credentials
-//! to the guest.
+//! The OEM strings of the SMBIOS tables, which carry the host's credentials.
 //!
 //! Format: DMTF DSP0134, sections 6.1 (structures and their strings) and 7.12
-//! (type 11). Linux shows each structure under `/sys/firmware/dmi/entries`.
+//! (type 11). Linux lists the structures in `/sys/firmware/dmi/entries` (kernel
+//! documentation, `ABI/testing/sysfs-firmware-dmi-entries`).
 
-/// Length of the fixed part that every structure begins with: type, length of
-/// the formatted area, handle (2 bytes).
+/// The length of the header of a structure: type (1), length of the formatted
+/// area (1), handle (2).
 const HEADER_LENGTH: usize = 4;
 
-/// The strings that follow the formatted area of one raw structure.
-///
-/// A structure that is cut short yields the strings that are complete.
+/// Returns the strings that follow the formatted area of a raw structure. Drops
+/// an incomplete string at the end.
 pub(crate) fn strings(structure: &[u8]) -> Vec<&[u8]> {
     let Some(&formatted_length) = structure.get(1) else {
         return Vec::new();
@@ -33,13 +32,13 @@ mod tests {
     use super::strings;
 
     #[test]
-    fn strings_end_at_an_empty_one() {
+    fn strings_end_at_an_empty_string() {
         let structure = b"\x0b\x05\x00\x0e\x02first\0second string\0\0ignored\0";
         assert_eq!(strings(structure), [&b"first"[..], &b"second string"[..]]);
     }
 
     #[test]
-    fn damaged_structures_do_no_harm() {
+    fn strings_of_a_truncated_structure_are_the_complete_ones() {
         assert!(strings(b"").is_empty());
         assert!(strings(b"\x0b").is_empty());
         assert!(strings(b"\x0b\xff\x00\x0e\x02x\0\0").is_empty());

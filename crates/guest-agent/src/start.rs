@@ -57,7 +57,7 @@ pub(crate) fn run(start: Start) -> Result<Option<settle::Plan>, StartError> {
     let credentials = Credentials::from(start.credentials);
     let network = credentials
         .text("sandbox.network")
-        .filter(|text| credentials::of_boot("sandbox.network").as_ref() != Some(text))
+        .filter(|text| credentials::boot_credential("sandbox.network").as_ref() != Some(text))
         .map(|text| text.parse::<Network>())
         .transpose()?;
     seed::set_hostname(&credentials).map_err(|source| StartError::HostName {

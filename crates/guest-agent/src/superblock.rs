@@ -1,10 +1,10 @@
-//! The few fields of an ext4 superblock that tell how large the file system
-//! is (kernel documentation, `filesystems/ext4/globals.rst`).
+//! The size fields of an ext4 superblock (kernel documentation,
+//! `filesystems/ext4/super.rst`). All numbers are little endian.
 
-/// Where the superblock begins on the device, in bytes.
+/// The offset of the superblock on the device, in bytes.
 pub(crate) const OFFSET: u64 = 1024;
 
-/// Length of the superblock in bytes.
+/// The length of the superblock in bytes.
 pub(crate) const LENGTH: usize = 1024;
 
 const BLOCK_COUNT_LOW: usize = 0x4;
@@ -19,17 +19,16 @@ const MAGIC_VALUE: u16 = 0xef53;
 /// `EXT4_FEATURE_INCOMPAT_64BIT`: the high half of the block count is valid.
 const FEATURE_64_BIT: u32 = 0x80;
 
-/// Size of the file system.
+/// The size of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
-    /// Bytes in one block.
+    /// The size of a block in bytes.
     pub(crate) block_size: u64,
-    /// Number of blocks.
     pub(crate) block_count: u64,
 }
 
 impl Size {
-    /// Reads the size out of a superblock; `None` if it is not one of ext4.
+    /// Parses a superblock. Returns `None` if it is not an ext4 superblock.
     pub(crate) fn parse(superblock: &[u8; LENGTH]) -> Option<Self> {
         let half = |offset: usize| u16::from_le_bytes([superblock[offset], superblock[offset + 1]]);
         let word = |offset: usize| u32::from(half(offset)) | u32::from(half(offset + 2)) << 16;
@@ -47,11 +46,11 @@ impl Size {
         })
     }
 
-    /// The number of blocks a device of `device_bytes` has room for, if that
-    /// is more than the file system uses now.
-    pub(crate) fn grown(self, device_bytes: u64) -> Option<u64> {
-        let room = device_bytes / self.block_size;
-        (room > self.block_count).then_some(room)
+    /// Returns the number of blocks that fit on a device of `device_bytes`, if
+    /// that is more than the file system has.
+    pub(crate) fn grow_target(self, device_bytes: u64) -> Option<u64> {
+        let block_count = device_bytes / self.block_size;
+        (block_count > self.block_count).then_some(block_count)
     }
 }
 
@@ -70,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes() {
+    fn parse_reads_the_high_half_only_with_the_64_bit_feature() {
         let parse = |low, high, features| Size::parse(&superblock(low, high, features));
         let size = |block_count| {
             Some(Size {
@@ -84,13 +83,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_only_grows() {
+    fn grow_target_is_none_for_a_device_without_more_blocks() {
         let size = Size {
             block_size: 4096,
             block_count: 10,
         };
-        assert_eq!(size.grown(10 * 4096 + 4095), None);
-        assert_eq!(size.grown(9 * 4096), None);
-        assert_eq!(size.grown(11 * 4096), Some(11));
+        assert_eq!(size.grow_target(10 * 4096 + 4095), None);
+        assert_eq!(size.grow_target(9 * 4096), None);
+        assert_eq!(size.grow_target(11 * 4096), Some(11));
     }
 }

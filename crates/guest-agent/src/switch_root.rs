@@ -1,5 +1,5 @@
-//! Hands the machine over to Debian: moves the mounts, frees the initrd and
-//! starts systemd.
+//! Switches to the root file system: moves the mounts, frees the initrd and
+//! executes systemd.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -10,24 +10,24 @@ use rustix::io::Errno;
 
 use crate::modules;
 
-/// The program that becomes PID 1.
+/// The program that becomes PID 1: systemd.
 const INIT: &str = "/sbin/init";
 
-/// Why Debian was not started.
+/// A step of the switch that failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SwitchRootError {
-    /// A mount could not be moved into the new root.
+    /// The kernel refused to move a mount.
     #[error("could not move the mount `{path}` into the new root")]
     Move { path: String, source: Errno },
-    /// The new root could not be made the root.
+    /// The kernel refused the new root.
     #[error("could not switch to the new root")]
     Switch { source: Errno },
-    /// systemd could not be executed.
+    /// The kernel refused to execute systemd.
     #[error("could not execute `{INIT}` of the new root")]
     Execute { source: io::Error },
 }
 
-/// Makes `root` the root directory and takes `mounts` (absolute paths) along.
+/// Makes `root` the root directory and moves `mounts` (absolute paths) into it.
 pub(crate) fn enter(root: &Path, mounts: &[&str]) -> Result<(), SwitchRootError> {
     for path in mounts {
         let target = root.join(path.trim_start_matches('/'));
@@ -46,15 +46,15 @@ pub(crate) fn enter(root: &Path, mounts: &[&str]) -> Result<(), SwitchRootError>
     switch().map_err(|source| SwitchRootError::Switch { source })
 }
 
-/// Executes the new root's init. Returns only if that failed.
+/// Executes the init of the new root. Returns only if that failed.
 pub(crate) fn execute_init() -> SwitchRootError {
     SwitchRootError::Execute {
         source: Command::new(INIT).env_clear().env("TERM", "linux").exec(),
     }
 }
 
-/// The initrd's files stay in memory for as long as they exist. Losing a few
-/// megabytes is not worth failing for.
+/// Removes the initrd's files, which otherwise stay in memory. An error only
+/// wastes a few megabytes, so it is ignored.
 fn free_initrd() {
     let _ = fs::remove_dir_all(modules::DIRECTORY);
     let _ = fs::remove_file("/init");

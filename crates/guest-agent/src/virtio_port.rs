@@ -1,14 +1,14 @@
-//! The ports of virtio-serial devices, by the names that the host gave them
+//! Finds virtio-serial ports by the names that the host gave them
 //! (`virtserialport,name=`).
 
 use std::path::PathBuf;
 use std::{fs, io};
 
-/// Where Linux lists the ports of all virtio-serial devices.
+/// The ports of all virtio-serial devices (`drivers/char/virtio_console.c`).
 const CLASS: &str = "/sys/class/virtio-ports";
 
-/// The device node of the port with this name. Without udev there is no
-/// `/dev/virtio-ports/NAME`: the name is looked up in sysfs.
+/// Returns the device node of the port with this name. It reads sysfs, since
+/// only udev makes `/dev/virtio-ports/NAME`.
 pub(crate) fn find(wanted: &str) -> io::Result<PathBuf> {
     for entry in fs::read_dir(CLASS)? {
         let entry = entry?;

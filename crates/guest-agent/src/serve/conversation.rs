@@ -83,7 +83,7 @@ async fn serve_stream(stream: Stream, places: Places) {
                 to_host.close().await;
                 let _ = timeout(CLOSE_TIMEOUT, from_host.next()).await;
                 let error = quiesce::restart_agent();
-                report::say(&format!("could not execute `{AGENT_PATH}`: {error}"));
+                report::log(&format!("could not execute `{AGENT_PATH}`: {error}"));
                 std::process::exit(1);
             }
         }

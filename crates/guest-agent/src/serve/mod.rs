@@ -28,7 +28,7 @@ const PORT_RETRY: Duration = Duration::from_millis(20);
 /// Runs the subcommand. Returns only after an error.
 pub(crate) fn run() -> ExitCode {
     let Err(error) = start();
-    report::say(&format!("could not serve the host: {error}"));
+    report::log(&format!("could not serve the host: {error}"));
     ExitCode::FAILURE
 }
 
