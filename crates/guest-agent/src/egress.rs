@@ -1,6 +1,6 @@
-//! What the guest's programs and people are told of its network, in files: the
-//! proxy for apt, a note for who logs in, the authority that the gateway signs
-//! with, what browsers must know. The variables are part of [`crate::environment`].
+//! Writes the files that describe a restricted network: the proxy for apt, the
+//! message of the day, the certificate authority of the gateway, and settings
+//! for browsers. [`crate::environment`] writes the variables.
 
 use std::fs;
 use std::path::Path;
@@ -8,23 +8,23 @@ use std::path::Path;
 use crate::credentials::Credentials;
 use crate::files::{self, Owner, WriteError};
 
-/// Configuration of apt, as apt.conf(5) has it.
+/// A part of apt.conf(5).
 const APT_CONFIGURATION: &str = "sandbox.apt-configuration";
 
-/// The note. systemd's own name: its `provision.conf` (tmpfiles.d(5)) writes
-/// the same file, unless it is there.
+/// The message of the day. The name is systemd's: its `provision.conf`
+/// (tmpfiles.d(5)) writes the same file unless it exists.
 const MOTD: &str = "login.motd";
 
-/// A certificate, PEM.
+/// A certificate in PEM.
 const CERTIFICATE: &str = "sandbox.certificate";
 
-/// Certificates to trust, as Firefox has them.
+/// A policy file of Firefox with certificates to trust.
 const FIREFOX_POLICY: &str = "sandbox.firefox-policy";
 
-/// What is written where: a program of several names looks in several places.
+/// The paths of each credential. The variants of a program read different paths.
 const FILES: [(&str, &[&str]); 6] = [
     (APT_CONFIGURATION, &["etc/apt/apt.conf.d/95-sandbox"]),
-    (MOTD, &[NOTE]),
+    (MOTD, &[MOTD_PATH]),
     (CERTIFICATE, &[LOCAL_CERTIFICATE]),
     (
         "sandbox.chromium-policy",
@@ -41,26 +41,25 @@ const FILES: [(&str, &[&str]); 6] = [
     (FIREFOX_POLICY, &["etc/firefox/policies/policies.json"]),
 ];
 
-/// Where pam_motd(8) finds the note.
-const NOTE: &str = "etc/motd.d/50-provision.conf";
+/// The message of the day for pam_motd(8).
+const MOTD_PATH: &str = "etc/motd.d/50-provision.conf";
 
-/// Where update-ca-certificates(8) finds the certificate whenever it makes the
-/// bundle anew.
+/// The certificate for update-ca-certificates(8), which builds the bundle again.
 const LOCAL_CERTIFICATE: &str = "usr/local/share/ca-certificates/sandbox.crt";
 
-/// All certificates that are trusted. Debian's OpenSSL reads it as its default
-/// file, so no link by the certificate's hash is needed.
-const BUNDLE: &str = "etc/ssl/certs/ca-certificates.crt";
+/// The bundle of all trusted certificates. It is the default file of Debian's
+/// OpenSSL, so no link named by the certificate's hash is needed.
+const CA_BUNDLE: &str = "etc/ssl/certs/ca-certificates.crt";
 
-/// Whether the seed names a proxy or an authority: services that are started
-/// without its variables cannot work then.
+/// Returns whether the seed contains a proxy or an authority. Services need the
+/// seed's variables then.
 pub(crate) fn is_restricted(credentials: &Credentials) -> bool {
     [APT_CONFIGURATION, CERTIFICATE]
         .iter()
         .any(|name| credentials.bytes(name).is_some())
 }
 
-/// Writes the files below `root`, as those of `owner`.
+/// Writes the files below `root`, owned by `owner`.
 pub(crate) fn apply(
     credentials: &Credentials,
     root: &Path,
@@ -71,7 +70,7 @@ pub(crate) fn apply(
             continue;
         };
         for path in paths.iter().map(|path| root.join(path)) {
-            // Firefox reads one file only, so the image's own stays.
+            // Firefox reads one policy file, so the image's file has priority.
             if credential == FIREFOX_POLICY && path.exists() {
                 continue;
             }
@@ -80,9 +79,9 @@ pub(crate) fn apply(
         }
     }
     if let Some(certificate) = credentials.bytes(CERTIFICATE) {
-        let bundle = root.join(BUNDLE);
+        let bundle = root.join(CA_BUNDLE);
         make_parent(&bundle, owner)?;
-        // Should the last line before have no end, it has one now.
+        // The newline ends a last line that has none.
         files::append(&bundle, &[b"\n", certificate].concat())?;
     }
     Ok(())
@@ -93,13 +92,13 @@ fn make_parent(path: &Path, owner: Owner) -> Result<(), WriteError> {
         .map_or(Ok(()), |parent| files::make_directory(parent, 0o755, owner))
 }
 
-/// The note for who logs in at a terminal with this home; none for those who
-/// have silenced all such notes.
+/// Returns the message of the day for a user with this home directory, unless
+/// `.hushlogin` silences it (pam_motd(8), login(1)).
 pub(crate) fn motd(root: &Path, home: &Path) -> Option<String> {
     if home.join(".hushlogin").exists() {
         return None;
     }
-    fs::read_to_string(root.join(NOTE)).ok()
+    fs::read_to_string(root.join(MOTD_PATH)).ok()
 }
 
 #[cfg(test)]
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn proxy_mode_is_told_to_apt_and_to_people() {
+    fn apply_writes_apt_configuration_and_message_of_the_day() {
         with_root("proxy", |root| {
             let credentials = Credentials::from([
                 ("sandbox.apt-configuration", "Acquire::x;\n"),
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn browsers_are_told_wherever_they_look() {
+    fn apply_writes_browser_policies_and_keeps_the_firefox_policy_of_the_image() {
         with_root("browsers", |root| {
             let own = root.join("etc/firefox/policies/policies.json");
             let credentials = Credentials::from([
@@ -162,9 +161,9 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_joins_those_that_are_trusted() {
+    fn apply_appends_the_certificate_to_the_bundle() {
         with_root("certificate", |root| {
-            let bundle = root.join(BUNDLE);
+            let bundle = root.join(CA_BUNDLE);
             fs::create_dir_all(bundle.parent().unwrap()).unwrap();
             fs::write(&bundle, "first").unwrap();
             let credentials = Credentials::from([("sandbox.certificate", "ours\n")]);
@@ -177,17 +176,17 @@ mod tests {
     }
 
     #[test]
-    fn a_system_that_trusts_nobody_gets_a_bundle_too() {
+    fn apply_creates_a_missing_bundle() {
         with_root("bundle", |root| {
             let credentials = Credentials::from([("sandbox.certificate", "ours\n")]);
             apply(&credentials, root, me()).unwrap();
-            let bundle = fs::read_to_string(root.join(BUNDLE)).unwrap();
+            let bundle = fs::read_to_string(root.join(CA_BUNDLE)).unwrap();
             assert_eq!(bundle.trim_start(), "ours\n");
         });
     }
 
     #[test]
-    fn an_open_network_leaves_everything_as_it_is() {
+    fn apply_writes_nothing_for_an_open_network() {
         with_root("open", |root| {
             let credentials = Credentials::from([("sandbox.environment", "A=1\n")]);
             assert!(!is_restricted(&credentials));

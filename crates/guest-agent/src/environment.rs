@@ -1,17 +1,17 @@
-//! The variables that every process of the sandbox sees.
+//! The environment variables of every process in the sandbox.
 //!
-//! Two readers need them: PAM (`pam_env`, `/etc/environment`) for logins, and
-//! systemd (`DefaultEnvironment=`) for services.
+//! Two programs read them: pam_env(8) (`/etc/environment`) for logins, and
+//! systemd (`DefaultEnvironment=`, systemd-system.conf(5)) for services.
 
-/// The lines of the credential that are assignments; empty lines and comments
-/// are dropped.
+/// Returns the lines of the credential that are assignments. Drops comments and
+/// all other lines.
 pub(crate) fn assignments(text: &str) -> impl Iterator<Item = &str> {
     text.lines()
         .map(str::trim_end)
-        .filter(|line| !line.starts_with('#') && line.split_once('=').is_some_and(named))
+        .filter(|line| !line.starts_with('#') && line.split_once('=').is_some_and(has_valid_name))
 }
 
-fn named((name, _): (&str, &str)) -> bool {
+fn has_valid_name((name, _): (&str, &str)) -> bool {
     !name.is_empty()
         && !name.starts_with(|first: char| first.is_ascii_digit())
         && name
@@ -19,13 +19,14 @@ fn named((name, _): (&str, &str)) -> bool {
             .all(|character| character.is_ascii_alphanumeric() || character == '_')
 }
 
-/// What is appended to `/etc/environment`.
+/// Returns the lines for `/etc/environment`.
 pub(crate) fn pam_lines(text: &str) -> String {
     assignments(text).flat_map(|line| [line, "\n"]).collect()
 }
 
-/// A drop-in for `/run/systemd/system.conf.d`, quoted as `systemd-system.conf`
-/// wants it: C escapes in double quotes, and `%` begins a specifier.
+/// Returns a drop-in for `/run/systemd/system.conf.d`. Values are in double
+/// quotes with C escapes, and `%%` stands for `%` (systemd.syntax(7),
+/// systemd.unit(5), "Specifiers").
 pub(crate) fn systemd_drop_in(text: &str) -> String {
     let mut drop_in = String::from("[Manager]\nDefaultEnvironment=");
     for line in assignments(text) {
@@ -51,12 +52,12 @@ mod tests {
         "SANDBOX_CONTAINER=a b\n# comment\n\nnot an assignment\nA_1=\"50%\\\"\n1A=x\n";
 
     #[test]
-    fn for_pam() {
+    fn pam_lines_are_the_assignments() {
         assert_eq!(pam_lines(TEXT), "SANDBOX_CONTAINER=a b\nA_1=\"50%\\\"\n");
     }
 
     #[test]
-    fn for_systemd() {
+    fn systemd_drop_in_escapes_quotes_and_percent_signs() {
         assert_eq!(
             systemd_drop_in(TEXT),
             "[Manager]\nDefaultEnvironment=\"SANDBOX_CONTAINER=a b\" \"A_1=\\\"50%%\\\\\\\"\" \n"

@@ -1,4 +1,4 @@
-//! Writing files into the guest's root with the mode and owner they need.
+//! Writes files of the guest with their mode and owner.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -20,7 +20,7 @@ impl WriteError {
     }
 }
 
-/// User and group number.
+/// The number of a user and of the group with the same number.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Owner(pub(crate) u32);
 
@@ -30,8 +30,8 @@ pub(crate) const ROOT: Owner = Owner(0);
 /// The user `dev` of the image.
 pub(crate) const DEV: Owner = Owner(1000);
 
-/// Creates the directory with this mode and owner unless it is there, and its
-/// parents (0755, root) as needed.
+/// Creates a missing directory with this mode and owner, and missing parents
+/// (0755, root).
 pub(crate) fn make_directory(path: &Path, mode: u32, owner: Owner) -> Result<(), WriteError> {
     if path.is_dir() {
         return Ok(());
@@ -46,8 +46,8 @@ pub(crate) fn make_directory(path: &Path, mode: u32, owner: Owner) -> Result<(),
     create().map_err(WriteError::at(path))
 }
 
-/// Writes the file anew: whatever had the name (a link to elsewhere among it)
-/// is replaced, and nobody can read the content before mode and owner are set.
+/// Replaces a file. A link with this name is replaced, not followed. Only root
+/// can read the content before mode and owner are set.
 pub(crate) fn write(
     path: &Path,
     content: &[u8],
@@ -71,7 +71,7 @@ pub(crate) fn write(
     replace().map_err(WriteError::at(path))
 }
 
-/// Appends to the file, which is created (0644, root) if it is not there.
+/// Appends to a file. Creates a missing file (0644, root).
 pub(crate) fn append(path: &Path, content: &[u8]) -> Result<(), WriteError> {
     OpenOptions::new()
         .append(true)
@@ -82,7 +82,7 @@ pub(crate) fn append(path: &Path, content: &[u8]) -> Result<(), WriteError> {
         .map_err(WriteError::at(path))
 }
 
-/// Removes the file if it is there.
+/// Removes a file if it exists.
 pub(crate) fn remove(path: &Path) -> Result<(), WriteError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(WriteError::at(path)(error)),
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_replaced_and_its_target_left_alone() {
+    fn write_replaces_a_link_and_keeps_its_target() {
         let directory = std::env::temp_dir().join(format!("guest-agent-{}", std::process::id()));
         make_directory(&directory, 0o700, me()).unwrap();
         let target = directory.join("target");

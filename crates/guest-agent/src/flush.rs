@@ -1,4 +1,4 @@
-//! Writes out what the guest holds back for shares.
+//! Writes cached data of the shares to the host.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::kernel;
 use crate::mountinfo::{self, Mount};
 
-/// Why the shares were not written out.
+/// A share that could not be written out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FlushError {
     #[error("could not read `{}`", mountinfo::PATH)]
@@ -15,10 +15,10 @@ pub(crate) enum FlushError {
     Sync { path: PathBuf, source: io::Error },
 }
 
-/// Waits until all data of all shares is with the host.
+/// Writes out all shares and waits until the host has the data.
 pub(crate) fn run() -> Result<(), FlushError> {
     let mounts = mountinfo::read().map_err(|source| FlushError::Mounts { source })?;
-    for Mount { point, .. } in mounts.iter().filter(|mount| mount.kind == "9p") {
+    for Mount { point, .. } in mounts.iter().filter(|mount| mount.file_system == "9p") {
         let path = Path::new(point);
         kernel::sync_file_system(path).map_err(|source| FlushError::Sync {
             path: path.to_owned(),

@@ -1,41 +1,40 @@
-//! What is mounted where, by `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+//! The mounts in `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::{fs, io};
 
-/// Where the kernel tells it.
 pub(crate) const PATH: &str = "/proc/self/mountinfo";
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mount {
-    /// Where: an absolute path.
+    /// The absolute path of the mount point.
     pub(crate) point: OsString,
-    /// The type of file system.
-    pub(crate) kind: String,
+    /// The type of the file system.
+    pub(crate) file_system: String,
 }
 
-/// All mounts, in the order in which they were made.
+/// Returns all mounts, oldest first.
 pub(crate) fn read() -> io::Result<Vec<Mount>> {
     Ok(parse(&fs::read(PATH)?))
 }
 
-/// The fifth field of a line is the mount point; the type is the first one
-/// after a field of a single dash.
+/// Parses lines whose fifth field is the mount point. The field after a single
+/// dash is the type.
 fn parse(text: &[u8]) -> Vec<Mount> {
     text.split(|&byte| byte == b'\n')
         .filter_map(|line| {
             let mut fields = line.split(|&byte| byte == b' ');
             let point = OsString::from_vec(unescape(fields.nth(4)?));
             fields.find(|field| *field == b"-")?;
-            let kind = String::from_utf8_lossy(fields.next()?).into_owned();
-            Some(Mount { point, kind })
+            let file_system = String::from_utf8_lossy(fields.next()?).into_owned();
+            Some(Mount { point, file_system })
         })
         .collect()
 }
 
-/// Undoes the octal escapes (`\040` for a space).
+/// Decodes octal escapes (`\040` for a space).
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -61,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mounts_of_all_kinds() {
+    fn parse_decodes_escapes_and_drops_incomplete_lines() {
         let text = b"\
 21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw
 30 21 0:25 / /home/dev/workspace rw shared:9 master:1 - 9p workspace rw
@@ -70,7 +69,7 @@ cut short
 ";
         let mounts: Vec<_> = parse(text)
             .into_iter()
-            .map(|mount| (mount.point.into_string().unwrap(), mount.kind))
+            .map(|mount| (mount.point.into_string().unwrap(), mount.file_system))
             .collect();
         assert_eq!(
             mounts,

@@ -1,8 +1,9 @@
-//! The rtnetlink messages that bring an interface up.
+//! Encodes and decodes the rtnetlink messages that configure an interface and
+//! list addresses (rtnetlink(7)).
 //!
 //! Layouts: `linux/netlink.h` (`nlmsghdr`), `linux/rtnetlink.h` (`rtmsg`,
-//! `rtattr`), `linux/if_link.h` (`ifinfomsg`), `linux/if_addr.h` (`ifaddrmsg`).
-//! All numbers are in the machine's byte order, addresses in network order.
+//! `rtattr`, `ifinfomsg`), `linux/if_addr.h` (`ifaddrmsg`). Numbers are in the
+//! machine's byte order, addresses in network order.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -32,10 +33,10 @@ const RTPROT_STATIC: u8 = 4;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RTN_UNICAST: u8 = 1;
 
-/// Type of an answer: acknowledgement or error number.
+/// The type of an answer: acknowledgement or error number.
 const NLMSG_ERROR: u16 = 2;
 
-/// Type of the last message of a list.
+/// The type of the last message of a list.
 const NLMSG_DONE: u16 = 3;
 
 /// Length of `ifaddrmsg`: family, prefix length, flags, scope, interface (4).
@@ -47,7 +48,7 @@ const ATTRIBUTE_HEADER_LENGTH: usize = 4;
 /// Length of `nlmsghdr`: length (4), type (2), flags (2), sequence (4), port (4).
 const HEADER_LENGTH: usize = 16;
 
-/// Sets the interface up.
+/// Brings up the interface.
 pub(crate) fn link_up(interface: u32) -> Vec<u8> {
     let mut body = vec![AF_UNSPEC, 0, 0, 0];
     body.extend(interface.to_ne_bytes());
@@ -56,7 +57,7 @@ pub(crate) fn link_up(interface: u32) -> Vec<u8> {
     message(RTM_NEWLINK, 0, &body)
 }
 
-/// Gives the interface an address.
+/// Adds an address to the interface.
 pub(crate) fn add_address(interface: u32, address: Ipv4Addr, prefix_length: u8) -> Vec<u8> {
     let mut body = vec![AF_INET, prefix_length, 0, RT_SCOPE_UNIVERSE];
     body.extend(interface.to_ne_bytes());
@@ -65,7 +66,7 @@ pub(crate) fn add_address(interface: u32, address: Ipv4Addr, prefix_length: u8) 
     message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &body)
 }
 
-/// Routes everything that is not local to the gateway.
+/// Adds a default route through the gateway.
 pub(crate) fn add_default_route(interface: u32, gateway: Ipv4Addr) -> Vec<u8> {
     let mut body = vec![
         AF_INET,
@@ -83,8 +84,8 @@ pub(crate) fn add_default_route(interface: u32, gateway: Ipv4Addr) -> Vec<u8> {
     message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &body)
 }
 
-/// What the kernel answered to one message: 0, or a negative error number.
-/// `None` if these bytes are no answer.
+/// Decodes the kernel's answer to one message: 0, or a negative error number.
+/// Returns `None` if these bytes are not an answer.
 pub(crate) fn answer(bytes: &[u8]) -> Option<i32> {
     let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
     let code = i32::from_ne_bytes(
@@ -96,7 +97,7 @@ pub(crate) fn answer(bytes: &[u8]) -> Option<i32> {
     (kind == NLMSG_ERROR).then_some(code)
 }
 
-/// Asks for all addresses of all interfaces.
+/// Requests all addresses of all interfaces.
 pub(crate) fn list_addresses() -> Vec<u8> {
     let mut body = vec![0; ADDRESS_HEADER_LENGTH];
     body[0] = AF_UNSPEC;
@@ -115,12 +116,12 @@ pub(crate) struct InterfaceAddress {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct AddressList {
     pub(crate) addresses: Vec<InterfaceAddress>,
-    /// No other datagram follows.
+    /// Whether this is the last datagram.
     pub(crate) is_last: bool,
 }
 
 impl AddressList {
-    /// Reads what is whole.
+    /// Decodes the complete messages of a datagram.
     pub(crate) fn parse(mut bytes: &[u8]) -> Self {
         let mut list = Self::default();
         while let Some((kind, body, rest)) = split_message(bytes) {
@@ -135,7 +136,7 @@ impl AddressList {
     }
 }
 
-/// Type and body of the first message, and what follows.
+/// Returns type and body of the first message, and the bytes after it.
 fn split_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?);
     let length = usize::try_from(length).ok()?;
@@ -144,13 +145,14 @@ fn split_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     Some((kind, body, bytes.get(aligned(length)..).unwrap_or_default()))
 }
 
-/// Messages and attributes begin at multiples of four.
+/// Rounds up to the alignment of messages and attributes (`NLMSG_ALIGNTO`,
+/// `RTA_ALIGNTO`).
 fn aligned(length: usize) -> usize {
     length.next_multiple_of(4)
 }
 
-/// The body of an `RTM_NEWADDR`: where there are two addresses, `IFA_LOCAL` is
-/// the interface's own.
+/// Decodes the body of an `RTM_NEWADDR`. Of two addresses, `IFA_LOCAL` is that
+/// of the interface; the other is its peer (`linux/if_addr.h`).
 fn interface_address(body: &[u8]) -> Option<InterfaceAddress> {
     let prefix_length = *body.get(1)?;
     let interface = u32::from_ne_bytes(body.get(4..8)?.try_into().ok()?);
@@ -201,8 +203,8 @@ fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
     message
 }
 
-/// Appends an `rtattr`: length (2), type (2), value. All values here are four
-/// bytes long, so that no padding is needed.
+/// Appends an `rtattr`: length (2), type (2), value. All values are four bytes
+/// long, so no padding is needed.
 fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8; 4]) {
     body.extend(8_u16.to_ne_bytes());
     body.extend(kind.to_ne_bytes());
@@ -215,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn address_message() {
+    fn add_address_encodes_the_message() {
         let message = add_address(2, Ipv4Addr::new(10, 0, 2, 15), 24);
         #[rustfmt::skip]
         let expected = [
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn link_and_route_messages() {
+    fn link_up_and_add_default_route_encode_the_messages() {
         #[rustfmt::skip]
         let link = [
             32, 0, 0, 0, 16, 0, 0x05, 0, 0, 0, 0, 0, 0, 0, 0, 0,
@@ -246,14 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_addresses() {
+    fn address_list_decodes_complete_messages() {
         #[rustfmt::skip]
         let mut bytes = vec![
             44, 0, 0, 0, 20, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0,
             2, 24, 0, 0, 2, 0, 0, 0,
             8, 0, 1, 0, 10, 0, 2, 99,
             8, 0, 2, 0, 10, 0, 2, 15,
-            // An attribute that is shorter than its room.
+            // An attribute with padding.
             3 + 2, 0, 3, 0, b'e', 0, 0, 0,
         ];
         bytes[0] = u8::try_from(bytes.len()).unwrap();
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn answers() {
+    fn answer_returns_the_error_number() {
         let mut bytes = vec![36, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(answer(&bytes), None);
         bytes.extend((-17_i32).to_ne_bytes());

@@ -1,4 +1,4 @@
-//! The guest's network: one interface with a fixed address.
+//! The guest's network: one interface with a static address.
 
 use std::net::{AddrParseError, Ipv4Addr};
 use std::num::ParseIntError;
@@ -12,31 +12,31 @@ use rustix::net::{AddressFamily, RecvFlags, SocketType};
 
 use crate::netlink::{self, AddressList};
 
-/// The virtio NIC; the kernel command line has `net.ifnames=0`.
+/// The virtio NIC. The kernel command line contains `net.ifnames=0`.
 const INTERFACE: &str = "eth0";
 
-/// Why the network could not be set up.
+/// A network that could not be set up or read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NetworkError {
-    /// The credential has not three words.
+    /// The credential does not have this form.
     #[error("invalid network `{text}`, expected `ADDRESS/PREFIX GATEWAY DNS`")]
     Form { text: String },
-    /// A word of the credential is no IPv4 address.
+    /// A word of the credential is not an IPv4 address.
     #[error("invalid IPv4 address `{text}`")]
     Address {
         text: String,
         source: AddrParseError,
     },
-    /// The prefix length is no number.
+    /// The prefix length is not a number.
     #[error("invalid prefix length `{text}`")]
     Prefix { text: String, source: ParseIntError },
-    /// There is no such interface: no NIC, or no driver for it.
+    /// The interface does not exist: the NIC or its driver is missing.
     #[error("network interface `{interface}` not found")]
     NoInterface {
         interface: &'static str,
         source: io::Error,
     },
-    /// The kernel's routing socket failed.
+    /// The netlink socket failed.
     #[error("could not use the netlink socket")]
     Socket { source: Errno },
     /// The kernel refused a change.
@@ -47,14 +47,14 @@ pub(crate) enum NetworkError {
     },
 }
 
-/// What the credential `sandbox.network` says.
+/// The value of the credential `sandbox.network`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Network {
     /// The guest's address.
     pub(crate) address: Ipv4Addr,
-    /// How many leading bits of the address name its network.
+    /// The number of address bits that form the network part.
     pub(crate) prefix_length: u8,
-    /// The way to everywhere else.
+    /// The default gateway.
     pub(crate) gateway: Ipv4Addr,
     /// The name server.
     pub(crate) dns: Ipv4Addr,
@@ -98,13 +98,13 @@ fn parse_address(text: &str) -> Result<Ipv4Addr, NetworkError> {
 }
 
 impl Network {
-    /// The content of `/etc/resolv.conf`.
+    /// Returns the content of `/etc/resolv.conf` (resolv.conf(5)).
     pub(crate) fn resolv_conf(&self) -> String {
         format!("nameserver {}\n", self.dns)
     }
 
-    /// The same configuration for systemd-networkd, which finds the interface
-    /// configured and leaves it as it is.
+    /// Returns the same configuration for systemd-networkd (systemd.network(5)).
+    /// It finds the interface configured and keeps it.
     pub(crate) fn networkd_file(&self) -> String {
         format!(
             "[Match]\nName={INTERFACE}\n\n\
@@ -115,8 +115,8 @@ impl Network {
     }
 }
 
-/// Brings the loopback interface up and, if the seed describes a network, the
-/// NIC with its address and the default route.
+/// Brings up the loopback interface and, if the seed contains a network, the NIC
+/// with its address and the default route.
 pub(crate) fn bring_up(network: Option<&Network>) -> Result<(), NetworkError> {
     let socket = open_socket().map_err(|source| NetworkError::Socket { source })?;
     let loopback = interface_index("lo")?;
@@ -145,14 +145,16 @@ pub(crate) fn bring_up(network: Option<&Network>) -> Result<(), NetworkError> {
     Ok(())
 }
 
-/// The addresses of all interfaces but the loopback's, with prefix length.
+/// Returns the addresses of all interfaces except the loopback interface, with
+/// prefix length.
 pub(crate) fn addresses() -> Result<Vec<String>, NetworkError> {
     let failed = |source| NetworkError::Socket { source };
     let loopback = interface_index("lo")?;
     let socket = open_socket().map_err(failed)?;
     rustix::io::write(&socket, &netlink::list_addresses()).map_err(failed)?;
     let mut addresses = Vec::new();
-    // As large as the kernel's own largest (`NLMSG_GOODSIZE`, linux/netlink.h).
+    // The upper bound of the kernel's message size (`NLMSG_GOODSIZE`,
+    // `linux/netlink.h`).
     let mut buffer = vec![0_u8; 8192];
     loop {
         let (length, _) =
@@ -171,6 +173,7 @@ pub(crate) fn addresses() -> Result<Vec<String>, NetworkError> {
 }
 
 fn interface_index(interface: &'static str) -> Result<u32, NetworkError> {
+    // Kernel documentation, `ABI/testing/sysfs-class-net`.
     let failed = |source| NetworkError::NoInterface { interface, source };
     let text = fs::read_to_string(format!("/sys/class/net/{interface}/ifindex")).map_err(failed)?;
     text.trim()
@@ -179,7 +182,7 @@ fn interface_index(interface: &'static str) -> Result<u32, NetworkError> {
 }
 
 fn open_socket() -> Result<OwnedFd, Errno> {
-    // Protocol 0 is NETLINK_ROUTE.
+    // Protocol 0 is NETLINK_ROUTE (`linux/netlink.h`).
     let socket = rustix::net::socket(AddressFamily::NETLINK, SocketType::RAW, None)?;
     rustix::net::connect(&socket, &SocketAddrNetlink::new(0, 0))?;
     Ok(socket)
@@ -207,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_credential() {
+    fn network_parses_the_credential() {
         let network: Network = "10.0.2.15/24 10.0.2.2  10.0.2.3\n".parse().unwrap();
         assert_eq!(
             network,
@@ -223,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_named() {
+    fn network_names_the_invalid_part() {
         for (text, message) in [
             (
                 "",

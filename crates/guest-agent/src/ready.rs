@@ -59,7 +59,7 @@ pub(crate) fn run() {
 }
 
 fn become_ready() -> Result<(), ReadyError> {
-    shares::mount_written(Path::new("/run"))?;
+    shares::mount_from_units(Path::new("/run"))?;
     root::wait_until_grown()?;
     if seed::wants_cloud_init(credentials::boot_credential("sandbox.cloud-init").as_deref()) {
         events::send(&Event::Waiting { what: "cloud-init" });

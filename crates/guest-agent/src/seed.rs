@@ -1,4 +1,5 @@
-//! Applies the seed to the root file system before systemd starts.
+//! Writes the seed to the root file system: at a cold start before systemd, and
+//! after a restore.
 
 use std::path::Path;
 
@@ -7,20 +8,20 @@ use crate::files::{self, DEV, ROOT, WriteError};
 use crate::network::Network;
 use crate::{egress, environment};
 
-/// Value of the credential `sandbox.cloud-init` that lets cloud-init run.
+/// The value of the credential `sandbox.cloud-init` that runs cloud-init.
 const CLOUD_INIT_RUN: &str = "run";
 
-/// Whether cloud-init shall run to its end before the sandbox is ready.
+/// Returns whether the value of `sandbox.cloud-init` asks for cloud-init.
 pub(crate) fn wants_cloud_init(value: Option<&str>) -> bool {
     value.is_some_and(|value| value.trim() == CLOUD_INIT_RUN)
 }
 
-/// The credential with the host name. systemd's own, `system.hostname`, would
-/// lose its underscores.
+/// The credential of the host name. From its own `system.hostname`, systemd
+/// drops underscores.
 const HOSTNAME: &str = "sandbox.hostname";
 
-/// Gives the running kernel the host name; systemd keeps what it finds there
-/// if nothing on the disk says otherwise.
+/// Sets the host name of the running kernel. systemd keeps it unless a file on
+/// the disk sets another.
 pub(crate) fn set_hostname(credentials: &Credentials) -> rustix::io::Result<()> {
     match credentials.text(HOSTNAME) {
         Some(hostname) => rustix::system::sethostname(hostname.trim().as_bytes()),
@@ -28,8 +29,8 @@ pub(crate) fn set_hostname(credentials: &Credentials) -> rustix::io::Result<()> 
     }
 }
 
-/// Writes what the credentials say below `root`, the mounted root file system,
-/// and below `run`, the tmpfs that will be its `/run`.
+/// Writes the files of the seed below `root`, the mounted root file system, and
+/// below `run`, the tmpfs that is or becomes its `/run`.
 pub(crate) fn apply(
     credentials: &Credentials,
     network: Option<&Network>,
@@ -73,7 +74,7 @@ pub(crate) fn apply(
 }
 
 fn apply_hostname(hostname: &str, root: &Path) -> Result<(), WriteError> {
-    // systemd drops underscores from what the file says, too.
+    // From this file, systemd also drops underscores.
     if !hostname.contains('_') {
         let line = format!("{hostname}\n");
         files::write(&root.join("etc/hostname"), line.as_bytes(), 0o644, ROOT)?;
@@ -101,8 +102,9 @@ fn apply_network(network: &Network, root: &Path) -> Result<(), WriteError> {
     )
 }
 
-/// Hands the user's cloud-config to the NoCloud source and lifts the image's
-/// ban on cloud-init. The user's data may hold secrets.
+/// Writes the user's cloud-config for the NoCloud data source and enables
+/// cloud-init, which the image disables. Only root can read the data, since it
+/// may contain secrets.
 fn apply_cloud_init(credentials: &Credentials, root: &Path) -> Result<(), WriteError> {
     let directory = root.join("var/lib/cloud/seed/nocloud");
     files::make_directory(&directory, 0o700, ROOT)?;
@@ -110,7 +112,7 @@ fn apply_cloud_init(credentials: &Credentials, root: &Path) -> Result<(), WriteE
         ("cloud-init.user-data", "user-data"),
         ("cloud-init.meta-data", "meta-data"),
     ] {
-        // Both files must be there for the source to be found.
+        // cloud-init ignores the data source unless both files exist.
         let content = credentials.bytes(credential).unwrap_or_default();
         files::write(&directory.join(name), content, 0o600, ROOT)?;
     }
@@ -122,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cloud_init_runs_only_when_told_to() {
+    fn wants_cloud_init_only_with_the_value_run() {
         for (value, wanted) in [
             (None, false),
             (Some(""), false),

@@ -1,9 +1,9 @@
-//! The host's directories that the seed wants mounted.
+//! Mounts the shares of the seed.
 //!
-//! The seed describes them as mount units for systemd, which so knows them by
-//! description and options. They are mounted here, by the agent, without mount(8)
-//! and systemd: a start need not wait for those, and a restored guest's systemd
-//! has never seen the units.
+//! The seed contains a mount unit for each share, so that systemd knows its
+//! description and options. The agent mounts them itself: it is faster than
+//! mount(8) and systemd, and the systemd of a restored guest has never seen the
+//! units.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -16,29 +16,30 @@ use crate::credentials::Credentials;
 use crate::files::{self, Owner, WriteError};
 use crate::mountinfo;
 
-/// Credentials of this name are units (systemd-debug-generator(8)).
+/// The prefix of credentials that contain a unit (systemd-debug-generator(8)).
 const UNIT_PREFIX: &str = "systemd.extra-unit.";
 const MOUNT_SUFFIX: &str = ".mount";
 
-/// Where systemd-debug-generator(8) writes such units, below `/run`.
+/// The directory below `/run` to which systemd-debug-generator(8) writes these
+/// units.
 const UNIT_DIRECTORY: &str = "systemd/generator.early";
 
-/// What the agent's unit is completed by.
+/// The drop-in directory of the agent's unit.
 const DROP_INS: &str = "sandbox-agent.service.d";
 
-/// Why a share is not there.
+/// A share that could not be mounted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ShareError {
-    /// The credential lacks a line.
+    /// The unit lacks a line.
     #[error("missing `{key}=` in the mount unit `{unit}`")]
     Unit { unit: String, key: &'static str },
-    /// What tells of shares cannot be read.
+    /// The units or the list of mounts could not be read.
     #[error("could not read `{path}`")]
     Read { path: PathBuf, source: io::Error },
-    /// There is no directory to mount it on.
+    /// The mount point does not exist and could not be created.
     #[error("could not create the mount point `{path}`")]
     MountPoint { path: PathBuf, source: io::Error },
-    /// The kernel refused.
+    /// The kernel refused the mount.
     #[error("could not mount the share `{source_name}` at `{path}`")]
     Mount {
         source_name: String,
@@ -50,18 +51,19 @@ pub(crate) enum ShareError {
 /// One share.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Share {
-    /// Where; first, since what is mounted below another comes after it.
+    /// The mount point. It is the first field, so that a share sorts before the
+    /// shares below it.
     mount_point: PathBuf,
-    /// Its mount tag.
+    /// The mount tag.
     source: String,
-    /// The type of file system.
-    kind: String,
-    /// Options in the order of mount(8)'s `-o`.
+    /// The type of the file system.
+    file_system: String,
+    /// The options, as for `-o` of mount(8).
     options: String,
 }
 
-/// The shares of a seed, outer ones before those that lie in them.
-pub(crate) fn of(credentials: &Credentials) -> Result<Vec<Share>, ShareError> {
+/// Returns the shares of a seed, each before the shares below it.
+pub(crate) fn from_seed(credentials: &Credentials) -> Result<Vec<Share>, ShareError> {
     let mut shares = Vec::new();
     for (unit, text) in units(credentials) {
         shares.push(Share::parse(unit, &String::from_utf8_lossy(text))?);
@@ -70,11 +72,12 @@ pub(crate) fn of(credentials: &Credentials) -> Result<Vec<Share>, ShareError> {
     Ok(shares)
 }
 
-/// Writes the mount units of a seed to where the generator, which is masked
-/// until the sandbox is ready, will write the same, and makes the agent's unit
-/// mention them, so that systemd knows them from its start. To a mount without
-/// a unit, it would give dependencies by which nearly all units of Debian are
-/// loaded.
+/// Writes the mount units of a seed and a drop-in by which the agent's unit
+/// names them, so that systemd loads them at its start.
+///
+/// The generator writes the same units later: it is masked until the sandbox is
+/// ready. A mount without a unit would get dependencies from systemd, and these
+/// load nearly all units of Debian.
 pub(crate) fn write_units(
     credentials: &Credentials,
     run: &Path,
@@ -101,10 +104,10 @@ pub(crate) fn write_units(
     )
 }
 
-/// Mounts the shares whose units [`write_units`] wrote.
-pub(crate) fn mount_written(run: &Path) -> Result<(), ShareError> {
-    let shares = written(&run.join(UNIT_DIRECTORY))?;
-    // An agent that systemd has restarted finds some mounted.
+/// Mounts the shares of the units that [`write_units`] has written.
+pub(crate) fn mount_from_units(run: &Path) -> Result<(), ShareError> {
+    let shares = from_units(&run.join(UNIT_DIRECTORY))?;
+    // After a restart of the agent, some may already be mounted.
     let mounted = mountinfo::read().map_err(|source| ShareError::Read {
         path: mountinfo::PATH.into(),
         source,
@@ -120,8 +123,8 @@ pub(crate) fn mount_written(run: &Path) -> Result<(), ShareError> {
     Ok(())
 }
 
-/// The shares whose units lie in a directory.
-fn written(directory: &Path) -> Result<Vec<Share>, ShareError> {
+/// Returns the shares of the units in a directory.
+fn from_units(directory: &Path) -> Result<Vec<Share>, ShareError> {
     let read = |source| ShareError::Read {
         path: directory.to_owned(),
         source,
@@ -143,7 +146,7 @@ fn written(directory: &Path) -> Result<Vec<Share>, ShareError> {
     Ok(shares)
 }
 
-/// The mount units of a seed: name and content.
+/// Returns name and content of the mount units in a seed.
 fn units(credentials: &Credentials) -> impl Iterator<Item = (&str, &[u8])> {
     credentials.iter().filter_map(|(name, value)| {
         let unit = name.strip_prefix(UNIT_PREFIX)?;
@@ -152,8 +155,9 @@ fn units(credentials: &Credentials) -> impl Iterator<Item = (&str, &[u8])> {
 }
 
 impl Share {
-    /// Reads the section `[Mount]` of a unit file, as the host writes it:
-    /// without quotes, each percent sign doubled (systemd.unit(5)).
+    /// Parses the section `[Mount]` of a unit file from the host
+    /// (systemd.mount(5)). The host writes no quotes and doubles each percent
+    /// sign (systemd.unit(5)).
     fn parse(unit: &str, text: &str) -> Result<Self, ShareError> {
         let value = |key: &'static str| {
             text.lines()
@@ -168,12 +172,12 @@ impl Share {
         Ok(Self {
             mount_point: value("Where")?.into(),
             source: value("What")?,
-            kind: value("Type")?,
+            file_system: value("Type")?,
             options: value("Options")?,
         })
     }
 
-    /// Makes the mount point, if need be, and mounts the share.
+    /// Creates a missing mount point and mounts the share.
     pub(crate) fn mount(&self) -> Result<(), ShareError> {
         let path = || self.mount_point.clone();
         fs::create_dir_all(&self.mount_point).map_err(|source| ShareError::MountPoint {
@@ -190,7 +194,7 @@ impl Share {
         rustix::mount::mount(
             &self.source,
             &self.mount_point,
-            &self.kind,
+            &self.file_system,
             flags,
             data.as_c_str(),
         )
@@ -198,8 +202,8 @@ impl Share {
     }
 }
 
-/// Takes apart what mount(8) takes apart: options of every file system become
-/// flags, the file system's own remain.
+/// Splits options like mount(8): generic options become flags, those of the file
+/// system remain text.
 fn flags_and_data(options: &str) -> (MountFlags, String) {
     let mut flags = MountFlags::empty();
     let mut data = Vec::new();
@@ -233,13 +237,13 @@ Options=trans=virtio,msize=512000,ro
 ";
 
     #[test]
-    fn units_become_shares() {
+    fn parse_reads_the_mount_section() {
         assert_eq!(
             Share::parse("x.mount", UNIT).unwrap(),
             Share {
                 mount_point: "/srv/100%h of it".into(),
                 source: "share1".into(),
-                kind: "9p".into(),
+                file_system: "9p".into(),
                 options: "trans=virtio,msize=512000,ro".into(),
             }
         );
@@ -251,7 +255,7 @@ Options=trans=virtio,msize=512000,ro
     }
 
     #[test]
-    fn outer_shares_come_first_and_other_units_are_none() {
+    fn from_seed_sorts_shares_and_ignores_other_units() {
         let unit = |path: &str| UNIT.replace("/srv/100%%h of it", path);
         let credentials = Credentials::from([
             ("systemd.extra-unit.a.mount", unit("/srv/inner").as_str()),
@@ -259,7 +263,7 @@ Options=trans=virtio,msize=512000,ro
             ("systemd.extra-unit.c.service", "[Service]"),
             ("sandbox.hostname", "x.mount"),
         ]);
-        let points: Vec<_> = of(&credentials)
+        let points: Vec<_> = from_seed(&credentials)
             .unwrap()
             .into_iter()
             .map(|share| share.mount_point)
@@ -268,7 +272,7 @@ Options=trans=virtio,msize=512000,ro
     }
 
     #[test]
-    fn what_is_written_for_systemd_is_what_is_mounted_later() {
+    fn write_units_writes_the_shares_that_from_units_returns() {
         let run = std::env::temp_dir().join(format!("shares-{}", std::process::id()));
         let unit = |path: &str| UNIT.replace("/srv/100%%h of it", path);
         let credentials = Credentials::from([
@@ -282,18 +286,21 @@ Options=trans=virtio,msize=512000,ro
         let me = Owner(rustix::process::getuid().as_raw());
         write_units(&credentials, &run, me).unwrap();
         let directory = run.join(UNIT_DIRECTORY);
-        assert_eq!(written(&directory).unwrap(), of(&credentials).unwrap());
+        assert_eq!(
+            from_units(&directory).unwrap(),
+            from_seed(&credentials).unwrap()
+        );
         let drop_in = directory.join(DROP_INS).join("10-shares.conf");
         assert_eq!(
             fs::read_to_string(drop_in).unwrap(),
             "[Unit]\nBefore=srv-inner.mount srv.mount\n"
         );
         fs::remove_dir_all(&run).unwrap();
-        assert_eq!(written(&directory).unwrap(), []);
+        assert_eq!(from_units(&directory).unwrap(), []);
     }
 
     #[test]
-    fn options_of_the_kernel_and_of_the_file_system() {
+    fn flags_and_data_separates_generic_options() {
         assert_eq!(
             flags_and_data("trans=virtio,ro,cache=mmap,directio,nosuid"),
             (

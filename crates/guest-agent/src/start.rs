@@ -82,7 +82,7 @@ pub(crate) fn run(start: Start) -> Result<Option<settle::Plan>, StartError> {
     }
 
     // From here on systemd is busy with what it notices: new mounts, new time.
-    for share in shares::of(&credentials)? {
+    for share in shares::from_seed(&credentials)? {
         share.mount()?;
     }
     kernel::set_clock(start.wall_clock_ns, received.elapsed())
