@@ -1,11 +1,11 @@
-//! Lets cloud-init run to its end.
+//! Runs cloud-init.
 
 use std::io;
 use std::process::Command;
 
 use crate::systemctl::{SystemctlError, systemctl};
 
-/// Why cloud-init did not run.
+/// A failure to run cloud-init.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CloudInitError {
     #[error(transparent)]
@@ -14,7 +14,7 @@ pub(crate) enum CloudInitError {
     Execute { source: io::Error },
 }
 
-/// Starts cloud-init, waits for its end and returns how it ended (`done`,
+/// Starts cloud-init, waits for its end and returns its final status (`done`,
 /// `error`, …).
 pub(crate) fn run() -> Result<String, CloudInitError> {
     systemctl(&["start", "cloud-init.target"])?;
@@ -22,16 +22,16 @@ pub(crate) fn run() -> Result<String, CloudInitError> {
         .args(["status", "--wait"])
         .output()
         .map_err(|source| CloudInitError::Execute { source })?;
-    Ok(state(&String::from_utf8_lossy(&output.stdout)))
+    Ok(final_status(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// The state in the output of `cloud-init status --wait`: dots of progress,
-/// then `status: STATE`.
-fn state(output: &str) -> String {
+/// Returns the status in the output of `cloud-init status --wait`: dots for
+/// progress, then `status: STATUS`.
+fn final_status(output: &str) -> String {
     output
         .lines()
         .find_map(|line| line.split_once("status: "))
-        .map_or("unknown", |(_, state)| state.trim())
+        .map_or("unknown", |(_, status)| status.trim())
         .to_owned()
 }
 
@@ -40,9 +40,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn states() {
-        assert_eq!(state("\n....status: done\n"), "done");
-        assert_eq!(state("status: error\nx"), "error");
-        assert_eq!(state(""), "unknown");
+    fn final_status_follows_the_dots() {
+        assert_eq!(final_status("\n....status: done\n"), "done");
+        assert_eq!(final_status("status: error\nx"), "error");
+        assert_eq!(final_status(""), "unknown");
     }
 }

@@ -1,5 +1,5 @@
-//! What the kernel of a restored guest must be told anew: randomness, the time
-//! and the boot's id.
+//! Kernel state that identifies a guest or depends on time: entropy, clock, boot
+//! ID and caches.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -11,49 +11,49 @@ use rustix::io::Errno;
 use rustix::ioctl::{NoArg, Opcode, Setter, opcode};
 use rustix::time::{ClockId, Timespec};
 
-/// Bytes of randomness that the host sends.
-const ENTROPY: usize = 32;
+/// The number of random bytes that the host sends.
+const ENTROPY_LENGTH: usize = 32;
 
-/// `RNDADDENTROPY` (linux/random.h): mix bytes in and count them.
+/// `RNDADDENTROPY` (`linux/random.h`, random(4)): mix bytes in and credit them.
 const ADD_ENTROPY: Opcode = opcode::write::<[i32; 2]>(b'R', 3);
 
-/// `RNDRESEEDCRNG` (linux/random.h): use what was mixed in at once.
+/// `RNDRESEEDCRNG` (`linux/random.h`): reseed the generator at once.
 const RESEED: Opcode = opcode::none(b'R', 7);
 
-/// `struct rand_pool_info` (linux/random.h) with its bytes.
+/// `struct rand_pool_info` (`linux/random.h`) and its bytes.
 #[repr(C)]
 struct Pool {
     /// In bits.
     entropy_count: i32,
     /// In bytes.
     buffer_size: i32,
-    buffer: [u8; ENTROPY],
+    buffer: [u8; ENTROPY_LENGTH],
 }
 
-/// Mixes the host's randomness in: all guests restored from one template would
-/// make the same random numbers otherwise.
-pub(crate) fn add_entropy(entropy: &[u8; ENTROPY]) -> io::Result<()> {
+/// Adds the host's entropy. Otherwise all guests of one template would generate
+/// the same random numbers.
+pub(crate) fn add_entropy(entropy: &[u8; ENTROPY_LENGTH]) -> io::Result<()> {
     let generator = OpenOptions::new().write(true).open("/dev/urandom")?;
-    let length = i32::try_from(ENTROPY).expect("32 fits into 31 bits");
+    let length = i32::try_from(ENTROPY_LENGTH).expect("32 fits into 31 bits");
     let pool = Pool {
         entropy_count: 8 * length,
         buffer_size: length,
         buffer: *entropy,
     };
-    // SAFETY: the request takes a pointer to a `rand_pool_info`, followed by as
-    // many bytes as it says, and only reads them.
+    // SAFETY: the kernel only reads a `rand_pool_info` at the pointer of this
+    // request, and as many bytes after it as `buffer_size`. `Pool` has both.
     unsafe { rustix::ioctl::ioctl(&generator, Setter::<ADD_ENTROPY, Pool>::new(pool))? };
     // SAFETY: the request takes no argument.
     unsafe { rustix::ioctl::ioctl(&generator, NoArg::<RESEED>::new())? };
     Ok(())
 }
 
-/// Sets the clock, which went on from the moment of saving, to what the host's
-/// showed so long ago.
-pub(crate) fn set_clock(nanoseconds: i64, ago: Duration) -> io::Result<()> {
+/// Sets the wall clock, which continued from the time of the save. `nanoseconds`
+/// since 1970 was the host's time, `age` before now.
+pub(crate) fn set_clock(nanoseconds: i64, age: Duration) -> io::Result<()> {
     const PER_SECOND: i64 = 1_000_000_000;
-    let ago = i64::try_from(ago.as_nanos()).unwrap_or(0);
-    let nanoseconds = nanoseconds.saturating_add(ago);
+    let age = i64::try_from(age.as_nanos()).unwrap_or(0);
+    let nanoseconds = nanoseconds.saturating_add(age);
     let time = Timespec {
         tv_sec: nanoseconds.div_euclid(PER_SECOND),
         tv_nsec: nanoseconds.rem_euclid(PER_SECOND),
@@ -61,35 +61,36 @@ pub(crate) fn set_clock(nanoseconds: i64, ago: Duration) -> io::Result<()> {
     Ok(rustix::time::clock_settime(ClockId::Realtime, time)?)
 }
 
-/// Where programs read the id of this boot.
+/// The boot ID (kernel documentation, `admin-guide/sysctl/kernel.rst`,
+/// "random").
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// What they find there instead of the kernel's.
+/// The file that is mounted over [`BOOT_ID`].
 const NEW_BOOT_ID: &str = "/run/sandbox/boot_id";
 
-/// The kernel does not change its id, so another file is mounted over it, as
-/// containers have it (systemd-nspawn(1)). This is done before the guest is
-/// saved: mounts keep systemd busy, and a start has no time for that.
+/// Mounts a file over the boot ID, which the kernel never changes.
+/// systemd-nspawn(1) does the same for containers. This happens before the save,
+/// since a mount keeps systemd busy and would slow down every restore.
 pub(crate) fn replace_boot_id() -> io::Result<()> {
     renew_boot_id()?;
     fs::set_permissions(NEW_BOOT_ID, fs::Permissions::from_mode(0o444))?;
     Ok(rustix::mount::mount_bind(NEW_BOOT_ID, BOOT_ID)?)
 }
 
-/// Gives this boot another id.
+/// Writes a new boot ID to the file that [`replace_boot_id`] mounts.
 pub(crate) fn renew_boot_id() -> io::Result<()> {
     fs::write(NEW_BOOT_ID, fs::read("/proc/sys/kernel/random/uuid")?)
 }
 
-/// Forgets what was read from files and is not in use at the moment, but not
-/// which files there are: that is little, and dear to read again
-/// (`Documentation/admin-guide/sysctl/vm.rst`).
+/// Drops the unused page cache. Keeps the dentries and inodes, which are small
+/// and slow to read again (kernel documentation, `admin-guide/sysctl/vm.rst`,
+/// "drop_caches").
 pub(crate) fn drop_page_cache() -> io::Result<()> {
     rustix::fs::sync();
     fs::write("/proc/sys/vm/drop_caches", "1")
 }
 
-/// Writes out what is held back for the file system at `path`.
+/// Writes out the cached data of the file system at `path` (syncfs(2)).
 pub(crate) fn sync_file_system(path: &Path) -> io::Result<()> {
     let root = File::open(path)?;
     rustix::fs::syncfs(root).map_err(|error: Errno| error.into())

@@ -1,9 +1,9 @@
-//! Powers off at the ACPI power button.
+//! Powers off when the host presses the ACPI power button.
 //!
-//! systemd is asked for its immediate power-off: it does not stop units one
-//! after the other, but ends all processes at once (SIGTERM, then SIGKILL),
-//! unmounts all file systems, which flushes the shares, and powers off. The
-//! root file system is thrown away by the host.
+//! The agent asks systemd for an immediate power-off. systemd then does not stop
+//! the units one after the other. It ends all processes at once (SIGTERM, then
+//! SIGKILL), unmounts all file systems, which flushes the shares, and powers
+//! off. The host discards the root file system.
 
 use std::path::Path;
 use std::{fs, io};
@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::{async_fd, report};
 
-/// Where Linux lists input devices.
+/// The directory of input devices.
 const INPUT_CLASS: &str = "/sys/class/input";
 
 /// `KEY_POWER` (`linux/input-event-codes.h`).
@@ -30,13 +30,14 @@ const EV_KEY: u16 = 1;
 /// type (2), code (2), value (4).
 const EVENT_LENGTH: usize = 24;
 
-/// glibc's `SIGRTMIN` on Linux; the two signals below belong to its threads.
+/// `SIGRTMIN` of systemd's glibc. glibc reserves the two real-time signals below
+/// it (signal(7)).
 const SIGRTMIN: i32 = 34;
 
-/// Tells PID 1 to power off immediately (systemd(1), `SIGRTMIN+14`).
+/// Asks PID 1 to power off immediately (systemd(1), `SIGRTMIN+14`).
 const POWER_OFF_NOW: i32 = SIGRTMIN + 14;
 
-/// Why the button cannot be watched.
+/// A failure to watch the button or to power off.
 #[derive(Debug, thiserror::Error)]
 enum PowerError {
     #[error("could not list the input devices")]
@@ -49,8 +50,7 @@ enum PowerError {
     Signal { source: io::Error },
 }
 
-/// Powers off when the button is pressed. Ends only with an error, which is
-/// said on the console.
+/// Powers off when the button is pressed. Reports an error on the console.
 pub(crate) async fn watch() {
     if let Err(error) = power_off_at_press().await {
         report::log(&report::chain(&error));
@@ -66,24 +66,24 @@ async fn power_off_at_press() -> Result<(), PowerError> {
     for button in buttons {
         let sender = sender.clone();
         tokio::spawn(async move {
-            // The receiver is gone only after a press.
+            // The receiver is dropped only after a press.
             let _ = sender.send(press(&button).await).await;
         });
     }
     if let Some(Err(source)) = presses.recv().await {
         return Err(PowerError::Read { source });
     }
-    // A start of the disks' write-out while processes end.
+    // Write out most data before systemd ends the processes.
     rustix::fs::sync();
-    // SAFETY: signal 48 is a real-time signal, which no libc reserves for itself.
+    // SAFETY: 48 is a real-time signal that no libc reserves (signal(7)).
     let signal = unsafe { Signal::from_raw_unchecked(POWER_OFF_NOW) };
     rustix::process::kill_process(Pid::INIT, signal).map_err(|source| PowerError::Signal {
         source: source.into(),
     })
 }
 
-/// Opens every input device that has a power button (there may be two: the
-/// fixed one of ACPI and one described in its tables).
+/// Opens every input device with a power button. There may be two: the fixed
+/// ACPI button, and one that the ACPI tables describe (`drivers/acpi/button.c`).
 fn open_buttons() -> io::Result<Vec<AsyncFd<OwnedFd>>> {
     let mut buttons = Vec::new();
     for entry in fs::read_dir(INPUT_CLASS)? {
@@ -103,8 +103,8 @@ fn open_buttons() -> io::Result<Vec<AsyncFd<OwnedFd>>> {
     Ok(buttons)
 }
 
-/// Looks a key up in a bitmap as sysfs prints it: hexadecimal words of 64
-/// bits, the highest first.
+/// Returns whether a bitmap of sysfs contains a key. It consists of hexadecimal
+/// words of 64 bits, the highest first (`drivers/input/input.c`).
 fn has_key(bitmap: &str, key: u16) -> bool {
     let key = usize::from(key);
     bitmap
@@ -130,7 +130,8 @@ async fn press(button: &AsyncFd<OwnedFd>) -> io::Result<()> {
     }
 }
 
-/// Whether an event says that the power button went down (value 1).
+/// Returns whether an event is a press of the power button (value 1; kernel
+/// documentation, `input/event-codes.rst`).
 fn is_press(event: &[u8]) -> bool {
     let half = |offset: usize| u16::from_ne_bytes([event[offset], event[offset + 1]]);
     half(16) == EV_KEY && half(18) == KEY_POWER && half(20) == 1
@@ -142,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bitmaps() {
+    fn has_key_finds_the_power_button() {
         // The power button of QEMU's machines, and its keyboard.
         assert!(has_key("10000000000000 0\n", KEY_POWER));
         assert!(has_key(
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn presses() {
+    fn is_press_accepts_only_a_press_of_the_power_button() {
         let event = |kind: u8, code: u8, value: u8| {
             let mut bytes = [0; EVENT_LENGTH];
             bytes[16] = kind;

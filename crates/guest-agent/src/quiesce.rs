@@ -1,8 +1,8 @@
-//! Prepares a settled guest for being saved as a template: what is restored
-//! from it again and again must not bring along who it was.
+//! Prepares a settled guest to be saved as a template: removes everything that
+//! identifies it, since many sandboxes are restored from it.
 //!
-//! The agent itself begins anew afterwards: no conversation and no random
-//! number of its own is saved.
+//! Afterwards the agent executes itself again, so that the template contains no
+//! conversation and no random number of the agent.
 
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
@@ -14,22 +14,22 @@ use crate::kernel;
 use crate::programs::{AGENT_PATH, RUNUSER_PATH};
 use crate::systemctl::{SystemctlError, systemctl};
 
-/// There from the quiescence to the start of what was restored.
+/// This file exists in a guest that is quiesced and not yet personalized.
 const MARK: &str = "/run/sandbox/quiesced";
 
-/// A login on the console has the template's host name in its prompt; sshd
-/// must not share its random state and keys with others.
-const UNITS: [&str; 2] = ["serial-getty@ttyS0.service", "ssh.service"];
+/// The units to stop. The console login shows the template's host name in its
+/// prompt. An sshd in the template would share its random state and keys.
+const STOPPED_UNITS: [&str; 2] = ["serial-getty@ttyS0.service", "ssh.service"];
 
-/// Systemd listens in its place: the first message starts it again, which then
-/// is one of another machine.
+/// The journal. systemd listens on its sockets meanwhile: the first message
+/// starts it again, with the new machine ID.
 const JOURNAL: &str = "systemd-journald.service";
 
-/// Files that are emptied: who writes to them keeps mode and owner.
-const EMPTIED: [&str; 3] = ["/var/log/wtmp", "/var/log/btmp", "/var/log/lastlog"];
+/// The files to truncate. Mode and owner stay, for the programs that write them.
+const TRUNCATED_FILES: [&str; 3] = ["/var/log/wtmp", "/var/log/btmp", "/var/log/lastlog"];
 
-/// Files that are removed.
-const REMOVED: [&str; 6] = [
+/// The files to remove.
+const REMOVED_FILES: [&str; 6] = [
     "/home/dev/.bash_history",
     "/home/dev/.lesshst",
     "/root/.bash_history",
@@ -38,19 +38,19 @@ const REMOVED: [&str; 6] = [
     "/var/lib/systemd/random-seed",
 ];
 
-/// Directories whose content is removed.
-const CLEARED: [&str; 4] = ["/tmp", "/var/tmp", "/run/log/journal", "/var/log/journal"];
+/// The directories whose content to remove.
+const CLEARED_DIRECTORIES: [&str; 4] = ["/tmp", "/var/tmp", "/run/log/journal", "/var/log/journal"];
 
-/// Directories that a seed is written to.
-const WRITTEN_TO: [&str; 4] = ["/etc", "/etc/ssh", "/home/dev/.ssh", "/root/.ssh"];
+/// The directories that receive files of the seed.
+const SEED_DIRECTORIES: [&str; 4] = ["/etc", "/etc/ssh", "/home/dev/.ssh", "/root/.ssh"];
 
-/// What first commands need, so that it is in memory when they run: the page
-/// cache is saved with the rest. As `dev`, in a session of its own.
-const FIRST_COMMANDS: &str = "true; /bin/true; sh -c :; ls -la / >/dev/null; cat /etc/passwd >/dev/null; \
+/// Typical first commands of a sandbox. They fill the page cache, which the host
+/// saves with the memory. They run as `dev` in their own session.
+const WARM_UP_COMMANDS: &str = "true; /bin/true; sh -c :; ls -la / >/dev/null; cat /etc/passwd >/dev/null; \
      env >/dev/null; id >/dev/null; pwd >/dev/null; uname -a >/dev/null; hostname >/dev/null; \
      printf '' | grep -q x; printf '' | head; echo | sed -n 1p; sleep 0; sudo -n true";
 
-/// Why the guest cannot be saved.
+/// A step of the preparation that failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum QuiesceError {
     #[error(transparent)]
@@ -58,7 +58,7 @@ pub(crate) enum QuiesceError {
     #[error("could not remove `{path}`")]
     Remove { path: PathBuf, source: io::Error },
     #[error("could not write and remove `{path}`")]
-    Rehearse { path: PathBuf, source: io::Error },
+    WarmUpDirectory { path: PathBuf, source: io::Error },
     #[error("could not write `{path}`")]
     Write {
         path: &'static str,
@@ -71,72 +71,72 @@ pub(crate) enum QuiesceError {
     #[error("could not execute `runuser`")]
     Execute { source: io::Error },
     #[error("the warm-up commands failed: {status}")]
-    FirstCommands { status: ExitStatus },
+    WarmUpCommands { status: ExitStatus },
 }
 
-/// Whether the guest was prepared for being saved and has not been started
-/// since.
+/// Returns whether the guest is quiesced and not yet personalized.
 pub(crate) fn is_quiescent() -> bool {
     Path::new(MARK).exists()
 }
 
-/// Takes the mark away: from now on the guest is somebody.
+/// Removes the mark of a quiesced guest.
 pub(crate) fn unmark() -> io::Result<()> {
     fs::remove_file(MARK)
 }
 
-/// Makes the guest nobody in particular.
+/// Quiesces the guest.
 pub(crate) fn run() -> Result<(), QuiesceError> {
-    stop(&UNITS)?;
+    stop(&STOPPED_UNITS)?;
     kernel::replace_boot_id().map_err(|source| QuiesceError::BootId { source })?;
     kernel::drop_page_cache().map_err(|source| QuiesceError::Caches { source })?;
-    run_first_commands()?;
-    // Last, since the commands above are logged.
+    run_warm_up_commands()?;
+    // After the commands, which write to the journal.
     stop(&[JOURNAL])?;
-    for path in EMPTIED {
+    for path in TRUNCATED_FILES {
         if Path::new(path).exists() {
             fs::write(path, "").map_err(|source| QuiesceError::Write { path, source })?;
         }
     }
-    for path in REMOVED {
+    for path in REMOVED_FILES {
         ignore_absent(fs::remove_file(path)).map_err(failed_to_remove(Path::new(path)))?;
     }
-    for directory in CLEARED {
+    for directory in CLEARED_DIRECTORIES {
         clear(Path::new(directory))?;
     }
-    for directory in WRITTEN_TO {
-        rehearse(Path::new(directory))?;
+    for directory in SEED_DIRECTORIES {
+        warm_up_directory(Path::new(directory))?;
     }
     fs::write(MARK, "").map_err(|source| QuiesceError::Write { path: MARK, source })?;
     rustix::fs::sync();
     Ok(())
 }
 
-/// Stops those that run.
+/// Stops running units.
 fn stop(units: &[&str]) -> Result<(), SystemctlError> {
-    // That a socket of theirs stays is no news.
+    // systemctl warns about sockets that remain active, which is intended.
     let arguments = ["stop", "--quiet", "--no-warn"];
     let arguments: Vec<&str> = arguments.iter().chain(units).copied().collect();
     systemctl(&arguments)
 }
 
-fn run_first_commands() -> Result<(), QuiesceError> {
+fn run_warm_up_commands() -> Result<(), QuiesceError> {
     let status = Command::new(RUNUSER_PATH)
-        .args(["--login", "dev", "--command", FIRST_COMMANDS])
+        .args(["--login", "dev", "--command", WARM_UP_COMMANDS])
         .status()
         .map_err(|source| QuiesceError::Execute { source })?;
     if status.success() {
         return Ok(());
     }
-    Err(QuiesceError::FirstCommands { status })
+    Err(QuiesceError::WarmUpCommands { status })
 }
 
-/// Has the kernel read what it needs to write to a directory.
-fn rehearse(directory: &Path) -> Result<(), QuiesceError> {
+/// Writes and removes a file, so that the kernel caches the metadata that a
+/// write to this directory needs.
+fn warm_up_directory(directory: &Path) -> Result<(), QuiesceError> {
     let path = directory.join(".sandbox");
     fs::write(&path, "")
         .and_then(|()| fs::remove_file(&path))
-        .map_err(|source| QuiesceError::Rehearse { path, source })
+        .map_err(|source| QuiesceError::WarmUpDirectory { path, source })
 }
 
 fn failed_to_remove(path: &Path) -> impl FnOnce(io::Error) -> QuiesceError {
@@ -151,8 +151,8 @@ fn ignore_absent(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Removes what is in a directory, but for the empty places that each boot
-/// makes in `/tmp` (`/usr/lib/tmpfiles.d/x11.conf`).
+/// Removes the content of a directory, except the socket directories that each
+/// boot creates in `/tmp` (systemd, `tmpfiles.d/x11.conf`). It empties those.
 pub(crate) fn clear(directory: &Path) -> Result<(), QuiesceError> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -163,7 +163,7 @@ pub(crate) fn clear(directory: &Path) -> Result<(), QuiesceError> {
         let path = entry.path();
         let kind = entry.file_type().map_err(failed_to_remove(&path))?;
         if kind.is_dir() {
-            if is_place(&entry.file_name()) {
+            if is_socket_directory(&entry.file_name()) {
                 clear(&path)?;
             } else {
                 ignore_absent(fs::remove_dir_all(&path)).map_err(failed_to_remove(&path))?;
@@ -175,7 +175,7 @@ pub(crate) fn clear(directory: &Path) -> Result<(), QuiesceError> {
     Ok(())
 }
 
-fn is_place(name: &OsStr) -> bool {
+fn is_socket_directory(name: &OsStr) -> bool {
     [".X11-unix", ".ICE-unix", ".XIM-unix", ".font-unix"].contains(&&*name.to_string_lossy())
 }
 
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clearing_leaves_the_places_of_each_boot() {
+    fn clear_keeps_the_socket_directories() {
         let root = std::env::temp_dir().join(format!("guest-quiesce-{}", std::process::id()));
         fs::create_dir_all(root.join("a/b")).unwrap();
         fs::create_dir_all(root.join(".X11-unix")).unwrap();

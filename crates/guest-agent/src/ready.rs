@@ -1,8 +1,8 @@
-//! A cold start's way to readiness, and from there to all of Debian.
+//! Makes a cold start ready, then starts the rest of Debian.
 //!
-//! systemd listens for SSH before it starts the agent, the agent answers and
-//! mounts the shares, the root file system has grown meanwhile: nothing is left
-//! to wait for but cloud-init, if the seed wants it.
+//! systemd listens for SSH before it starts the agent. The agent mounts the
+//! shares and waits until the root file system has grown. Cloud-init comes
+//! before readiness if the seed asks for it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use crate::shares::{self, ShareError};
 use crate::systemctl::{SystemctlError, systemctl};
 use crate::{credentials, generators, report, seed};
 
-/// All of Debian.
+/// The target of the whole system.
 const FULL_SYSTEM: &str = "multi-user.target";
 
-/// Head start of the first command: for so long after readiness the rest of
-/// Debian does not compete with it for the processors.
-const FIRST_COMMAND: Duration = Duration::from_millis(1500);
+/// Delay after readiness, so that the first command has the processors to
+/// itself.
+const FIRST_COMMAND_HEAD_START: Duration = Duration::from_millis(1500);
 
-/// There once all this is done: an agent that systemd has restarted does not
-/// do it again.
+/// This file exists once all steps are done. An agent that systemd has restarted
+/// does not repeat them.
 const DONE: &str = "/run/sandbox/settled";
 
-/// Why the sandbox is not ready, or not complete.
+/// A step that failed.
 #[derive(Debug, thiserror::Error)]
 enum ReadyError {
     #[error("could not unmask the systemd generators")]
@@ -43,13 +43,13 @@ enum ReadyError {
     Systemctl(#[from] SystemctlError),
 }
 
-/// Tells the host that the sandbox is ready, or why it is not, and starts the
-/// rest of Debian.
+/// Makes the sandbox ready and starts the rest of Debian. Sends an event for
+/// each, or the reason of a failure.
 pub(crate) fn run() {
     if Path::new(DONE).exists() {
         return;
     }
-    // What is started here has no hurry, unlike the agent.
+    // Of this thread and its children: only the agent's answers are urgent.
     let _ = rustix::process::setpriority_process(None, 0);
     if let Err(error) = become_ready() {
         let reason = report::chain(&error);
@@ -63,22 +63,22 @@ fn become_ready() -> Result<(), ReadyError> {
     root::wait_until_grown()?;
     if seed::wants_cloud_init(credentials::boot_credential("sandbox.cloud-init").as_deref()) {
         events::send(&Event::Waiting { what: "cloud-init" });
-        start_everything()?;
+        start_full_system()?;
         let state = cloud_init::run()?;
         events::send(&Event::Ready {
             cloud_init: Some(&state),
         });
     } else {
         events::send(&Event::Ready { cloud_init: None });
-        thread::sleep(FIRST_COMMAND);
-        start_everything()?;
+        thread::sleep(FIRST_COMMAND_HEAD_START);
+        start_full_system()?;
     }
     fs::write(DONE, "").map_err(|source| ReadyError::Mark { source })?;
     events::send(&Event::Settled);
     Ok(())
 }
 
-fn start_everything() -> Result<(), ReadyError> {
+fn start_full_system() -> Result<(), ReadyError> {
     generators::unmask().map_err(|source| ReadyError::Generators { source })?;
     systemctl(&["daemon-reload"])?;
     Ok(systemctl(&["start", FULL_SYSTEM])?)

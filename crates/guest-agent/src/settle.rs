@@ -1,10 +1,9 @@
-//! The last steps of a restored guest, after readiness: the services that the
-//! template was saved without, and variables for those it was saved with.
+//! The steps of a restored guest after readiness: starts the services that the
+//! template was saved without, and sets the variables of the others.
 
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 use std::{fs, io, thread};
 
@@ -14,21 +13,21 @@ use crate::files::DEV;
 use crate::systemctl::{self, SystemctlError};
 use crate::{environment, report};
 
-/// Head start of the first command.
-const FIRST_COMMAND: Duration = Duration::from_millis(1500);
+/// Delay after readiness, so that the first command has the processors to
+/// itself.
+const FIRST_COMMAND_HEAD_START: Duration = Duration::from_millis(1500);
 
-/// How far the programs that do this step back behind those of the user.
+/// The nice value of these steps. Programs of the user have 0.
 const NICENESS: i32 = 10;
-
-const SYSTEMCTL: &str = "/usr/bin/systemctl";
 
 const JOURNAL: &str = "systemd-journald.service";
 const CONSOLE: &str = "serial-getty@ttyS0.service";
 
-/// Where the journal keeps its files, in a directory for each machine.
+/// The directory of the journal in memory. It has a subdirectory for each
+/// machine ID (systemd-journald.service(8)).
 const JOURNAL_FILES: &str = "/run/log/journal";
 
-/// Why the guest is not complete.
+/// A step that failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettleError {
     #[error(transparent)]
@@ -37,7 +36,7 @@ pub(crate) enum SettleError {
     Journal { source: io::Error },
 }
 
-/// What is to be done.
+/// The steps to carry out.
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// Assignments for the environment of services.
@@ -45,7 +44,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// What the seed asks for.
+    /// Plans the steps for a seed.
     pub(crate) fn new(credentials: &Credentials) -> Self {
         let text = credentials.text("sandbox.environment").unwrap_or_default();
         Self {
@@ -53,17 +52,18 @@ impl Plan {
         }
     }
 
-    /// Does it, one after the other.
+    /// Carries out the steps, one after the other.
     pub(crate) fn carry_out(mut self) -> Result<(), SettleError> {
         self.set_environment()?;
         begin_journal()?;
         Ok(systemctl::systemctl(&["start", CONSOLE])?)
     }
 
-    /// Does the part that services need, now rather than later.
+    /// Sets the variables of services early. Then [`Self::carry_out`] omits this
+    /// step.
     pub(crate) fn set_environment(&mut self) -> Result<(), SettleError> {
         if !self.environment.is_empty() {
-            systemctl::run(Command::new(SYSTEMCTL).args(self.words()))?;
+            systemctl::run(systemctl::command().args(self.words()))?;
             self.set_environment_of_dev()?;
             self.environment.clear();
         }
@@ -75,13 +75,14 @@ impl Plan {
         std::iter::once(OsStr::new("set-environment")).chain(values)
     }
 
-    /// The user manager of `dev` has run since before there was a seed.
+    /// Sets the variables of the user manager of `dev`, which started before the
+    /// seed arrived.
     fn set_environment_of_dev(&self) -> Result<(), SystemctlError> {
         let runtime = format!("/run/user/{}", DEV.0);
         if !Path::new(&runtime).join("systemd/private").exists() {
             return Ok(());
         }
-        let mut command = Command::new(SYSTEMCTL);
+        let mut command = systemctl::command();
         command
             .arg("--user")
             .args(self.words())
@@ -92,14 +93,15 @@ impl Plan {
     }
 }
 
-/// Carries a plan out, if there is still one, after the first command's head
-/// start, and tells the host. On a thread of its own.
-pub(crate) fn settle_later(plan: Option<Plan>) {
+/// Starts a thread that waits for the first command's head start, carries out
+/// the plan and sends [`Event::Settled`]. Without a plan it only sends the event.
+pub(crate) fn spawn(plan: Option<Plan>) {
     thread::spawn(move || {
-        // Of this thread alone, and of what it starts.
+        // In Linux, this affects only this thread and its children
+        // (setpriority(2)).
         let _ = rustix::process::setpriority_process(None, NICENESS);
         if let Some(plan) = plan {
-            thread::sleep(FIRST_COMMAND);
+            thread::sleep(FIRST_COMMAND_HEAD_START);
             if let Err(error) = plan.carry_out() {
                 report::log(&report::chain(&error));
             }
@@ -108,8 +110,9 @@ pub(crate) fn settle_later(plan: Option<Plan>) {
     });
 }
 
-/// Starts the journal. If a late message of the template's has started it
-/// before, it must go, and what it wrote.
+/// Starts the journal. A late message of the template may already have started
+/// it with the template's machine ID. Then this removes that journal and
+/// restarts the service.
 fn begin_journal() -> Result<(), SettleError> {
     let machine_id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
     let failed = |source| SettleError::Journal { source };

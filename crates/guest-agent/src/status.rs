@@ -6,7 +6,7 @@ use sandbox_protocol::agent::message::Status;
 
 use crate::network::{self, NetworkError};
 
-/// Why the state is not known.
+/// A part of the state that could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StatusError {
     #[error("could not read `{path}`")]
@@ -26,20 +26,20 @@ const UPTIME: &str = "/proc/uptime";
 const LOAD: &str = "/proc/loadavg";
 const MEMORY: &str = "/proc/meminfo";
 
-/// Asks the kernel.
+/// Reads the state from the kernel.
 pub(crate) fn read() -> Result<Status, StatusError> {
     let disk = rustix::fs::statvfs("/").map_err(|source| StatusError::Disk {
         source: source.into(),
     })?;
-    let memory = file(MEMORY)?;
+    let memory = read_file(MEMORY)?;
     let memory_of = |key| memory_bytes(&memory, key).ok_or(StatusError::Form { path: MEMORY });
     Ok(Status {
         kernel: rustix::system::uname()
             .release()
             .to_string_lossy()
             .into_owned(),
-        uptime_s: uptime(&file(UPTIME)?).ok_or(StatusError::Form { path: UPTIME })?,
-        load_percent: load(&file(LOAD)?).ok_or(StatusError::Form { path: LOAD })?,
+        uptime_s: uptime(&read_file(UPTIME)?).ok_or(StatusError::Form { path: UPTIME })?,
+        load_percent: load(&read_file(LOAD)?).ok_or(StatusError::Form { path: LOAD })?,
         memory_total: memory_of("MemTotal")?,
         memory_available: memory_of("MemAvailable")?,
         disk_total: disk.f_blocks * disk.f_frsize,
@@ -48,16 +48,17 @@ pub(crate) fn read() -> Result<Status, StatusError> {
     })
 }
 
-fn file(path: &'static str) -> Result<String, StatusError> {
+fn read_file(path: &'static str) -> Result<String, StatusError> {
     fs::read_to_string(path).map_err(|source| StatusError::Read { path, source })
 }
 
-/// `SECONDS.HUNDREDTHS IDLE` (proc_uptime(5)).
+/// Parses `SECONDS.HUNDREDTHS IDLE` (proc_uptime(5)).
 fn uptime(text: &str) -> Option<u64> {
     text.split('.').next()?.parse().ok()
 }
 
-/// Three averages with two decimals, then other things (proc_loadavg(5)).
+/// Parses three averages with two decimals, and ignores the rest
+/// (proc_loadavg(5)).
 fn load(text: &str) -> Option<[u32; 3]> {
     let mut averages = text.split_ascii_whitespace().map(|average| {
         let (whole, hundredths) = average.split_once('.')?;
@@ -71,7 +72,7 @@ fn load(text: &str) -> Option<[u32; 3]> {
     Some([next()?, next()?, next()?])
 }
 
-/// The value of a line `Key:   NUMBER kB` (proc_meminfo(5)).
+/// Returns the value of a line `KEY:   NUMBER kB` in bytes (proc_meminfo(5)).
 fn memory_bytes(text: &str, key: &str) -> Option<u64> {
     let line = text
         .lines()
@@ -85,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_prints() {
+    fn parsers_read_the_format_of_the_kernel() {
         assert_eq!(uptime("12345.67 2345.00\n"), Some(12345));
         assert_eq!(load("0.07 1.50 12.00 1/234 5678\n"), Some([7, 150, 1200]));
         let memory = "MemTotal:        2030612 kB\nMemFree: 1 kB\nMemTotalled: 7 kB\n";
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_does_not_print() {
+    fn parsers_return_none_for_other_text() {
         assert_eq!(uptime(""), None);
         for text in [
             "",
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_a_state() {
+    fn read_returns_the_state_of_this_machine() {
         let status = read().unwrap();
         assert!(status.memory_available <= status.memory_total);
         assert!(status.disk_available <= status.disk_total);

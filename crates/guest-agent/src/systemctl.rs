@@ -1,10 +1,10 @@
-//! Asking systemd for something.
+//! Runs systemctl(1).
 
 use std::ffi::OsStr;
 use std::io;
 use std::process::{Command, ExitStatus};
 
-/// Why systemd did not do it.
+/// A systemctl command that failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SystemctlError {
     #[error("could not execute `systemctl`")]
@@ -16,12 +16,17 @@ pub(crate) enum SystemctlError {
     },
 }
 
-/// Runs systemctl and waits for it.
+/// Runs systemctl with these arguments and waits for its end.
 pub(crate) fn systemctl<A: AsRef<OsStr>>(arguments: &[A]) -> Result<(), SystemctlError> {
-    run(Command::new("/usr/bin/systemctl").args(arguments))
+    run(command().args(arguments))
 }
 
-/// Runs a command that is systemctl, perhaps as somebody else.
+/// Returns a command for systemctl. The caller adds arguments and user.
+pub(crate) fn command() -> Command {
+    Command::new("/usr/bin/systemctl")
+}
+
+/// Runs a command from [`command`] and waits for its end.
 pub(crate) fn run(command: &mut Command) -> Result<(), SystemctlError> {
     let status = command
         .status()

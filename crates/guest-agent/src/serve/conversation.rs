@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::channel::{self, ToHost};
 use crate::execute::{self, Places};
 use crate::programs::AGENT_PATH;
-use crate::{flush, kernel, quiesce, report, settle, start, status};
+use crate::{flush, kernel, personalize, quiesce, report, settle, status};
 
 /// How long this agent waits for the host to close a stream after the last
 /// answer. By then the port has the answer in any case.
@@ -62,7 +62,7 @@ async fn serve_stream(stream: Stream, places: Places) {
         Request::Start(start) => {
             let mut plan = None;
             let response = blocking(
-                || start::run(start),
+                || personalize::run(start),
                 |value| {
                     plan = value;
                     Response::Done
@@ -72,7 +72,7 @@ async fn serve_stream(stream: Stream, places: Places) {
             let is_done = response == Response::Done;
             respond(&mut to_host, response).await;
             if is_done {
-                settle::settle_later(plan);
+                settle::spawn(plan);
             }
         }
         Request::Quiesce => {

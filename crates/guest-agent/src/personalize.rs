@@ -1,7 +1,7 @@
-//! A restored guest becomes the sandbox that the seed describes.
+//! Personalizes a restored guest: applies the seed of its sandbox.
 //!
-//! Everything up to readiness is done here, without other programs: it is what
-//! the user waits for.
+//! The user waits for all steps before readiness. So they start no other
+//! programs, except in proxy mode, with secrets, and for cloud-init.
 
 use std::io;
 use std::path::Path;
@@ -19,9 +19,9 @@ use crate::settle::{self, SettleError};
 use crate::shares::{self, ShareError};
 use crate::{egress, kernel, quiesce, seed};
 
-/// Why the restored guest is nobody.
+/// A step of the personalization that failed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StartError {
+pub(crate) enum PersonalizeError {
     #[error("the guest is not quiesced")]
     NotQuiescent { source: io::Error },
     #[error("could not add the host's entropy")]
@@ -46,13 +46,13 @@ pub(crate) enum StartError {
     CloudInit(#[from] CloudInitError),
 }
 
-/// Becomes the sandbox. What is left to do after readiness is returned.
-pub(crate) fn run(start: Start) -> Result<Option<settle::Plan>, StartError> {
-    quiesce::unmark().map_err(|source| StartError::NotQuiescent { source })?;
+/// Applies the seed. Returns the steps that remain after readiness.
+pub(crate) fn run(start: Start) -> Result<Option<settle::Plan>, PersonalizeError> {
+    quiesce::unmark().map_err(|source| PersonalizeError::NotQuiescent { source })?;
     let received = Instant::now();
-    // Before anything that makes a random number.
-    kernel::add_entropy(&start.entropy).map_err(|source| StartError::Entropy { source })?;
-    kernel::renew_boot_id().map_err(|source| StartError::BootId { source })?;
+    // Before all steps that use random numbers.
+    kernel::add_entropy(&start.entropy).map_err(|source| PersonalizeError::Entropy { source })?;
+    kernel::renew_boot_id().map_err(|source| PersonalizeError::BootId { source })?;
 
     let credentials = Credentials::from(start.credentials);
     let network = credentials
@@ -60,7 +60,7 @@ pub(crate) fn run(start: Start) -> Result<Option<settle::Plan>, StartError> {
         .filter(|text| credentials::boot_credential("sandbox.network").as_ref() != Some(text))
         .map(|text| text.parse::<Network>())
         .transpose()?;
-    seed::set_hostname(&credentials).map_err(|source| StartError::HostName {
+    seed::set_hostname(&credentials).map_err(|source| PersonalizeError::HostName {
         source: source.into(),
     })?;
     seed::apply(
@@ -81,16 +81,16 @@ pub(crate) fn run(start: Start) -> Result<Option<settle::Plan>, StartError> {
         root::grow_mounted()?;
     }
 
-    // From here on systemd is busy with what it notices: new mounts, new time.
+    // These two steps keep systemd busy: it handles new mounts and a new time.
     for share in shares::from_seed(&credentials)? {
         share.mount()?;
     }
     kernel::set_clock(start.wall_clock_ns, received.elapsed())
-        .map_err(|source| StartError::Clock { source })?;
+        .map_err(|source| PersonalizeError::Clock { source })?;
     if !seed::wants_cloud_init(credentials.text("sandbox.cloud-init").as_deref()) {
         return Ok(Some(plan));
     }
-    // What cloud-init starts shall find everything in its place.
+    // The programs of cloud-init need the complete system.
     plan.carry_out()?;
     events::send(&Event::Waiting { what: "cloud-init" });
     cloud_init::run()?;
