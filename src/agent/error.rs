@@ -1,5 +1,6 @@
 //! What can go wrong between the host and the guest agent.
 
+use sandbox_host::hint::Hint;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
@@ -114,7 +115,7 @@ impl AgentError {
     }
 
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::Connect { .. } | Self::Lost(_) => {
                 "`sandbox list` tells whether the sandbox still runs, `sandbox logs` what its console says"

@@ -1,5 +1,6 @@
 //! What can go wrong with a console.
 
+use sandbox_host::hint::Hint;
 use std::io;
 use std::path::PathBuf;
 
@@ -39,7 +40,7 @@ pub enum ConsoleError {
 
 impl ConsoleError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Connect { .. } => {
                 Some("`sandbox list` tells whether the sandbox still runs".into())

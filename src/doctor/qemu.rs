@@ -13,7 +13,13 @@ pub(super) fn check(context: &Context) -> Vec<Finding> {
         cache_directory: &context.directories.state,
     }) {
         Ok(program) => program,
-        Err(error) => return vec![Finding::failure(CHECK, with_causes(&error), error.hint())],
+        Err(error) => {
+            return vec![Finding::failure(
+                CHECK,
+                with_causes(&error),
+                error.hint().map(|hint| hint.to_string()),
+            )];
+        }
     };
     let path = program.path.display();
     let found = Finding::ok(CHECK, format!("QEMU {} (`{path}`)", program.version));

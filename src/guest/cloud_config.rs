@@ -1,6 +1,7 @@
 //! The cloud-config that the seed carries: our own part, with the user's
 //! merged in. The words are those of cloud-init's module reference.
 
+use sandbox_host::hint::Hint;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -56,7 +57,7 @@ pub enum CloudConfigError {
 
 impl CloudConfigError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::NotCloudConfig { .. } => {
                 "put a script into `runcmd:` of a cloud-config; see https://cloudinit.readthedocs.io/en/latest/explanation/format.html".into()

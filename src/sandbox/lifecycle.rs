@@ -1,5 +1,6 @@
 //! How commands find, start, join and stop sandboxes.
 
+use sandbox_host::hint::Hint;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
@@ -60,15 +61,16 @@ pub enum LifecycleError {
 
 impl LifecycleError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Name(error) => error.hint(),
             Self::File(error) => error.hint(),
             Self::Record(error) => error.hint(),
             Self::Supervisor { .. } => Some("`sandbox doctor` checks this machine".into()),
-            Self::OtherWorkspace { name, .. } => Some(format!(
-                "choose another `--name`, or stop that one with `sandbox stop {name}`"
-            )),
+            Self::OtherWorkspace { name, .. } => Some(
+                format!("choose another `--name`, or stop that one with `sandbox stop {name}`")
+                    .into(),
+            ),
         }
     }
 }

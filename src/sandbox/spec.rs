@@ -1,5 +1,6 @@
 //! What the user wants, in the words of the domain.
 
+use sandbox_host::hint::Hint;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -128,15 +129,17 @@ pub enum SpecError {
 
 impl SpecError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         match self {
-            Self::Cpus { available, .. } => Some(format!("give at most `--cpus {available}`")),
+            Self::Cpus { available, .. } => {
+                Some(format!("give at most `--cpus {available}`").into())
+            }
             Self::Memory { available_mib, .. } => {
-                Some(format!("give less than `--memory {available_mib}M`"))
+                Some(format!("give less than `--memory {available_mib}M`").into())
             }
             Self::Directory(error) => Some(match error.source.kind() {
                 std::io::ErrorKind::PermissionDenied => {
-                    format!("make `{}` readable to you", error.path.display())
+                    format!("make `{}` readable to you", error.path.display()).into()
                 }
                 _ => "check the path".into(),
             }),

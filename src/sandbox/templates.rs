@@ -1,6 +1,7 @@
 //! Templates as this program makes and uses them: their shape, their making,
 //! and what starts ask for.
 
+use sandbox_host::hint::Hint;
 use std::time::Duration;
 
 use super::lifecycle::{self, LifecycleError};
@@ -119,7 +120,7 @@ pub enum BuildError {
 
 impl BuildError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Store(error) => error.hint(),
             Self::File(error) => error.hint(),

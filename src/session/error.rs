@@ -1,5 +1,6 @@
 //! What can go wrong on this side of a session.
 
+use sandbox_host::hint::Hint;
 use std::io;
 
 use thiserror::Error;
@@ -46,7 +47,7 @@ pub enum SessionError {
 
 impl SessionError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::LocalStream { .. } => None,
             Self::Terminal(error) => error.hint(),

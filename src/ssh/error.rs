@@ -1,5 +1,6 @@
 //! What can go wrong between the host and a guest's sshd.
 
+use sandbox_host::hint::Hint;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -118,7 +119,7 @@ pub enum SshError {
 
 impl SshError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::File(error) => return error.hint(),
             Self::Session(error) => return error.hint(),
@@ -139,7 +140,7 @@ impl SshError {
             }
             Self::AuthenticationRefused { user } => format!(
                 "the sandbox may have changed `~{user}/.ssh/authorized_keys`: `sandbox console` still gets in, and a restart puts the key back"
-            ),
+            ).into(),
             Self::RequestRefused { .. } => {
                 "the sandbox may have run out of memory or processes: `sandbox console` still gets in"
                     .into()

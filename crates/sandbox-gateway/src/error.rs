@@ -1,5 +1,6 @@
 //! What can go wrong with the network before any flow is decided.
 
+use sandbox_host::hint::Hint;
 use std::io;
 
 use sandbox_host::files::FileError;
@@ -33,7 +34,7 @@ pub enum NetworkError {
 
 impl NetworkError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::File(error) => error.hint(),
             Self::HostAddresses(_) => None,

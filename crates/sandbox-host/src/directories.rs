@@ -1,5 +1,6 @@
 //! Where the product keeps its state: the XDG directories and `SANDBOX_HOME`.
 
+use crate::hint::Hint;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -21,11 +22,11 @@ pub enum DirectoriesError {
 
 impl DirectoriesError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::NoHome => "set `HOME`, or `SANDBOX_HOME` and `XDG_CONFIG_HOME`".into(),
             Self::Relative { variable, .. } => {
-                format!("give `{variable}` as an absolute path, or unset it")
+                format!("give `{variable}` as an absolute path, or unset it").into()
             }
         })
     }

@@ -2,6 +2,7 @@
 //! a temporary name, flushed and renamed, so that no reader and no crash ever
 //! sees half of one.
 
+use crate::hint::Hint;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -32,7 +33,7 @@ impl FileError {
     }
 
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         match self.source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
                 "the disk is full: free space there, or set `SANDBOX_HOME` to a directory on a larger disk"
@@ -41,7 +42,7 @@ impl FileError {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Some(format!(
                 "make `{}` accessible to you, or set `SANDBOX_HOME` to a directory that is",
                 self.path.parent().unwrap_or(&self.path).display()
-            )),
+            ).into()),
             _ => None,
         }
     }

@@ -12,6 +12,7 @@ pub mod distribution;
 pub mod file_stamp;
 pub mod files;
 pub mod hexadecimal;
+pub mod hint;
 pub mod lock;
 pub mod notices;
 pub mod printable;

@@ -1,5 +1,6 @@
 //! The terminal this process runs in: raw mode that always ends, and the size of the window.
 
+use crate::hint::Hint;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, Once, PoisonError, TryLockError};
@@ -23,7 +24,7 @@ pub enum TerminalError {
 
 impl TerminalError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::ReadModes(_) | Self::EnterRawMode(_) => {
                 Some("run the command without a terminal (`-T`), or in another one".into())

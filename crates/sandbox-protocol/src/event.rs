@@ -1,6 +1,7 @@
 //! What happens to a sandbox, as its supervisor tells it: JSON lines to every
 //! command that listens.
 
+use sandbox_host::hint::Hint;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -80,12 +81,12 @@ pub struct Failure {
     /// The last lines of the console, or of QEMU's own output.
     pub last_lines: Vec<String>,
     /// What to do.
-    pub hint: Option<String>,
+    pub hint: Option<Hint>,
 }
 
 impl Failure {
     /// A failure from an error with its causes.
-    pub fn from_error(error: &dyn std::error::Error, hint: Option<String>) -> Self {
+    pub fn from_error(error: &dyn std::error::Error, hint: Option<Hint>) -> Self {
         let causes = std::iter::successors(error.source(), |cause| cause.source())
             .map(ToString::to_string)
             .collect();

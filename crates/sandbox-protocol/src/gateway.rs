@@ -1,5 +1,6 @@
 //! What commands want of a running gateway, and its answers.
 
+use sandbox_host::hint::Hint;
 use sandbox_spec::domain::DomainPattern;
 use sandbox_spec::publish::PublishedPort;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,6 @@ pub enum GatewayReply {
         /// Why.
         message: String,
         /// What the user can do about it.
-        hint: Option<String>,
+        hint: Option<Hint>,
     },
 }

@@ -1,5 +1,6 @@
 //! `sandbox.json`: what a running sandbox is, for every command that finds it.
 
+use sandbox_host::hint::Hint;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -37,7 +38,7 @@ pub enum RecordError {
 
 impl RecordError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::File(error) => error.hint(),
             Self::Format { .. } => {

@@ -11,6 +11,7 @@ mod probe;
 mod processor;
 mod verdict;
 
+use sandbox_host::hint::Hint;
 use std::fmt;
 use std::path::Path;
 
@@ -65,10 +66,12 @@ pub enum AcceleratorError {
 
 impl AcceleratorError {
     /// What the user can do.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::KvmUnusable { verdict } => match verdict.mend() {
-                Some(mend) => format!("{mend}; or run in software emulation with `--accel tcg`"),
+                Some(mend) => {
+                    format!("{mend}; or run in software emulation with `--accel tcg`").into()
+                }
                 None => "run in software emulation with `--accel tcg`".into(),
             },
         })
@@ -182,6 +185,6 @@ mod tests {
                 .to_string()
                 .starts_with("cannot use KVM: `/dev/kvm` is not backed")
         );
-        assert!(error.hint().unwrap().ends_with("`--accel tcg`"));
+        assert!(error.hint().unwrap().to_string().ends_with("`--accel tcg`"));
     }
 }

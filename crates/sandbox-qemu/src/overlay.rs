@@ -1,6 +1,7 @@
 //! The sandbox's own disk: a qcow2 file that holds only what differs from the
 //! base image below it.
 
+use sandbox_host::hint::Hint;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,7 @@ pub struct OverlayError {
 
 impl OverlayError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         (self.source.kind() == io::ErrorKind::StorageFull).then(|| {
             "the disk is full: free space there, or set `SANDBOX_HOME` to a directory on a larger disk"
                 .into()

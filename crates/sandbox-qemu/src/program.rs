@@ -3,6 +3,7 @@
 mod features;
 mod version;
 
+use sandbox_host::hint::Hint;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -96,8 +97,9 @@ pub enum ProgramError {
 
 impl ProgramError {
     /// What the user can do, in terms of this machine's distribution.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         self.hint_for(Distribution::of_this_machine())
+            .map(Hint::from)
     }
 
     fn hint_for(&self, distribution: Distribution) -> Option<String> {

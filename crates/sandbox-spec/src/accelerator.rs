@@ -1,5 +1,6 @@
 //! The value of `--accel`: what executes the guest.
 
+use sandbox_host::hint::Hint;
 use std::fmt;
 use std::str::FromStr;
 
@@ -70,7 +71,7 @@ pub struct UnknownAccelerator(String);
 
 impl UnknownAccelerator {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         Some("choose one of `auto`, `kvm` and `tcg`".into())
     }
 }

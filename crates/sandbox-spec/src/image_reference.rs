@@ -1,5 +1,6 @@
 //! Names of images.
 
+use sandbox_host::hint::Hint;
 use std::fmt;
 use std::str::FromStr;
 
@@ -70,11 +71,14 @@ pub struct ReferenceError {
 
 impl ReferenceError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
-        Some(format!(
-            "use lower-case letters, digits, `.`, `_` and `-`, at most {NAME_LENGTH_LIMIT}, \
+    pub fn hint(&self) -> Option<Hint> {
+        Some(
+            format!(
+                "use lower-case letters, digits, `.`, `_` and `-`, at most {NAME_LENGTH_LIMIT}, \
              starting with a letter or digit"
-        ))
+            )
+            .into(),
+        )
     }
 }
 

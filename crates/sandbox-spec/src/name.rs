@@ -1,5 +1,6 @@
 //! The name of a sandbox: hostname, SSH alias, state directory, all at once.
 
+use sandbox_host::hint::Hint;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -27,7 +28,7 @@ pub enum NameError {
 
 impl NameError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         Some("choose a name with `--name`, such as `--name my-project`".into())
     }
 }

@@ -1,5 +1,6 @@
 //! `-p [ADDR:]HOST:GUEST[/udp]`: ports of the host that lead into the guest.
 
+use sandbox_host::hint::Hint;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
@@ -24,7 +25,7 @@ pub enum PublishError {
 
 impl PublishError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::Form(_) => "as in `-p 8080:80`, `-p 0.0.0.0:8080:80` or `-p 5353:53/udp`".into(),
             Self::Address(_) => "give an IP address, IPv6 in brackets: `-p [::1]:8080:80`".into(),

@@ -1,5 +1,6 @@
 //! `--dns ADDR[:PORT]`: the resolver to ask in place of the host's.
 
+use sandbox_host::hint::Hint;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -18,7 +19,7 @@ pub struct InvalidResolver(String);
 
 impl InvalidResolver {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         Some(
             "as in `--dns 192.0.2.53`, `--dns 192.0.2.53:5353` or `--dns [2001:db8::53]:53`".into(),
         )

@@ -1,6 +1,7 @@
 //! `--secret NAME@HOST[,HOST…]` and `--secret-file NAME=PATH@HOST[,HOST…]`: values that stay
 //! outside the guest, and the hosts that get them.
 
+use sandbox_host::hint::Hint;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -63,7 +64,7 @@ pub enum SecretError {
 
 impl SecretError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::Form { .. } => {
                 "as in `--secret API_TOKEN@api.example.com` or `--secret-file API_TOKEN=~/token@api.example.com`".into()
@@ -71,7 +72,7 @@ impl SecretError {
             Self::Name(_) => "use letters, digits and `_`, as in `API_TOKEN`".into(),
             Self::Host(error) => return error.hint(),
             Self::Expression(_) => "name them, as in `api.example.com` or `.example.com`".into(),
-            Self::Absent(name) => format!("export `{name}`, or give its value by `--secret-file`"),
+            Self::Absent(name) => format!("export `{name}`, or give its value by `--secret-file`").into(),
             Self::NoFile { .. } => "check the path".into(),
             Self::File(error) => return error.hint(),
             Self::Value(_) => "a secret is one line of text, such as a token or a password".into(),

@@ -1,5 +1,6 @@
 //! `--share HOST:GUEST[:ro]` and `--share-mode`, parsed once.
 
+use sandbox_host::hint::Hint;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
@@ -25,7 +26,7 @@ pub enum ShareError {
 
 impl ShareError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::Form(_) => "as in `--share ~/data:/data:ro`".into(),
             Self::GuestPath(_) | Self::Reserved(_) => {

@@ -1,5 +1,6 @@
 //! Sizes that a user gives: processors, memory, disk.
 
+use sandbox_host::hint::Hint;
 use std::fmt;
 use std::str::FromStr;
 
@@ -41,11 +42,11 @@ pub enum SizeError {
 
 impl SizeError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::Form(_) => "give a number with a unit, such as `512M`, `2G` or `1T`".into(),
-            Self::TooSmall { least, .. } => format!("give at least `{least}`"),
-            Self::TooLarge { most, .. } => format!("give at most `{most}`"),
+            Self::TooSmall { least, .. } => format!("give at least `{least}`").into(),
+            Self::TooLarge { most, .. } => format!("give at most `{most}`").into(),
             Self::Connections(_) => "give a whole number such as `1024`".into(),
             Self::Cpus(_) => "give a whole number such as `2`".into(),
         })

@@ -1,5 +1,6 @@
 //! Names of templates: the digest of what they are for.
 
+use sandbox_host::hint::Hint;
 use std::fmt;
 use std::str::FromStr;
 
@@ -103,7 +104,7 @@ pub struct InvalidKey(String);
 
 impl InvalidKey {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         Some("give the first digits of one that `sandbox template ls` shows".into())
     }
 }

@@ -1,5 +1,6 @@
 //! What starts do with templates.
 
+use sandbox_host::hint::Hint;
 use std::fmt;
 use std::str::FromStr;
 
@@ -62,7 +63,7 @@ pub struct UnknownPolicy(String);
 
 impl UnknownPolicy {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         Some("choose one of `auto`, `manual` and `off`".into())
     }
 }

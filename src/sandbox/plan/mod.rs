@@ -7,6 +7,7 @@ mod fixtures;
 mod machine;
 mod template;
 
+use sandbox_host::hint::Hint;
 use std::path::PathBuf;
 
 pub use template::{MachineShape, TemplatePlan, TemplateTarget};
@@ -80,10 +81,10 @@ pub enum PlanError {
 
 impl PlanError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::NotUtf8(_) => "rename the directory".into(),
-            Self::DiskTooSmall { least, .. } => format!("give at least `--disk {least}`"),
+            Self::DiskTooSmall { least, .. } => format!("give at least `--disk {least}`").into(),
             Self::Seed(_) => {
                 "make the cloud-config smaller: let it fetch or read large files from the workspace"
                     .into()
@@ -471,7 +472,10 @@ mod tests {
             ..spec()
         };
         let error = plan(small).unwrap_err();
-        assert_eq!(error.hint().unwrap(), "give at least `--disk 2048M`");
+        assert_eq!(
+            error.hint().unwrap().to_string(),
+            "give at least `--disk 2048M`"
+        );
     }
 
     #[test]

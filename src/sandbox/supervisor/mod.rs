@@ -20,6 +20,7 @@ mod watch;
 
 pub use self::template::{TemplateStage, TemplateTimes, make as make_template};
 
+use sandbox_host::hint::Hint;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
 
@@ -115,7 +116,7 @@ pub enum SupervisorError {
 
 impl SupervisorError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::File(error) => error.hint(),
             Self::Record(error) => error.hint(),

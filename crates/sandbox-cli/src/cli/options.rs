@@ -1,5 +1,7 @@
 //! Options of every command.
 
+use crate::output::worded_hint;
+use sandbox_host::hint::Hint;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -168,13 +170,13 @@ impl ColorChoice {
 
 /// An error that knows what the user can do.
 pub(super) trait Hinted: std::fmt::Display {
-    fn hint(&self) -> Option<String>;
+    fn hint(&self) -> Option<Hint>;
 }
 
 macro_rules! hinted {
     ($($error:ty),* $(,)?) => {
         $(impl Hinted for $error {
-            fn hint(&self) -> Option<String> {
+            fn hint(&self) -> Option<Hint> {
                 <$error>::hint(self)
             }
         })*
@@ -209,7 +211,7 @@ pub(super) fn with_hint<T: std::str::FromStr<Err: Hinted>>(text: &str) -> Result
 
 fn worded(error: &impl Hinted) -> String {
     match error.hint() {
-        Some(hint) => format!("{error}\n\nhint: {hint}"),
+        Some(hint) => format!("{error}\n\nhint: {}", worded_hint(&hint)),
         None => error.to_string(),
     }
 }

@@ -48,9 +48,7 @@ pub(super) fn refuse_nesting() -> Result<(), crate::output::Report> {
     match std::env::var(INSIDE_VARIABLE) {
         Ok(outer) if !outer.is_empty() => Err(crate::output::Report::new(
             format!("this is the inside of the sandbox `{outer}`"),
-            Some(format!(
-                "leave it first, or unset `{INSIDE_VARIABLE}` if you mean it"
-            )),
+            Some(format!("leave it first, or unset `{INSIDE_VARIABLE}` if you mean it").into()),
         )),
         _ => Ok(()),
     }

@@ -11,7 +11,7 @@ pub(super) async fn ask(found: &Found, command: GatewayCommand) -> Result<Gatewa
     let answer = answer.map_err(|error| {
         Report::new(
             format!("the sandbox `{}` does not answer: {error}", found.name),
-            Some(format!("see `sandbox logs --supervisor {}`", found.name)),
+            Some(format!("see `sandbox logs --supervisor {}`", found.name).into()),
         )
     })?;
     match answer {

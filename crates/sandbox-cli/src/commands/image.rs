@@ -221,7 +221,7 @@ fn remove(context: &Context, references: &[ImageReference]) -> Outcome {
                     "the image `{reference}` is in use by the sandbox `{}`",
                     user.name
                 ),
-                Some(format!("stop it first: `sandbox stop {}`", user.name)),
+                Some(format!("stop it first: `sandbox stop {}`", user.name).into()),
             ));
         }
         if !context.images().remove(reference)? {

@@ -47,9 +47,7 @@ fn own_name(context: &Context) -> Result<SandboxName, Report> {
     if lifecycle::find(&context.directories, name)?.is_some() {
         return Err(Report::new(
             format!("the sandbox `{name}` runs already"),
-            Some(format!(
-                "run the command in it: `sandbox exec --name {name} -- COMMAND`"
-            )),
+            Some(format!("run the command in it: `sandbox exec --name {name} -- COMMAND`").into()),
         ));
     }
     Ok(name.clone())

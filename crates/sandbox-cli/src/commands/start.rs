@@ -173,7 +173,7 @@ pub(super) async fn join(
         .map_err(|error| {
             Report::of(
                 &FileError::new("connect to the supervisor at", layout.control_socket())(error),
-                Some(format!("`sandbox stop {name}` clears what is left of it")),
+                Some(format!("`sandbox stop {name}` clears what is left of it").into()),
             )
         })?;
     joined(context, name, layout, connection)

@@ -82,7 +82,7 @@ async fn stop(
             message: format!("the sandbox `{}` does not end", found.name),
             causes: Vec::new(),
             last_lines: Vec::new(),
-            hint: Some(format!("see `sandbox logs --supervisor {}`", found.name)),
+            hint: Some(format!("see `sandbox logs --supervisor {}`", found.name).into()),
         })
     })
 }

@@ -34,7 +34,7 @@ pub(super) async fn run(context: &Context, arguments: TemplateBuildArguments) ->
     if version < templates::LEAST_QEMU {
         return Err(Report::new(
             format!("QEMU {version} cannot save guests as templates"),
-            Some(format!("install QEMU {} or later", templates::LEAST_QEMU)),
+            Some(format!("install QEMU {} or later", templates::LEAST_QEMU).into()),
         ));
     }
     let Some(stored) = image::obtain(context, &context.settings.image, &mut notices).await? else {

@@ -3,6 +3,7 @@
 //!
 //! Used by the commands; knows nothing of what they do.
 
+mod hint;
 mod progress;
 mod report;
 mod table;
@@ -12,6 +13,7 @@ use std::io::{self, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
 
+pub(crate) use hint::worded_hint;
 pub(crate) use progress::Progress;
 pub(crate) use report::Report;
 pub(crate) use table::Table;

@@ -1,8 +1,10 @@
 //! An error as the user reads it: what failed, the causes, the last lines of a
 //! log, and what to do.
 
+use sandbox_host::hint::Hint;
 use std::fmt::Write;
 
+use super::hint::worded_hint;
 use super::{ERROR, HINT};
 use sandbox::sandbox::templates::BuildError;
 use sandbox_protocol::Failure;
@@ -14,7 +16,7 @@ pub(crate) struct Report(Box<Failure>);
 
 impl Report {
     /// A report without a cause.
-    pub(crate) fn new(message: impl Into<String>, hint: Option<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>, hint: Option<Hint>) -> Self {
         Self(Box::new(Failure {
             message: message.into(),
             causes: Vec::new(),
@@ -24,7 +26,7 @@ impl Report {
     }
 
     /// From an error with its causes.
-    pub(crate) fn of(error: &dyn std::error::Error, hint: Option<String>) -> Self {
+    pub(crate) fn of(error: &dyn std::error::Error, hint: Option<Hint>) -> Self {
         Self(Box::new(Failure::from_error(error, hint)))
     }
 
@@ -47,7 +49,7 @@ impl Report {
             }
         }
         if let Some(hint) = hint {
-            let _ = writeln!(text, "\n{HINT}hint:{HINT:#} {hint}");
+            let _ = writeln!(text, "\n{HINT}hint:{HINT:#} {}", worded_hint(hint));
         }
         text
     }

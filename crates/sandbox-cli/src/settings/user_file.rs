@@ -1,5 +1,6 @@
 //! `~/.config/sandbox/config.toml`.
 
+use sandbox_host::hint::Hint;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,13 +42,16 @@ pub(crate) enum UserFileError {
 
 impl UserFileError {
     /// What the user can do about it.
-    pub(crate) fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<Hint> {
         match self {
             Self::File(error) => error.hint(),
-            Self::Format { path, .. } | Self::NotText(path) => Some(format!(
-                "mend or remove `{}`; docs/guide.md lists the keys",
-                path.display()
-            )),
+            Self::Format { path, .. } | Self::NotText(path) => Some(
+                format!(
+                    "mend or remove `{}`; docs/guide.md lists the keys",
+                    path.display()
+                )
+                .into(),
+            ),
         }
     }
 }

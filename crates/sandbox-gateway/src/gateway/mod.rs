@@ -21,6 +21,7 @@ mod shaper;
 mod tcp;
 mod wire;
 
+use sandbox_host::hint::Hint;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -56,7 +57,7 @@ pub enum GatewayError {
 
 impl GatewayError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Gate(error) => error.hint(),
             Self::Intercept(error) => error.hint(),

@@ -1,5 +1,6 @@
 //! Ports of the host that lead into the guest.
 
+use sandbox_host::hint::Hint;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
@@ -52,7 +53,7 @@ pub enum PortError {
 
 impl PortError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Some(
                 "another program has it (`ss -ltnup` names it); choose another, or 0 for any that is free: `-p 0:80`"

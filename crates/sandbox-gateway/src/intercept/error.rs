@@ -1,5 +1,6 @@
 //! What can go wrong before and while TLS connections are intercepted.
 
+use sandbox_host::hint::Hint;
 use thiserror::Error;
 
 /// A failure to prepare the interception or to reach the real host. None of its texts holds a
@@ -28,7 +29,7 @@ pub enum InterceptError {
 
 impl InterceptError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::Value(_) => "a secret is one line of text, such as a token or a password".into(),
             Self::Twice(_) => "several hosts go into one option: `--secret NAME@HOST,HOST`".into(),

@@ -1,5 +1,7 @@
 //! Why a name or a pattern was refused.
 
+use sandbox_host::hint::Hint;
+
 /// Why a name or a pattern was refused.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum DomainError {
@@ -24,7 +26,7 @@ pub enum DomainError {
 
 impl DomainError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::Address(_) => {
                 "an address is allowed by a rule, such as `--net-rule allow@192.0.2.1:tcp:443`"

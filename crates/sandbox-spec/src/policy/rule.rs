@@ -1,5 +1,6 @@
 //! `allow|deny[:out|in]@TARGET[:tcp|udp|icmp][:PORTS]`.
 
+use sandbox_host::hint::Hint;
 use std::fmt;
 use std::str::FromStr;
 
@@ -50,7 +51,7 @@ pub enum RuleError {
 
 impl RuleError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::Form(_) => {
                 "as in `--net-rule allow@10.1.0.0/16:tcp:443` or `--net-rule deny@*.example.com`"
@@ -63,6 +64,7 @@ impl RuleError {
                 format!(
                     "groups are {groups}; a host of one label is written with a dot, as in `nas.`"
                 )
+                .into()
             }
             Self::HostBits(_) => "give the network's first address, as in `10.0.0.0/8`".into(),
             Self::Ports(_) => "as in `443`, `8000-8010` or `80,443`".into(),

@@ -1,5 +1,6 @@
 //! What can go wrong with the image store.
 
+use sandbox_host::hint::Hint;
 use std::io;
 use std::path::PathBuf;
 
@@ -91,14 +92,14 @@ pub enum Damage {
 
 impl ImageError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    Some("free some disk space, for example with `sandbox image rm`".to_owned())
+                    Some("free some disk space, for example with `sandbox image rm`".into())
                 }
                 io::ErrorKind::PermissionDenied => {
-                    Some("the image store must belong to the user who runs `sandbox`".to_owned())
+                    Some("the image store must belong to the user who runs `sandbox`".into())
                 }
                 _ => None,
             },
@@ -106,13 +107,13 @@ impl ImageError {
                 name, found, known, ..
             } if found > known => Some(format!(
                 "use the newer `sandbox` that made it, or make it again: `sandbox image build {name}`"
-            )),
+            ).into()),
             Self::UnreadableMetadata { name, .. }
             | Self::UnknownMetadataVersion { name, .. }
             | Self::ChangedMetadata { name }
             | Self::OtherContract { name, .. }
             | Self::Corrupt { name, .. } => {
-                Some(format!("make it again: `sandbox image build {name}`"))
+                Some(format!("make it again: `sandbox image build {name}`").into())
             }
         }
     }

@@ -4,6 +4,7 @@
 //! `images/<name>/recipe.toml` describes an image, `images/common/` and `systemd-units/` hold
 //! what all images share.
 
+use sandbox_host::hint::Hint;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -214,14 +215,14 @@ pub enum RecipeError {
 
 impl RecipeError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Unknown { .. } => {
                 let names: Vec<_> = Recipe::names()
                     .iter()
                     .map(|name| format!("`{name}`"))
                     .collect();
-                Some(format!("recipes are: {}", names.join(", ")))
+                Some(format!("recipes are: {}", names.join(", ")).into())
             }
             Self::Invalid { .. } | Self::Circular { .. } | Self::NoCommandLine { .. } => None,
         }

@@ -1,5 +1,6 @@
 //! What can go wrong with the template store.
 
+use sandbox_host::hint::Hint;
 use std::io;
 
 use sandbox_host::files::FileError;
@@ -39,15 +40,18 @@ pub enum TemplateError {
 
 impl TemplateError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         const MAKE_ROOM: &str = "`sandbox prune` removes what is not needed any more, \
              `sandbox prune --all` every template that no running sandbox uses";
         match self {
             Self::File(error) => match error.source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(format!(
-                    "the disk is full: {MAKE_ROOM}; or set `SANDBOX_HOME` to a directory on a \
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
+                    format!(
+                        "the disk is full: {MAKE_ROOM}; or set `SANDBOX_HOME` to a directory on a \
                      larger disk"
-                )),
+                    )
+                    .into(),
+                ),
                 _ => error.hint(),
             },
             Self::LittleSpace { .. } => Some(MAKE_ROOM.into()),

@@ -1,5 +1,6 @@
 //! What can go wrong while an image is built.
 
+use sandbox_host::hint::Hint;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -134,35 +135,40 @@ pub enum BuildError {
 
 impl BuildError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::MissingProgram { package, .. } => {
-                Some(format!("install it: `apt-get install {package}`"))
+                Some(format!("install it: `apt-get install {package}`").into())
             }
             Self::MissingKeyring => {
-                Some("install them: `apt-get install debian-archive-keyring`".to_owned())
+                Some("install them: `apt-get install debian-archive-keyring`".into())
             }
-            Self::NoSubordinateIds { user, .. } => Some(format!(
-                "add a range: `sudo usermod --add-subuids 100000-165535 --add-subgids \
+            Self::NoSubordinateIds { user, .. } => Some(
+                format!(
+                    "add a range: `sudo usermod --add-subuids 100000-165535 --add-subgids \
                  100000-165535 {user}`, or build as root"
-            )),
-            Self::NoUserNamespaces { setting } => Some(format!(
-                "allow them with `sudo sysctl {setting}`, or build as root"
-            )),
+                )
+                .into(),
+            ),
+            Self::NoUserNamespaces { setting } => {
+                Some(format!("allow them with `sudo sysctl {setting}`, or build as root").into())
+            }
             Self::InvalidMirror { .. } => Some(
                 "a mirror looks like `http://deb.debian.org/debian`; http and https are possible"
-                    .to_owned(),
+                    .into(),
             ),
-            Self::DiskFull { needed_bytes, .. } => Some(format!(
-                "at least {} MiB must be free there; `sandbox image rm` removes images",
-                needed_bytes >> 20
-            )),
+            Self::DiskFull { needed_bytes, .. } => Some(
+                format!(
+                    "at least {} MiB must be free there; `sandbox image rm` removes images",
+                    needed_bytes >> 20
+                )
+                .into(),
+            ),
             Self::Program {
                 program: "mmdebstrap",
                 ..
             } => Some(
-                "if the mirror could not be reached, choose another one with `--mirror URL`"
-                    .to_owned(),
+                "if the mirror could not be reached, choose another one with `--mirror URL`".into(),
             ),
             Self::Store(source) => source.hint(),
             Self::Start { .. }

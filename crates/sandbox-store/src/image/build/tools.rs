@@ -162,6 +162,7 @@ mod tests {
             error
                 .hint()
                 .unwrap()
+                .to_string()
                 .contains("apt-get install some-package")
         );
     }

@@ -117,7 +117,13 @@ fn unreadable_image_is_listed_with_its_error_and_keeps_all_blobs() {
         error,
         ImageError::UnknownMetadataVersion { found: 99, .. }
     ));
-    assert!(error.hint().unwrap().contains("sandbox image build one"));
+    assert!(
+        error
+            .hint()
+            .unwrap()
+            .to_string()
+            .contains("sandbox image build one")
+    );
     fixture.store.collect_garbage().unwrap();
     assert_eq!(fixture.blob_count(), 3);
     assert!(fixture.store.remove(&reference("one")).unwrap());
@@ -174,7 +180,13 @@ fn damaged_base_image_is_noticed() {
             }
             other => panic!("{case}: {other}"),
         }
-        assert!(error.hint().unwrap().contains("sandbox image build one"));
+        assert!(
+            error
+                .hint()
+                .unwrap()
+                .to_string()
+                .contains("sandbox image build one")
+        );
     }
 }
 

@@ -162,13 +162,13 @@ fn little_space_is_told_with_the_way_out() {
     assert!(judge(3 << 30).is_ok());
     let error = judge((3 << 30) - 1).unwrap_err();
     assert!(matches!(error, TemplateError::LittleSpace { .. }));
-    assert!(error.hint().unwrap().contains("sandbox prune"));
+    assert!(error.hint().unwrap().to_string().contains("sandbox prune"));
 }
 
 #[test]
 fn a_full_disk_is_told_with_the_way_out() {
     let full = FileError::new("store", "/x")(io::ErrorKind::StorageFull.into());
-    let hint = TemplateError::from(full).hint().unwrap();
+    let hint = TemplateError::from(full).hint().unwrap().to_string();
     assert!(hint.contains("sandbox prune") && hint.contains("SANDBOX_HOME"));
 }
 

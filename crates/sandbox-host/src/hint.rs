@@ -1,0 +1,131 @@
+//! What a user can do about an error, as data.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What a user can do about an error.
+///
+/// A hint names settings and commands as such, so that each program words them in its own way: the
+/// setting `memory` is `--memory` on a command line and `.memory_mib(…)` in a program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Hint(Vec<Part>);
+
+/// A part of a [`Hint`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Part {
+    /// Words.
+    Text(String),
+    /// A setting of a sandbox, such as `memory`, with a value that works.
+    Setting {
+        /// Its name, in kebab case: a key of the configuration file.
+        name: String,
+        /// The value; `None` where only the name is meant.
+        value: Option<String>,
+    },
+    /// The arguments of a `sandbox` command, such as `stop my-project`.
+    Command(String),
+}
+
+impl Hint {
+    /// Begins a hint with words.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self(vec![Part::Text(text.into())])
+    }
+
+    /// Begins a hint with a command.
+    pub fn run(arguments: impl Into<String>) -> Self {
+        Self(vec![Part::Command(arguments.into())])
+    }
+
+    /// Makes a hint of parts.
+    pub fn from_parts(parts: impl IntoIterator<Item = Part>) -> Self {
+        Self(parts.into_iter().collect())
+    }
+
+    /// Appends words.
+    #[must_use]
+    pub fn then(mut self, text: impl Into<String>) -> Self {
+        self.0.push(Part::Text(text.into()));
+        self
+    }
+
+    /// Appends a setting with a value that works.
+    #[must_use]
+    pub fn setting(mut self, name: &str, value: impl fmt::Display) -> Self {
+        self.0.push(Part::Setting {
+            name: name.into(),
+            value: Some(value.to_string()),
+        });
+        self
+    }
+
+    /// Appends the name of a setting.
+    #[must_use]
+    pub fn setting_name(mut self, name: &str) -> Self {
+        self.0.push(Part::Setting {
+            name: name.into(),
+            value: None,
+        });
+        self
+    }
+
+    /// Appends a `sandbox` command, by its arguments.
+    #[must_use]
+    pub fn command(mut self, arguments: impl Into<String>) -> Self {
+        self.0.push(Part::Command(arguments.into()));
+        self
+    }
+
+    /// Its parts, in order; they already hold the spaces between them.
+    pub fn parts(&self) -> &[Part] {
+        &self.0
+    }
+}
+
+impl From<&str> for Hint {
+    fn from(text: &str) -> Self {
+        Self::text(text)
+    }
+}
+
+impl From<String> for Hint {
+    fn from(text: String) -> Self {
+        Self::text(text)
+    }
+}
+
+/// In the words of a program that uses the library: `` `memory = 4096M` ``.
+impl fmt::Display for Hint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| match part {
+            Part::Text(text) => formatter.write_str(text),
+            Part::Setting { name, value: None } => write!(formatter, "`{name}`"),
+            Part::Setting {
+                name,
+                value: Some(value),
+            } => write!(formatter, "`{name} = {value}`"),
+            Part::Command(arguments) => write!(formatter, "`sandbox {arguments}`"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hint_names_settings_without_a_command_line() {
+        let hint = Hint::text("give at least ")
+            .setting("disk", "2048M")
+            .then(", or ")
+            .command("image rm old");
+        assert_eq!(
+            hint.to_string(),
+            "give at least `disk = 2048M`, or `sandbox image rm old`"
+        );
+    }
+}
