@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sandbox::sandbox::StateLayout;
+use sandbox::StateLayout;
 use sandbox_host::directories::Directories;
 use sandbox_protocol::Event;
 use sandbox_protocol::control::{Connection, Request};

@@ -224,7 +224,7 @@ fn the_short_socket_directory_is_swept() {
         home: environment.home(),
         runtime: environment.runtime(),
     };
-    let layout = sandbox::sandbox::StateLayout::new(&directories, &name);
+    let layout = sandbox::StateLayout::new(&directories, &name);
     let sockets = layout.short_socket_directory().unwrap();
     fs::create_dir(sockets).unwrap();
     fs::write(sockets.join("qmp.sock"), "").unwrap();

@@ -9,7 +9,7 @@ use super::space::{Kind, Survey, megabytes};
 use super::{ExitStatus, Outcome};
 use crate::cli::JsonArguments;
 use crate::output::{Report, Table};
-use sandbox::sandbox::StateLayout;
+use sandbox::StateLayout;
 use sandbox_gateway::access_log;
 use sandbox_host::files::{allocated_bytes, names_in};
 

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::{ExitStatus, Outcome, prepare, target};
-use sandbox::sandbox::{BootImage, Lifetime, NetworkSpec, StartPlan};
+use sandbox::{BootImage, Lifetime, NetworkSpec, StartPlan};
 use sandbox_qemu::{accelerator, program};
 use sandbox_store::image::Recipe;
 

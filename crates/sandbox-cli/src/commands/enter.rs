@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use super::context::Context;
 use super::start::{self, Start};
 use super::{ExitStatus, Outcome, session, target};
-use sandbox::sandbox::Lifetime;
+use sandbox::Lifetime;
 use sandbox_host::notices::Notices;
 
 /// Set in every session of a guest.

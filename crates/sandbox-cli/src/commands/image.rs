@@ -6,7 +6,7 @@ use super::space::expectations;
 use super::{ExitStatus, Outcome};
 use crate::cli::ImageCommand;
 use crate::output::{Report, Table};
-use sandbox::sandbox::lifecycle;
+use sandbox::lifecycle;
 use sandbox_host::notices::{Notice, Notices};
 use sandbox_spec::ImageReference;
 use sandbox_store::image::build::{BuildOptions, BuildProgress, CancelFlag};

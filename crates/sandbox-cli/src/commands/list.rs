@@ -4,7 +4,7 @@ use super::context::Context;
 use super::{ExitStatus, Outcome};
 use crate::cli::JsonArguments;
 use crate::output::Table;
-use sandbox::sandbox::lifecycle;
+use sandbox::lifecycle;
 use sandbox_protocol::Record;
 
 pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {

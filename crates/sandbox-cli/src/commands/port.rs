@@ -4,7 +4,7 @@ use super::context::Context;
 use super::{ExitStatus, Outcome, gateway, target};
 use crate::cli::PortCommand;
 use crate::output::{Report, Table};
-use sandbox::sandbox::lifecycle::Found;
+use sandbox::lifecycle::Found;
 use sandbox_protocol::gateway::{GatewayCommand, GatewayReply};
 use sandbox_spec::publish::PublishedPort;
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::context::Context;
 use crate::output::Report;
 use sandbox::guest::cloud_config;
-use sandbox::sandbox::{
+use sandbox::ssh::agent;
+use sandbox::ssh::keys::Keys;
+use sandbox::{
     BootImage, HostCapacity, HostSetup, Lifetime, MachineShape, NetworkSpec, SandboxSpec,
     StartPlan, StateLayout, shareable_directory, templates,
 };
-use sandbox::ssh::agent;
-use sandbox::ssh::keys::Keys;
 use sandbox_gateway::intercept::AuthorityParts;
 use sandbox_host::files::FileError;
 use sandbox_qemu::accelerator::Decision;

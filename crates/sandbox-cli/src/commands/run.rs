@@ -6,7 +6,7 @@ use super::start::{self, Start};
 use super::{ExitStatus, Outcome, session, target};
 use crate::cli::RunArguments;
 use crate::output::Report;
-use sandbox::sandbox::{Lifetime, lifecycle};
+use sandbox::{Lifetime, lifecycle};
 use sandbox_host::notices::Notices;
 use sandbox_protocol::control::Request;
 use sandbox_spec::SandboxName;

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::context::Context;
 use crate::output::Report;
-use sandbox::sandbox::lifecycle::{self, Found};
-use sandbox::sandbox::{StateLayout, leftovers, templates};
+use sandbox::lifecycle::{self, Found};
+use sandbox::{StateLayout, leftovers, templates};
 use sandbox_host::files::allocated_bytes;
 use sandbox_qemu::program;
 use sandbox_qemu::program::Search;

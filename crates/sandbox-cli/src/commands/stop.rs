@@ -6,7 +6,7 @@ use super::context::Context;
 use super::{ExitStatus, Outcome, target};
 use crate::cli::StopArguments;
 use crate::output::Report;
-use sandbox::sandbox::lifecycle::{self, Found};
+use sandbox::lifecycle::{self, Found};
 use sandbox_protocol::control::{Connection, Request};
 use sandbox_protocol::{Event, Failure};
 

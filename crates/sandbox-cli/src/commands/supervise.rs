@@ -13,8 +13,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{ExitStatus, Outcome};
 use crate::output::Report;
-use sandbox::sandbox::lifecycle::{CONTROL_DESCRIPTOR, LOCK_DESCRIPTOR};
-use sandbox::sandbox::{StartPlan, supervisor};
+use sandbox::lifecycle::{CONTROL_DESCRIPTOR, LOCK_DESCRIPTOR};
+use sandbox::{StartPlan, supervisor};
 use sandbox_host::files::FileError;
 use sandbox_host::lock::DirectoryLock;
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::context::Context;
 use crate::output::Report;
-use sandbox::sandbox::lifecycle::{self, Found};
-use sandbox::sandbox::shareable_directory;
+use sandbox::lifecycle::{self, Found};
+use sandbox::shareable_directory;
 use sandbox_host::files::FileError;
 use sandbox_spec::SandboxName;
 

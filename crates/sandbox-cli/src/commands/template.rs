@@ -9,7 +9,7 @@ use super::space::{expectations, megabytes, template_users};
 use super::{ExitStatus, Outcome, template_build};
 use crate::cli::TemplateCommand;
 use crate::output::{Report, Table};
-use sandbox::sandbox::lifecycle;
+use sandbox::lifecycle;
 use sandbox_spec::{KeyPrefix, SandboxName, TemplateKey, format_bytes};
 use sandbox_store::template::{
     Entry, EntryState, Expectations, Obsolescence, Shape, TemplateFiles,

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use super::hint::worded_hint;
 use super::{ERROR, HINT};
-use sandbox::sandbox::templates::BuildError;
+use sandbox::templates::BuildError;
 use sandbox_protocol::Failure;
 
 /// A failure to be shown, made from any error of the library together with
@@ -89,11 +89,11 @@ from_errors!(
     sandbox_host::files::FileError,
     sandbox::guest::cloud_config::CloudConfigError,
     sandbox_spec::NameError,
-    sandbox::sandbox::PlanError,
+    sandbox::PlanError,
     sandbox_protocol::RecordError,
     sandbox_spec::SizeError,
-    sandbox::sandbox::SpecError,
-    sandbox::sandbox::lifecycle::LifecycleError,
+    sandbox::SpecError,
+    sandbox::lifecycle::LifecycleError,
     sandbox_spec::ShareError,
     sandbox::console::ConsoleError,
     sandbox_gateway::error::NetworkError,

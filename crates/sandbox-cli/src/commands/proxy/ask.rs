@@ -7,7 +7,7 @@ use super::Subject;
 use crate::commands::context::Context;
 use crate::commands::{ExitStatus, Outcome, gateway, target};
 use crate::output::Report;
-use sandbox::sandbox::lifecycle::Found;
+use sandbox::lifecycle::Found;
 use sandbox_gateway::access_log::{Entry, LogReader};
 use sandbox_gateway::gate::HOST_NAME;
 use sandbox_protocol::gateway::GatewayCommand;

@@ -14,7 +14,7 @@ use super::context::Context;
 use super::{Outcome, target};
 use crate::cli::ProxyCommand;
 use crate::output::Report;
-use sandbox::sandbox::lifecycle::{self, Found};
+use sandbox::lifecycle::{self, Found};
 use sandbox_gateway::allowlist::ListFile;
 use sandbox_protocol::Record;
 use sandbox_spec::SandboxName;

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::SupervisorError;
 use super::guest_events::GuestEvents;
-use crate::sandbox::StateLayout;
+use crate::StateLayout;
 use sandbox_qemu::qmp;
 use sandbox_qemu::qmp::QmpError;
 

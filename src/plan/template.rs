@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::machine::Parts;
 use super::{BootImage, HostSetup};
+use crate::StateLayout;
 use crate::guest::credential::{TooLarge, Transport};
 use crate::guest::seed;
-use crate::sandbox::StateLayout;
 use sandbox_spec::{Accelerator, CpuCount, DiskSize, MemorySize};
 
 /// The shape of the machine that a template is made for.
@@ -138,7 +138,7 @@ impl TemplatePlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::plan::fixtures;
+    use crate::plan::fixtures;
 
     #[test]
     fn the_hardware_is_that_of_the_plan() {

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::SupervisorError;
 use crate::guest::credential::Transport;
-use crate::sandbox::{BootImage, StartPlan, StateLayout, TemplateFiles};
 use crate::ssh::alias::{Aliases, Written};
 use crate::ssh::keys::KeyFiles;
+use crate::{BootImage, StartPlan, StateLayout, TemplateFiles};
 use sandbox_gateway::allowlist::ListFile;
 use sandbox_host::files;
 use sandbox_qemu::overlay;

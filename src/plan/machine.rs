@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{BootImage, TemplateFiles};
 use crate::guest::credential::{CredentialFile, Transport};
-use crate::sandbox::{SandboxSpec, StateLayout};
+use crate::{SandboxSpec, StateLayout};
 use sandbox_qemu::argv::{Machine, Memory, NetworkCard, NinePDevice, Origin};
 use sandbox_spec::{Accelerator, CpuCount, MemorySize, Share, ShareMode};
 

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::hub::Hub;
-use crate::sandbox::Lifetime;
+use crate::Lifetime;
 use sandbox_gateway::request::GatewayRequest;
 use sandbox_protocol::Event;
 use sandbox_protocol::control::Request;

@@ -290,7 +290,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::sandbox::{Lifetime, NetworkSpec};
+    use crate::{Lifetime, NetworkSpec};
     use sandbox_gateway::intercept::AuthorityParts;
     use sandbox_spec::secret::SecretRequest;
 

@@ -20,7 +20,7 @@ use super::running::{QUIT_GRACE, Running};
 use super::server::StopRequest;
 use super::{SupervisorError, awaken, end_failed, files, last_words, log_limit};
 use crate::agent::AgentError;
-use crate::sandbox::{StartPlan, WarmStart};
+use crate::{StartPlan, WarmStart};
 use sandbox_gateway::gateway::{Gateway, GatewayError, HostPorts};
 use sandbox_gateway::request::GatewayRequest;
 use sandbox_host::process::ProcessIdentity;

@@ -23,8 +23,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::StateLayout;
 use crate::agent::{self, AgentError};
-use crate::sandbox::StateLayout;
 use sandbox_host::files::FileError;
 
 /// Before the first attempt at another conversation.

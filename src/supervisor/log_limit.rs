@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 
-use crate::sandbox::StateLayout;
+use crate::StateLayout;
 
 /// The size at which the log is set aside. Together with the part before, at
 /// most twice as much lies on the disk.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::SupervisorError;
 use super::agent_link::Asker;
 use crate::agent::AgentError;
-use crate::sandbox::{StartPlan, WarmStart};
+use crate::{StartPlan, WarmStart};
 
 /// How often the time is told at most. The first time, an emulated guest has
 /// its code translated on the way, which takes long.
