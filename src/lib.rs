@@ -1,33 +1,116 @@
-//! A virtual machine of its own for a project directory.
+//! Virtual machines for project directories: start, enter and stop them from a program.
 //!
-//! The library behind the `sandbox` command. Data flows one way: settings
-//! become a [`SandboxSpec`], the specification becomes a
-//! [`StartPlan`] (a pure value: paths, seed, the QEMU command line),
-//! a supervisor carries the plan out, and sessions enter the running
-//! guest. `ARCHITECTURE.md` explains the modules and their order.
+//! A sandbox is a Debian with systemd in a virtual machine of its own. A host directory, the
+//! workspace, is shared with it; everything else in it is thrown away when it stops.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use sandbox::{Host, NetworkPolicy, Sandbox, Share};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let host = Host::from_environment()?;
+//! let sandbox = Sandbox::builder(&host)
+//!     .image("debian-13-minimal")
+//!     .cpus(2)
+//!     .memory_mib(2048)
+//!     .workspace("./project")
+//!     .share(Share::new("./data", "/mnt/data")?.read_only())
+//!     .network(NetworkPolicy::proxy().allow_domain("*.crates.io")?)
+//!     .publish(([127, 0, 0, 1], 0), 8080)
+//!     .on_event(|event| eprintln!("{event}"))
+//!     .start()
+//!     .await?; // ready when this returns
+//! let output = sandbox
+//!     .exec("cargo")
+//!     .args(["test", "-q"])
+//!     .env("CI", "1")
+//!     .timeout(Duration::from_secs(600))
+//!     .output()
+//!     .await?;
+//! println!("{}", output.status);
+//! sandbox.stop(Duration::from_secs(10)).await?; // dropped instead: discarded
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Who owns a sandbox
+//!
+//! Each running sandbox has a supervisor: QEMU's parent, the guest's gateway, and the one that
+//! cleans up. By default it is a thread of this program, and QEMU ends with the program, even with
+//! one that is killed. [`SandboxBuilder::detach`] has the installed `sandbox` program own it
+//! instead, so that it outlives this one. `sandbox list`, `exec` and `stop` see and reach both.
+//!
+//! # Errors
+//!
+//! Every failure is an [`Error`] with a [kind](Error::kind), causes, and a [hint](Error::hint) that
+//! says what to do. A command whose status is not 0 is no failure.
+//!
+//! `ARCHITECTURE.md` explains the modules and their order.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-pub mod agent;
-pub mod console;
-pub mod doctor;
-pub mod guest;
-pub mod leftovers;
-pub mod lifecycle;
+mod agent;
+mod console;
+mod differences;
+mod doctor;
+mod error;
+mod event;
+mod exec;
+mod garbage;
+mod guest;
+mod host;
+mod lifecycle;
 mod network;
+mod options;
 mod plan;
-pub mod session;
-pub mod share;
+mod role;
+mod sandbox;
 mod spec;
-pub mod ssh;
+mod ssh;
+mod start;
 mod state;
-pub mod supervisor;
-pub mod templates;
+mod supervisor;
+mod templates;
 
-pub use network::NetworkSpec;
-pub use plan::{
-    BootImage, ColdStart, HostSetup, MachineShape, PlanError, StartPlan, TemplateFiles,
-    TemplatePlan, TemplateTarget, WarmStart,
+pub use console::{Console, ConsoleError, follow_log, last_lines};
+pub use doctor::{Finding, Outcome as FindingOutcome, worst as worst_finding};
+pub use error::{Error, ErrorKind};
+pub use event::{Event, Stage};
+pub use exec::{
+    Child, ChildControl, ChildStderr, ChildStdin, ChildStdout, CommandError, EnvironmentVariable,
+    Exec, ExitStatus, Output, Terminal, TerminalSize,
 };
-pub use spec::{HostCapacity, Lifetime, SandboxSpec, SpecError, shareable_directory};
+pub use garbage::{Garbage, GarbageKind, StorageKind, Usage};
+pub use host::Host;
+pub use lifecycle::Found;
+pub use network::NetworkSpec;
+pub use options::{StartOptions, parse_duration};
+pub use plan::{BootImage, ColdStart, StartPlan, WarmStart};
+pub use sandbox::Sandbox;
+pub use sandbox_host::hint::{Hint, Part as HintPart};
+pub use sandbox_protocol::Record;
+pub use sandbox_protocol::agent::message::Status as GuestStatus;
+pub use sandbox_spec::guest::WORKSPACE;
+pub use sandbox_spec::{SandboxName, Share, ShareMode, TemplateKey, TemplatePolicy};
+pub use spec::{Lifetime, SandboxSpec};
+pub use ssh::{Endpoint, KeyError};
+pub use start::{
+    BuiltTemplate, NetworkPolicy, Planned, SandboxBuilder, SupervisorKind, TemplateRequest,
+};
 pub use state::StateLayout;
+pub use supervisor::{TemplateStage, TemplateTimes};
+
+/// What the program of the command line needs beside the face: the roles of its processes.
+pub mod program {
+    pub use crate::role::{ARGUMENT, Inheritance, run};
+}
+
+/// The inside, for tests of this workspace.
+#[doc(hidden)]
+pub mod inside {
+    pub use crate::agent::{AgentError, ask};
+    pub use crate::exec::Connection;
+    pub use crate::ssh::keys::{KeyFiles, Keys};
+    pub use crate::templates::program;
+}

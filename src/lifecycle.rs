@@ -1,17 +1,21 @@
-//! How commands find, start, join and stop sandboxes.
+//! The registry: how sandboxes are claimed, launched, found, and collected once they are dead.
+//!
+//! Looking removes nothing: only a start of the same name, `stop` and `prune` remove what a dead
+//! supervisor left.
 
 use sandbox_host::hint::Hint;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fs, io};
 
 use command_fds::{CommandFdExt, FdMapping};
 
 use super::{StartPlan, StateLayout};
+use crate::role::{self, Role};
+use crate::supervisor::{self, Owner};
 use sandbox_host::directories::Directories;
 use sandbox_host::files;
 use sandbox_host::files::FileError;
@@ -19,11 +23,6 @@ use sandbox_host::lock::{DirectoryLock, LockAttempt};
 use sandbox_protocol::control::{Connection, Request};
 use sandbox_protocol::{Record, RecordError};
 use sandbox_spec::{NameError, SandboxName};
-
-/// The descriptor on which a supervisor inherits its lock.
-pub const LOCK_DESCRIPTOR: i32 = 3;
-/// The descriptor on which a supervisor inherits its control socket.
-pub const CONTROL_DESCRIPTOR: i32 = 4;
 
 /// Between two looks at a state that another process is about to change.
 const RETRY: Duration = Duration::from_millis(10);
@@ -49,6 +48,12 @@ pub enum LifecycleError {
         #[source]
         source: io::Error,
     },
+    /// It runs, and was to be started anew.
+    #[error("the sandbox `{name}` runs already")]
+    AlreadyRunning {
+        /// The sandbox.
+        name: SandboxName,
+    },
     /// A name given by the user belongs to another directory.
     #[error("the sandbox `{name}` belongs to `{}`", workspace.display())]
     OtherWorkspace {
@@ -66,17 +71,23 @@ impl LifecycleError {
             Self::Name(error) => error.hint(),
             Self::File(error) => error.hint(),
             Self::Record(error) => error.hint(),
-            Self::Supervisor { .. } => Some("`sandbox doctor` checks this machine".into()),
+            Self::Supervisor { .. } => Some(Hint::run("doctor").then(" checks this machine")),
+            Self::AlreadyRunning { name } => Some(
+                Hint::text("run the command in it: ")
+                    .command(format!("exec --name {name} -- COMMAND")),
+            ),
             Self::OtherWorkspace { name, .. } => Some(
-                format!("choose another `--name`, or stop that one with `sandbox stop {name}`")
-                    .into(),
+                Hint::text("choose another ")
+                    .setting_name("name")
+                    .then(", or stop that one with ")
+                    .command(format!("stop {name}")),
             ),
         }
     }
 }
 
 /// The state of one name.
-pub enum Claim {
+pub(crate) enum Claim {
     /// The name is ours to start: the lock is held, the directory empty.
     Free(DirectoryLock),
     /// A supervisor runs (or starts, or ends) under this name.
@@ -85,12 +96,14 @@ pub enum Claim {
 
 /// Claims the name for `workspace`, or connects to its supervisor. What a
 /// dead supervisor left is swept on the way.
-pub async fn claim(
+pub(crate) async fn claim(
     layout: &StateLayout,
     name: &SandboxName,
-    workspace: &Path,
+    workspace: Option<&Path>,
     request: Request,
 ) -> Result<Claim, LifecycleError> {
+    // A sandbox without a workspace has an empty path on record.
+    let workspace = workspace.unwrap_or(Path::new(""));
     loop {
         files::create_private_directory(layout.directory())?;
         match DirectoryLock::try_acquire(&layout.lock()) {
@@ -102,7 +115,7 @@ pub async fn claim(
                 return match written {
                     Ok(()) => Ok(Claim::Free(lock)),
                     Err(error) => {
-                        sweep(layout, lock);
+                        collect(layout, lock);
                         Err(error.into())
                     }
                 };
@@ -133,7 +146,7 @@ pub async fn claim(
 
 /// The layout and name that belong to a workspace: the directory's own name,
 /// or that with a hash where another workspace has it.
-pub fn name_for(
+pub(crate) fn name_for(
     directories: &Directories,
     workspace: &Path,
 ) -> Result<SandboxName, LifecycleError> {
@@ -152,21 +165,78 @@ pub fn name_for(
     }
 }
 
-/// Starts the supervisor for a claimed name and hands it the plan; a failure
-/// leaves nothing. The connection exists before the supervisor does, so that
-/// not one event is missed, and so that its end tells the supervisor of our
-/// death.
-pub async fn launch(plan: &StartPlan, lock: DirectoryLock) -> Result<Connection, LifecycleError> {
-    let launched = spawn_supervisor(plan, &lock).await;
+/// Starts the supervisor for a claimed name in a process of `program` and hands it the plan; a
+/// failure leaves nothing. The connection exists before the supervisor does, so that not one event
+/// is missed, and so that its end tells the supervisor of our death.
+pub(crate) async fn launch(
+    plan: &StartPlan,
+    lock: DirectoryLock,
+    program: &Path,
+) -> Result<Connection, LifecycleError> {
+    let launched = spawn_supervisor(plan, &lock, program).await;
     if launched.is_err() {
-        sweep(&plan.layout, lock);
+        collect(&plan.layout, lock);
     }
     launched
 }
 
+/// Starts the supervisor for a claimed name in a thread of this process; a failure leaves nothing.
+///
+/// QEMU's parent-death signal is bound to the thread that forks, so that QEMU ends with this thread
+/// as it does with a process.
+pub(crate) async fn launch_thread(
+    plan: &StartPlan,
+    lock: DirectoryLock,
+) -> Result<(Connection, JoinHandle<()>), LifecycleError> {
+    let (listener, connection) = match control_socket(plan).await {
+        Ok(both) => both,
+        Err(error) => {
+            collect(&plan.layout, lock);
+            return Err(error);
+        }
+    };
+    let plan = plan.clone();
+    let name = plan.spec.name.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let supervise = move || match runtime {
+        Ok(runtime) => {
+            runtime.block_on(supervisor::run(plan, lock, listener, Owner::Thread));
+            runtime.shutdown_background();
+        }
+        Err(error) => {
+            tracing::error!(%error, "the supervisor cannot run");
+            collect(&plan.layout, lock);
+        }
+    };
+    let thread = thread::Builder::new()
+        .name("sandbox-supervisor".into())
+        .spawn(supervise)
+        .map_err(|source| LifecycleError::Supervisor { name, source })?;
+    Ok((connection, thread))
+}
+
+/// Makes the control socket of a plan, and connects to it.
+async fn control_socket(plan: &StartPlan) -> Result<(UnixListener, Connection), LifecycleError> {
+    let layout = &plan.layout;
+    if let Some(directory) = layout.short_socket_directory() {
+        make_short_socket_directory(layout, directory)?;
+    }
+    let socket = layout.control_socket();
+    let listener = UnixListener::bind(&socket).map_err(FileError::new("listen at", &socket))?;
+    let connection = Connection::open(&socket, Request::Hold)
+        .await
+        .map_err(|source| LifecycleError::Supervisor {
+            name: plan.spec.name.clone(),
+            source,
+        })?;
+    Ok((listener, connection))
+}
+
 /// Takes a directory for a guest that is no sandbox, of which nobody else may
-/// use it; [`sweep`] removes it. What a dead owner left is swept first.
-pub fn occupy(layout: &StateLayout) -> Result<DirectoryLock, LifecycleError> {
+/// use it; [`collect`] removes it. What a dead owner left is swept first.
+pub(crate) fn occupy(layout: &StateLayout) -> Result<DirectoryLock, LifecycleError> {
     files::create_private_directory(layout.directory())?;
     match DirectoryLock::try_acquire(&layout.lock())? {
         LockAttempt::Acquired(lock) => {
@@ -186,58 +256,36 @@ pub fn occupy(layout: &StateLayout) -> Result<DirectoryLock, LifecycleError> {
 async fn spawn_supervisor(
     plan: &StartPlan,
     lock: &DirectoryLock,
+    program: &Path,
 ) -> Result<Connection, LifecycleError> {
     let layout = &plan.layout;
     let failed = |source| LifecycleError::Supervisor {
         name: plan.spec.name.clone(),
         source,
     };
-    if let Some(directory) = layout.short_socket_directory() {
-        make_short_socket_directory(layout, directory)?;
-    }
-    let socket = layout.control_socket();
-    let listener = UnixListener::bind(&socket).map_err(FileError::new("listen at", &socket))?;
-    let connection = Connection::open(&socket, Request::Hold)
-        .await
-        .map_err(failed)?;
+    let (listener, connection) = control_socket(plan).await?;
     let log_path = layout.supervisor_log();
     files::write_private_volatile(&log_path, b"")?;
     let log = fs::File::options()
         .append(true)
         .open(&log_path)
         .map_err(FileError::new("open", &log_path))?;
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = role::command(program, plan.spec.name.as_str());
     command
-        .arg0("sandbox")
-        .args(["supervise", plan.spec.name.as_str()])
-        .current_dir("/")
-        .stdin(Stdio::piped())
         .stdout(log.try_clone().map_err(failed)?)
         .stderr(log)
         .fd_mappings(vec![
             FdMapping {
                 parent_fd: lock.as_fd().try_clone_to_owned().map_err(failed)?,
-                child_fd: LOCK_DESCRIPTOR,
+                child_fd: role::LOCK_DESCRIPTOR,
             },
             FdMapping {
                 parent_fd: OwnedFd::from(listener),
-                child_fd: CONTROL_DESCRIPTOR,
+                child_fd: role::CONTROL_DESCRIPTOR,
             },
         ])
         .map_err(|error| failed(io::Error::other(error)))?;
-    // SAFETY: `setsid` is a system call and allocates nothing.
-    unsafe {
-        command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(io::Error::from));
-    }
-    let mut child = command.spawn().map_err(failed)?;
-    let plan = serde_json::to_vec(plan).map_err(|error| failed(error.into()))?;
-    let mut stdin = child
-        .stdin
-        .take()
-        .ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
-    // A supervisor reads its plan before anything else: this cannot block for
-    // longer than that takes.
-    io::Write::write_all(&mut stdin, &plan).map_err(failed)?;
+    role::start(&mut command, &Role::Supervise(Box::new(plan.clone()))).map_err(failed)?;
     Ok(connection)
 }
 
@@ -267,7 +315,7 @@ fn make_short_socket_directory(layout: &StateLayout, directory: &Path) -> Result
 }
 
 /// The workspace that a name belongs to.
-pub fn owner(layout: &StateLayout) -> Result<Option<PathBuf>, FileError> {
+pub(crate) fn owner(layout: &StateLayout) -> Result<Option<PathBuf>, FileError> {
     use std::os::unix::ffi::OsStringExt;
     /// The longest path that Linux takes (PATH_MAX), and a newline.
     const LIMIT: u64 = 4097;
@@ -280,7 +328,7 @@ pub fn owner(layout: &StateLayout) -> Result<Option<PathBuf>, FileError> {
 
 /// Removes all that a sandbox left, its QEMU if that still runs, and frees the
 /// lock. Never fails: what cannot be removed is logged and swept next time.
-pub fn sweep(layout: &StateLayout, lock: DirectoryLock) {
+pub(crate) fn collect(layout: &StateLayout, lock: DirectoryLock) {
     clear(layout, read_record(layout).as_ref());
     for result in [
         files::remove_file_if_present(&layout.workspace_path()),
@@ -356,7 +404,7 @@ pub struct Found {
 impl Found {
     pub(super) fn new(name: SandboxName, layout: StateLayout) -> Self {
         // What a dead supervisor left is no record of what runs.
-        let is_current = |record: &Record| record.supervisor.is_alive(name.as_str().as_ref());
+        let is_current = |record: &Record| record.is_current();
         let record = Record::read(&layout.record()).map(|record| record.filter(is_current));
         Self {
             name,
@@ -371,8 +419,8 @@ impl Found {
     }
 }
 
-/// Every sandbox of the user, sorted by name. What dead ones left is swept.
-pub fn list(directories: &Directories) -> Result<Vec<Found>, LifecycleError> {
+/// Every sandbox of the user that some process owns, sorted by name. Removes nothing.
+pub(crate) fn list(directories: &Directories) -> Result<Vec<Found>, LifecycleError> {
     let mut found = Vec::new();
     for name in names(directories)? {
         found.extend(find(directories, &name)?);
@@ -396,21 +444,30 @@ pub(super) fn names(directories: &Directories) -> Result<Vec<SandboxName>, Lifec
     Ok(names)
 }
 
-/// The sandbox of this name, if some process owns it. What a dead one left is
-/// swept.
-pub fn find(
+/// The sandbox of this name, if some process owns it. Removes nothing.
+pub(crate) fn find(
     directories: &Directories,
     name: &SandboxName,
 ) -> Result<Option<Found>, LifecycleError> {
     let layout = StateLayout::new(directories, name);
-    if !layout.lock().exists() {
-        return Ok(None);
+    Ok(is_owned(&layout).then(|| Found::new(name.clone(), layout)))
+}
+
+/// Whether some process owns the sandbox of this layout.
+pub(crate) fn is_owned(layout: &StateLayout) -> bool {
+    DirectoryLock::is_held(&layout.lock())
+}
+
+/// Collects what a dead supervisor left, if one did. True if something was removed.
+pub(crate) fn collect_if_dead(layout: &StateLayout) -> bool {
+    if !layout.lock().exists() || is_owned(layout) {
+        return false;
     }
-    if DirectoryLock::is_held(&layout.lock()) {
-        return Ok(Some(Found::new(name.clone(), layout)));
+    match DirectoryLock::try_acquire(&layout.lock()) {
+        Ok(LockAttempt::Acquired(lock)) => {
+            collect(layout, lock);
+            true
+        }
+        _ => false,
     }
-    if let Ok(LockAttempt::Acquired(lock)) = DirectoryLock::try_acquire(&layout.lock()) {
-        sweep(&layout, lock);
-    }
-    Ok(None)
 }

@@ -9,6 +9,7 @@ use sandbox_gateway::gate::{GateConfig, Mode};
 use sandbox_gateway::gateway::GatewayConfig;
 use sandbox_gateway::intercept::AuthorityParts;
 use sandbox_protocol::NetworkSummary;
+use sandbox_spec::domain::DomainPattern;
 use sandbox_spec::policy::Policy;
 use sandbox_spec::publish::PublishedPort;
 use sandbox_spec::resolver_address::ResolverAddress;
@@ -24,6 +25,9 @@ pub struct NetworkSpec {
     pub proxy: bool,
     /// Where their list lies, and the log of a sandbox in proxy mode.
     pub proxy_directory: PathBuf,
+    /// The whole allowlist, where the program gives one; it then lies with the sandbox.
+    #[serde(default)]
+    pub allowlist: Option<Vec<DomainPattern>>,
     /// Ports of the host that lead into the guest.
     pub published: Vec<PublishedPort>,
     /// The resolver to ask in place of the host's.

@@ -7,18 +7,21 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::NetworkSpec;
+use crate::network::NetworkSpec;
 use sandbox_host::files::FileError;
 use sandbox_spec::publish::PublishedPort;
-use sandbox_spec::{CpuCount, DiskSize, MemorySize, SandboxName, Share, ShareMode};
+use sandbox_spec::{
+    CpuCount, DiskSize, ImageReference, MemorySize, SandboxName, Share, ShareMode, TemplatePolicy,
+};
 
 /// How long a sandbox lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Lifetime {
     /// Until it is stopped.
     Persistent,
-    /// As long as the command that started it, even if that is killed.
+    /// As long as the handle or the command that started it, even if that is killed.
     Attached,
 }
 
@@ -27,9 +30,10 @@ pub enum Lifetime {
 pub struct SandboxSpec {
     /// Its name.
     pub name: SandboxName,
-    /// The host directory to share at `/home/dev/workspace`: absolute,
-    /// canonical, existing.
-    pub workspace: PathBuf,
+    /// The host directory to share at `/home/dev/workspace`, if any: absolute, canonical, existing.
+    pub workspace: Option<PathBuf>,
+    /// The base image.
+    pub image: ImageReference,
     /// Number of processors.
     pub cpus: CpuCount,
     /// Memory.
@@ -44,6 +48,8 @@ pub struct SandboxSpec {
     pub cloud_config: Option<Map<String, Value>>,
     /// How long the guest may take to become ready.
     pub ready_timeout: Duration,
+    /// What the start does with templates.
+    pub templates: TemplatePolicy,
     /// How long it lives.
     pub lifetime: Lifetime,
     /// Its network.
@@ -187,7 +193,7 @@ impl SandboxSpec {
             .shares
             .iter()
             .map(|share| &share.host)
-            .chain([&self.workspace])
+            .chain(&self.workspace)
         {
             if canonical.starts_with(directory) {
                 return Err(SpecError::HoldsState {
@@ -233,7 +239,7 @@ impl SandboxSpec {
 
 /// The canonical path of a directory that is to be shared: it exists, can be
 /// listed, and is not the root.
-pub fn shareable_directory(path: &Path) -> Result<PathBuf, SpecError> {
+pub(crate) fn shareable_directory(path: &Path) -> Result<PathBuf, SpecError> {
     let directory = path
         .canonicalize()
         .map_err(FileError::new("find", path))

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
 use crate::ssh::keys::KeyFiles;
-use crate::ssh::{Endpoint, SshError};
+use crate::ssh::{Endpoint, KeyError};
+use sandbox_gateway::access_log;
 use sandbox_host::directories::Directories;
 use sandbox_spec::{Digest, SandboxName};
 
@@ -108,7 +110,7 @@ impl StateLayout {
         name: &SandboxName,
         ssh_port: u16,
         user: &str,
-    ) -> Result<Endpoint, SshError> {
+    ) -> Result<Endpoint, KeyError> {
         let keys = KeyFiles::in_directory(self.ssh());
         Ok(Endpoint {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, ssh_port)),
@@ -118,6 +120,27 @@ impl StateLayout {
             host_key_alias: name.to_string(),
             known_hosts: keys.known_hosts(),
         })
+    }
+
+    /// Asks the guest for its state, through the supervisor.
+    ///
+    /// # Errors
+    /// Where the guest agent does not answer.
+    pub async fn guest_status(&self) -> Result<sandbox_protocol::agent::message::Status, Error> {
+        Ok(crate::agent::status(&self.agent_socket()).await?)
+    }
+
+    /// Every log that exists.
+    pub(crate) fn logs(&self) -> Vec<PathBuf> {
+        let mut logs = vec![
+            self.console_log(),
+            self.console_log_rotated(),
+            self.supervisor_log(),
+            self.qemu_log(),
+        ];
+        logs.retain(|log| log.exists());
+        logs.extend(access_logs(&self.directory));
+        logs
     }
 
     /// Every socket.
@@ -131,6 +154,14 @@ impl StateLayout {
             self.agent_socket(),
         ]
     }
+}
+
+/// The access logs in a directory.
+pub(crate) fn access_logs(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    [access_log::FILE, access_log::EARLIER_FILE]
+        .map(|name| directory.join(name))
+        .into_iter()
+        .filter(|log| log.exists())
 }
 
 /// A directory name that is unique for a path: 16 hexadecimal digits of its

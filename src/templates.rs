@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::lifecycle::{self, LifecycleError};
 use super::supervisor::{self, SupervisorError, TemplateStage, TemplateTimes};
-use super::{
-    BootImage, HostSetup, MachineShape, StateLayout, TemplateFiles, TemplatePlan, TemplateTarget,
-};
 use crate::guest::credential::TooLarge;
+use crate::plan::{
+    BootImage, HostSetup, MachineShape, TemplateFiles, TemplatePlan, TemplateTarget,
+};
+use crate::state::StateLayout;
 use sandbox_host::directories::Directories;
 use sandbox_host::files::FileError;
 use sandbox_qemu::accelerator::host_processor;
@@ -29,7 +30,7 @@ pub fn program() -> String {
 /// # Errors
 ///
 /// The image store cannot be listed.
-pub fn expectations(
+pub(crate) fn expectations(
     images: &ImageStore,
     qemu_version: Option<String>,
 ) -> Result<Expectations, ImageError> {
@@ -51,10 +52,10 @@ pub fn expectations(
 }
 
 /// The least QEMU that saves and restores as templates need it.
-pub use sandbox_qemu::migration::LEAST_VERSION as LEAST_QEMU;
+pub(crate) use sandbox_qemu::migration::LEAST_VERSION as LEAST_QEMU;
 
 /// The template for a machine with this image.
-pub fn shape(
+pub(crate) fn shape(
     machine: MachineShape,
     image: &BootImage,
     qemu: QemuVersion,
@@ -80,7 +81,7 @@ pub fn shape(
 }
 
 /// A template's files as a start uses them.
-pub fn files(store: TemplateStore, template: &Template) -> TemplateFiles {
+pub(crate) fn files(store: TemplateStore, template: &Template) -> TemplateFiles {
     TemplateFiles {
         store,
         key: template.key,
@@ -119,6 +120,14 @@ pub enum BuildError {
 }
 
 impl BuildError {
+    /// The last lines of the guest's console, or of QEMU's own output.
+    pub fn last_lines(&self) -> &[String] {
+        match self {
+            Self::Guest { last_lines, .. } => last_lines,
+            _ => &[],
+        }
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<Hint> {
         match self {
@@ -132,7 +141,7 @@ impl BuildError {
 }
 
 /// What a template is made of.
-pub struct BuildRequest<'a> {
+pub(crate) struct BuildRequest<'a> {
     /// Its place in the store.
     pub build: Build,
     /// The machine.
@@ -151,7 +160,7 @@ pub struct BuildRequest<'a> {
 ///
 /// # Errors
 /// When any of that fails; then nothing is stored.
-pub async fn build(
+pub(crate) async fn build(
     request: BuildRequest<'_>,
     tell: impl FnMut(TemplateStage),
 ) -> Result<(Template, TemplateTimes), BuildError> {
@@ -178,7 +187,7 @@ pub async fn build(
             last_lines: supervisor::last_words(&source, &plan.layout),
             source: Box::new(source),
         });
-    lifecycle::sweep(&plan.layout, lock);
+    lifecycle::collect(&plan.layout, lock);
     let times = made?;
     Ok((build.commit(machine.disk.bytes())?, times))
 }

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use futures_util::{SinkExt, StreamExt};
 use nix::pty::{OpenptyResult, Winsize, openpty};
-use sandbox::agent::{AgentError, Connection, ask};
-use sandbox::session::{Ending, EnvironmentVariable, GuestCommand, PtyRequest};
+use sandbox::inside::{AgentError, Connection, ask};
+use sandbox_cli::session::{Ending, PtyRequest, SessionFailure, execute_over};
 use sandbox_host::notices::{Notice, Notices, Termination};
 use sandbox_host::streams::Streams;
 use sandbox_protocol::agent::frame::{
@@ -79,12 +79,13 @@ impl Agent {
 }
 
 fn words(words: &[&str]) -> Execute {
-    sandbox::agent::command(&GuestCommand {
-        argv: words.iter().map(Into::into).collect(),
-        workdir: None,
-        environment: Vec::new(),
+    Execute {
+        program: Program::Words(words.iter().map(|word| word.as_bytes().to_vec()).collect()),
         user: "dev".into(),
-    })
+        directory: None,
+        environment: Vec::new(),
+        terminal: None,
+    }
 }
 
 fn null() -> OwnedFd {
@@ -93,7 +94,7 @@ fn null() -> OwnedFd {
 
 /// What a command did.
 struct Finished {
-    ending: Result<Ending, AgentError>,
+    ending: Result<Ending, sandbox::Error>,
     output: Vec<u8>,
     error: Vec<u8>,
 }
@@ -124,12 +125,24 @@ async fn run_with(
         output: output.try_clone().unwrap().into(),
         error: error.try_clone().unwrap().into(),
     };
-    let ending = connection.execute(execute, streams, None, notices).await;
+    let ending = execute_over(connection, execute, streams, None, notices).await;
     Finished {
-        ending,
+        ending: ending.map_err(of_the_sandbox),
         output: contents(output),
         error: contents(error),
     }
+}
+
+/// A failure that is none of this side's streams.
+fn of_the_sandbox(failure: SessionFailure) -> sandbox::Error {
+    match failure {
+        SessionFailure::Sandbox(error) => error,
+        SessionFailure::Local(error) => panic!("{error}"),
+    }
+}
+
+fn inside(error: &sandbox::Error) -> &AgentError {
+    error.inside().unwrap()
 }
 
 async fn interrupt(sender: &mpsc::Sender<Notice>) {
@@ -160,32 +173,6 @@ async fn streams_arrive_apart_and_the_status_is_the_programs() {
         assert_eq!(finished.output, b"output");
         assert_eq!(finished.error, b"err");
     }
-}
-
-#[tokio::test]
-async fn the_request_says_exactly_what_to_run() {
-    let (connection, mut agent) = Agent::connected();
-    let command = GuestCommand {
-        argv: vec!["printf".into(), "it's $HOME".into(), "".into()],
-        workdir: Some("/no such".into()),
-        environment: vec![EnvironmentVariable::new("A".into(), "b=c".into()).unwrap()],
-        user: "1000".into(),
-    };
-    let guest = async {
-        let execute = agent.start().await;
-        agent.end(Ended::Exited(0)).await;
-        execute
-    };
-    let host = run(connection, sandbox::agent::command(&command), null());
-    let (_, execute) = tokio::join!(host, guest);
-    let expected = Execute {
-        program: Program::Words(vec![b"printf".into(), b"it's $HOME".into(), b"".into()]),
-        user: "1000".into(),
-        directory: Some(b"/no such".into()),
-        environment: vec![(b"A".into(), b"b=c".into())],
-        terminal: None,
-    };
-    assert_eq!(execute, expected);
 }
 
 #[tokio::test]
@@ -342,7 +329,7 @@ async fn a_closed_output_ends_the_command() {
             .is_ok()
         {}
     };
-    let host = connection.execute(words(&["yes"]), streams, None, &mut notices);
+    let host = execute_over(connection, words(&["yes"]), streams, None, &mut notices);
     let (ending, ()) = tokio::join!(host, guest);
     assert_eq!(ending.unwrap().exit_code(), 141);
 }
@@ -406,7 +393,13 @@ async fn a_terminal_is_copied_followed_and_restored() {
         sender.send(hangup).await.unwrap();
         assert_eq!(agent.next().await, None);
     };
-    let host = connection.execute(words(&["sh"]), streams, Some(&pty), &mut notices);
+    let host = execute_over(
+        connection,
+        words(&["sh"]),
+        streams,
+        Some(&pty),
+        &mut notices,
+    );
     let (ending, ()) = tokio::join!(host, guest);
     assert_eq!(ending.unwrap().exit_code(), 129);
     assert!(!is_raw());
@@ -479,7 +472,7 @@ async fn a_command_beyond_every_limit_is_refused_here() {
     let finished = run(connection, words(&["echo", &long]), null()).await;
     let error = finished.ending.unwrap_err();
     assert!(
-        matches!(error, AgentError::CommandTooLong { .. }),
+        matches!(inside(&error), AgentError::CommandTooLong { .. }),
         "{error:?}"
     );
 }
@@ -553,7 +546,7 @@ async fn an_agent_that_breaks_the_rules_is_an_error_and_not_believed() {
         };
         let (finished, ()) = tokio::join!(run(connection, words(&["x"]), null()), guest);
         let error = finished.ending.unwrap_err();
-        assert!(expected(&error), "{error:?}");
+        assert!(expected(inside(&error)), "{error:?}");
         let shown: &[u8] = if started { b"before" } else { b"" };
         assert_eq!(finished.output, shown, "{error:?}");
     }

@@ -15,8 +15,8 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::pty::{OpenptyResult, Winsize, openpty};
-use sandbox::session::{Ending, GuestCommand, PtyRequest, SessionError};
-use sandbox::ssh::{Connection, SshError};
+use sandbox_cli::session::{Ending, GuestCommand, PtyRequest, SessionError};
+use sandbox_cli::ssh::{Connection, SshError};
 use sandbox_host::notices::{Notice, Notices, Termination};
 use sandbox_host::streams::Streams;
 use tokio::sync::mpsc;

@@ -40,7 +40,7 @@ const STATUS_DEADLINE: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// When the agent cannot be reached, or does not answer in time.
-pub async fn status(socket: &Path) -> Result<Status, AgentError> {
+pub(crate) async fn status(socket: &Path) -> Result<Status, AgentError> {
     let asked = async {
         let connected = UnixStream::connect(socket).await;
         let stream = connected.map_err(|source| AgentError::Connect {

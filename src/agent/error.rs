@@ -10,7 +10,6 @@ use sandbox_protocol::agent::frame::FrameError;
 use sandbox_protocol::agent::message::Refusal;
 use thiserror::Error;
 
-use crate::session::SessionError;
 use sandbox_host::printable::sanitize_line;
 
 /// Characters of the agent's own words that are shown.
@@ -93,14 +92,11 @@ pub enum AgentError {
         /// The most that works.
         limit: usize,
     },
-    /// What is connected to the command here failed.
-    #[error(transparent)]
-    Session(#[from] SessionError),
 }
 
 impl AgentError {
     /// A refusal of something that names neither program nor user nor directory.
-    pub(super) fn refused(refusal: Refusal) -> Self {
+    pub(crate) fn refused(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Failed(reason) => Self::Refused {
                 reason: sanitize_line(reason.as_bytes(), LONGEST_REASON),
@@ -136,7 +132,6 @@ impl AgentError {
             Self::CommandTooLong { .. } => {
                 "put long data into a file in the workspace or send it through standard input".into()
             }
-            Self::Session(error) => return error.hint(),
             Self::NoProgram { .. }
             | Self::NotExecutable { .. }
             | Self::NoUser { .. }

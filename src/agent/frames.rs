@@ -10,15 +10,16 @@ use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 use super::error::AgentError;
 
 /// What the agent sends.
-pub(super) struct FromAgent<R>(FramedRead<R, LengthDelimitedCodec>);
+#[derive(Debug)]
+pub(crate) struct FromAgent<R>(FramedRead<R, LengthDelimitedCodec>);
 
 impl<R: AsyncRead + Unpin> FromAgent<R> {
-    pub(super) fn new(reader: R) -> Self {
+    pub(crate) fn new(reader: R) -> Self {
         Self(FramedRead::new(reader, frame::guest_codec()))
     }
 
     /// The next frame. May be cancelled.
-    pub(super) async fn next(&mut self) -> Result<GuestFrame, AgentError> {
+    pub(crate) async fn next(&mut self) -> Result<GuestFrame, AgentError> {
         match self.0.next().await {
             Some(Ok(bytes)) => Ok(GuestFrame::decode(&bytes.freeze())?),
             Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
@@ -31,14 +32,15 @@ impl<R: AsyncRead + Unpin> FromAgent<R> {
 }
 
 /// What goes to the agent.
-pub(super) struct ToAgent<W>(FramedWrite<W, LengthDelimitedCodec>);
+#[derive(Debug)]
+pub(crate) struct ToAgent<W>(FramedWrite<W, LengthDelimitedCodec>);
 
 impl<W: AsyncWrite + Unpin> ToAgent<W> {
-    pub(super) fn new(writer: W) -> Self {
+    pub(crate) fn new(writer: W) -> Self {
         Self(FramedWrite::new(writer, frame::host_codec()))
     }
 
-    pub(super) async fn send(&mut self, frame: &HostFrame) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, frame: &HostFrame) -> io::Result<()> {
         self.0.send(frame.encode()).await
     }
 }

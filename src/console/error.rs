@@ -1,16 +1,15 @@
 //! What can go wrong with a console.
 
-use sandbox_host::hint::Hint;
 use std::io;
 use std::path::PathBuf;
 
-use thiserror::Error;
-
 use sandbox_host::files::FileError;
-use sandbox_host::terminal::TerminalError;
+use sandbox_host::hint::Hint;
+use thiserror::Error;
 
 /// A failure of the console.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ConsoleError {
     /// Nobody serves the console's socket.
     #[error("the console at `{}` cannot be reached", path.display())]
@@ -21,7 +20,7 @@ pub enum ConsoleError {
         #[source]
         source: io::Error,
     },
-    /// The connection or a local stream broke.
+    /// The connection broke.
     #[error("could not {action}")]
     Transfer {
         /// As in "could not *read from the console*".
@@ -30,12 +29,17 @@ pub enum ConsoleError {
         #[source]
         source: io::Error,
     },
+    /// The console did not print what was waited for.
+    #[error("the console did not print `{pattern}` within {} s", waited.as_secs_f64())]
+    Deadline {
+        /// What was waited for.
+        pattern: String,
+        /// For how long.
+        waited: std::time::Duration,
+    },
     /// The log could not be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The local terminal failed.
-    #[error(transparent)]
-    Terminal(#[from] TerminalError),
 }
 
 impl ConsoleError {
@@ -43,11 +47,11 @@ impl ConsoleError {
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Connect { .. } => {
-                Some("`sandbox list` tells whether the sandbox still runs".into())
+                Some(Hint::run("list").then(" tells whether the sandbox still runs"))
             }
+            Self::Deadline { .. } => Some(Hint::run("logs").then(" shows what it printed")),
             Self::Transfer { .. } => None,
             Self::File(error) => error.hint(),
-            Self::Terminal(error) => error.hint(),
         }
     }
 }

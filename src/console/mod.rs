@@ -1,17 +1,14 @@
-//! The serial console of a sandbox: attaching a terminal to it, and showing what it said.
+//! The serial console of a sandbox: what it printed, and typing at it.
 //!
-//! May use `host` and crates. Used by `commands` (`console`, `logs`) and by `sandbox`, which shows
-//! the last lines with an error. What the console said is written by the guest and hostile: it is
-//! read in bounded amounts and shown without control sequences, except on a terminal that the user
-//! attached to it on purpose.
+//! The guest writes what the console prints, and the guest is hostile: it is read in bounded
+//! amounts and shown without control sequences.
 
-mod attach;
 mod error;
 mod follow;
+mod open;
 mod tail;
 
-pub use attach::{Console, Left};
 pub use error::ConsoleError;
-pub use follow::follow;
-pub use sandbox_host::printable::sanitize;
+pub use follow::follow as follow_log;
+pub use open::Console;
 pub use tail::last_lines;

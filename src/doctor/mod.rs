@@ -18,7 +18,6 @@ use serde::Serialize;
 
 use sandbox_host::directories::Directories;
 use sandbox_host::distribution::Distribution;
-use sandbox_qemu::program::OVERRIDE_VARIABLE;
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -47,7 +46,8 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn ok(check: &'static str, detail: impl Into<String>) -> Self {
+    /// Makes a finding.
+    pub fn ok(check: &'static str, detail: impl Into<String>) -> Self {
         Self {
             check,
             outcome: Outcome::Ok,
@@ -56,7 +56,8 @@ impl Finding {
         }
     }
 
-    fn warning(check: &'static str, detail: impl Into<String>, mend: Option<String>) -> Self {
+    /// Makes a finding.
+    pub fn warning(check: &'static str, detail: impl Into<String>, mend: Option<String>) -> Self {
         let outcome = Outcome::Warning;
         Self {
             outcome,
@@ -65,7 +66,8 @@ impl Finding {
         }
     }
 
-    fn failure(check: &'static str, detail: impl Into<String>, mend: Option<String>) -> Self {
+    /// Makes a finding.
+    pub fn failure(check: &'static str, detail: impl Into<String>, mend: Option<String>) -> Self {
         let outcome = Outcome::Failure;
         Self {
             outcome,
@@ -77,7 +79,7 @@ impl Finding {
 
 /// What the checks look at.
 #[derive(Clone, Debug)]
-pub struct Context {
+pub(crate) struct Context {
     /// Where state and images are kept.
     pub directories: Directories,
     /// The value of `SANDBOX_QEMU`.
@@ -88,21 +90,9 @@ pub struct Context {
     pub distribution: Distribution,
 }
 
-impl Context {
-    /// This process's environment and machine.
-    pub fn new(directories: Directories) -> Self {
-        Self {
-            directories,
-            program_override: std::env::var_os(OVERRIDE_VARIABLE),
-            search_path: std::env::var_os("PATH"),
-            distribution: Distribution::of_this_machine(),
-        }
-    }
-}
-
 /// Makes every check, in the order in which to mend. Takes well below a second
 /// on a healthy machine.
-pub fn run_all(context: &Context) -> Vec<Finding> {
+pub(crate) fn run_all(context: &Context) -> Vec<Finding> {
     let mut findings = qemu::check(context);
     findings.push(kvm::check());
     findings.extend(image_tools::check(context));

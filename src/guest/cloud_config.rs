@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 /// What the product itself wants of cloud-init.
 #[derive(Debug, Clone)]
-pub struct Generated<'a> {
+pub(crate) struct Generated<'a> {
     /// The guest's hostname.
     pub hostname: &'a str,
     /// Lines of `authorized_keys` for `dev`.
@@ -26,7 +26,7 @@ pub struct Generated<'a> {
 
 /// A file of root's that all may read, of the module `write_files`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct WriteFile {
+pub(crate) struct WriteFile {
     path: &'static str,
     content: String,
 }
@@ -85,7 +85,7 @@ const PROTECTED: [&str; 7] = [
 const LISTS: [&str; 4] = ["users", "write_files", "mounts", "runcmd"];
 
 /// Parses a user's cloud-config.
-pub fn parse(text: &str) -> Result<Map<String, Value>, CloudConfigError> {
+pub(crate) fn parse(text: &str) -> Result<Map<String, Value>, CloudConfigError> {
     let first = text.lines().next().unwrap_or_default().trim_end();
     if first != "#cloud-config" {
         return Err(CloudConfigError::NotCloudConfig {
@@ -106,7 +106,7 @@ pub fn parse(text: &str) -> Result<Map<String, Value>, CloudConfigError> {
 /// The whole cloud-config as text. Lists of both sides are appended, ours
 /// first; otherwise the user's value wins, but for the hostname, the host key
 /// and the user `dev`.
-pub fn render(generated: &Generated<'_>, user: Option<&Map<String, Value>>) -> String {
+pub(crate) fn render(generated: &Generated<'_>, user: Option<&Map<String, Value>>) -> String {
     let mut config = generate(generated);
     if let Some(user) = user {
         merge(&mut config, user);
@@ -118,7 +118,7 @@ pub fn render(generated: &Generated<'_>, user: Option<&Map<String, Value>>) -> S
 
 /// What [`render`] does not take of a user's cloud-config, each in words for a
 /// message.
-pub fn not_taken(user: &Map<String, Value>) -> Vec<String> {
+pub(crate) fn not_taken(user: &Map<String, Value>) -> Vec<String> {
     user.iter()
         .filter_map(|(key, value)| match value {
             _ if PROTECTED.contains(&key.as_str()) => Some(format!("`{key}`")),

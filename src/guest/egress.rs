@@ -43,7 +43,7 @@ const NOT_BY_PROXY: &str =
 
 /// What a seed says of the network.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Egress<'a> {
+pub(crate) struct Egress<'a> {
     /// The URL of the proxy, if nothing but listed domains can be reached.
     pub proxy: Option<&'a str>,
     /// Variables with placeholders of secrets.

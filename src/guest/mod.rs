@@ -4,7 +4,8 @@
 //! [`crate::sandbox`], which writes the seed's files, and kept in step with
 //! `guest-agent/`, which reads them (docs/guest-contract.md).
 
-pub mod cloud_config;
-pub mod credential;
-pub mod egress;
-pub mod seed;
+pub(crate) mod cloud_config;
+pub(crate) mod credential;
+pub(crate) mod egress;
+pub(crate) mod mount_unit;
+pub(crate) mod seed;

@@ -7,7 +7,7 @@ use super::egress::Egress;
 
 /// One mount of the guest's, as a systemd unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MountUnit {
+pub(crate) struct MountUnit {
     /// The unit's name, `home-dev-workspace.mount`.
     pub name: String,
     /// The unit file.
@@ -16,7 +16,7 @@ pub struct MountUnit {
 
 /// What goes into a seed.
 #[derive(Debug, Clone)]
-pub struct SeedInput<'a> {
+pub(crate) struct SeedInput<'a> {
     /// The sandbox's name: hostname, and `SANDBOX_CONTAINER`.
     pub name: &'a str,
     /// The guest's machine-id, 32 lower-case hexadecimal digits.
@@ -38,7 +38,7 @@ pub struct SeedInput<'a> {
 }
 
 /// Makes the credentials of one start.
-pub fn credentials(input: &SeedInput<'_>) -> Vec<Credential> {
+pub(crate) fn credentials(input: &SeedInput<'_>) -> Vec<Credential> {
     let mut environment = vec![("SANDBOX_CONTAINER".to_string(), input.name.to_string())];
     environment.extend(input.egress.environment(input.name));
     let environment_lines: String = environment
@@ -102,7 +102,7 @@ pub fn credentials(input: &SeedInput<'_>) -> Vec<Credential> {
 
 /// The credentials of a guest that is booted to be saved as a template: what
 /// all sandboxes have in common.
-pub fn template_credentials(network: &str) -> Vec<Credential> {
+pub(crate) fn template_credentials(network: &str) -> Vec<Credential> {
     vec![Credential::new("sandbox.network", network)]
 }
 

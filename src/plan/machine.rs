@@ -20,25 +20,30 @@ const TCG_COMMAND_LINE: &str = "mitigations=off tsc=reliable no_timer_check \
 
 /// A share with the tag under which the guest finds it.
 pub(super) struct Mount {
+    /// The place of its device, counted from the workspace's, which is 0.
+    index: usize,
     pub(super) tag: String,
     pub(super) share: Share,
 }
 
-/// The workspace and the further shares.
+/// The workspace, if there is one, and the further shares.
 pub(super) fn mounts(spec: &SandboxSpec) -> Vec<Mount> {
-    let workspace = Share {
-        host: spec.workspace.clone(),
+    let workspace = spec.workspace.as_ref().map(|directory| Share {
+        host: directory.clone(),
         guest: sandbox_spec::guest::WORKSPACE
             .parse()
             .expect("the constant is an absolute path"),
         read_only: false,
-    };
-    std::iter::once(&workspace)
-        .chain(&spec.shares)
-        .enumerate()
+    });
+    let shares = spec.shares.iter().cloned().enumerate();
+    workspace
+        .map(|share| (0, share))
+        .into_iter()
+        .chain(shares.map(|(index, share)| (index + 1, share)))
         .map(|(index, share)| Mount {
+            index,
             tag: tag(index),
-            share: share.clone(),
+            share,
         })
         .collect()
 }
@@ -133,11 +138,11 @@ impl Parts<'_> {
         mode: ShareMode,
     ) -> Machine {
         let spare = self.layout.spare();
-        let shares = mounts
-            .iter()
-            .map(|mount| mount.device(mode))
-            .chain((mounts.len()..template.share_devices).map(|index| spare_device(index, &spare)))
-            .collect();
+        let device = |index: usize| match mounts.iter().find(|mount| mount.index == index) {
+            Some(mount) => mount.device(mode),
+            None => spare_device(index, &spare),
+        };
+        let shares = (0..template.share_devices).map(device).collect();
         self.machine(Memory::Restored(template.ram.clone()), shares)
     }
 

@@ -10,7 +10,7 @@ mod template;
 use sandbox_host::hint::Hint;
 use std::path::PathBuf;
 
-pub use template::{MachineShape, TemplatePlan, TemplateTarget};
+pub(crate) use template::{MachineShape, TemplatePlan, TemplateTarget};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +18,8 @@ use self::machine::Mount;
 use super::{SandboxSpec, StateLayout};
 use crate::guest::credential::{Credential, TooLarge, Transport};
 use crate::guest::egress::Egress;
+use crate::guest::mount_unit;
 use crate::guest::seed::{self, MountUnit, SeedInput};
-use crate::share::mount_unit;
 use crate::ssh::keys::Keys;
 use sandbox_spec::{Accelerator, DiskSize, TemplateKey, guest_network};
 use sandbox_store::template::TemplateStore;
@@ -166,8 +166,9 @@ impl StartPlan {
         keys: Keys,
         template: Option<TemplateFiles>,
     ) -> Result<Self, PlanError> {
-        let paths = [layout.directory(), &spec.workspace, &image.disk, &host.qemu];
+        let paths = [layout.directory(), &image.disk, &host.qemu];
         let shared = spec.shares.iter().map(|share| share.host.as_path());
+        let shared = shared.chain(spec.workspace.as_deref());
         // A template that this sandbox does not fit on is none for it.
         let template = template.filter(|template| {
             template.disk_bytes <= spec.disk.bytes() && template.share_devices > spec.shares.len()
@@ -211,9 +212,9 @@ impl StartPlan {
             credentials,
             template,
         });
-        let network_directory = match spec.network.proxy {
+        let network_directory = match spec.network.proxy && spec.network.allowlist.is_none() {
             true => spec.network.proxy_directory.clone(),
-            // Nobody asked for a log: it goes with the sandbox.
+            // Nobody asked for a log, or for a list that outlives the sandbox: both go with it.
             false => layout.directory().to_owned(),
         };
         Ok(Self {
@@ -238,14 +239,14 @@ fn credentials(
 ) -> Vec<Credential> {
     let units: Vec<MountUnit> = mounts
         .iter()
-        .map(|Mount { tag, share }| MountUnit {
+        .map(|Mount { tag, share, .. }| MountUnit {
             name: mount_unit::name(&share.guest),
             content: mount_unit::content(tag, &share.guest, share.read_only),
         })
         .collect();
     let rows: Vec<[String; 4]> = mounts
         .iter()
-        .map(|Mount { tag, share }| {
+        .map(|Mount { tag, share, .. }| {
             let options = format!("{},nofail", mount_unit::options(share.read_only));
             [tag.clone(), share.guest.to_string(), "9p".into(), options]
         })
@@ -297,7 +298,8 @@ mod tests {
     fn spec() -> SandboxSpec {
         SandboxSpec {
             name: "sandbox-box".parse().unwrap(),
-            workspace: "/home/a/box".into(),
+            workspace: Some("/home/a/box".into()),
+            image: "debian-13".parse().unwrap(),
             cpus: "2".parse().unwrap(),
             memory: "2G".parse().unwrap(),
             disk: "20G".parse().unwrap(),
@@ -305,6 +307,7 @@ mod tests {
             share_mode: sandbox_spec::ShareMode::Mapped,
             cloud_config: None,
             ready_timeout: Duration::from_secs(60),
+            templates: sandbox_spec::TemplatePolicy::Auto,
             lifetime: Lifetime::Persistent,
             network: NetworkSpec::default(),
         }

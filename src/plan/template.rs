@@ -11,7 +11,7 @@ use sandbox_spec::{Accelerator, CpuCount, DiskSize, MemorySize};
 
 /// The shape of the machine that a template is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MachineShape {
+pub(crate) struct MachineShape {
     /// Number of processors.
     pub cpus: CpuCount,
     /// Memory.
@@ -32,7 +32,12 @@ const DISK: &str = "20G";
 impl MachineShape {
     /// The shape of the template that a sandbox with this machine and this many
     /// shares, the workspace not counted, fits on.
-    pub fn fitting(cpus: CpuCount, memory: MemorySize, disk: DiskSize, shares: usize) -> Self {
+    pub(crate) fn fitting(
+        cpus: CpuCount,
+        memory: MemorySize,
+        disk: DiskSize,
+        shares: usize,
+    ) -> Self {
         let usual: DiskSize = DISK.parse().expect("the constant is a size");
         Self {
             cpus,
@@ -44,7 +49,7 @@ impl MachineShape {
 
     /// Everything on QEMU's command line that decides whether a saved guest
     /// finds the machine that it was saved on.
-    pub fn hardware(self, accelerator: Accelerator) -> String {
+    pub(crate) fn hardware(self, accelerator: Accelerator) -> String {
         let layout = StateLayout::default();
         let parts = Parts {
             name: String::new(),
@@ -70,7 +75,7 @@ impl MachineShape {
 
 /// Where the saved guest goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TemplateTarget {
+pub(crate) struct TemplateTarget {
     /// The guest's memory, which grows while it boots.
     pub ram: PathBuf,
     /// The state of its devices.
@@ -81,7 +86,7 @@ pub struct TemplateTarget {
 
 /// Everything that making a template does.
 #[derive(Debug, Clone)]
-pub struct TemplatePlan {
+pub(crate) struct TemplatePlan {
     /// The machine.
     pub shape: MachineShape,
     /// Where the files of the running guest lie.
@@ -101,7 +106,7 @@ impl TemplatePlan {
     ///
     /// # Errors
     /// When the seed is too large, which it is not.
-    pub fn new(
+    pub(crate) fn new(
         shape: MachineShape,
         layout: StateLayout,
         target: TemplateTarget,

@@ -2,24 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-use super::client::Endpoint;
-use super::error::SshError;
+use super::error::KeyError;
 use super::include;
-use super::openssh::options;
-use sandbox_host::files::{read_if_present, remove_file_if_present, write_private};
+use super::openssh::{Endpoint, options};
+use sandbox_host::files::{read_if_present, write_private};
 
 /// More than this of `~/.ssh/config` is not looked at.
 const LARGEST_CONFIGURATION: u64 = 1 << 20;
 
 /// The alias files of a user.
 #[derive(Debug, Clone)]
-pub struct Aliases {
+pub(crate) struct Aliases {
     home: PathBuf,
 }
 
 /// What became of a request to write an alias.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Written {
+pub(crate) enum Written {
     /// `ssh NAME` works.
     Usable(PathBuf),
     /// The file is there, but `~/.ssh/config` does not include it: the user has to be told.
@@ -30,12 +29,12 @@ pub enum Written {
 
 impl Aliases {
     /// The aliases of the user whose home directory is `home`.
-    pub fn of_home(home: impl Into<PathBuf>) -> Self {
+    pub(crate) fn of_home(home: impl Into<PathBuf>) -> Self {
         Self { home: home.into() }
     }
 
     /// Where the alias of the sandbox `name` is.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home
             .join(".ssh/config.d")
             .join(format!("alias-{name}.conf"))
@@ -45,7 +44,7 @@ impl Aliases {
     ///
     /// # Errors
     /// When the file cannot be written, or `~/.ssh/config` cannot be read.
-    pub fn write(&self, name: &str, endpoint: &Endpoint) -> Result<Written, SshError> {
+    pub(crate) fn write(&self, name: &str, endpoint: &Endpoint) -> Result<Written, KeyError> {
         let path = self.path(name);
         if !path.parent().is_some_and(Path::is_dir) {
             return Ok(Written::Unwanted);
@@ -58,14 +57,6 @@ impl Aliases {
         } else {
             Ok(Written::NotIncluded(path))
         }
-    }
-
-    /// Removes the alias of the sandbox `name`; its absence is success.
-    ///
-    /// # Errors
-    /// When the file is there and cannot be removed.
-    pub fn remove(&self, name: &str) -> Result<(), SshError> {
-        Ok(remove_file_if_present(&self.path(name))?)
     }
 }
 
@@ -83,7 +74,6 @@ fn text(name: &str, endpoint: &Endpoint) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::ssh::keys::{KeyFiles, Keys};
-    use crate::ssh::openssh_command;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::process::Command;
@@ -94,7 +84,7 @@ mod tests {
             address: "127.0.0.1:2222".parse().unwrap(),
             user: "dev".into(),
             identity: keys.identity(),
-            host_key: Keys::generate("box").unwrap().host_key.parse().unwrap(),
+            host_key: Keys::generate("box").unwrap().host_key,
             host_key_alias: "box".into(),
             known_hosts: keys.known_hosts(),
         }
@@ -122,9 +112,6 @@ mod tests {
             aliases.write("box", &endpoint).unwrap(),
             Written::Usable(path.clone())
         );
-        aliases.remove("box").unwrap();
-        aliases.remove("box").unwrap();
-        assert!(!path.exists());
     }
 
     #[test]
@@ -135,7 +122,7 @@ mod tests {
         let endpoint = endpoint(&odd);
         let file = directory.path().join("alias.conf");
         fs::write(&file, text("box", &endpoint)).unwrap();
-        let argv = openssh_command(&endpoint);
+        let argv = endpoint.openssh_command();
         // `-G` prints the options as `ssh` would use them.
         let from_file = Command::new("ssh")
             .args(["-G", "-F"])

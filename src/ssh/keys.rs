@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::PathBuf;
 
-use russh::keys::key::safe_rng;
-use russh::keys::ssh_key::LineEnding;
-use russh::keys::{Algorithm, PrivateKey, PublicKey};
+use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
+use ssh_key::private::{Ed25519Keypair, Ed25519PrivateKey};
+use ssh_key::{LineEnding, PrivateKey, PublicKey};
+use zeroize::Zeroizing;
 
-use super::error::{Cause, SshError};
+use super::error::KeyError;
 use sandbox_host::files::{FileError, write_private_volatile};
 
 /// The files of one sandbox's keys, in OpenSSH's formats, named as OpenSSH names them.
@@ -51,7 +52,7 @@ impl KeyFiles {
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn write(&self, name: &str, keys: &Keys) -> Result<(), SshError> {
+    pub fn write(&self, name: &str, keys: &Keys) -> Result<(), KeyError> {
         write_private_volatile(&self.identity(), keys.identity_private.as_bytes())?;
         write_private_volatile(
             &self.identity_public(),
@@ -65,20 +66,16 @@ impl KeyFiles {
         Ok(())
     }
 
-    /// The public host key of a sandbox that was started earlier.
+    /// The public host key of a sandbox that was started earlier, in OpenSSH's text form.
     ///
     /// # Errors
     /// When the file is missing or holds no key.
-    pub fn read_host_key(&self) -> Result<PublicKey, SshError> {
+    pub fn read_host_key(&self) -> Result<String, KeyError> {
         let path = self.host_key();
         let text = fs::read(&path).map_err(FileError::new("read", &path))?;
-        match PrivateKey::from_openssh(text) {
-            Ok(key) => Ok(key.public_key().clone()),
-            Err(error) => Err(SshError::ParseKey {
-                path,
-                source: Cause::of(&error),
-            }),
-        }
+        PrivateKey::from_openssh(text)
+            .and_then(|key| key.public_key().to_openssh())
+            .map_err(|source| KeyError::Parse { path, source })
     }
 }
 
@@ -100,7 +97,7 @@ impl Keys {
     ///
     /// # Errors
     /// When the system gives no random numbers.
-    pub fn generate(name: &str) -> Result<Self, SshError> {
+    pub fn generate(name: &str) -> Result<Self, KeyError> {
         let identity = new_key(&format!("sandbox {name}"))?;
         let host_key = new_key(name)?;
         let mut bare_host_key = host_key.public_key().clone();
@@ -125,24 +122,23 @@ impl std::fmt::Debug for Keys {
     }
 }
 
-fn new_key(comment: &str) -> Result<PrivateKey, SshError> {
-    let mut key =
-        PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).map_err(generate_error)?;
+fn new_key(comment: &str) -> Result<PrivateKey, KeyError> {
+    let mut seed = Zeroizing::new([0; Ed25519PrivateKey::BYTE_SIZE]);
+    getrandom(seed.as_mut_slice(), GetRandomFlags::empty())
+        .map_err(|error| KeyError::Random(error.into()))?;
+    let pair = Ed25519Keypair::from_seed(&seed);
+    let mut key = PrivateKey::from(pair);
     key.set_comment(comment);
     Ok(key)
 }
 
-fn private_text(key: &PrivateKey) -> Result<String, SshError> {
-    let text = key.to_openssh(LineEnding::LF).map_err(generate_error)?;
+fn private_text(key: &PrivateKey) -> Result<String, KeyError> {
+    let text = key.to_openssh(LineEnding::LF).map_err(KeyError::Generate)?;
     Ok(text.to_string())
 }
 
-fn public_line(key: &PublicKey) -> Result<String, SshError> {
-    key.to_openssh().map_err(generate_error)
-}
-
-fn generate_error(error: russh::keys::ssh_key::Error) -> SshError {
-    SshError::GenerateKey(Cause::of(&error))
+fn public_line(key: &PublicKey) -> Result<String, KeyError> {
+    key.to_openssh().map_err(KeyError::Generate)
 }
 
 #[cfg(test)]
@@ -166,12 +162,7 @@ mod tests {
             assert_eq!(mode & 0o7777, 0o600, "{}", path.display());
         }
         assert_eq!(
-            files
-                .read_host_key()
-                .unwrap()
-                .to_openssh()
-                .unwrap()
-                .trim_end(),
+            files.read_host_key().unwrap().trim_end(),
             format!("{} box", keys.host_key)
         );
         let identity = PrivateKey::read_openssh_file(files.identity()).unwrap();

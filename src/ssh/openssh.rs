@@ -1,10 +1,26 @@
-//! The same connection for OpenSSH's `ssh`, and how its options are quoted.
+//! Where a sandbox's sshd is, and OpenSSH's options that lead there.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::client::Endpoint;
+/// Everything that leads to one user of one sandbox.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// The forwarded port on the loopback interface.
+    pub address: SocketAddr,
+    /// The user in the guest.
+    pub user: String,
+    /// File with the client's private key.
+    pub identity: PathBuf,
+    /// The only host key that is accepted, in OpenSSH's text form.
+    pub host_key: String,
+    /// The name that `known_hosts` lists the host key under.
+    pub host_key_alias: String,
+    /// The sandbox's own `known_hosts`, for OpenSSH.
+    pub known_hosts: PathBuf,
+}
 
 /// The options of ssh_config(5) that lead to `endpoint`, in the order in which they read best.
 /// Values are bytes: paths need not be UTF-8.
@@ -39,9 +55,15 @@ fn path_value(path: &Path) -> Vec<u8> {
     value
 }
 
-/// The `ssh` command that connects to `endpoint` without any configuration file; more options, or
-/// the command to run, may follow.
-pub fn openssh_command(endpoint: &Endpoint) -> Vec<OsString> {
+impl Endpoint {
+    /// Returns the `ssh` command that connects without any configuration file; more options, or the
+    /// command to run, may follow.
+    pub fn openssh_command(&self) -> Vec<OsString> {
+        openssh_command(self)
+    }
+}
+
+fn openssh_command(endpoint: &Endpoint) -> Vec<OsString> {
     let mut argv: Vec<OsString> = vec!["ssh".into(), "-F".into(), "none".into()];
     for (name, value) in options(endpoint) {
         if matches!(name, "HostName" | "Port" | "User") {

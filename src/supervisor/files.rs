@@ -4,10 +4,11 @@ use std::path::Path;
 
 use super::SupervisorError;
 use crate::guest::credential::Transport;
+use crate::plan::TemplateFiles;
 use crate::ssh::alias::{Aliases, Written};
 use crate::ssh::keys::KeyFiles;
-use crate::{BootImage, StartPlan, StateLayout, TemplateFiles};
-use sandbox_gateway::allowlist::ListFile;
+use crate::{BootImage, StartPlan, StateLayout};
+use sandbox_gateway::allowlist::{self, ListFile};
 use sandbox_host::files;
 use sandbox_qemu::overlay;
 use sandbox_store::image::{guest_agent, initrd};
@@ -18,8 +19,16 @@ pub(super) fn write_common(plan: &StartPlan) -> Result<(), SupervisorError> {
     files::create_private_directory(&layout.ssh())?;
     KeyFiles::in_directory(layout.ssh()).write(plan.spec.name.as_str(), &plan.keys)?;
     files::create_private_directory(&plan.network_directory)?;
-    if plan.spec.network.proxy {
-        ListFile::in_directory(&plan.network_directory).create_if_absent()?;
+    match &plan.spec.network.allowlist {
+        Some(domains) => {
+            let list = plan.network_directory.join(allowlist::FILE);
+            let lines = domains.iter().map(|domain| format!("{domain}\n"));
+            files::write_private_volatile(&list, lines.collect::<String>().as_bytes())?;
+        }
+        None if plan.spec.network.proxy => {
+            ListFile::in_directory(&plan.network_directory).create_if_absent()?;
+        }
+        None => {}
     }
     write_logs(layout)
 }

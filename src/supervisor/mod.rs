@@ -15,10 +15,12 @@ mod launch;
 mod log_limit;
 mod running;
 mod server;
+mod signals;
 mod template;
 mod watch;
 
-pub use self::template::{TemplateStage, TemplateTimes, make as make_template};
+pub(crate) use self::template::make as make_template;
+pub use self::template::{TemplateStage, TemplateTimes};
 
 use sandbox_host::hint::Hint;
 use std::os::unix::net::UnixListener;
@@ -52,7 +54,7 @@ pub enum SupervisorError {
     Overlay(#[from] sandbox_qemu::overlay::OverlayError),
     /// Keys or the alias could not be written.
     #[error(transparent)]
-    Ssh(#[from] crate::ssh::SshError),
+    Ssh(#[from] crate::ssh::KeyError),
     /// QEMU could not be started.
     #[error("could not run `{program}`")]
     Spawn {
@@ -199,9 +201,23 @@ enum Outcome {
     Failed(SupervisorError),
 }
 
+/// What a supervisor runs as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// A process of its own: its signals are the sandbox's.
+    Process,
+    /// A thread of a program that uses the library: signals are that program's.
+    Thread,
+}
+
 /// Owns the sandbox of `plan` until it ends. `lock` is held and `listener`
 /// listens already, so that no client ever has to wait for either.
-pub async fn run(plan: StartPlan, lock: DirectoryLock, listener: UnixListener) {
+pub(crate) async fn run(
+    plan: StartPlan,
+    lock: DirectoryLock,
+    listener: UnixListener,
+    owner: Owner,
+) {
     let hub = Hub::default();
     let (stop, stop_requests) = mpsc::channel(16);
     let (gateway, questions) = mpsc::channel(16);
@@ -210,11 +226,11 @@ pub async fn run(plan: StartPlan, lock: DirectoryLock, listener: UnixListener) {
         Ok(server) => server,
         Err(error) => {
             tracing::error!(%error, "the control socket is unusable");
-            lifecycle::sweep(&plan.layout, lock);
+            lifecycle::collect(&plan.layout, lock);
             return;
         }
     };
-    let outcome = match watch::supervise(&plan, &hub, stop_requests, questions).await {
+    let outcome = match watch::supervise(&plan, owner, &hub, stop_requests, questions).await {
         Ok(reason) => Outcome::Ended(reason),
         Err(error) => Outcome::Failed(error),
     };
@@ -231,7 +247,7 @@ pub async fn run(plan: StartPlan, lock: DirectoryLock, listener: UnixListener) {
     };
     // The lock goes last: until then nobody takes the half-removed state for
     // anything else.
-    lifecycle::sweep(&plan.layout, lock);
+    lifecycle::collect(&plan.layout, lock);
     hub.tell(Event::Ended { reason });
     server.finish().await;
 }

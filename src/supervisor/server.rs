@@ -280,16 +280,21 @@ mod tests {
             (Lifetime::Attached, Request::Subscribe, None),
             (Lifetime::Persistent, Request::Hold, None),
         ] {
-            let (server, hub, mut stop, connection, _directory) = served(lifetime, request).await;
+            let (server, hub, mut stop, mut connection, _directory) =
+                served(lifetime, request).await;
             // Only once it is served does its end mean something.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            hub.tell(Event::Preparing);
+            connection.next_event().await.unwrap();
             drop(connection);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            assert_eq!(stop.try_recv().ok(), expected, "{lifetime:?} {expected:?}");
+            if let Some(expected) = expected {
+                assert_eq!(stop.recv().await, Some(expected));
+            }
             hub.tell(Event::Ended {
                 reason: EndReason::Stopped,
             });
+            // Every client has been served to its end by then.
             server.finish().await;
+            assert_eq!(stop.try_recv().ok(), None, "{lifetime:?} {expected:?}");
         }
     }
 

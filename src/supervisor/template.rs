@@ -19,8 +19,8 @@ use super::guest_events::GuestEvents;
 use super::launch::{self, Launch};
 use super::running::QUIT_GRACE;
 use super::{SupervisorError, end_failed, files, last_words};
-use crate::TemplatePlan;
 use crate::agent::AgentError;
+use crate::plan::TemplatePlan;
 use sandbox_host::files as host_files;
 use sandbox_protocol::guest_event::GuestEvent;
 use sandbox_qemu::{migration, overlay};
@@ -60,7 +60,7 @@ pub struct TemplateTimes {
 /// # Errors
 /// When the guest does not boot, does not answer, or cannot be saved. No
 /// process is left in any case.
-pub async fn make(
+pub(crate) async fn make(
     plan: &TemplatePlan,
     ready_timeout: Duration,
     mut tell: impl FnMut(TemplateStage),

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use sandbox_protocol::agent::message::Response;
 use tokio::process::Child;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
@@ -18,7 +17,8 @@ use super::hub::Hub;
 use super::launch::{self, Launch, Launched};
 use super::running::{QUIT_GRACE, Running};
 use super::server::StopRequest;
-use super::{SupervisorError, awaken, end_failed, files, last_words, log_limit};
+use super::signals::Terminations;
+use super::{Owner, SupervisorError, awaken, end_failed, files, last_words, log_limit};
 use crate::agent::AgentError;
 use crate::{StartPlan, WarmStart};
 use sandbox_gateway::gateway::{Gateway, GatewayError, HostPorts};
@@ -39,17 +39,19 @@ const LOG_CHECK: Duration = Duration::from_secs(1);
 /// the plan has one, and by booting if that fails.
 pub(super) async fn supervise(
     plan: &StartPlan,
+    owner: Owner,
     hub: &Hub,
     stop: mpsc::Receiver<StopRequest>,
     questions: mpsc::Receiver<GatewayRequest>,
 ) -> Result<EndReason, SupervisorError> {
     let deadline = Instant::now() + plan.spec.ready_timeout;
     hub.tell(Event::Preparing);
-    let record = new_record(plan)?;
+    let record = new_record(plan, owner)?;
     record.write(&plan.layout.record())?;
     files::write_common(plan)?;
     let mut start = Start {
         plan,
+        owner,
         hub,
         stop,
         questions,
@@ -97,6 +99,7 @@ enum Way<'a> {
 /// What all attempts to start a sandbox have in common.
 struct Start<'a> {
     plan: &'a StartPlan,
+    owner: Owner,
     hub: &'a Hub,
     stop: mpsc::Receiver<StopRequest>,
     /// What commands ask of the network.
@@ -158,8 +161,7 @@ impl Start<'_> {
     ) -> Result<EndReason, SupervisorError> {
         let plan = self.plan;
         let mut deadline = self.deadline;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminations = Terminations::of(self.owner)?;
         let Connected { monitor, events } = connect(&plan.layout, child).await?;
         let mut sandbox = Running {
             plan,
@@ -204,8 +206,9 @@ impl Start<'_> {
                 status = sandbox.child.wait() => return sandbox.ended_by_itself(status?),
                 Some(request) = self.questions.recv() => gateway.ask(request),
                 Some(request) = self.stop.recv() => return sandbox.stop(request).await,
-                _ = terminate.recv() => return sandbox.stop(StopRequest::Asked(QUIT_GRACE)).await,
-                _ = interrupt.recv() => return sandbox.stop(StopRequest::Asked(QUIT_GRACE)).await,
+                () = terminations.next() => {
+                    return sandbox.stop(StopRequest::Asked(QUIT_GRACE)).await;
+                }
                 () = sandbox.agent.answered(), if sandbox.record.agent.is_none() && !sandbox.record.ready => {
                     sandbox.agent_answered()?;
                 }
@@ -269,13 +272,13 @@ fn log_ticks() -> Interval {
     ticks
 }
 
-fn new_record(plan: &StartPlan) -> Result<Record, SupervisorError> {
+fn new_record(plan: &StartPlan, owner: Owner) -> Result<Record, SupervisorError> {
     let own_pid = i32::try_from(std::process::id()).map_err(std::io::Error::other)?;
     let spec = &plan.spec;
     Ok(Record {
         version: sandbox_protocol::record::VERSION,
         name: spec.name.clone(),
-        workspace: spec.workspace.clone(),
+        workspace: spec.workspace.clone().unwrap_or_default(),
         image: plan.image.name.clone(),
         image_digest: plan.image.digest.clone(),
         template: None,
@@ -289,6 +292,7 @@ fn new_record(plan: &StartPlan) -> Result<Record, SupervisorError> {
         network: spec.network.summary(),
         created: jiff::Timestamp::now(),
         supervisor: ProcessIdentity::of(own_pid)?,
+        embedded: owner == Owner::Thread,
         qemu: None,
         ssh_port: None,
         agent: None,

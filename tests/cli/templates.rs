@@ -42,7 +42,7 @@ fn shape(environment: &TestEnvironment, cpus: u32) -> Shape {
         share_devices: 4,
         accelerator: "tcg".into(),
         host_processor: String::new(),
-        program: sandbox::templates::program(),
+        program: sandbox::inside::program(),
     }
 }
 

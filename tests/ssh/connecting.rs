@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sandbox::ssh::keys::{KeyFiles, Keys};
-use sandbox::ssh::{Connection, SshError, agent};
+use sandbox::inside::{KeyFiles, Keys};
+use sandbox_cli::ssh::{Connection, SshError, public_keys};
 
 use crate::scripted::{self, Behaviour};
 use crate::server::{Server, deadline};
@@ -14,7 +14,7 @@ use crate::server::{Server, deadline};
 async fn another_host_key_is_refused_by_name() {
     let server = Server::start();
     let mut endpoint = server.endpoint();
-    endpoint.host_key = Keys::generate("other").unwrap().host_key.parse().unwrap();
+    endpoint.host_key = Keys::generate("other").unwrap().host_key;
     let error = Connection::open(&endpoint, deadline()).await.unwrap_err();
     let SshError::HostKeyMismatch {
         expected, offered, ..
@@ -67,7 +67,7 @@ async fn nobody_and_somebody_silent_at_the_port() {
 #[tokio::test]
 async fn openssh_gets_in_with_the_printed_command() {
     let server = Server::start();
-    let argv = sandbox::ssh::openssh_command(&server.endpoint());
+    let argv = server.endpoint().openssh_command();
     let output = std::process::Command::new(&argv[0])
         .args(&argv[1..])
         .args(["echo", "in"])
@@ -100,7 +100,7 @@ async fn the_keys_of_an_agent_are_found() {
         .env("SSH_AUTH_SOCK", &socket)
         .output()
         .unwrap();
-    let found = agent::public_keys(&socket).await;
+    let found = public_keys(&socket).await;
     agent.kill().unwrap();
     agent.wait().unwrap();
     assert!(added.status.success(), "{added:?}");

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use russh::keys::PrivateKey;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, Disconnect, Pty, Sig};
-use sandbox::ssh::Endpoint;
-use sandbox::ssh::keys::{KeyFiles, Keys};
+use sandbox::Endpoint;
+use sandbox::inside::{KeyFiles, Keys};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 

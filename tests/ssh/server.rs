@@ -10,8 +10,8 @@ use std::{fs, thread};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, User, getuid};
-use sandbox::ssh::Endpoint;
-use sandbox::ssh::keys::{KeyFiles, Keys};
+use sandbox::Endpoint;
+use sandbox::inside::{KeyFiles, Keys};
 use tempfile::TempDir;
 
 const SSHD: &str = "/usr/sbin/sshd";

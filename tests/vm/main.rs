@@ -20,6 +20,7 @@ mod full_disk;
 mod guest;
 mod image_build;
 mod interrupts;
+mod library;
 mod network;
 mod proxy_guest;
 mod run;

@@ -7,8 +7,13 @@
 
 mod cli;
 mod commands;
+mod console;
 mod output;
+#[doc(hidden)]
+pub mod session;
 mod settings;
+#[doc(hidden)]
+pub mod ssh;
 
 pub use commands::main;
 

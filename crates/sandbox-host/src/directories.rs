@@ -4,6 +4,8 @@ use crate::hint::Hint;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 /// What went wrong while finding the directories.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoriesError {
@@ -33,7 +35,7 @@ impl DirectoriesError {
 }
 
 /// The directories of one user.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directories {
     /// Images and the state of sandboxes: `SANDBOX_HOME`, else
     /// `$XDG_CACHE_HOME/sandbox`, else `~/.cache/sandbox`.

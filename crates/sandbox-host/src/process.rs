@@ -36,7 +36,8 @@ impl ProcessIdentity {
             .is_some_and(|pidfd| pidfd_send_signal(&pidfd, Signal::KILL).is_ok())
     }
 
-    /// True while the process runs and its command line holds `marker`.
+    /// True while the process runs and its command line holds `marker`; every one holds an empty
+    /// marker.
     pub fn is_alive(&self, marker: &Path) -> bool {
         self.open_if_marked(marker).is_some()
     }
@@ -50,10 +51,11 @@ impl ProcessIdentity {
         }
         let command_line = fs::read(format!("/proc/{}/cmdline", self.pid)).ok()?;
         let marker = marker.as_os_str().as_bytes();
-        command_line
-            .windows(marker.len().max(1))
-            .any(|window| window == marker)
-            .then_some(pidfd)
+        let is_marked = marker.is_empty()
+            || command_line
+                .windows(marker.len())
+                .any(|window| window == marker);
+        is_marked.then_some(pidfd)
     }
 }
 

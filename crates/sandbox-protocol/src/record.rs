@@ -56,7 +56,7 @@ pub struct Record {
     pub version: u32,
     /// Its name.
     pub name: SandboxName,
-    /// The shared directory.
+    /// The shared directory; empty where there is none.
     pub workspace: PathBuf,
     /// The base image's name.
     pub image: String,
@@ -85,8 +85,12 @@ pub struct Record {
     pub network: NetworkSummary,
     /// When it was started, RFC 3339.
     pub created: jiff::Timestamp,
-    /// The supervisor.
+    /// The process of the supervisor.
     pub supervisor: ProcessIdentity,
+    /// Whether the supervisor is a thread of a program that uses the library. Else its process has
+    /// the sandbox's name on its command line.
+    #[serde(default)]
+    pub embedded: bool,
     /// QEMU, once it runs.
     pub qemu: Option<ProcessIdentity>,
     /// The SSH port on 127.0.0.1, once it is known.
@@ -120,6 +124,25 @@ impl Record {
                 path: path.into(),
                 source,
             })
+    }
+
+    /// Returns whether the supervisor of this record still runs.
+    pub fn is_current(&self) -> bool {
+        self.supervisor.is_alive(self.marker())
+    }
+
+    /// Kills the supervisor, unless that would kill a program of the user's. True if it was sent a
+    /// signal.
+    pub fn kill_supervisor(&self) -> bool {
+        !self.embedded && self.supervisor.kill_if_marked(self.marker())
+    }
+
+    /// What the supervisor's command line holds; any holds the empty path.
+    fn marker(&self) -> &Path {
+        match self.embedded {
+            true => Path::new(""),
+            false => self.name.as_str().as_ref(),
+        }
     }
 
     /// Writes it, in one step.

@@ -161,6 +161,30 @@ const RESERVED: [&str; 12] = [
     "/var",
 ];
 
+impl Share {
+    /// Shares the host directory `host` at the absolute path `guest` of the guest.
+    ///
+    /// # Errors
+    /// Where the guest's path is not absolute and clean, or the guest's system lives there.
+    pub fn new(host: impl Into<PathBuf>, guest: &str) -> Result<Self, ShareError> {
+        let guest: GuestPath = guest.parse()?;
+        let below_kernel = ["/dev/", "/proc/", "/sys/"]
+            .iter()
+            .any(|parent| guest.as_str().starts_with(parent));
+        if below_kernel
+            || RESERVED.contains(&guest.as_str())
+            || ["/home", "/home/dev", "/root"].contains(&guest.as_str())
+        {
+            return Err(ShareError::Reserved(guest.0));
+        }
+        Ok(Self {
+            host: host.into(),
+            guest,
+            read_only: false,
+        })
+    }
+}
+
 impl FromStr for Share {
     type Err = ShareError;
 
@@ -173,21 +197,8 @@ impl FromStr for Share {
             .rsplit_once(':')
             .filter(|(host, _)| !host.is_empty())
             .ok_or_else(|| ShareError::Form(text.into()))?;
-        let guest: GuestPath = guest.parse()?;
-        let below_kernel = ["/dev/", "/proc/", "/sys/"]
-            .iter()
-            .any(|parent| guest.as_str().starts_with(parent));
-        if below_kernel
-            || RESERVED.contains(&guest.as_str())
-            || ["/home", "/home/dev", "/root"].contains(&guest.as_str())
-        {
-            return Err(ShareError::Reserved(guest.0));
-        }
-        Ok(Self {
-            host: PathBuf::from(host),
-            guest,
-            read_only,
-        })
+        let share = Self::new(host, guest)?;
+        Ok(Self { read_only, ..share })
     }
 }
 

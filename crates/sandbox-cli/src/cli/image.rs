@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::JsonArguments;
-use super::options::with_hint;
+use super::values::with_hint;
 use sandbox_spec::ImageReference;
 
 /// Arguments of `image`.

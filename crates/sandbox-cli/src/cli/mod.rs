@@ -2,20 +2,24 @@
 //! completions come from here; `commands` gives them their meaning.
 
 mod image;
-mod options;
+mod output;
 mod proxy;
 mod session;
+mod start;
 mod template;
+mod values;
+mod words;
 
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use image::{ImageArguments, ImageCommand};
-pub(crate) use options::GlobalOptions;
+pub(crate) use output::OutputOptions;
 pub(crate) use proxy::{DomainArguments, PortArguments, PortCommand, ProxyArguments, ProxyCommand};
 pub(crate) use session::{CommandOptions, ExecArguments, RunArguments};
+pub(crate) use start::{MachineArguments, StartArguments};
 pub(crate) use template::{TemplateArguments, TemplateBuildArguments, TemplateCommand};
 
-use self::options::{whole_number, with_hint};
+use self::values::{whole_number, with_hint};
 use sandbox_spec::SandboxName;
 
 /// A virtual machine of its own for a project directory.
@@ -31,13 +35,21 @@ use sandbox_spec::SandboxName;
     after_help = "Files of the current directory are at /home/dev/workspace in the sandbox; everything else in it is thrown away when it stops."
 )]
 pub(crate) struct Cli {
-    /// Options of every command.
+    /// How the tool speaks.
     #[command(flatten)]
-    pub global: GlobalOptions,
+    pub output: OutputOptions,
 
     /// Use a virtual machine: the default, and the only kind there is
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub kvm: bool,
+
+    /// Which sandbox.
+    #[command(flatten)]
+    pub name: NameOption,
+
+    /// What a start is made of.
+    #[command(flatten)]
+    pub start: StartArguments,
 
     /// Print the start plan with the whole QEMU command line, and change nothing
     #[arg(long)]
@@ -84,25 +96,48 @@ pub(crate) enum Command {
     Doctor(JsonArguments),
     /// Print a script that completes commands in a shell
     Completions(CompletionsArguments),
-    /// Own one sandbox; started by the other commands
-    #[command(hide = true)]
-    Supervise(SuperviseArguments),
+    /// Serve the other commands, by a hand-over on standard input
+    #[command(name = sandbox::program::ARGUMENT, hide = true)]
+    Role(RoleArguments),
 }
 
 /// A sandbox by name.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct NameOption {
+    /// The sandbox's name [default: `sandbox-` and the directory's name]
+    #[arg(long, env = "SANDBOX_NAME", value_parser = with_hint::<SandboxName>)]
+    pub name: Option<SandboxName>,
+}
+
+/// A sandbox by name, as an argument or as an option.
 #[derive(Debug, Args)]
 pub(crate) struct NameArguments {
     /// The sandbox [default: the one of the current directory]
-    #[arg(value_parser = with_hint::<SandboxName>)]
+    #[arg(conflicts_with = "name", value_parser = with_hint::<SandboxName>)]
     pub sandbox: Option<SandboxName>,
+
+    /// Which sandbox.
+    #[command(flatten)]
+    pub name: NameOption,
+}
+
+impl NameArguments {
+    /// The sandbox that was named either way.
+    pub(crate) fn given(&self) -> Option<&SandboxName> {
+        self.sandbox.as_ref().or(self.name.name.as_ref())
+    }
 }
 
 /// Arguments of `stop`.
 #[derive(Debug, Args)]
 pub(crate) struct StopArguments {
     /// The sandboxes [default: the one of the current directory]
-    #[arg(conflicts_with = "all", value_parser = with_hint::<SandboxName>)]
+    #[arg(conflicts_with_all = ["all", "name"], value_parser = with_hint::<SandboxName>)]
     pub sandboxes: Vec<SandboxName>,
+
+    /// Which sandbox.
+    #[command(flatten)]
+    pub name: NameOption,
 
     /// Stop every sandbox
     #[arg(short, long)]
@@ -151,6 +186,10 @@ pub(crate) struct InfoArguments {
 /// Arguments of `ssh`.
 #[derive(Debug, Args)]
 pub(crate) struct SshArguments {
+    /// Which sandbox.
+    #[command(flatten)]
+    pub name: NameOption,
+
     /// Arguments for `ssh`: its options, or a command
     #[arg(
         trailing_var_arg = true,
@@ -187,9 +226,9 @@ pub(crate) struct CompletionsArguments {
     pub shell: clap_complete::Shell,
 }
 
-/// Arguments of `supervise`.
+/// Arguments of a process with a role.
 #[derive(Debug, Args)]
-pub(crate) struct SuperviseArguments {
-    /// The sandbox; shown in process lists
-    pub sandbox: SandboxName,
+pub(crate) struct RoleArguments {
+    /// What it serves; shown in process lists
+    pub subject: String,
 }

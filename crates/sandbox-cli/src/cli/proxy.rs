@@ -2,14 +2,18 @@
 
 use clap::{Args, Subcommand};
 
-use super::JsonArguments;
-use super::options::{whole_number, with_hint};
+use super::values::{whole_number, with_hint};
+use super::{JsonArguments, NameOption};
 use sandbox_spec::domain::DomainPattern;
 use sandbox_spec::publish::PublishedPort;
 
 /// Arguments of `proxy`.
 #[derive(Debug, Args)]
 pub(crate) struct ProxyArguments {
+    /// Which sandbox.
+    #[command(flatten)]
+    pub name: NameOption,
+
     /// What to do.
     #[command(subcommand)]
     pub command: ProxyCommand,
@@ -76,6 +80,10 @@ pub(crate) struct DomainArguments {
 /// Arguments of `port`.
 #[derive(Debug, Args)]
 pub(crate) struct PortArguments {
+    /// Which sandbox.
+    #[command(flatten)]
+    pub name: NameOption,
+
     /// What to do.
     #[command(subcommand)]
     pub command: PortCommand,

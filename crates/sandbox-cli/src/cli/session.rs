@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use sandbox::session::EnvironmentVariable;
+use sandbox::EnvironmentVariable;
+
+use super::{NameOption, StartArguments};
 
 /// How a command runs in the guest.
 #[derive(Debug, Args)]
@@ -39,6 +41,10 @@ pub(crate) struct CommandOptions {
 /// Arguments of `exec`.
 #[derive(Debug, Args)]
 pub(crate) struct ExecArguments {
+    /// Which sandbox.
+    #[command(flatten)]
+    pub name: NameOption,
+
     /// How the command runs.
     #[command(flatten)]
     pub options: CommandOptions,
@@ -50,6 +56,14 @@ pub(crate) struct RunArguments {
     /// Leave the sandbox running afterwards
     #[arg(long)]
     pub keep: bool,
+
+    /// Which sandbox.
+    #[command(flatten)]
+    pub name: NameOption,
+
+    /// What its start is made of.
+    #[command(flatten)]
+    pub start: StartArguments,
 
     /// How the command runs.
     #[command(flatten)]

@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::JsonArguments;
-use super::options::with_hint;
+use super::values::with_hint;
+use super::{JsonArguments, MachineArguments};
 use sandbox_spec::KeyPrefix;
 
 /// Arguments of `template`.
@@ -43,15 +43,10 @@ pub(crate) enum TemplateCommand {
     },
 }
 
-/// Arguments of `template build`; the machine is that of the global options.
+/// Arguments of `template build`.
 #[derive(Debug, Args)]
 pub(crate) struct TemplateBuildArguments {
-    /// How many shares the template has room for, the workspace not counted;
-    /// by default what `--share` asks for
-    #[arg(long, value_name = "COUNT", hide = true)]
-    pub share_count: Option<usize>,
-
-    /// Yield to everything else that runs
-    #[arg(long, hide = true)]
-    pub background: bool,
+    /// The machine.
+    #[command(flatten)]
+    pub machine: MachineArguments,
 }

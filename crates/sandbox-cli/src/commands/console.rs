@@ -1,14 +1,19 @@
 //! `sandbox console`.
 
 use super::context::Context;
-use super::{ExitStatus, Outcome, target};
+use super::{ExitStatus, Outcome};
 use crate::cli::NameArguments;
-use sandbox::console::Console;
+use crate::console::Console;
 use sandbox_host::notices::Notices;
 use sandbox_host::streams::Streams;
+use sandbox_spec::SandboxName;
 
-pub(super) async fn run(context: &Context, arguments: &NameArguments) -> Outcome {
-    let found = target::running(context, arguments.sandbox.as_ref())?;
+pub(super) async fn run(
+    context: &Context,
+    name: Option<&SandboxName>,
+    arguments: &NameArguments,
+) -> Outcome {
+    let found = context.running(arguments.given().or(name))?;
     let mut notices = Notices::of_process()?;
     let console = Console::connect(&found.layout.console_socket()).await?;
     context.printer.notice(Console::WELCOME);

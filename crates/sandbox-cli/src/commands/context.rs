@@ -1,68 +1,69 @@
 //! What every command needs.
 
-use crate::cli::GlobalOptions;
-use crate::output::{Printer, Report};
-use crate::settings::{NetworkOverrides, Overrides, Settings, UserFile};
-use sandbox_host::directories::Directories;
-use sandbox_spec::TemplatePolicy;
-use sandbox_store::image::ImageStore;
-use sandbox_store::template::TemplateStore;
+use std::path::PathBuf;
+
+use sandbox::{Found, Host, Sandbox, SandboxBuilder, SandboxName, StartOptions};
+
+use crate::output::{Printer, Report, worded_hint};
+use crate::settings;
 
 /// The state of one invocation.
 pub(super) struct Context {
-    pub(super) directories: Directories,
-    pub(super) settings: Settings,
+    pub(super) host: Host,
     pub(super) printer: Printer,
-    /// What the user said on the command line or by the environment; a
-    /// running sandbox that differs from it deserves a warning.
-    pub(super) overrides: Overrides,
 }
 
 impl Context {
-    pub(super) fn new(options: GlobalOptions, printer: Printer) -> Result<Self, Report> {
-        let directories = Directories::from_environment()?;
-        let file = UserFile::read(&directories.config_file())?;
-        let overrides = Overrides {
-            name: options.name,
-            image: options.image,
-            cpus: options.cpus,
-            memory: options.memory,
-            disk: options.disk,
-            accelerator: options.accel,
-            shares: options.share,
-            share_mode: options.share_mode,
-            cloud_init: options.cloud_init,
-            ready_timeout: options.ready_timeout,
-            templates: match options.cold {
-                true => Some(TemplatePolicy::Off),
-                false => options.templates,
-            },
-            network: NetworkOverrides {
-                preset: options.network,
-                rules: options.net_rule,
-                proxy: options.proxy,
-                published: options.publish,
-                dns: options.dns,
-                max_connections: options.max_connections,
-                bandwidth: options.bandwidth,
-                secrets: [options.secret, options.secret_file].concat(),
-            },
-        };
-        Ok(Self {
-            directories,
-            settings: Settings::merge(overrides.clone(), file),
-            printer,
-            overrides,
-        })
+    pub(super) fn new(printer: Printer) -> Result<Self, Report> {
+        // Supervisors run in this very program.
+        let host = Host::from_environment()?.program("/proc/self/exe");
+        Ok(Self { host, printer })
     }
 
-    /// The template store.
-    pub(super) fn templates(&self) -> TemplateStore {
-        TemplateStore::new(&self.directories)
+    /// What the user's configuration file says. Commands that start nothing do not read it, so that
+    /// a mistake in it keeps nobody from stopping a sandbox.
+    pub(super) fn configuration(&self) -> Result<StartOptions, Report> {
+        Ok(settings::read(&self.host.directories().config_file())?)
     }
 
-    /// The image store.
-    pub(super) fn images(&self) -> ImageStore {
-        ImageStore::new(self.directories.images())
+    /// What is wrong with the configuration file, in one line, and what mends it.
+    pub(super) fn configuration_error(&self) -> Option<(String, Option<String>)> {
+        let error = settings::read(&self.host.directories().config_file()).err()?;
+        let causes =
+            std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
+        let text = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+        let line = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let hint = error.hint().map(|hint| worded_hint(&hint));
+        Some((line.collect::<Vec<_>>().join(" "), hint))
     }
+
+    /// A wish for the sandbox of the current directory, with these flags and the configuration.
+    pub(super) fn wish(&self, flags: StartOptions) -> Result<SandboxBuilder, Report> {
+        Ok(Sandbox::builder(&self.host)
+            .options(flags)
+            .defaults(self.configuration()?)
+            .variables(|name| std::env::var_os(name))
+            .workspace(current_directory()?))
+    }
+
+    /// The name: the one given, or that of the current directory.
+    pub(super) fn name(&self, given: Option<&SandboxName>) -> Result<SandboxName, Report> {
+        match given {
+            Some(name) => Ok(name.clone()),
+            None => Ok(self.host.name_for(&current_directory()?)?),
+        }
+    }
+
+    /// The running sandbox of that name.
+    pub(super) fn running(&self, given: Option<&SandboxName>) -> Result<Found, Report> {
+        Ok(self.host.running(&self.name(given)?)?)
+    }
+}
+
+/// The current directory, which may be gone.
+fn current_directory() -> Result<PathBuf, Report> {
+    std::env::current_dir().map_err(|error| {
+        let error = sandbox_host::files::FileError::new("find the current directory", ".")(error);
+        Report::of(&error, Some("change into a directory that exists".into()))
+    })
 }

@@ -3,10 +3,11 @@
 use super::context::Context;
 use super::{ExitStatus, Outcome};
 use crate::cli::JsonArguments;
-use sandbox::doctor::{self, Outcome as Found};
+use sandbox::{Finding, FindingOutcome as Found, worst_finding};
 
 pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {
-    let findings = doctor::run_all(&doctor::Context::new(context.directories.clone()));
+    let mut findings = context.host.doctor();
+    findings.push(configuration(context));
     if arguments.json {
         context.printer.json(&findings)?;
     } else {
@@ -25,8 +26,18 @@ pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {
             }
         }
     }
-    Ok(match doctor::worst(&findings) {
+    Ok(match worst_finding(&findings) {
         Found::Failure => ExitStatus::FAILURE,
         Found::Ok | Found::Warning => ExitStatus::SUCCESS,
     })
+}
+
+/// Whether the user's configuration file can be used.
+fn configuration(context: &Context) -> Finding {
+    const CHECK: &str = "configuration";
+    let path = context.host.directories().config_file();
+    match context.configuration_error() {
+        None => Finding::ok(CHECK, format!("`{}`", path.display())),
+        Some((error, mend)) => Finding::failure(CHECK, error, mend),
+    }
 }

@@ -1,74 +1,57 @@
 //! `sandbox --kvm --dry-run`: the plan, and nothing done.
 
-use super::context::Context;
-use super::{ExitStatus, Outcome, prepare, target};
-use sandbox::{BootImage, Lifetime, NetworkSpec, StartPlan};
+use sandbox::{Event, Lifetime, StartOptions, StartPlan};
 use sandbox_qemu::{accelerator, program};
-use sandbox_store::image::Recipe;
+use sandbox_spec::SandboxName;
 
-pub(super) async fn run(context: &Context) -> Outcome {
-    let workspace = target::workspace()?;
-    let name = target::name(context, None)?;
+use super::context::Context;
+use super::{ExitStatus, Outcome, session};
+
+pub(super) async fn run(
+    context: &Context,
+    name: Option<&SandboxName>,
+    flags: StartOptions,
+) -> Outcome {
     // What QEMU and KVM are is found out as for a start, and forgotten.
     let scratch = tempfile::tempdir()?;
     for known in [program::CACHE_FILE, accelerator::CACHE_FILE] {
         // What was found out before need not be again, and may be nothing.
         drop(std::fs::copy(
-            context.directories.state.join(known),
+            context.host.directories().state.join(known),
             scratch.path().join(known),
         ));
     }
-    let hypervisor = prepare::hypervisor(context, scratch.path())?;
-    let stored = context.images().open(&context.settings.image)?;
-    let image = match &stored {
-        Some(image) => prepare::boot_image(image),
-        None => {
-            // A start would build it.
-            Recipe::embedded(&context.settings.image)?;
-            unknown_image(context)
-        }
-    };
-    let accelerator = hypervisor.decision.accelerator;
-    let spec =
-        prepare::specification(context, name, &workspace, Lifetime::Persistent, accelerator)?;
-    let shape = prepare::template_shape(context, &spec, &image, &hypervisor);
-    let template = match &shape {
-        Some(shape) => context.templates().peek(&shape.key())?,
-        None => None,
-    };
-    let plan = prepare::plan(context, spec, image, &hypervisor, template.as_ref()).await?;
-    if let Some(warning) = &hypervisor.decision.warning {
-        context.printer.warning(warning);
+    let mut wish = context.wish(flags)?.lifetime(Lifetime::Persistent);
+    if let Some(name) = name {
+        wish = wish.name(name.as_str());
     }
-    if stored.is_none() {
+    let planned = session::with_agent_keys(wish).await.plan(scratch.path())?;
+    for event in &planned.events {
+        if let Event::Emulated(_) | Event::CloudConfigIgnored { .. } = event {
+            super::start::warn(context.printer, event);
+        }
+    }
+    if !planned.is_image_stored {
         context.printer.notice(format_args!(
             "the image `{}` is not stored yet: a start builds it first, and its files get names by their digests",
-            context.settings.image
+            planned.plan.image.name
         ));
     }
-    context.printer.data(describe(&plan))?;
+    context.printer.data(describe(&planned.plan))?;
     Ok(ExitStatus::SUCCESS)
-}
-
-/// Names where the real ones are known only once the image is built.
-fn unknown_image(context: &Context) -> BootImage {
-    let blobs = context.directories.images().join("blobs/sha256");
-    BootImage {
-        name: context.settings.image.to_string(),
-        digest: "unknown".into(),
-        disk: blobs.join("DISK"),
-        disk_bytes: 0,
-        kernel: blobs.join("KERNEL"),
-        modules: blobs.join("MODULES"),
-        command_line: "root=/dev/vda".into(),
-    }
 }
 
 fn describe(plan: &StartPlan) -> String {
     let spec = &plan.spec;
     let mut lines = vec![
         format!("sandbox    {}", spec.name),
-        format!("workspace  {}", spec.workspace.display()),
+        format!(
+            "workspace  {}",
+            spec.workspace
+                .as_deref()
+                .unwrap_or_else(|| "".as_ref())
+                .display()
+        ),
         format!("state      {}", plan.layout.directory().display()),
         format!("image      {} {}", plan.image.name, plan.image.digest),
         format!(
@@ -124,7 +107,7 @@ fn describe(plan: &StartPlan) -> String {
 }
 
 /// The network, as far as it may be shown.
-fn network(spec: &NetworkSpec) -> Vec<String> {
+fn network(spec: &sandbox::NetworkSpec) -> Vec<String> {
     let mode = match spec.proxy {
         true => ", listed domains only",
         false => "",

@@ -1,19 +1,23 @@
 //! `sandbox exec`: a command in the running sandbox.
 
-use super::context::Context;
-use super::start::{self, Start};
-use super::{ExitStatus, Outcome, session, target};
-use crate::cli::ExecArguments;
 use sandbox_host::notices::Notices;
+use sandbox_spec::SandboxName;
 
-pub(super) async fn run(context: &Context, arguments: ExecArguments) -> Outcome {
-    let found = target::running(context, None)?;
+use super::context::Context;
+use super::{ExitStatus, Outcome, session, start};
+use crate::cli::ExecArguments;
+
+pub(super) async fn run(
+    context: &Context,
+    name: Option<&SandboxName>,
+    arguments: ExecArguments,
+) -> Outcome {
+    let found = context.running(arguments.name.name.as_ref().or(name))?;
     let mut notices = Notices::of_process()?;
-    let joined = start::join(context, found.name, found.layout, &mut notices);
-    match joined.await? {
-        Start::Ready(mut ready) => {
-            session::command(context, &mut ready, arguments.options, &mut notices).await
+    match start::join(context, found, &mut notices).await? {
+        Some(mut sandbox) => {
+            session::command(context, &mut sandbox, arguments.options, &mut notices).await
         }
-        Start::Interrupted => Ok(ExitStatus::INTERRUPTED),
+        None => Ok(ExitStatus::INTERRUPTED),
     }
 }

@@ -1,7 +1,7 @@
 //! Asking the network of a running sandbox.
 
 use crate::output::Report;
-use sandbox::lifecycle::Found;
+use sandbox::Found;
 use sandbox_protocol::control::ask_gateway;
 use sandbox_protocol::gateway::{GatewayCommand, GatewayReply};
 

@@ -1,17 +1,16 @@
-//! `sandbox image`: build, list, inspect, remove; and the build that a first
-//! start needs.
+//! `sandbox image`: build, list, inspect, remove.
+
+use sandbox::Event;
+use sandbox_host::notices::Notices;
+use sandbox_spec::ImageReference;
+use sandbox_store::image::Image;
+use sandbox_store::template::{EntryState, Obsolescence};
 
 use super::context::Context;
-use super::space::expectations;
+use super::start::{Reporter, terminated};
 use super::{ExitStatus, Outcome};
 use crate::cli::ImageCommand;
 use crate::output::{Report, Table};
-use sandbox::lifecycle;
-use sandbox_host::notices::{Notice, Notices};
-use sandbox_spec::ImageReference;
-use sandbox_store::image::build::{BuildOptions, BuildProgress, CancelFlag};
-use sandbox_store::image::{Image, Recipe, build};
-use sandbox_store::template::{EntryState, Obsolescence};
 
 pub(super) async fn run(context: &Context, command: ImageCommand) -> Outcome {
     match command {
@@ -34,115 +33,26 @@ pub(super) async fn run(context: &Context, command: ImageCommand) -> Outcome {
     }
 }
 
-/// The stored image, verified; built first if it is not there. `None` if the
-/// user interrupted that.
-pub(super) async fn obtain(
-    context: &Context,
-    reference: &ImageReference,
-    notices: &mut Notices,
-) -> Result<Option<Image>, Report> {
-    if let Some(image) = context.images().open(reference)? {
-        image.verify()?;
-        tell_if_outdated(context, reference, &image);
-        return Ok(Some(image));
-    }
-    Recipe::embedded(reference)?;
-    context.printer.notice(format_args!(
-        "the image `{reference}` is not stored yet: building it from its recipe, once, in some minutes"
-    ));
-    build(context, reference, None, notices).await
-}
-
-/// An image stays as it was built; says so where this program's recipe would
-/// make another one.
-fn tell_if_outdated(context: &Context, reference: &ImageReference, image: &Image) {
-    let outdated = Recipe::embedded(reference)
-        .is_ok_and(|recipe| recipe.hash() != image.metadata.content.recipe_hash);
-    if outdated {
-        context.printer.notice(format_args!(
-            "the image `{reference}` was built from another version of its recipe; `sandbox image build {reference}` renews it"
-        ));
-    }
-}
-
-/// Builds in a thread of its own, so that Ctrl-C can reach it.
+/// Builds an image; `None` if the user interrupted that.
 async fn build(
     context: &Context,
     reference: &ImageReference,
     mirror: Option<String>,
     notices: &mut Notices,
 ) -> Result<Option<Image>, Report> {
-    let recipe = Recipe::embedded(reference)?;
-    let options = BuildOptions {
-        mirror,
-        ..BuildOptions::default()
-    };
-    let store = context.images();
-    let cancel = CancelFlag::default();
-    let (steps_sender, mut steps) = tokio::sync::mpsc::unbounded_channel();
-    let (result_sender, mut result) = tokio::sync::oneshot::channel();
-    let cancelled = cancel.clone();
-    let builder = std::thread::spawn(move || {
-        let mut tell = |step| {
-            let _ = steps_sender.send(step);
-        };
-        let built = build::build(&recipe, &options, &store, &mut tell, &cancelled);
-        drop(result_sender.send(built));
-    });
-    let mut progress = context.printer.progress();
-    let built = loop {
-        tokio::select! {
-            Some(step) = steps.recv() => show(&mut progress, step),
-            built = &mut result => break built,
-            notice = notices.next() => {
-                if let Notice::Termination(_) = notice {
-                    progress.step("stopping the build");
-                    cancel.cancel();
-                }
-            }
-        }
-    };
-    // The builder's programs are bound to its thread.
-    drop(builder.join());
-    progress.finish();
-    match built {
-        Ok(Err(_)) if cancel.is_cancelled() => Ok(None),
-        Ok(built) => Ok(Some(built?)),
-        Err(_) => Err(Report::new("the build ended without a result", None)),
-    }
-}
-
-fn show(progress: &mut crate::output::Progress, step: BuildProgress) {
-    match step {
-        BuildProgress::WaitingForOtherBuild => {
-            progress.step("waiting for another build of this image");
-        }
-        BuildProgress::Resolving => progress.step("reading package lists"),
-        BuildProgress::Downloading {
-            done_bytes,
-            total_bytes,
-        } => {
-            progress.step("downloading packages");
-            progress.detail(&format!(
-                "{} of {} MB",
-                done_bytes / 1_000_000,
-                total_bytes / 1_000_000
-            ));
-        }
-        BuildProgress::Installing { done, total } => {
-            progress.step("installing packages");
-            progress.detail(&format!("{done} of {total}"));
-        }
-        BuildProgress::Customizing => progress.step("customizing the system"),
-        BuildProgress::WritingDisk => progress.step("writing the file system"),
-        BuildProgress::ReadingKernel => progress.step("reading the kernel"),
-        BuildProgress::ConvertingDisk => progress.step("converting the disk"),
-        BuildProgress::Storing => progress.step("storing the image"),
-    }
+    let reporter = Reporter::new(context);
+    let show = |event: &Event| reporter.show(event);
+    let cancel = terminated(notices);
+    let built = context
+        .host
+        .build_image(reference, mirror, show, cancel)
+        .await;
+    reporter.finish();
+    Ok(built?)
 }
 
 fn list(context: &Context, json: bool) -> Outcome {
-    let entries = context.images().list()?;
+    let entries = context.host.images().list()?;
     if json {
         let stored: Vec<_> = entries
             .iter()
@@ -188,6 +98,7 @@ fn list(context: &Context, json: bool) -> Outcome {
 
 fn stored(context: &Context, reference: &ImageReference) -> Result<Image, Report> {
     context
+        .host
         .images()
         .open(reference)?
         .ok_or_else(|| absent(reference))
@@ -208,7 +119,7 @@ fn inspect(context: &Context, reference: &ImageReference) -> Outcome {
 }
 
 fn remove(context: &Context, references: &[ImageReference]) -> Outcome {
-    let running = lifecycle::list(&context.directories)?;
+    let running = context.host.sandboxes()?;
     for reference in references {
         let user = running.iter().find(|found| {
             found
@@ -224,7 +135,7 @@ fn remove(context: &Context, references: &[ImageReference]) -> Outcome {
                 Some(format!("stop it first: `sandbox stop {}`", user.name).into()),
             ));
         }
-        if !context.images().remove(reference)? {
+        if !context.host.images().remove(reference)? {
             return Err(absent(reference));
         }
         context
@@ -237,8 +148,8 @@ fn remove(context: &Context, references: &[ImageReference]) -> Outcome {
 
 /// Removes templates whose image is gone: they lie on its disk.
 fn remove_templates(context: &Context) -> Result<(), Report> {
-    let store = context.templates();
-    let expectations = expectations(context)?;
+    let store = context.host.templates();
+    let expectations = context.host.template_expectations()?;
     let entries = store.survey()?.entries;
     let without_image = entries.iter().filter(|entry| {
         matches!(&entry.state, EntryState::Ready(metadata)

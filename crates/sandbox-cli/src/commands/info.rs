@@ -1,17 +1,17 @@
 //! `sandbox info`.
 
 use std::fmt;
-use std::path::Path;
 
 use serde::Serialize;
 
 use super::context::Context;
 use super::list::state;
-use super::{ExitStatus, Outcome, target};
+use super::{ExitStatus, Outcome};
 use crate::cli::InfoArguments;
 use crate::output::Report;
-use sandbox::ssh::openssh_command;
-use sandbox_protocol::{NetworkSummary, Record};
+use sandbox::{Record, StateLayout};
+use sandbox_protocol::NetworkSummary;
+use sandbox_spec::SandboxName;
 
 /// What `info --json` prints: the record, and how to reach the sandbox.
 #[derive(Serialize)]
@@ -39,8 +39,12 @@ struct Guest {
     addresses: Vec<String>,
 }
 
-pub(super) async fn run(context: &Context, arguments: &InfoArguments) -> Outcome {
-    let found = target::running(context, arguments.name.sandbox.as_ref())?;
+pub(super) async fn run(
+    context: &Context,
+    name: Option<&SandboxName>,
+    arguments: &InfoArguments,
+) -> Outcome {
+    let found = context.running(arguments.name.given().or(name))?;
     let record = found.record?.ok_or_else(|| {
         Report::new(
             format!("the sandbox `{}` is just being made or removed", found.name),
@@ -49,8 +53,12 @@ pub(super) async fn run(context: &Context, arguments: &InfoArguments) -> Outcome
     })?;
     let ssh_command = match record.ssh_port {
         Some(port) => {
-            let endpoint = found.layout.endpoint(&found.name, port, "dev")?;
-            let words: Vec<String> = openssh_command(&endpoint)
+            let endpoint = found
+                .layout
+                .endpoint(&found.name, port, "dev")
+                .map_err(sandbox::Error::from)?;
+            let words: Vec<String> = endpoint
+                .openssh_command()
                 .iter()
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect();
@@ -62,7 +70,7 @@ pub(super) async fn run(context: &Context, arguments: &InfoArguments) -> Outcome
         "socat STDIO,raw,echo=0,escape=0x1d UNIX-CONNECT:{}",
         shell_words::quote(&found.layout.console_socket().to_string_lossy())
     );
-    let guest = guest(&record, &found.layout.agent_socket()).await;
+    let guest = guest(&found.layout, &record).await;
     let directory = found.layout.directory().display().to_string();
     if arguments.json.json {
         context.printer.json(&Info {
@@ -126,11 +134,11 @@ pub(super) async fn run(context: &Context, arguments: &InfoArguments) -> Outcome
 }
 
 /// Asks the guest. One that does not answer has nothing to say.
-async fn guest(record: &Record, socket: &Path) -> Option<Guest> {
+async fn guest(layout: &StateLayout, record: &Record) -> Option<Guest> {
     if !record.ready || record.agent != Some(sandbox_protocol::agent::VERSION) {
         return None;
     }
-    let status = match sandbox::agent::status(socket).await {
+    let status = match layout.guest_status().await {
         Ok(status) => status,
         Err(error) => {
             tracing::debug!(%error, "the guest does not tell its state");

@@ -4,13 +4,12 @@ use super::context::Context;
 use super::{ExitStatus, Outcome};
 use crate::cli::JsonArguments;
 use crate::output::Table;
-use sandbox::lifecycle;
-use sandbox_protocol::Record;
+use sandbox::{Found, Record};
 
 pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {
-    let found = lifecycle::list(&context.directories)?;
+    let found = context.host.sandboxes()?;
     if arguments.json {
-        let records: Vec<&Record> = found.iter().filter_map(lifecycle::Found::record).collect();
+        let records: Vec<&Record> = found.iter().filter_map(Found::record).collect();
         context.printer.json(&records)?;
         return Ok(ExitStatus::SUCCESS);
     }

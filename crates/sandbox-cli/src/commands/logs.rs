@@ -1,13 +1,18 @@
 //! `sandbox logs`.
 
 use super::context::Context;
-use super::{ExitStatus, Outcome, target};
+use super::{ExitStatus, Outcome};
 use crate::cli::LogsArguments;
-use sandbox::console::{follow, last_lines};
+use sandbox::{follow_log, last_lines};
 use sandbox_host::notices::{Notice, Notices};
+use sandbox_spec::SandboxName;
 
-pub(super) async fn run(context: &Context, arguments: &LogsArguments) -> Outcome {
-    let found = target::running(context, arguments.name.sandbox.as_ref())?;
+pub(super) async fn run(
+    context: &Context,
+    name: Option<&SandboxName>,
+    arguments: &LogsArguments,
+) -> Outcome {
+    let found = context.running(arguments.name.given().or(name))?;
     let log = match arguments.supervisor {
         true => found.layout.supervisor_log(),
         false => found.layout.console_log(),
@@ -25,7 +30,7 @@ pub(super) async fn run(context: &Context, arguments: &LogsArguments) -> Outcome
         interrupted = true;
     };
     let show = |text: &str| context.printer.raw_data(text);
-    follow(&log, arguments.lines, show, stop).await?;
+    follow_log(&log, arguments.lines, show, stop).await?;
     Ok(if interrupted {
         ExitStatus::INTERRUPTED
     } else {

@@ -16,27 +16,26 @@ mod info;
 mod list;
 mod logs;
 mod port;
-mod prepare;
 mod proxy;
 mod prune;
+mod role;
 mod run;
 mod session;
-mod space;
 mod ssh;
 mod start;
 mod stop;
-mod supervise;
-mod target;
 mod template;
-mod template_build;
+mod words;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
+use sandbox::StartOptions;
+use sandbox::program::Inheritance;
 
 use self::context::Context;
 use crate::cli::{Cli, Command};
-use crate::output::{Printer, Report, Verbosity};
+use crate::output::{self, Printer, Report, Verbosity};
 
 /// How a command ended: the status of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,12 +61,12 @@ type Outcome = Result<ExitStatus, Report>;
 
 /// Parses the process's arguments, runs the command, and gives its status.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    cli.global.color.apply();
+    let cli = Cli::from_words(std::env::args_os());
+    cli.output.color.apply();
     let printer = Printer::new(Verbosity {
-        quiet: cli.global.quiet,
-        verbose: cli.global.verbose,
-        no_progress: cli.global.no_progress,
+        quiet: cli.output.quiet,
+        verbose: cli.output.verbose,
+        no_progress: cli.output.no_progress,
     });
     let failure = match &cli.command {
         None | Some(Command::Exec(_) | Command::Run(_)) => ExitStatus::SESSION_FAILURE,
@@ -82,7 +81,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli, printer: Printer) -> Outcome {
     let inheritance = match &cli.command {
-        Some(Command::Supervise(_)) => Some(supervise::Inheritance::take()?),
+        Some(Command::Role(_)) => Some(Inheritance::take()),
         _ => None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -94,11 +93,7 @@ fn run(cli: Cli, printer: Printer) -> Outcome {
     status
 }
 
-async fn dispatch(
-    cli: Cli,
-    printer: Printer,
-    inheritance: Option<supervise::Inheritance>,
-) -> Outcome {
+async fn dispatch(cli: Cli, printer: Printer, inheritance: Option<Inheritance>) -> Outcome {
     if let Some(Command::Completions(arguments)) = &cli.command {
         let mut script = Vec::new();
         clap_complete::generate(arguments.shell, &mut Cli::command(), "sandbox", &mut script);
@@ -106,34 +101,42 @@ async fn dispatch(
         return Ok(ExitStatus::SUCCESS);
     }
     if let Some(inheritance) = inheritance {
-        return supervise::run(inheritance).await;
+        return role::run(inheritance).await;
     }
-    let context = Context::new(cli.global, printer)?;
+    output::log_to(printer);
+    let context = Context::new(printer)?;
     if cli.dry_run && cli.command.is_some() {
         return Err(Report::new(
             "`--dry-run` shows the start of a sandbox and goes with no command",
             Some("leave the command away: `sandbox --kvm --dry-run`".into()),
         ));
     }
+    let name = cli.name.name;
+    let flags = StartOptions::from(cli.start);
     match cli.command {
-        None if cli.dry_run => dry_run::run(&context).await,
-        None => enter::run(&context).await,
-        Some(Command::Exec(arguments)) => exec::run(&context, arguments).await,
-        Some(Command::Run(arguments)) => run::run(&context, arguments).await,
-        Some(Command::Stop(arguments)) => stop::run(&context, &arguments).await,
+        None if cli.dry_run => dry_run::run(&context, name.as_ref(), flags).await,
+        None => enter::run(&context, name.as_ref(), flags).await,
+        Some(Command::Exec(arguments)) => exec::run(&context, name.as_ref(), arguments).await,
+        Some(Command::Run(mut arguments)) => {
+            let name = arguments.name.name.take().or(name);
+            run::run(&context, name, flags, arguments).await
+        }
+        Some(Command::Stop(arguments)) => stop::run(&context, name.as_ref(), &arguments).await,
         Some(Command::List(arguments)) => list::run(&context, &arguments),
-        Some(Command::Info(arguments)) => info::run(&context, &arguments).await,
-        Some(Command::Console(arguments)) => console::run(&context, &arguments).await,
-        Some(Command::Ssh(arguments)) => ssh::run(&context, &arguments).await,
-        Some(Command::Logs(arguments)) => logs::run(&context, &arguments).await,
-        Some(Command::Proxy(arguments)) => proxy::run(&context, arguments.command).await,
-        Some(Command::Port(arguments)) => port::run(&context, arguments.command).await,
+        Some(Command::Info(arguments)) => info::run(&context, name.as_ref(), &arguments).await,
+        Some(Command::Console(arguments)) => {
+            console::run(&context, name.as_ref(), &arguments).await
+        }
+        Some(Command::Ssh(arguments)) => ssh::run(&context, name.as_ref(), &arguments).await,
+        Some(Command::Logs(arguments)) => logs::run(&context, name.as_ref(), &arguments).await,
+        Some(Command::Proxy(arguments)) => proxy::run(&context, name.as_ref(), arguments).await,
+        Some(Command::Port(arguments)) => port::run(&context, name.as_ref(), arguments).await,
         Some(Command::Image(arguments)) => image::run(&context, arguments.command).await,
         Some(Command::Template(arguments)) => template::run(&context, arguments.command).await,
         Some(Command::Df(arguments)) => df::run(&context, &arguments),
         Some(Command::Prune(arguments)) => prune::run(&context, &arguments),
         Some(Command::Doctor(arguments)) => doctor::run(&context, &arguments),
-        Some(Command::Completions(_) | Command::Supervise(_)) => {
+        Some(Command::Completions(_) | Command::Role(_)) => {
             unreachable!("both returned above")
         }
     }

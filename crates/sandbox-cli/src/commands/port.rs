@@ -1,16 +1,21 @@
 //! `sandbox port`: ports of this machine that lead into a running sandbox.
 
 use super::context::Context;
-use super::{ExitStatus, Outcome, gateway, target};
-use crate::cli::PortCommand;
+use super::{ExitStatus, Outcome, gateway};
+use crate::cli::{PortArguments, PortCommand};
 use crate::output::{Report, Table};
-use sandbox::lifecycle::Found;
+use sandbox::Found;
 use sandbox_protocol::gateway::{GatewayCommand, GatewayReply};
+use sandbox_spec::SandboxName;
 use sandbox_spec::publish::PublishedPort;
 
-pub(super) async fn run(context: &Context, command: PortCommand) -> Outcome {
-    let found = target::running(context, None)?;
-    match command {
+pub(super) async fn run(
+    context: &Context,
+    name: Option<&SandboxName>,
+    arguments: PortArguments,
+) -> Outcome {
+    let found = context.running(arguments.name.name.as_ref().or(name))?;
+    match arguments.command {
         PortCommand::Add { ports } => {
             for port in ports {
                 for open in ports_of(&found, GatewayCommand::PortAdd { port }).await? {

@@ -1,12 +1,14 @@
 //! `sandbox prune`.
 
 use super::context::Context;
-use super::space::{Removal, Survey, counted, megabytes};
+use sandbox::Garbage;
+
+use super::words::{counted, garbage, megabytes};
 use super::{ExitStatus, Outcome};
 use crate::cli::PruneArguments;
 
 pub(super) fn run(context: &Context, arguments: &PruneArguments) -> Outcome {
-    let removals = Survey::of(context)?.removals(arguments.all);
+    let removals = context.host.garbage(arguments.all)?;
     if removals.is_empty() {
         context.printer.data("nothing to remove")?;
         return Ok(ExitStatus::SUCCESS);
@@ -15,7 +17,10 @@ pub(super) fn run(context: &Context, arguments: &PruneArguments) -> Outcome {
         for removal in &removals {
             tell(context, removal)?;
         }
-        let bytes = removals.iter().map(|removal| removal.allocated_bytes).sum();
+        let bytes = removals
+            .iter()
+            .map(|removal| removal.allocated_bytes())
+            .sum();
         context
             .printer
             .data(format_args!("would free {}", megabytes(bytes)))?;
@@ -29,13 +34,13 @@ pub(super) fn run(context: &Context, arguments: &PruneArguments) -> Outcome {
     let mut status = ExitStatus::SUCCESS;
     for removal in &removals {
         // What cannot go does not keep the rest.
-        match removal.carry_out(context) {
+        match removal.collect() {
             Ok(()) => {
                 tell(context, removal)?;
-                freed += removal.allocated_bytes;
+                freed += removal.allocated_bytes();
             }
-            Err(report) => {
-                context.printer.report(&report);
+            Err(error) => {
+                context.printer.report(&error.into());
                 status = ExitStatus::FAILURE;
             }
         }
@@ -46,23 +51,23 @@ pub(super) fn run(context: &Context, arguments: &PruneArguments) -> Outcome {
     Ok(status)
 }
 
-fn tell(context: &Context, removal: &Removal) -> std::io::Result<()> {
-    let size = megabytes(removal.allocated_bytes);
+fn tell(context: &Context, removal: &Garbage) -> std::io::Result<()> {
+    let size = megabytes(removal.allocated_bytes());
     context
         .printer
-        .data(format_args!("{}, {size}", removal.description))
+        .data(format_args!("{}, {size}", garbage(removal.what())))
 }
 
 /// Asks, if there is somebody to ask and something that takes time to make again.
-fn is_agreed(context: &Context, removals: &[Removal]) -> std::io::Result<bool> {
-    let of_use: Vec<&Removal> = removals
+fn is_agreed(context: &Context, removals: &[Garbage]) -> std::io::Result<bool> {
+    let of_use: Vec<&Garbage> = removals
         .iter()
-        .filter(|removal| removal.is_of_use)
+        .filter(|removal| removal.is_of_use())
         .collect();
     if of_use.is_empty() {
         return Ok(true);
     }
-    let bytes = of_use.iter().map(|removal| removal.allocated_bytes).sum();
+    let bytes = of_use.iter().map(|removal| removal.allocated_bytes()).sum();
     let answer = context.printer.ask(format_args!(
         "remove {} that starts may use ({}), too? the next starts boot and make them again",
         counted(of_use.len(), "template", "templates"),

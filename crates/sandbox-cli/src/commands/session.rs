@@ -4,19 +4,16 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use sandbox::{ErrorKind, Exec, Sandbox, SandboxBuilder, WORKSPACE};
+use sandbox_host::notices::Notices;
+use sandbox_host::streams::Streams;
+
 use super::context::Context;
-use super::start::Ready;
 use super::{ExitStatus, Outcome};
 use crate::cli::CommandOptions;
 use crate::output::Report;
-use sandbox::agent::{self, AgentError};
-use sandbox::session::{Ending, GuestCommand, PtyRequest};
-use sandbox::ssh::{self, SshError};
-use sandbox_host::notices::Notices;
-use sandbox_host::streams::Streams;
-use sandbox_protocol::{EndReason, Event};
-use sandbox_spec::SandboxName;
-use sandbox_spec::guest::WORKSPACE;
+use crate::session::{self, Ending, GuestCommand, PtyRequest, SessionFailure};
+use crate::ssh::{self, SshError};
 
 /// How long a login may take; emulated cryptography takes about a second, and
 /// the guest may be busy.
@@ -27,6 +24,15 @@ const EXPLANATION: Duration = Duration::from_secs(2);
 
 /// The user of a shell.
 const SHELL_USER: &str = "dev";
+
+/// The owner of these keys may enter, too.
+pub(super) async fn with_agent_keys(wish: SandboxBuilder) -> SandboxBuilder {
+    let keys = match std::env::var_os("SSH_AUTH_SOCK") {
+        Some(socket) => ssh::agent::public_keys(Path::new(&socket)).await,
+        None => Vec::new(),
+    };
+    keys.into_iter().fold(wish, SandboxBuilder::authorized_key)
+}
 
 /// What is connected to a session here.
 struct Local<'a> {
@@ -53,7 +59,7 @@ impl<'a> Local<'a> {
 /// Runs a command in the sandbox; the status is the command's.
 pub(super) async fn command(
     context: &Context,
-    ready: &mut Ready,
+    sandbox: &mut Sandbox,
     options: CommandOptions,
     notices: &mut Notices,
 ) -> Outcome {
@@ -64,65 +70,55 @@ pub(super) async fn command(
         user: options.user,
     };
     let local = Local::new(options.tty && !options.no_tty, notices)?;
-    if has_agent(ready) {
-        let outcome = by_agent(ready, agent::command(&command), local).await;
-        return told(context, ready, outcome).await;
+    if sandbox.has_agent() {
+        let exec = command.exec(sandbox);
+        return by_agent(context, sandbox, exec, local).await;
     }
     let line = command.line()?;
-    by_ssh(ready, command.login_user(), line, local).await
+    by_ssh(sandbox, command.login_user(), line, local).await
 }
 
 /// Opens a login shell of `dev` in the workspace; the status is the shell's.
-pub(super) async fn shell(context: &Context, ready: &mut Ready, notices: &mut Notices) -> Outcome {
+pub(super) async fn shell(
+    context: &Context,
+    mut sandbox: Sandbox,
+    notices: &mut Notices,
+) -> Outcome {
     let local = Local::new(true, notices)?;
-    if has_agent(ready) {
-        let shell = agent::login_shell(SHELL_USER, WORKSPACE.as_ref());
-        let outcome = by_agent(ready, shell, local).await;
-        return told(context, ready, outcome).await;
+    if sandbox.has_agent() {
+        let shell = sandbox.shell();
+        return by_agent(context, &mut sandbox, shell, local).await;
     }
     let line = ssh::login_shell(WORKSPACE.as_ref());
-    by_ssh(ready, SHELL_USER, line, local).await
+    by_ssh(&mut sandbox, SHELL_USER, line, local).await
 }
 
-/// Supervisor and agent are of one version, this command may be of another.
-fn has_agent(ready: &Ready) -> bool {
-    ready.agent == Some(sandbox_protocol::agent::VERSION)
-}
-
+/// A session through the agent. That there is no such program, or none that can be executed, has
+/// the status that a shell gives it.
 async fn by_agent(
-    ready: &Ready,
-    execute: sandbox_protocol::agent::message::Execute,
-    local: Local<'_>,
-) -> Result<Ending, AgentError> {
-    let connection = agent::Connection::open(&ready.layout.agent_socket()).await?;
-    connection
-        .execute(execute, local.streams, local.pty.as_ref(), local.notices)
-        .await
-}
-
-/// The status of a session through the agent. That there is no such program,
-/// or none that can be executed, has the status that a shell gives it.
-async fn told(
     context: &Context,
-    ready: &mut Ready,
-    outcome: Result<Ending, AgentError>,
+    sandbox: &mut Sandbox,
+    exec: Exec,
+    local: Local<'_>,
 ) -> Outcome {
+    let outcome = session::execute(exec, local.streams, local.pty.as_ref(), local.notices).await;
     let error = match outcome {
         Ok(ending) => return Ok(ExitStatus(ending.exit_code())),
-        Err(error) => error,
+        Err(SessionFailure::Local(error)) => return Err(Report::of(&error, error.hint())),
+        Err(SessionFailure::Sandbox(error)) => error,
     };
-    let status = match &error {
-        AgentError::NoProgram { .. } => ExitStatus::NOT_FOUND,
-        AgentError::NotExecutable { .. } => ExitStatus::NOT_EXECUTABLE,
-        _ if error.is_loss() => return Err(explain(ready, error).await),
+    let status = match error.kind() {
+        ErrorKind::NotFound => ExitStatus::NOT_FOUND,
+        ErrorKind::NotExecutable if error.is_about_program() => ExitStatus::NOT_EXECUTABLE,
+        ErrorKind::Disconnected => return Err(explain(sandbox, error).await),
         _ => return Err(error.into()),
     };
     context.printer.report(&error.into());
     Ok(status)
 }
 
-async fn by_ssh(ready: &mut Ready, user: &str, line: Vec<u8>, local: Local<'_>) -> Outcome {
-    let endpoint = ready.layout.endpoint(&ready.name, ready.ssh_port, user)?;
+async fn by_ssh(sandbox: &mut Sandbox, user: &str, line: Vec<u8>, local: Local<'_>) -> Outcome {
+    let endpoint = sandbox.ssh_endpoint(user)?;
     let session = async {
         let deadline = Instant::now() + LOGIN_DEADLINE;
         let connection = ssh::Connection::open(&endpoint, deadline).await?;
@@ -130,58 +126,22 @@ async fn by_ssh(ready: &mut Ready, user: &str, line: Vec<u8>, local: Local<'_>) 
             .execute(line, local.streams, local.pty.as_ref(), local.notices)
             .await?;
         connection.close().await;
-        Ok::<_, SshError>(ending)
+        Ok::<Ending, SshError>(ending)
     };
     match session.await {
         Ok(ending) => Ok(ExitStatus(ending.exit_code())),
-        Err(error) => Err(explain(ready, error).await),
+        Err(error) => Err(explain(sandbox, error).await),
     }
 }
+
 fn terminal_type() -> String {
     std::env::var("TERM").unwrap_or_else(|_| "xterm".into())
 }
 
 /// A connection that broke because the sandbox ended is told as that.
-async fn explain(ready: &mut Ready, error: impl Into<Report>) -> Report {
-    let until_ended = async {
-        let mut failure = None;
-        while let Ok(Some(event)) = ready.connection.next_event().await {
-            match event.event {
-                Event::Failed(found) => failure = Some(Report::from(found)),
-                Event::Ended { reason } => return failure.or_else(|| ended(&ready.name, &reason)),
-                _ => {}
-            }
-        }
-        failure
-    };
-    match tokio::time::timeout(EXPLANATION, until_ended).await {
-        Ok(Some(report)) => report,
+async fn explain(sandbox: &mut Sandbox, error: impl Into<Report>) -> Report {
+    match tokio::time::timeout(EXPLANATION, sandbox.ended()).await {
+        Ok(Some(ended)) => ended.into(),
         _ => error.into(),
     }
-}
-
-fn ended(name: &SandboxName, reason: &EndReason) -> Option<Report> {
-    let how = match reason {
-        EndReason::Stopped => "was stopped",
-        EndReason::GuestPoweredOff => "powered itself off",
-        EndReason::Abandoned => "ended with the command that had started it",
-        EndReason::Failed => return None,
-    };
-    Some(Report::new(
-        format!("the sandbox `{name}` {how} during the command"),
-        Some("`sandbox --kvm` starts it anew".into()),
-    ))
-}
-
-/// Waits until an attached sandbox has ended.
-pub(super) async fn until_ended(context: &Context, ready: &mut Ready) {
-    let mut progress = context.printer.progress();
-    while let Ok(Some(event)) = ready.connection.next_event().await {
-        match event.event {
-            Event::Stopping => progress.step("stopping"),
-            Event::Ended { .. } => break,
-            _ => {}
-        }
-    }
-    progress.finish();
 }

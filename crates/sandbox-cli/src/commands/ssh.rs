@@ -3,23 +3,25 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use sandbox_host::notices::Notices;
+use sandbox_spec::SandboxName;
+
 use super::context::Context;
-use super::start::{self, Start};
-use super::{ExitStatus, Outcome, target};
+use super::{ExitStatus, Outcome, start};
 use crate::cli::SshArguments;
 use crate::output::Report;
-use sandbox::ssh::openssh_command;
-use sandbox_host::notices::Notices;
 
-pub(super) async fn run(context: &Context, arguments: &SshArguments) -> Outcome {
-    let found = target::running(context, None)?;
+pub(super) async fn run(
+    context: &Context,
+    name: Option<&SandboxName>,
+    arguments: &SshArguments,
+) -> Outcome {
+    let found = context.running(arguments.name.name.as_ref().or(name))?;
     let mut notices = Notices::of_process()?;
-    let joined = start::join(context, found.name, found.layout, &mut notices);
-    let Start::Ready(ready) = joined.await? else {
+    let Some(sandbox) = start::join(context, found, &mut notices).await? else {
         return Ok(ExitStatus::INTERRUPTED);
     };
-    let endpoint = ready.layout.endpoint(&ready.name, ready.ssh_port, "dev")?;
-    let mut words = openssh_command(&endpoint).into_iter();
+    let mut words = sandbox.ssh_endpoint("dev")?.openssh_command().into_iter();
     // OpenSSH takes options behind the destination, too, and what follows
     // them as the command; so nobody here has to know which ones have a value.
     let error = Command::new(words.next().unwrap_or_else(|| "ssh".into()))

@@ -1,15 +1,17 @@
-//! `sandbox template`: list, inspect, remove; building is next door.
+//! `sandbox template`: build, list, inspect, remove.
 
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
 use super::context::Context;
-use super::space::{expectations, megabytes, template_users};
-use super::{ExitStatus, Outcome, template_build};
-use crate::cli::TemplateCommand;
+use super::start::{Reporter, terminated};
+use super::words::megabytes;
+use super::{ExitStatus, Outcome};
+use crate::cli::{TemplateBuildArguments, TemplateCommand};
 use crate::output::{Report, Table};
-use sandbox::lifecycle;
+use sandbox::{BuiltTemplate, Event, StartOptions, TemplateRequest};
+use sandbox_host::notices::Notices;
 use sandbox_spec::{KeyPrefix, SandboxName, TemplateKey, format_bytes};
 use sandbox_store::template::{
     Entry, EntryState, Expectations, Obsolescence, Shape, TemplateFiles,
@@ -17,11 +19,34 @@ use sandbox_store::template::{
 
 pub(super) async fn run(context: &Context, command: TemplateCommand) -> Outcome {
     match command {
-        TemplateCommand::Build(arguments) => template_build::run(context, arguments).await,
+        TemplateCommand::Build(arguments) => build(context, arguments).await,
         TemplateCommand::Ls(arguments) => list(context, arguments.json),
         TemplateCommand::Inspect { key, json } => inspect(context, &key, json.json),
         TemplateCommand::Rm { keys, all } => remove(context, &keys, all),
     }
+}
+
+async fn build(context: &Context, arguments: TemplateBuildArguments) -> Outcome {
+    let mut notices = Notices::of_process()?;
+    let options = StartOptions::from(arguments.machine).combine(context.configuration()?);
+    let request = TemplateRequest::new(options);
+    let reporter = Reporter::new(context);
+    let show = |event: &Event| reporter.show(event);
+    let cancel = terminated(&mut notices);
+    let built = context.host.build_template(request, show, cancel).await;
+    reporter.finish();
+    match built? {
+        None => return Ok(ExitStatus::INTERRUPTED),
+        Some(BuiltTemplate::Present { key }) => context
+            .printer
+            .notice(format_args!("the template `{key}` is there already")),
+        Some(BuiltTemplate::Built { key, times }) => context.printer.notice(format_args!(
+            "built the template `{key}`: booted in {:.1} s, saved in {:.2} s",
+            times.boot.as_secs_f64(),
+            times.save.as_secs_f64()
+        )),
+    }
+    Ok(ExitStatus::SUCCESS)
 }
 
 /// What `--json` prints of a template.
@@ -99,9 +124,9 @@ impl<'a> Info<'a> {
 }
 
 fn list(context: &Context, json: bool) -> Outcome {
-    let entries = context.templates().list()?;
-    let users = template_users(&lifecycle::list(&context.directories)?);
-    let expectations = expectations(context)?;
+    let entries = context.host.templates().list()?;
+    let users = context.host.template_users()?;
+    let expectations = context.host.template_expectations()?;
     let infos: Vec<Info> = entries
         .iter()
         .map(|entry| {
@@ -151,10 +176,10 @@ fn list(context: &Context, json: bool) -> Outcome {
 }
 
 fn inspect(context: &Context, key: &KeyPrefix, json: bool) -> Outcome {
-    let entry = context.templates().resolve(key)?;
-    let users = template_users(&lifecycle::list(&context.directories)?);
+    let entry = context.host.templates().resolve(key)?;
+    let users = context.host.template_users()?;
     let users = users.get(&entry.key).cloned().unwrap_or_default();
-    let info = Info::new(&entry, &expectations(context)?, users);
+    let info = Info::new(&entry, &context.host.template_expectations()?, users);
     if json {
         context.printer.json(&info)?;
         return Ok(ExitStatus::SUCCESS);
@@ -211,8 +236,8 @@ fn shape_rows(shape: &Shape) -> [(&'static str, String); 7] {
 }
 
 fn remove(context: &Context, keys: &[KeyPrefix], all: bool) -> Outcome {
-    let store = context.templates();
-    let users = template_users(&lifecycle::list(&context.directories)?);
+    let store = context.host.templates();
+    let users = context.host.template_users()?;
     let mut entries = Vec::new();
     if all {
         entries = store.list()?;

@@ -4,8 +4,10 @@
 //! Used by the commands; knows nothing of what they do.
 
 mod hint;
+mod log;
 mod progress;
 mod report;
+mod stage;
 mod table;
 
 use std::fmt::Display;
@@ -14,8 +16,10 @@ use std::io::{self, IsTerminal, Write};
 use anstyle::{AnsiColor, Style};
 
 pub(crate) use hint::worded_hint;
+pub(crate) use log::log_to;
 pub(crate) use progress::Progress;
 pub(crate) use report::Report;
+pub(crate) use stage::stage_words;
 pub(crate) use table::Table;
 
 /// What the user wants to see.
@@ -120,6 +124,16 @@ impl Printer {
     /// An error on stderr, always.
     pub(crate) fn report(&self, report: &Report) {
         drop(write!(anstream::stderr().lock(), "{}", report.render()));
+    }
+
+    /// Whether details are wanted.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbosity.verbose
+    }
+
+    /// Whether only errors are wanted.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.verbosity.quiet
     }
 
     /// Progress on stderr: moving on a terminal, else a line a step.

@@ -6,7 +6,6 @@ use std::fmt::Write;
 
 use super::hint::worded_hint;
 use super::{ERROR, HINT};
-use sandbox::templates::BuildError;
 use sandbox_protocol::Failure;
 
 /// A failure to be shown, made from any error of the library together with
@@ -61,18 +60,15 @@ impl From<Failure> for Report {
     }
 }
 
-impl From<BuildError> for Report {
-    fn from(error: BuildError) -> Self {
-        let hint = error.hint();
-        let mut report = Self::of(&error, hint);
-        if let BuildError::Guest { last_lines, .. } = error {
-            report.0.last_lines = last_lines;
-        }
-        report
+impl From<sandbox::Error> for Report {
+    fn from(error: sandbox::Error) -> Self {
+        let mut failure = Failure::from_error(&error, error.hint().cloned());
+        failure.last_lines = error.log_lines().to_vec();
+        Self(Box::new(failure))
     }
 }
 
-/// Errors of the library that carry their own hint.
+/// Errors that carry their own hint.
 macro_rules! from_errors {
     ($($error:ty),* $(,)?) => {
         $(impl From<$error> for Report {
@@ -84,28 +80,14 @@ macro_rules! from_errors {
 }
 
 from_errors!(
-    sandbox::agent::AgentError,
-    sandbox_host::directories::DirectoriesError,
-    sandbox_host::files::FileError,
-    sandbox::guest::cloud_config::CloudConfigError,
-    sandbox_spec::NameError,
-    sandbox::PlanError,
-    sandbox_protocol::RecordError,
-    sandbox_spec::SizeError,
-    sandbox::SpecError,
-    sandbox::lifecycle::LifecycleError,
-    sandbox_spec::ShareError,
-    sandbox::console::ConsoleError,
+    crate::console::ConsoleError,
+    sandbox::ConsoleError,
+    crate::settings::ConfigurationError,
+    crate::ssh::SshError,
     sandbox_gateway::error::NetworkError,
-    sandbox_gateway::intercept::InterceptError,
-    sandbox_spec::secret::SecretError,
+    sandbox_host::files::FileError,
+    sandbox_protocol::RecordError,
     sandbox_store::image::ImageError,
-    sandbox_store::image::RecipeError,
-    sandbox_store::image::build::BuildError,
-    sandbox_qemu::accelerator::AcceleratorError,
-    sandbox_qemu::program::ProgramError,
-    crate::settings::UserFileError,
-    sandbox::ssh::SshError,
     sandbox_store::template::TemplateError,
 );
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::Subject;
 use crate::commands::context::Context;
-use crate::commands::{ExitStatus, Outcome, gateway, target};
+use crate::commands::{ExitStatus, Outcome, gateway};
 use crate::output::Report;
-use sandbox::lifecycle::Found;
+use sandbox::Found;
 use sandbox_gateway::access_log::{Entry, LogReader};
 use sandbox_gateway::gate::HOST_NAME;
 use sandbox_protocol::gateway::GatewayCommand;
@@ -44,7 +44,7 @@ impl Answer {
 pub(super) async fn run(context: &Context, subject: &Subject) -> Outcome {
     let users = subject.users(context)?;
     if users.is_empty() {
-        target::running(context, Some(&subject.name))?;
+        context.running(Some(&subject.name))?;
         return Err(Report::new(
             format!(
                 "`{}` runs without `--proxy`: there is nothing to ask",

@@ -10,11 +10,11 @@ mod logs;
 
 use std::path::PathBuf;
 
+use super::Outcome;
 use super::context::Context;
-use super::{Outcome, target};
-use crate::cli::ProxyCommand;
+use crate::cli::{ProxyArguments, ProxyCommand};
 use crate::output::Report;
-use sandbox::lifecycle::{self, Found};
+use sandbox::Found;
 use sandbox_gateway::allowlist::ListFile;
 use sandbox_protocol::Record;
 use sandbox_spec::SandboxName;
@@ -29,10 +29,10 @@ struct Subject {
 }
 
 impl Subject {
-    fn new(context: &Context) -> Result<Self, Report> {
-        let name = target::name(context, None)?;
-        let own = context.directories.proxy(name.as_str());
-        let found = lifecycle::find(&context.directories, &name)?;
+    fn new(context: &Context, given: Option<&SandboxName>) -> Result<Self, Report> {
+        let name = context.name(given)?;
+        let own = context.host.directories().proxy(name.as_str());
+        let found = context.host.find(&name)?;
         let record = found.as_ref().and_then(Found::record);
         let (directory, log_directory) = match record {
             // One for a single command has the list of its directory's sandbox.
@@ -56,13 +56,13 @@ impl Subject {
 
     /// The sandbox, if it runs.
     fn running(&self, context: &Context) -> Result<Option<Found>, Report> {
-        Ok(lifecycle::find(&context.directories, &self.name)?)
+        Ok(context.host.find(&self.name)?)
     }
 
     /// All that run and look at this list: the sandbox, and those of single commands in its
     /// directory.
     fn users(&self, context: &Context) -> Result<Vec<Found>, Report> {
-        let mut users = lifecycle::list(&context.directories)?;
+        let mut users = context.host.sandboxes()?;
         let is_user =
             |record: &Record| record.network.proxy && record.network_directory == self.directory;
         users.retain(|found| found.record().is_some_and(is_user));
@@ -75,9 +75,13 @@ fn uses_the_list(found: &Found) -> bool {
     found.record().is_some_and(|record| record.network.proxy)
 }
 
-pub(super) async fn run(context: &Context, command: ProxyCommand) -> Outcome {
-    let subject = Subject::new(context)?;
-    match command {
+pub(super) async fn run(
+    context: &Context,
+    name: Option<&SandboxName>,
+    arguments: ProxyArguments,
+) -> Outcome {
+    let subject = Subject::new(context, arguments.name.name.as_ref().or(name))?;
+    match arguments.command {
         ProxyCommand::Allow(arguments) => edit::allow(context, &subject, &arguments).await,
         ProxyCommand::Remove(arguments) => edit::remove(context, &subject, &arguments).await,
         ProxyCommand::Reset { cut } => edit::reset(context, &subject, cut).await,

@@ -1,0 +1,112 @@
+//! The user's configuration file, `~/.config/sandbox/config.toml`.
+//!
+//! A project's own file will come between the user's and the environment; it is untrusted input and
+//! needs an approval of its exact content first.
+
+use std::path::{Path, PathBuf};
+
+use sandbox::{Hint, StartOptions};
+use sandbox_host::files::{self, FileError};
+
+/// A configuration is a few lines; anything larger is none.
+const SIZE_LIMIT: u64 = 1 << 20;
+
+/// Why the configuration file could not be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigurationError {
+    /// It could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It is no TOML, or says what is not understood.
+    #[error("`{}` is not a valid configuration", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// It is not text.
+    #[error("`{}` is not valid UTF-8", .0.display())]
+    NotText(PathBuf),
+}
+
+impl ConfigurationError {
+    /// What the user can do about it.
+    pub(crate) fn hint(&self) -> Option<Hint> {
+        match self {
+            Self::File(error) => error.hint(),
+            Self::Format { path, .. } | Self::NotText(path) => Some(
+                format!(
+                    "mend or remove `{}`; docs/guide.md lists the keys",
+                    path.display()
+                )
+                .into(),
+            ),
+        }
+    }
+}
+
+/// Reads the file; its absence is an empty configuration.
+pub(crate) fn read(path: &Path) -> Result<StartOptions, ConfigurationError> {
+    let Some(content) = files::read_if_present(path, SIZE_LIMIT)? else {
+        return Ok(StartOptions::default());
+    };
+    let content =
+        String::from_utf8(content).map_err(|_| ConfigurationError::NotText(path.into()))?;
+    toml::from_str(&content).map_err(|source| ConfigurationError::Format {
+        path: path.into(),
+        source: Box::new(source),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sandbox::TemplatePolicy;
+    use sandbox_spec::ShareMode;
+
+    use super::*;
+
+    #[test]
+    fn unknown_keys_and_bad_values_are_refused_with_their_place() {
+        for (text, expected) in [
+            ("memry = \"2G\"", "unknown field `memry`"),
+            ("memory = \"2X\"", "`2X` is not a size"),
+            ("cpus = 0", "`0` is not a number of processors"),
+            ("accel = \"hvf\"", "hvf"),
+            ("shares = [\"/a\"]", "HOST:GUEST"),
+            ("ready-timeout = \"soon\"", "`soon` is not a duration"),
+            ("templates = \"on\"", "`on` says nothing about templates"),
+            ("template-space = \"1M\"", "space for templates of 1M"),
+            (
+                "network = \"internet\"",
+                "`internet` is not a network preset",
+            ),
+            ("net-rules = [\"allow\"]", "`allow` is not of the form"),
+            ("publish = [\"80\"]", "`80` is not of the form"),
+            ("dns = \"dns.example\"", "`dns.example` is not the address"),
+            ("max-connections = 0", "`0` is not a number of connections"),
+            ("secrets = [\"TOKEN\"]", "`TOKEN` is not of the form"),
+        ] {
+            let error = toml::from_str::<StartOptions>(text)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_key_is_understood() {
+        let file = toml::from_str::<StartOptions>(
+            "image = \"debian-13-minimal\"\ncpus = 2\nmemory = \"1G\"\ndisk = \"8G\"\naccel = \"tcg\"\nshares = [\"/a:/mnt/a:ro\"]\nshare-mode = \"passthrough\"\ncloud-init = \"/c.yaml\"\nready-timeout = \"3m\"\ntemplates = \"off\"\ntemplate-space = \"3G\"\n",
+        )
+        .unwrap();
+        assert_eq!(file.ready_timeout, Some(Duration::from_secs(180)));
+        assert_eq!(file.shares.len(), 1);
+        assert_eq!(file.templates, Some(TemplatePolicy::Off));
+        assert_eq!(file.template_space, Some("3G".parse().unwrap()));
+        assert_eq!(file.share_mode, Some(ShareMode::Passthrough));
+    }
+}

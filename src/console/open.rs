@@ -1,0 +1,143 @@
+//! Typing at a console, and waiting for what it prints.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sandbox_host::files::FileError;
+use sandbox_host::printable::sanitize;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep};
+
+use super::error::ConsoleError;
+
+/// How often the log is looked at.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// Bytes of the log that are looked at together, at most: the guest decides how much it prints.
+const WINDOW: usize = 256 << 10;
+
+/// A connection to a sandbox's serial console.
+///
+/// What the console prints is read from its log, which QEMU writes, so that what it printed before
+/// the connection counts as well.
+#[derive(Debug)]
+pub struct Console {
+    socket: UnixStream,
+    log: PathBuf,
+    /// Where the part of the log begins that no wait has consumed.
+    offset: u64,
+}
+
+impl Console {
+    /// Connects to the socket of a console whose log is at `log`.
+    pub(crate) async fn open(socket: &Path, log: &Path) -> Result<Self, ConsoleError> {
+        let connected = UnixStream::connect(socket).await;
+        Ok(Self {
+            socket: connected.map_err(|source| ConsoleError::Connect {
+                path: socket.into(),
+                source,
+            })?,
+            log: log.into(),
+            offset: 0,
+        })
+    }
+
+    /// Types `bytes`.
+    ///
+    /// # Errors
+    /// Where the connection breaks.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), ConsoleError> {
+        let sent = self.socket.write_all(bytes.as_ref()).await;
+        sent.map_err(|source| ConsoleError::Transfer {
+            action: "write to the console",
+            source,
+        })
+    }
+
+    /// Waits until the console has printed `pattern`, and returns what it printed up to there,
+    /// without control sequences. The first call looks at everything since the start, each later
+    /// one at what came after the last match.
+    ///
+    /// # Errors
+    /// [`ConsoleError::Deadline`] once `timeout` is over.
+    pub async fn wait_for(
+        &mut self,
+        pattern: &str,
+        timeout: Duration,
+    ) -> Result<String, ConsoleError> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let printed = self.unread()?;
+            if let Some(end) = find(&printed, pattern.as_bytes()) {
+                let text = printed.get(..end).unwrap_or_default();
+                self.offset += end as u64;
+                return Ok(sanitize(text));
+            }
+            if Instant::now() >= deadline {
+                return Err(ConsoleError::Deadline {
+                    pattern: pattern.into(),
+                    waited: timeout,
+                });
+            }
+            // All but what the pattern may have begun in is done with.
+            let done = printed.len().saturating_sub(pattern.len());
+            if printed.len() >= WINDOW {
+                self.offset += done as u64;
+            } else {
+                sleep(INTERVAL).await;
+            }
+        }
+    }
+
+    /// What the console printed after the last match, at most [`WINDOW`] bytes.
+    fn unread(&mut self) -> Result<Vec<u8>, ConsoleError> {
+        let mut printed = Vec::new();
+        let read = File::open(&self.log).and_then(|mut log| {
+            // A log that has grown too large was set aside and begun again.
+            let length = log.metadata()?.len();
+            if length < self.offset {
+                self.offset = 0;
+            }
+            log.seek(SeekFrom::Start(self.offset))?;
+            log.take(WINDOW as u64).read_to_end(&mut printed)
+        });
+        read.map_err(FileError::new("read", &self.log))?;
+        Ok(printed)
+    }
+}
+
+/// Where the first `pattern` in `text` ends.
+fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
+    if pattern.is_empty() {
+        return Some(0);
+    }
+    let windows = text.windows(pattern.len());
+    let start = windows.into_iter().position(|window| window == pattern)?;
+    Some(start + pattern.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn wait_continues_after_the_last_match() {
+        let directory = tempfile::tempdir().unwrap();
+        let (socket, log) = (directory.path().join("s"), directory.path().join("log"));
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        std::fs::write(&log, "boot\r\nlogin: a\r\nlogin: b\r\n").unwrap();
+        let mut console = Console::open(&socket, &log).await.unwrap();
+        let first = console.wait_for("login:", Duration::ZERO).await.unwrap();
+        assert_eq!(first, "boot\nlogin:");
+        let second = console.wait_for("login:", Duration::ZERO).await.unwrap();
+        assert_eq!(second, " a\nlogin:");
+        let error = console
+            .wait_for("login:", Duration::ZERO)
+            .await
+            .unwrap_err();
+        assert!(matches!(error, ConsoleError::Deadline { .. }), "{error}");
+    }
+}

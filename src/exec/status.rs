@@ -1,0 +1,78 @@
+//! How a command in the guest ended.
+
+use std::fmt;
+
+/// How a command in the guest ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExitStatus(Ending);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Exited(u8),
+    Killed(u8),
+}
+
+impl ExitStatus {
+    pub(crate) fn exited(status: u8) -> Self {
+        Self(Ending::Exited(status))
+    }
+
+    pub(crate) fn killed(signal: u8) -> Self {
+        Self(Ending::Killed(signal))
+    }
+
+    /// Returns whether the command exited with status 0.
+    pub fn success(self) -> bool {
+        self.code() == Some(0)
+    }
+
+    /// Returns the status that the command exited with; `None` if a signal killed it.
+    pub fn code(self) -> Option<u8> {
+        match self.0 {
+            Ending::Exited(status) => Some(status),
+            Ending::Killed(_) => None,
+        }
+    }
+
+    /// Returns the number of the signal that killed the command (signal(7)).
+    pub fn signal(self) -> Option<u8> {
+        match self.0 {
+            Ending::Exited(_) => None,
+            Ending::Killed(signal) => Some(signal),
+        }
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Ending::Exited(status) => write!(formatter, "exit status {status}"),
+            Ending::Killed(signal) => write!(formatter, "signal {signal}"),
+        }
+    }
+}
+
+/// The status of a command with all that it printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its output.
+    pub stdout: Vec<u8>,
+    /// Its error output; empty where it had a terminal.
+    pub stderr: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_of_a_killed_command_has_a_signal_and_no_code() {
+        let status = ExitStatus::killed(9);
+        assert_eq!((status.code(), status.signal()), (None, Some(9)));
+        assert!(!status.success() && ExitStatus::exited(0).success());
+        assert_eq!(status.to_string(), "signal 9");
+    }
+}

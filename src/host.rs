@@ -1,0 +1,143 @@
+//! The machine and the user that sandboxes belong to.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sandbox_host::directories::Directories;
+use sandbox_qemu::program::{self, Search};
+use sandbox_spec::SandboxName;
+use sandbox_store::image::ImageStore;
+use sandbox_store::template::TemplateStore;
+use serde::{Deserialize, Serialize};
+
+use crate::doctor::{self, Finding};
+use crate::error::Error;
+use crate::lifecycle::{self, Found};
+
+/// The variable that names the `sandbox` program for detached supervisors.
+const PROGRAM_VARIABLE: &str = "SANDBOX_PROGRAM";
+
+/// The name of the installed program.
+const PROGRAM: &str = "sandbox";
+
+/// The machine and the user that sandboxes belong to: where state lies, and which programs serve.
+///
+/// Everything else of the library reads no environment.
+#[derive(Debug, Clone)]
+pub struct Host(Arc<Parts>);
+
+/// All that a host is, to be handed over to another process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Parts {
+    pub(crate) directories: Directories,
+    /// The QEMU program that the user named.
+    qemu: Option<OsString>,
+    /// Where programs are searched, as the variable `PATH`.
+    search_path: Option<OsString>,
+    /// The `sandbox` program.
+    program: Option<PathBuf>,
+}
+
+impl Host {
+    /// Reads the process's environment: `SANDBOX_HOME`, `SANDBOX_QEMU`, `SANDBOX_PROGRAM`, `PATH`,
+    /// `HOME` and the XDG directories.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) where no home directory is
+    /// known, or a variable holds a relative path.
+    pub fn from_environment() -> Result<Self, Error> {
+        let search_path = std::env::var_os("PATH");
+        let program = std::env::var_os(PROGRAM_VARIABLE)
+            .map(PathBuf::from)
+            .or_else(|| program::on_search_path(PROGRAM.as_ref(), search_path.as_deref()));
+        Ok(Self(Arc::new(Parts {
+            directories: Directories::from_environment()?,
+            qemu: std::env::var_os(program::OVERRIDE_VARIABLE),
+            search_path,
+            program,
+        })))
+    }
+
+    /// Names the `sandbox` program that detached supervisors and template builds run in.
+    #[must_use]
+    pub fn program(self, program: impl Into<PathBuf>) -> Self {
+        let mut parts = Arc::unwrap_or_clone(self.0);
+        parts.program = Some(program.into());
+        Self(Arc::new(parts))
+    }
+
+    pub(crate) fn from_parts(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.0
+    }
+
+    pub(crate) fn installed_program(&self) -> Option<&Path> {
+        self.0.program.as_deref()
+    }
+
+    /// Where to find QEMU; what is found out is remembered in `cache_directory`.
+    pub(crate) fn search<'a>(&'a self, cache_directory: &'a Path) -> Search<'a> {
+        Search {
+            program_override: self.0.qemu.as_deref(),
+            search_path: self.0.search_path.as_deref(),
+            cache_directory,
+        }
+    }
+
+    /// Returns where state, images and configuration lie.
+    pub fn directories(&self) -> &Directories {
+        &self.0.directories
+    }
+
+    /// Returns the image store.
+    pub fn images(&self) -> ImageStore {
+        ImageStore::new(self.directories().images())
+    }
+
+    /// Returns the template store.
+    pub fn templates(&self) -> TemplateStore {
+        TemplateStore::new(self.directories())
+    }
+
+    /// Returns the sandboxes that run, start or end, sorted by name. Removes nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) where the state cannot be read.
+    pub fn sandboxes(&self) -> Result<Vec<Found>, Error> {
+        Ok(lifecycle::list(self.directories())?)
+    }
+
+    /// Returns the sandbox of this name if it runs, starts or ends. Removes nothing.
+    ///
+    /// # Errors
+    /// As [`sandboxes`](Self::sandboxes).
+    pub fn find(&self, name: &SandboxName) -> Result<Option<Found>, Error> {
+        Ok(lifecycle::find(self.directories(), name)?)
+    }
+
+    /// Returns the name of the sandbox of a workspace: `sandbox-` and the directory's name, with a
+    /// part of the path's digest where another workspace has that.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) where the directory's name gives
+    /// none, or the directory cannot be shared.
+    pub fn name_for(&self, workspace: &Path) -> Result<SandboxName, Error> {
+        let workspace = crate::spec::shareable_directory(workspace)?;
+        Ok(lifecycle::name_for(self.directories(), &workspace)?)
+    }
+
+    /// Checks whether this machine can run sandboxes, in the order in which to fix what is wrong.
+    /// Takes well below a second on a healthy machine, and changes nothing.
+    pub fn doctor(&self) -> Vec<Finding> {
+        doctor::run_all(&doctor::Context {
+            directories: self.directories().clone(),
+            program_override: self.0.qemu.clone(),
+            search_path: self.0.search_path.clone(),
+            distribution: sandbox_host::distribution::Distribution::of_this_machine(),
+        })
+    }
+}

@@ -1,0 +1,78 @@
+//! Claiming a name, and handing the plan to a supervisor.
+
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use sandbox_host::lock::DirectoryLock;
+use sandbox_protocol::control::Connection;
+use sandbox_spec::SandboxName;
+
+use super::builder::FOLLOW;
+use crate::error::Error;
+use crate::lifecycle::{self, Claim, LifecycleError};
+use crate::plan::StartPlan;
+use crate::state::StateLayout;
+
+/// Where a supervisor runs.
+pub(crate) enum Supervision {
+    /// In a thread of this process.
+    Thread,
+    /// In a process of this program.
+    Process(PathBuf),
+}
+
+/// A supervisor that runs.
+pub(crate) struct Launched {
+    pub(crate) connection: Connection,
+    pub(crate) thread: Option<JoinHandle<()>>,
+}
+
+/// The state of one name.
+pub(crate) enum Claimed {
+    Free(DirectoryLock),
+    Taken(Connection),
+    /// The name, chosen after this directory, belongs to another one of the same name.
+    Elsewhere(PathBuf),
+}
+
+/// Claims the name. If it is `replaceable`, another workspace's claim is no error: minutes may have
+/// passed since the name was chosen.
+pub(crate) async fn claim(
+    layout: &StateLayout,
+    name: &SandboxName,
+    workspace: Option<&Path>,
+    replaceable: bool,
+) -> Result<Claimed, Error> {
+    match (
+        lifecycle::claim(layout, name, workspace, FOLLOW).await,
+        workspace,
+    ) {
+        (Err(LifecycleError::OtherWorkspace { .. }), Some(workspace)) if replaceable => {
+            Ok(Claimed::Elsewhere(workspace.into()))
+        }
+        (Ok(Claim::Free(lock)), _) => Ok(Claimed::Free(lock)),
+        (Ok(Claim::Taken(connection)), _) => Ok(Claimed::Taken(connection)),
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+/// Hands the plan to a supervisor. Nothing is left where that fails.
+pub(crate) async fn launch(
+    plan: &StartPlan,
+    lock: DirectoryLock,
+    supervision: &Supervision,
+) -> Result<Launched, Error> {
+    Ok(match supervision {
+        Supervision::Process(program) => Launched {
+            connection: lifecycle::launch(plan, lock, program).await?,
+            thread: None,
+        },
+        Supervision::Thread => {
+            let (connection, thread) = lifecycle::launch_thread(plan, lock).await?;
+            Launched {
+                connection,
+                thread: Some(thread),
+            }
+        }
+    })
+}

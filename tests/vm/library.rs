@@ -1,0 +1,177 @@
+//! Programs that use the library: one outside the repository, and its examples.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use std::os::unix::process::CommandExt;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::{Host, Running, eventually, explicit_environment};
+use crate::support::Output;
+
+/// The program outside the repository, built at the first use.
+fn fixture() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let source =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/library-user");
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("library-user");
+        // Versions are those of the workspace: its lock file serves as this one's, too.
+        let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.lock");
+        fs::copy(lock, source.join("Cargo.lock")).unwrap();
+        cargo(
+            &source,
+            &["build", "--quiet", "--offline", "--target-dir"],
+            &target,
+        );
+        target.join("debug/library-user")
+    })
+}
+
+/// An example of the library, built at the first use.
+fn example(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let directory = BUILT.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .ancestors()
+            .nth(1)
+            .unwrap();
+        let words = [
+            "build",
+            "--quiet",
+            "--locked",
+            "--package",
+            "sandbox-vm",
+            "--examples",
+        ];
+        cargo(&source, &[&words[..], &["--target-dir"]].concat(), target);
+        target.join("debug/examples")
+    });
+    directory.join(name)
+}
+
+fn cargo(source: &Path, words: &[&str], target: &Path) {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(source).args(words).arg(target);
+    // Variables that the outer cargo sets for tests make crates that read them compile again.
+    for (variable, _) in std::env::vars_os() {
+        let name = variable.to_string_lossy();
+        let of_the_test = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "OUT_DIR"];
+        if of_the_test.iter().any(|prefix| name.starts_with(prefix)) {
+            cargo.env_remove(variable);
+        }
+    }
+    let status = cargo.status().unwrap();
+    assert!(status.success(), "{words:?}: {status}");
+}
+
+/// `program ARGUMENTS…` as the user of this host, in the project.
+fn command(host: &Host, program: &Path, arguments: &[&str]) -> Command {
+    let sandbox = host.command([""; 0]);
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(explicit_environment(&sandbox))
+        .current_dir(host.project())
+        .stdin(Stdio::null())
+        .process_group(0);
+    command
+}
+
+#[track_caller]
+fn run(host: &Host, program: &Path, arguments: &[&str]) -> Output {
+    Running::start(&mut command(host, program, arguments)).finish()
+}
+
+/// A host with the data directory of the fixture.
+fn host_with_data() -> (Host, String) {
+    let host = Host::new();
+    let data = host.root().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("shared"), "shared\n").unwrap();
+    fs::write(host.project().join("input"), "input\n").unwrap();
+    let data = data.to_str().unwrap().to_owned();
+    (host, data)
+}
+
+#[test]
+fn library_program_starts_uses_and_stops_sandboxes() {
+    let (host, data) = host_with_data();
+    let output = run(&host, fixture(), &[".", &data]).success();
+    let expected = [
+        &format!("started {}", host.name()),
+        "exec Some(7) 1 input shared dev ",
+        "sort Some(0) a b ",
+        "missing Some(NotFound)",
+        "slow Some(Timeout)",
+        "signalled Some(15)",
+        "hung up Some(0)",
+        "console",
+        "closed true",
+        "stopped true true",
+        "absent true",
+        "dropped true true true",
+    ];
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!(lines, expected, "{output}");
+    let written = fs::read_to_string(host.project().join("output")).unwrap();
+    assert_eq!(written, "written\n");
+    host.assert_nothing_left();
+}
+
+#[test]
+fn library_program_that_is_killed_leaves_no_qemu() {
+    let (host, data) = host_with_data();
+    let program = Running::start(&mut command(&host, fixture(), &[".", &data, "hold"]));
+    program.expect_stdout("started");
+    // The command line sees and enters the sandbox.
+    let record = host.info();
+    assert_eq!(record["embedded"], true);
+    assert_eq!(host.guest("cat input"), "input");
+    let (supervisor, qemu) = (host.supervisor(), host.qemu());
+    kill(Pid::from_raw(supervisor), Signal::SIGKILL).unwrap();
+    eventually("the end of QEMU", || {
+        (!Path::new(&format!("/proc/{qemu}")).exists()).then_some(())
+    });
+    drop(program);
+    // What it left is collected by whoever means to stop it.
+    assert_eq!(host.run(["list"]).success().stdout.lines().count(), 1);
+    assert!(host.state_of_project().exists());
+    host.stop();
+}
+
+#[test]
+fn command_line_stops_sandbox_of_library_program() {
+    let (host, data) = host_with_data();
+    let program = Running::start(&mut command(&host, fixture(), &[".", &data, "hold"]));
+    program.expect_stdout("started");
+    host.stop();
+    drop(program);
+}
+
+#[test]
+fn examples_run() {
+    let host = Host::new();
+    fs::write(host.project().join("input"), "input\n").unwrap();
+    for (name, arguments, expected) in [
+        ("start", &[][..], "Linux x86_64\n"),
+        ("streams", &[], "ONE\nTWO\nexit status 0\n"),
+        ("policy", &[], "reached the internet: false\n"),
+        ("console", &[], "the console logs in\n"),
+        ("ci_job", &["cat", "input"], "input\n"),
+    ] {
+        let output = run(&host, &example(name), arguments).success();
+        assert_eq!(output.stdout, expected, "{name}: {output}");
+        host.assert_nothing_left();
+    }
+    assert_eq!(
+        run(&host, &example("ci_job"), &["no-such-program"]).status,
+        127
+    );
+}
