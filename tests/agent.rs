@@ -151,7 +151,7 @@ async fn interrupt(sender: &mpsc::Sender<Notice>) {
 }
 
 #[tokio::test]
-async fn streams_arrive_apart_and_the_status_is_the_programs() {
+async fn program_on_exit_returns_status_and_separate_streams() {
     for (ended, status) in [
         (Ended::Exited(0), 0),
         (Ended::Exited(3), 3),
@@ -176,7 +176,33 @@ async fn streams_arrive_apart_and_the_status_is_the_programs() {
 }
 
 #[tokio::test]
-async fn input_arrives_with_its_end() {
+async fn execute_request_carries_exact_command() {
+    let (connection, mut agent) = Agent::connected();
+    let command = GuestCommand {
+        argv: vec!["printf".into(), "it's $HOME".into(), "".into()],
+        workdir: Some("/no such".into()),
+        environment: vec![EnvironmentVariable::new("A".into(), "b=c".into()).unwrap()],
+        user: "1000".into(),
+    };
+    let guest = async {
+        let execute = agent.start().await;
+        agent.end(Ended::Exited(0)).await;
+        execute
+    };
+    let host = run(connection, sandbox::agent::command(&command), null());
+    let (_, execute) = tokio::join!(host, guest);
+    let expected = Execute {
+        program: Program::Words(vec![b"printf".into(), b"it's $HOME".into(), b"".into()]),
+        user: "1000".into(),
+        directory: Some(b"/no such".into()),
+        environment: vec![(b"A".into(), b"b=c".into())],
+        terminal: None,
+    };
+    assert_eq!(execute, expected);
+}
+
+#[tokio::test]
+async fn input_of_several_frames_arrives_with_its_end() {
     let (connection, mut agent) = Agent::connected();
     let mut input = tempfile::tempfile().unwrap();
     let sent: Vec<u8> = (0..300_000u32).map(|number| number as u8).collect();
@@ -206,7 +232,7 @@ async fn input_arrives_with_its_end() {
 }
 
 #[tokio::test]
-async fn a_signal_overtakes_input_that_the_program_does_not_take() {
+async fn signal_with_full_input_window_overtakes_input() {
     let (connection, mut agent) = Agent::connected();
     let (sender, mut notices) = Notices::channel();
     let zeros = File::open("/dev/zero").unwrap().into();
@@ -246,7 +272,7 @@ async fn a_signal_overtakes_input_that_the_program_does_not_take() {
 }
 
 #[tokio::test]
-async fn the_second_ctrl_c_leaves_and_hangs_up() {
+async fn second_ctrl_c_abandons_program_and_closes_stream() {
     let (connection, mut agent) = Agent::connected();
     let (sender, mut notices) = Notices::channel();
     let guest = async {
@@ -264,7 +290,7 @@ async fn the_second_ctrl_c_leaves_and_hangs_up() {
 }
 
 #[tokio::test]
-async fn an_agent_that_never_answers_or_never_reads_can_be_left() {
+async fn ctrl_c_with_unresponsive_agent_abandons_program() {
     // Before the program has started, the first Ctrl-C leaves.
     let (connection, _agent) = Agent::connected();
     let (sender, mut notices) = Notices::channel();
@@ -286,7 +312,7 @@ async fn an_agent_that_never_answers_or_never_reads_can_be_left() {
 }
 
 #[tokio::test]
-async fn what_a_program_leaves_behind_is_waited_for_until_ctrl_c() {
+async fn session_after_program_exit_waits_for_its_children_until_ctrl_c() {
     for interrupted in [false, true] {
         let (connection, mut agent) = Agent::connected();
         let (sender, mut notices) = Notices::channel();
@@ -309,7 +335,7 @@ async fn what_a_program_leaves_behind_is_waited_for_until_ctrl_c() {
 }
 
 #[tokio::test]
-async fn a_closed_output_ends_the_command() {
+async fn program_with_closed_output_ends_by_sigpipe() {
     let (connection, mut agent) = Agent::connected();
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
@@ -335,7 +361,7 @@ async fn a_closed_output_ends_the_command() {
 }
 
 #[tokio::test]
-async fn a_terminal_is_copied_followed_and_restored() {
+async fn terminal_during_session_is_copied_resized_and_restored() {
     let (connection, mut agent) = Agent::connected();
     let size = Winsize {
         ws_col: 100,
@@ -409,7 +435,7 @@ async fn a_terminal_is_copied_followed_and_restored() {
 }
 
 #[tokio::test]
-async fn refusals_name_what_was_asked_for() {
+async fn refusal_by_agent_names_program_user_or_directory() {
     let hostile = "no room\u{1b}]0;evil\u{7} left\n\u{1b}[2J";
     for (refusal, message, cause) in [
         (
@@ -455,7 +481,7 @@ async fn refusals_name_what_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_refusal_arrives_although_nobody_read_the_request() {
+async fn refusal_before_request_is_read_is_reported() {
     let (connection, mut agent) = Agent::connected();
     agent
         .respond(Response::Refused(Refusal::Failed("full".into())))
@@ -466,7 +492,7 @@ async fn a_refusal_arrives_although_nobody_read_the_request() {
 }
 
 #[tokio::test]
-async fn a_command_beyond_every_limit_is_refused_here() {
+async fn command_above_frame_limit_is_refused_on_host() {
     let (connection, _agent) = Agent::connected();
     let long = "x".repeat(5 << 20);
     let finished = run(connection, words(&["echo", &long]), null()).await;
@@ -485,7 +511,7 @@ enum Misdeed {
 }
 
 #[tokio::test]
-async fn an_agent_that_breaks_the_rules_is_an_error_and_not_believed() {
+async fn protocol_violation_by_agent_returns_error() {
     let status = Response::Status(Status {
         kernel: String::new(),
         uptime_s: 0,
@@ -553,7 +579,7 @@ async fn an_agent_that_breaks_the_rules_is_an_error_and_not_believed() {
 }
 
 #[tokio::test]
-async fn nothing_counts_after_the_end() {
+async fn frames_after_end_are_ignored() {
     let (connection, mut agent) = Agent::connected();
     let guest = async {
         agent.start().await;
@@ -572,7 +598,7 @@ async fn nothing_counts_after_the_end() {
 }
 
 #[tokio::test]
-async fn a_request_has_one_answer() {
+async fn request_accepts_only_its_own_answer() {
     for (frame, expected) in [
         (GuestFrame::Response(Response::Done), Ok(Response::Done)),
         (

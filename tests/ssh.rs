@@ -79,7 +79,7 @@ async fn run(connection: &Connection, line: Vec<u8>, input: OwnedFd) -> Result<F
 }
 
 #[tokio::test]
-async fn streams_are_separate_and_the_status_is_the_commands() {
+async fn command_on_exit_returns_status_and_separate_streams() {
     let server = Server::start();
     let connection = connect(&server).await;
     let cases: &[(&[&str], u8)] = &[
@@ -102,7 +102,7 @@ async fn streams_are_separate_and_the_status_is_the_commands() {
 }
 
 #[tokio::test]
-async fn arguments_arrive_exactly() {
+async fn arguments_with_special_characters_arrive_unchanged() {
     let server = Server::start();
     let connection = connect(&server).await;
     let words = [
@@ -141,7 +141,7 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn fifty_mebibytes_go_there_and_back_unchanged() {
+async fn fifty_mebibytes_through_cat_return_unchanged() {
     let server = Server::start();
     let connection = connect(&server).await;
     let bytes = noise(50 << 20);
@@ -154,7 +154,7 @@ async fn fifty_mebibytes_go_there_and_back_unchanged() {
 }
 
 #[tokio::test]
-async fn a_command_that_reads_nothing_ends_although_input_stays_open() {
+async fn command_with_open_unread_input_ends() {
     let server = Server::start();
     let connection = connect(&server).await;
     let (reader, mut writer) = io::pipe().unwrap();
@@ -175,7 +175,7 @@ async fn a_command_that_reads_nothing_ends_although_input_stays_open() {
 }
 
 #[tokio::test]
-async fn eight_commands_run_at_once_over_one_connection() {
+async fn connection_with_eight_commands_runs_them_at_once() {
     let server = Server::start();
     let connection = connect(&server).await;
     let numbers = ["0", "1", "2", "3", "4", "5", "6", "7"];
@@ -193,7 +193,7 @@ async fn eight_commands_run_at_once_over_one_connection() {
 }
 
 #[tokio::test]
-async fn a_closed_output_ends_the_command() {
+async fn command_with_closed_output_ends_by_sigpipe() {
     let server = Server::start();
     let connection = connect(&server).await;
     let (reader, writer) = io::pipe().unwrap();
@@ -211,7 +211,7 @@ async fn a_closed_output_ends_the_command() {
 }
 
 #[tokio::test]
-async fn an_output_that_cannot_be_written_is_an_error() {
+async fn command_with_full_output_returns_stream_error() {
     let server = Server::start();
     let connection = connect(&server).await;
     let full = File::options().write(true).open("/dev/full").unwrap();
@@ -234,7 +234,7 @@ async fn an_output_that_cannot_be_written_is_an_error() {
 }
 
 #[tokio::test]
-async fn ctrl_c_twice_leaves_although_nobody_takes_the_output() {
+async fn second_ctrl_c_with_unread_output_abandons_command() {
     let server = Server::start();
     let connection = connect(&server).await;
     let (mut reader, writer) = io::pipe().unwrap();
@@ -259,7 +259,7 @@ async fn ctrl_c_twice_leaves_although_nobody_takes_the_output() {
 }
 
 #[tokio::test]
-async fn a_server_that_dies_ends_the_command_with_an_error() {
+async fn command_on_server_death_returns_connection_lost() {
     let server = Server::start();
     let connection = connect(&server).await;
     let (mut reader, writer) = io::pipe().unwrap();
@@ -295,7 +295,7 @@ async fn command_runs(mut output: io::PipeReader, asked: &mut mpsc::UnboundedRec
 }
 
 #[tokio::test]
-async fn terminations_reach_the_command_and_the_second_ctrl_c_leaves() {
+async fn terminations_reach_command_and_second_ctrl_c_abandons_it() {
     for (behaviour, expected) in [
         (Behaviour::DiesOfSignals, 143),
         (Behaviour::IgnoresSignals, 130),
@@ -328,7 +328,7 @@ async fn terminations_reach_the_command_and_the_second_ctrl_c_leaves() {
 }
 
 #[tokio::test]
-async fn a_terminal_is_copied_followed_and_restored() {
+async fn terminal_during_session_is_copied_resized_and_restored() {
     let directory = tempfile::tempdir().unwrap();
     let (endpoint, mut asked) = scripted::serve(directory.path(), Behaviour::DiesOfSignals).await;
     let connection = Connection::open(&endpoint, deadline()).await.unwrap();
@@ -391,7 +391,7 @@ async fn a_terminal_is_copied_followed_and_restored() {
 }
 
 #[tokio::test]
-async fn what_a_hostile_server_says_is_harmless() {
+async fn hostile_server_reply_returns_error_or_status_255() {
     for behaviour in [
         Behaviour::Disconnects,
         Behaviour::Nonsense,

@@ -6,7 +6,7 @@ use crate::support::TestEnvironment;
 use crate::transcript::{Session, with_qemu};
 
 #[test]
-fn every_finding_is_one_line_and_every_fault_has_a_mend() {
+fn doctor_prints_one_line_per_finding_and_a_fix_per_fault() {
     let environment = TestEnvironment::new();
     let output = environment.run(["doctor"]);
     assert!([0, 1].contains(&output.status), "{output}");
@@ -30,7 +30,7 @@ fn every_finding_is_one_line_and_every_fault_has_a_mend() {
 }
 
 #[test]
-fn a_bare_machine() {
+fn doctor_without_programs_reports_failures() {
     let environment = TestEnvironment::new();
     let empty = environment.root().join("empty");
     fs::create_dir(&empty).unwrap();
@@ -42,12 +42,12 @@ fn a_bare_machine() {
 }
 
 #[test]
-fn an_old_qemu_is_a_failure() {
+fn doctor_with_old_qemu_reports_failure() {
     let environment = with_qemu("6.2.0");
     let output = environment.run(["doctor"]);
     assert_eq!(output.status, 1, "{output}");
     let mut session = Session::new();
     let about_qemu: Vec<&str> = output.stdout.lines().take(2).collect();
     session.add_text("sandbox doctor | head -n 2", &about_qemu.join("\n"));
-    session.assert_snapshot("doctor_old_qemu");
+    session.assert_snapshot("doctor_with_old_qemu_reports_failure");
 }

@@ -30,11 +30,11 @@ fn difference(before: &str, after: &str) -> String {
 }
 
 #[test]
-fn plain() {
+fn dry_run_without_flags_prints_reproducible_plan() {
     let environment = with_qemu("10.0.2");
     let mut session = Session::new();
     session.run(&environment, "--kvm --dry-run");
-    session.assert_snapshot("dry_run");
+    session.assert_snapshot("dry_run_without_flags_prints_reproducible_plan");
     assert_eq!(
         plan(&environment, ""),
         plan(&environment, "--kvm"),
@@ -43,7 +43,7 @@ fn plain() {
 }
 
 #[test]
-fn every_flag() {
+fn dry_run_with_each_flag_changes_plan() {
     let environment = with_qemu("10.0.2");
     let data = environment.root().join("data");
     fs::create_dir(&data).unwrap();
@@ -81,11 +81,11 @@ fn every_flag() {
         let difference = difference(&plain, &plan(&environment, line));
         text.push_str(&format!("# {line}\n{difference}\n"));
     }
-    assert_snapshot("dry_run_flags", &text);
+    assert_snapshot("dry_run_with_each_flag_changes_plan", &text);
 }
 
 #[test]
-fn every_variable_and_key() {
+fn dry_run_with_each_variable_and_key_changes_plan() {
     let plain = plan(&with_qemu("10.0.2"), "");
     let plain = without_root(&plain);
     let mut text = String::new();
@@ -120,11 +120,11 @@ fn every_variable_and_key() {
     let environment = environment.variable("SANDBOX_HOME", "/nowhere/state");
     let difference = difference(&plain, &without_root(&plan(&environment, "")));
     text.push_str(&format!("# config.toml\n{difference}\n"));
-    assert_snapshot("dry_run_environment", &text);
+    assert_snapshot("dry_run_with_each_variable_and_key_changes_plan", &text);
 }
 
 #[test]
-fn flags_win_over_variables_and_those_over_the_file() {
+fn flag_overrides_variable_and_variable_overrides_file() {
     let environment = with_qemu("10.0.2").variable("SANDBOX_MEMORY", "512M");
     write_configuration(&environment, "memory = \"1G\"\ndisk = \"8G\"\n");
     let from_variable = plan(&environment, "");
@@ -137,7 +137,7 @@ fn flags_win_over_variables_and_those_over_the_file() {
 }
 
 #[test]
-fn a_broken_configuration_is_named() {
+fn configuration_file_with_error_is_named() {
     let environment = with_qemu("10.0.2");
     let mut session = Session::new();
     for content in [
@@ -159,11 +159,11 @@ fn a_broken_configuration_is_named() {
     fs::write(configuration(&environment), [0xff, 0xfe]).unwrap();
     let output = environment.run(["list"]);
     session.add("config.toml: bytes; sandbox list", &output);
-    session.assert_snapshot("broken_configuration");
+    session.assert_snapshot("configuration_file_with_error_is_named");
 }
 
 #[test]
-fn cloud_configs_that_are_none() {
+fn cloud_config_with_invalid_content_is_reported() {
     let environment = with_qemu("10.0.2");
     let mut session = Session::new();
     for (name, content) in [
@@ -197,11 +197,11 @@ fn cloud_configs_that_are_none() {
     session.run(&environment, "--dry-run --cloud-init bytes");
     session.run(&environment, "--dry-run --cloud-init missing");
     session.run(&environment, "--dry-run --cloud-init /tmp");
-    session.assert_snapshot("cloud_configs");
+    session.assert_snapshot("cloud_config_with_invalid_content_is_reported");
 }
 
 #[test]
-fn shares_that_cannot_be() {
+fn impossible_share_is_refused() {
     let environment = with_qemu("10.0.2");
     fs::write(environment.project().join("file"), "").unwrap();
     let mut session = Session::new();
@@ -218,19 +218,19 @@ fn shares_that_cannot_be() {
         &environment,
         "--dry-run --share /usr:/data --share /bin:/data",
     );
-    session.assert_snapshot("impossible_shares");
+    session.assert_snapshot("impossible_share_is_refused");
 }
 
 #[test]
-fn an_unknown_image_is_refused_as_a_start_would() {
+fn dry_run_with_unknown_image_is_refused() {
     let environment = with_qemu("10.0.2");
     let mut session = Session::new();
     session.run(&environment, "--dry-run --image nope");
-    session.assert_snapshot("dry_run_unknown_image");
+    session.assert_snapshot("dry_run_with_unknown_image_is_refused");
 }
 
 #[test]
-fn nothing_is_changed() {
+fn dry_run_changes_no_file() {
     // The acceleration of this machine is found out, too.
     let environment = with_qemu("10.0.2").variable("SANDBOX_ACCEL", "auto");
     fs::create_dir_all(environment.home().join(".ssh/config.d")).unwrap();
@@ -240,7 +240,7 @@ fn nothing_is_changed() {
 }
 
 #[test]
-fn kvm_where_it_works_and_where_not() {
+fn accelerator_choice_follows_kvm_availability() {
     let environment = with_qemu("10.0.2");
     let doctor = environment.run(["doctor", "--json"]).stdout;
     let findings: serde_json::Value = serde_json::from_str(&doctor).unwrap();
@@ -270,7 +270,7 @@ fn kvm_where_it_works_and_where_not() {
 }
 
 #[test]
-fn sockets_of_a_long_home_lie_in_the_runtime_directory() {
+fn sockets_with_long_home_move_to_runtime_directory() {
     let environment = with_qemu("10.0.2");
     let long = environment.home().join("long".repeat(25));
     let environment = environment.variable("SANDBOX_HOME", &long);
@@ -292,7 +292,7 @@ fn sockets_of_a_long_home_lie_in_the_runtime_directory() {
 }
 
 #[test]
-fn awkward_directory_names_survive_qemu_and_the_shell() {
+fn workspace_with_special_characters_is_quoted_in_plan() {
     let environment = with_qemu("10.0.2");
     let workspace = environment.root().join("a,b 'c' $(d) =e");
     fs::create_dir(&workspace).unwrap();

@@ -4,7 +4,7 @@ use crate::support::TestEnvironment;
 use crate::transcript::{Session, assert_snapshot};
 
 #[test]
-fn version() {
+fn version_flags_print_version() {
     let environment = TestEnvironment::new();
     for flag in ["--version", "-V"] {
         let output = environment.run([flag]).success();
@@ -14,7 +14,7 @@ fn version() {
 }
 
 #[test]
-fn help_of_everything() {
+fn help_of_every_command_matches_snapshot() {
     let environment = TestEnvironment::new();
     for flag in ["-h", "--help"] {
         let mut session = Session::new();
@@ -66,7 +66,7 @@ fn help_of_everything() {
 }
 
 #[test]
-fn completions_name_every_command() {
+fn completions_for_each_shell_name_commands() {
     let environment = TestEnvironment::new();
     for shell in ["bash", "zsh", "fish"] {
         let output = environment.run(["completions", shell]).success();
@@ -78,7 +78,7 @@ fn completions_name_every_command() {
 }
 
 #[test]
-fn bash_reads_its_completions() {
+fn bash_completions_parse_in_bash() {
     let environment = TestEnvironment::new();
     let script = environment.run(["completions", "bash"]).success().stdout;
     let path = environment.project().join("completions");
@@ -91,8 +91,8 @@ fn bash_reads_its_completions() {
 }
 
 #[test]
-fn the_supervisor_is_not_for_people() {
+fn supervise_without_plan_is_refused() {
     let environment = TestEnvironment::new();
     let output = environment.run(["supervise", "box"]);
-    assert_snapshot("supervise", &output.to_string());
+    assert_snapshot("supervise_without_plan_is_refused", &output.to_string());
 }

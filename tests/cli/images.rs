@@ -64,7 +64,7 @@ pub(crate) fn store(environment: &TestEnvironment, name: &str, disk: &[u8]) -> P
 }
 
 #[test]
-fn nothing_stored() {
+fn image_commands_with_empty_store_report_nothing() {
     let environment = TestEnvironment::new();
     let mut session = Session::new();
     for line in [
@@ -78,11 +78,11 @@ fn nothing_stored() {
     ] {
         session.run(&environment, line);
     }
-    session.assert_snapshot("image_store_empty");
+    session.assert_snapshot("image_commands_with_empty_store_report_nothing");
 }
 
 #[test]
-fn one_stored() {
+fn image_commands_with_one_image_list_and_remove_it() {
     let environment = with_qemu("10.0.2");
     let disk = store(&environment, "debian-13", b"disk");
     let mut session = Session::new();
@@ -97,12 +97,12 @@ fn one_stored() {
     ] {
         session.run(&environment, line);
     }
-    session.assert_snapshot("image_store_one");
+    session.assert_snapshot("image_commands_with_one_image_list_and_remove_it");
     assert!(!disk.exists());
 }
 
 #[test]
-fn damaged_files() {
+fn start_with_damaged_image_file_is_refused() {
     let environment = with_qemu("10.0.2");
     let mut session = Session::new();
     for (damage, content) in [
@@ -121,11 +121,11 @@ fn damaged_files() {
         let output = environment.run(["run", "--", "true"]);
         session.add(&format!("disk {damage}; sandbox run -- true"), &output);
     }
-    session.assert_snapshot("image_damaged");
+    session.assert_snapshot("start_with_damaged_image_file_is_refused");
 }
 
 #[test]
-fn damaged_metadata() {
+fn image_commands_with_damaged_metadata_report_it() {
     let environment = with_qemu("10.0.2");
     let mut session = Session::new();
     store(&environment, "good", b"disk");
@@ -149,5 +149,5 @@ fn damaged_metadata() {
     }
     session.run(&environment, "image rm debian-13");
     session.run(&environment, "image ls");
-    session.assert_snapshot("image_metadata_damaged");
+    session.assert_snapshot("image_commands_with_damaged_metadata_report_it");
 }

@@ -5,7 +5,7 @@ use crate::support::TestEnvironment;
 use crate::transcript::Session;
 
 #[test]
-fn commands_without_a_sandbox() {
+fn commands_without_running_sandbox_report_none() {
     let environment = TestEnvironment::new();
     let mut session = Session::new();
     for line in [
@@ -32,15 +32,15 @@ fn commands_without_a_sandbox() {
     ] {
         session.run(&environment, line);
     }
-    session.assert_snapshot("nothing_runs");
+    session.assert_snapshot("commands_without_running_sandbox_report_none");
 }
 
 #[test]
-fn nesting_is_refused() {
+fn start_inside_sandbox_is_refused() {
     let environment = TestEnvironment::new().variable("SANDBOX_CONTAINER", "sandbox-outer");
     let mut session = Session::new();
     for line in ["", "--kvm", "run -- true"] {
         session.run(&environment, line);
     }
-    session.assert_snapshot("nesting");
+    session.assert_snapshot("start_inside_sandbox_is_refused");
 }

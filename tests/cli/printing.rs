@@ -9,7 +9,7 @@ use crate::transcript::{shell, with_qemu};
 const ESCAPE: char = '\u{1b}';
 
 #[test]
-fn quiet_says_nothing_but_data_and_errors() {
+fn quiet_flag_prints_only_data_and_errors() {
     let environment = with_qemu("10.0.2").variable("SANDBOX_ACCEL", "auto");
     let output = environment.run(["--quiet", "--dry-run"]).success();
     assert_eq!(output.stderr, "");
@@ -22,7 +22,7 @@ fn quiet_says_nothing_but_data_and_errors() {
 }
 
 #[test]
-fn colours_only_where_wanted() {
+fn color_flag_and_variables_select_colours() {
     let environment = TestEnvironment::new();
     let cases = [
         (&["info"][..], false),
@@ -44,14 +44,14 @@ fn colours_only_where_wanted() {
 }
 
 #[test]
-fn usage_errors_are_coloured_as_others() {
+fn usage_error_with_color_never_has_no_colours() {
     let environment = TestEnvironment::new();
     let output = environment.run(["--color", "never", "--bogus"]);
     assert!(!output.stderr.contains(ESCAPE), "{output:?}");
 }
 
 #[test]
-fn a_closed_pipe_is_no_failure() {
+fn output_to_closed_pipe_is_no_failure() {
     let environment = with_qemu("10.0.2");
     for line in [
         "--dry-run",
@@ -82,7 +82,7 @@ fn a_closed_pipe_is_no_failure() {
 }
 
 #[test]
-fn a_full_disk_behind_stdout_is_a_failure() {
+fn output_to_full_disk_is_a_failure() {
     let environment = TestEnvironment::new();
     for line in ["list", "image ls --json", "completions bash"] {
         let full = File::options().write(true).open("/dev/full").unwrap();
@@ -98,7 +98,7 @@ fn a_full_disk_behind_stdout_is_a_failure() {
 }
 
 #[test]
-fn closed_streams_do_no_harm() {
+fn command_with_closed_streams_keeps_its_status() {
     let environment = TestEnvironment::new();
     for redirection in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
         let script = format!("\"$SANDBOX\" list {redirection}");

@@ -19,7 +19,7 @@ fn proxy_directory(environment: &TestEnvironment) -> std::path::PathBuf {
 }
 
 #[test]
-fn the_list_of_a_sandbox_that_does_not_run() {
+fn allowlist_of_stopped_sandbox_can_be_edited() {
     let environment = TestEnvironment::new().variable("SANDBOX_NAME", "box");
     let directory = proxy_directory(&environment);
     fs::create_dir_all(&directory).unwrap();
@@ -43,11 +43,11 @@ fn the_list_of_a_sandbox_that_does_not_run() {
     ] {
         session.run(&environment, line);
     }
-    session.assert_snapshot("proxy_list");
+    session.assert_snapshot("allowlist_of_stopped_sandbox_can_be_edited");
 }
 
 #[test]
-fn a_new_list_is_the_default_one() {
+fn allowlist_of_new_sandbox_is_the_default() {
     let environment = TestEnvironment::new().variable("SANDBOX_NAME", "box");
     let before = environment.run(["proxy", "list"]).success().stdout;
     assert!(before.contains("deb.debian.org"), "{before}");
@@ -64,7 +64,7 @@ fn a_new_list_is_the_default_one() {
 }
 
 #[test]
-fn the_log_of_a_sandbox_that_does_not_run() {
+fn access_log_of_stopped_sandbox_is_shown() {
     let environment = TestEnvironment::new().variable("SANDBOX_NAME", "box");
     let mut session = Session::new();
     for line in ["proxy logs", "proxy blocked", "proxy blocked --json"] {
@@ -84,11 +84,11 @@ fn the_log_of_a_sandbox_that_does_not_run() {
     ] {
         session.run(&environment, line);
     }
-    session.assert_snapshot("proxy_log");
+    session.assert_snapshot("access_log_of_stopped_sandbox_is_shown");
 }
 
 #[test]
-fn what_needs_a_running_sandbox() {
+fn proxy_ask_and_port_without_running_sandbox_fail() {
     let environment = TestEnvironment::new().variable("SANDBOX_NAME", "box");
     let mut session = Session::new();
     for line in [
@@ -99,11 +99,11 @@ fn what_needs_a_running_sandbox() {
     ] {
         session.run(&environment, line);
     }
-    session.assert_snapshot("proxy_not_running");
+    session.assert_snapshot("proxy_ask_and_port_without_running_sandbox_fail");
 }
 
 #[test]
-fn words_of_the_network() {
+fn invalid_network_word_is_a_usage_error() {
     let environment = TestEnvironment::new().variable("SANDBOX_QEMU", "/nowhere/qemu");
     let mut session = Session::new();
     for line in [
@@ -139,11 +139,11 @@ fn words_of_the_network() {
         assert_eq!((output.status, output.stdout.as_str()), (2, ""), "{line}");
         session.add(&format!("sandbox {line}"), &output);
     }
-    session.assert_snapshot("network_words");
+    session.assert_snapshot("invalid_network_word_is_a_usage_error");
 }
 
 #[test]
-fn a_sandbox_cannot_be_given_its_own_list() {
+fn share_with_own_allowlist_is_refused() {
     let environment = with_qemu("10.0.2").variable("SANDBOX_NAME", "box");
     environment.run(["proxy", "reset"]).success();
     let directory = proxy_directory(&environment);
@@ -154,11 +154,11 @@ fn a_sandbox_cannot_be_given_its_own_list() {
         let line = format!("--share {}:/mnt/list --dry-run", path.display());
         session.run(&environment, &line);
     }
-    session.assert_snapshot("proxy_list_not_shared");
+    session.assert_snapshot("share_with_own_allowlist_is_refused");
 }
 
 #[test]
-fn the_plan_tells_the_network_and_no_secret() {
+fn dry_run_with_network_flags_shows_no_secret_values() {
     let environment = with_qemu("10.0.2").variable("API_TOKEN", "s3cr3t-value");
     let file = environment.project().join("key");
     fs::write(&file, "another-s3cr3t\n").unwrap();
@@ -196,5 +196,5 @@ fn the_plan_tells_the_network_and_no_secret() {
             .collect();
         session.add_text(&format!("sandbox {line}"), &shown.join("\n"));
     }
-    session.assert_snapshot("network_plan");
+    session.assert_snapshot("dry_run_with_network_flags_shows_no_secret_values");
 }

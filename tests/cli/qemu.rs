@@ -7,25 +7,25 @@ use crate::support::TestEnvironment;
 use crate::transcript::{Session, with_qemu};
 
 #[test]
-fn missing() {
+fn missing_qemu_is_reported() {
     let environment = TestEnvironment::new().variable("SANDBOX_ACCEL", "tcg");
     let empty = environment.root().join("empty");
     fs::create_dir(&empty).unwrap();
     let environment = environment.variable("PATH", empty);
     let mut session = Session::new();
     session.run(&environment, "--dry-run");
-    session.assert_snapshot("qemu_missing");
+    session.assert_snapshot("missing_qemu_is_reported");
 }
 
 #[test]
-fn too_old() {
+fn old_qemu_is_refused() {
     let mut session = Session::new();
     session.run(&with_qemu("6.2.0"), "--dry-run");
-    session.assert_snapshot("qemu_too_old");
+    session.assert_snapshot("old_qemu_is_refused");
 }
 
 #[test]
-fn another_program() {
+fn other_program_as_qemu_is_refused() {
     let environment = TestEnvironment::new().variable("SANDBOX_ACCEL", "tcg");
     let program = environment.root().join("qemu");
     let mut session = Session::new();
@@ -52,5 +52,5 @@ fn another_program() {
         "SANDBOX_QEMU=/nowhere/qemu sandbox --dry-run",
         &output.into(),
     );
-    session.assert_snapshot("qemu_other_program");
+    session.assert_snapshot("other_program_as_qemu_is_refused");
 }

@@ -91,7 +91,7 @@ impl Drop for Bystander {
 }
 
 #[test]
-fn what_a_killed_supervisor_left_is_swept() {
+fn state_of_killed_supervisor_is_swept() {
     let environment = TestEnvironment::new();
     let aliases = environment.home().join(".ssh/config.d");
     fs::create_dir_all(&aliases).unwrap();
@@ -109,7 +109,7 @@ fn what_a_killed_supervisor_left_is_swept() {
 }
 
 #[test]
-fn damaged_records_are_swept_too() {
+fn stale_state_with_damaged_record_is_swept() {
     let environment = TestEnvironment::new();
     let right = record(&environment, "box", None);
     for damaged in [
@@ -128,7 +128,7 @@ fn damaged_records_are_swept_too() {
 }
 
 #[test]
-fn a_process_that_got_the_pid_of_a_dead_qemu_is_left_alone() {
+fn process_with_reused_qemu_pid_is_not_killed() {
     let environment = TestEnvironment::new();
     let directory = environment.sandbox("box");
     // The same pid and start time, but no QEMU of this sandbox.
@@ -158,7 +158,7 @@ fn a_process_that_got_the_pid_of_a_dead_qemu_is_left_alone() {
 }
 
 #[test]
-fn a_qemu_that_outlived_its_supervisor_is_killed() {
+fn orphan_qemu_is_killed() {
     let environment = TestEnvironment::new();
     let mut qemu = Bystander::start(&environment.sandbox("box"));
     leave_state(
@@ -176,7 +176,7 @@ fn a_qemu_that_outlived_its_supervisor_is_killed() {
 }
 
 #[test]
-fn what_is_no_sandbox_is_left_alone() {
+fn unrelated_files_in_state_directory_are_kept() {
     let environment = TestEnvironment::new();
     let parent = environment.state().join("kvm-vms");
     fs::create_dir_all(parent.join("not a name")).unwrap();
@@ -188,7 +188,7 @@ fn what_is_no_sandbox_is_left_alone() {
 }
 
 #[test]
-fn a_sandbox_that_another_process_holds() {
+fn sandbox_locked_by_another_process_is_reported() {
     let environment = TestEnvironment::new();
     let mut session = Session::new();
     leave_state(&environment, "starting", b"");
@@ -207,13 +207,13 @@ fn a_sandbox_that_another_process_holds() {
         let output = environment.run(shell_words::split(line).unwrap());
         session.add(&format!("damaged record; sandbox {line}"), &output);
     }
-    session.assert_snapshot("held_by_another_process");
+    session.assert_snapshot("sandbox_locked_by_another_process_is_reported");
     drop(locks);
     environment.run(["stop", "--all"]).success();
 }
 
 #[test]
-fn the_short_socket_directory_is_swept() {
+fn stale_short_socket_directory_is_swept() {
     let environment = TestEnvironment::new();
     let long = environment.home().join("long".repeat(25));
     let environment = environment.variable("SANDBOX_HOME", &long);
@@ -235,7 +235,7 @@ fn the_short_socket_directory_is_swept() {
 }
 
 #[test]
-fn many_commands_at_once_sweep_once() {
+fn concurrent_commands_sweep_stale_state_without_errors() {
     let environment = TestEnvironment::new();
     for name in ["a", "b", "c"] {
         leave_state(&environment, name, &record(&environment, name, None));

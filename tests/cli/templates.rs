@@ -96,7 +96,7 @@ fn keys(environment: &TestEnvironment) -> Vec<TemplateKey> {
 }
 
 #[test]
-fn nothing_stored() {
+fn template_commands_with_empty_store_report_nothing() {
     let environment = TestEnvironment::new();
     let mut session = Session::new();
     for line in [
@@ -113,14 +113,14 @@ fn nothing_stored() {
     ] {
         session.run(&environment, line);
     }
-    session.assert_snapshot("templates_none");
+    session.assert_snapshot("template_commands_with_empty_store_report_nothing");
     assert!(!environment.state().exists(), "looking makes nothing");
 }
 
 /// Lists and logs of the proxy outlive their sandboxes: the logs count, and
 /// neither is swept.
 #[test]
-fn logs_of_the_network_are_counted_and_kept() {
+fn proxy_logs_are_counted_by_df_and_kept_by_prune() {
     let environment = TestEnvironment::new();
     let directory = environment.state().join("sandbox-proxy/box");
     fs::create_dir_all(&directory).unwrap();
@@ -141,7 +141,7 @@ fn logs_of_the_network_are_counted_and_kept() {
 }
 
 #[test]
-fn one_stored() {
+fn template_commands_with_one_template_list_and_remove_it() {
     let environment = environment();
     let key = store(&environment, shape(&environment, 2));
     let then = jiff::Timestamp::from_second(1_770_000_000).unwrap();
@@ -159,12 +159,12 @@ fn one_stored() {
     ] {
         session.run(&environment, line);
     }
-    session.assert_snapshot("templates_one");
+    session.assert_snapshot("template_commands_with_one_template_list_and_remove_it");
     assert!(keys(&environment).is_empty());
 }
 
 #[test]
-fn one_being_made() {
+fn template_commands_during_build_report_it() {
     let environment = environment();
     let build = begin(&environment, shape(&environment, 2));
     let key = build.key();
@@ -183,7 +183,7 @@ fn one_being_made() {
     ] {
         session.run(&environment, line);
     }
-    session.assert_snapshot("templates_building");
+    session.assert_snapshot("template_commands_during_build_report_it");
     assert!(build.directory().is_dir());
     drop(build);
     let output = environment.run(["template", "ls"]).success();
@@ -191,7 +191,7 @@ fn one_being_made() {
 }
 
 #[test]
-fn broken_ones() {
+fn template_with_broken_record_is_pruned() {
     let environment = environment();
     let key = store(&environment, shape(&environment, 1));
     fs::write(record(&environment, &key), "{").unwrap();
@@ -205,12 +205,12 @@ fn broken_ones() {
     ] {
         session.run(&environment, line);
     }
-    session.assert_snapshot("templates_broken");
+    session.assert_snapshot("template_with_broken_record_is_pruned");
     assert!(keys(&environment).is_empty());
 }
 
 #[test]
-fn prune_removes_what_no_start_will_use() {
+fn prune_with_unusable_templates_removes_only_those() {
     let environment = environment();
     let now = SystemTime::now();
     let useful = shape(&environment, 1);
@@ -280,7 +280,7 @@ fn prune_removes_what_no_start_will_use() {
 }
 
 #[test]
-fn a_template_in_use_stays_unless_it_is_named() {
+fn template_in_use_is_kept_by_prune_and_removed_by_rm() {
     let environment = environment();
     let used = store(&environment, shape(&environment, 1));
     let other = store(&environment, shape(&environment, 2));
@@ -310,7 +310,7 @@ fn a_template_in_use_stays_unless_it_is_named() {
 }
 
 #[test]
-fn what_was_cut_short_is_pruned() {
+fn prune_with_interrupted_work_removes_leftovers() {
     let environment = environment();
     let templates = templates(&environment);
     store(&environment, shape(&environment, 1));
@@ -353,12 +353,12 @@ fn what_was_cut_short_is_pruned() {
         assert!(!path.exists(), "{}", path.display());
     }
     session.run(&environment, "prune");
-    session.assert_snapshot("prune_leftovers");
+    session.assert_snapshot("prune_with_interrupted_work_removes_leftovers");
     assert!(living_guest.exists());
 }
 
 #[test]
-fn what_cannot_be_removed_does_not_keep_the_rest() {
+fn prune_with_unremovable_item_removes_the_rest() {
     // Without the programs of a build, what one has left stays.
     let environment = environment().variable("PATH", "/nowhere");
     let build = environment.images().join("staging/build-1");
@@ -377,7 +377,7 @@ fn what_cannot_be_removed_does_not_keep_the_rest() {
 }
 
 #[test]
-fn on_a_terminal_prune_asks_before_it_removes_what_is_of_use() {
+fn prune_all_at_terminal_asks_before_removing_usable_templates() {
     const QUESTION: &str = "remove 1 template that starts may use (3 MB), too?";
     let environment = environment();
     for (line, answer, status, is_removed) in [
@@ -427,7 +427,7 @@ fn on_a_terminal(
 }
 
 #[test]
-fn templates_go_with_their_image() {
+fn image_rm_with_templates_removes_them() {
     let environment = environment();
     images::store(&environment, "other", b"other disk");
     let key = store(&environment, shape(&environment, 1));

@@ -17,9 +17,9 @@ fn session(name: &str, lines: &[&str]) {
 }
 
 #[test]
-fn unknown_words() {
+fn unknown_word_is_a_usage_error() {
     session(
-        "unknown_words",
+        "unknown_word_is_a_usage_error",
         &[
             "--bogus",
             "bogus",
@@ -35,9 +35,9 @@ fn unknown_words() {
 }
 
 #[test]
-fn missing_words() {
+fn missing_word_is_a_usage_error() {
     session(
-        "missing_words",
+        "missing_word_is_a_usage_error",
         &[
             "--memory",
             "exec",
@@ -57,9 +57,9 @@ fn missing_words() {
 }
 
 #[test]
-fn sizes_and_counts() {
+fn invalid_size_or_count_is_a_usage_error() {
     session(
-        "sizes_and_counts",
+        "invalid_size_or_count_is_a_usage_error",
         &[
             "--memory 0",
             "--memory 8M",
@@ -87,9 +87,9 @@ fn sizes_and_counts() {
 }
 
 #[test]
-fn names_and_kinds() {
+fn invalid_name_or_kind_is_a_usage_error() {
     session(
-        "names_and_kinds",
+        "invalid_name_or_kind_is_a_usage_error",
         &[
             "--name ''",
             "--name ...",
@@ -120,9 +120,9 @@ fn names_and_kinds() {
 }
 
 #[test]
-fn shares() {
+fn invalid_share_is_a_usage_error() {
     session(
-        "shares",
+        "invalid_share_is_a_usage_error",
         &[
             "--share ''",
             "--share /tmp",
@@ -141,7 +141,7 @@ fn shares() {
 }
 
 #[test]
-fn values_in_the_environment() {
+fn invalid_environment_value_is_a_usage_error() {
     let mut session = Session::new();
     for (name, value) in [
         ("SANDBOX_NAME", "a b"),
@@ -159,11 +159,11 @@ fn values_in_the_environment() {
         assert_eq!(output.status, 2, "{output}");
         session.add(&format!("{name}='{value}' sandbox --dry-run"), &output);
     }
-    session.assert_snapshot("values_in_the_environment");
+    session.assert_snapshot("invalid_environment_value_is_a_usage_error");
 }
 
 #[test]
-fn more_than_this_host_has() {
+fn size_above_host_resources_is_refused() {
     let environment = with_qemu("10.0.2");
     let mut session = Session::new();
     for line in ["--dry-run --memory 8T", "--dry-run --cpus 255"] {
@@ -172,5 +172,5 @@ fn more_than_this_host_has() {
         assert_eq!(output.status, 125, "{output}");
         session.add(&format!("sandbox {line}"), &output);
     }
-    session.assert_snapshot("more_than_this_host_has");
+    session.assert_snapshot("size_above_host_resources_is_refused");
 }

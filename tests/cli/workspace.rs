@@ -13,7 +13,7 @@ fn run_in(environment: &TestEnvironment, directory: &Path, line: &str) -> Output
 }
 
 #[test]
-fn directories_that_cannot_be_shared() {
+fn unshareable_directory_is_refused_as_workspace() {
     let environment = with_qemu("10.0.2");
     let mut session = Session::new();
     for line in ["--dry-run", "run -- true", "exec -- true", "info"] {
@@ -32,11 +32,11 @@ fn directories_that_cannot_be_shared() {
     let output = Output::of(&mut bound_by_permissions(&environment, "--dry-run"));
     fs::set_permissions(&unreadable, fs::Permissions::from_mode(0o700)).unwrap();
     session.add("chmod 300 .; sandbox --dry-run", &output);
-    session.assert_snapshot("impossible_workspaces");
+    session.assert_snapshot("unshareable_directory_is_refused_as_workspace");
 }
 
 #[test]
-fn directories_that_give_no_name() {
+fn directory_without_usable_name_needs_name_flag() {
     let environment = with_qemu("10.0.2");
     let mut session = Session::new();
     for name in ["...", "---", &"long".repeat(30), "日本"] {
@@ -47,11 +47,11 @@ fn directories_that_give_no_name() {
         let named = run_in(&environment, &directory, "--dry-run --name good").success();
         assert!(named.stdout.starts_with("sandbox    good\n"), "{named}");
     }
-    session.assert_snapshot("directories_without_a_name");
+    session.assert_snapshot("directory_without_usable_name_needs_name_flag");
 }
 
 #[test]
-fn state_that_cannot_be_written() {
+fn unwritable_state_directory_is_reported() {
     let environment = with_qemu("10.0.2");
     crate::images::store(&environment, "debian-13", b"disk");
     let state = environment.state();
@@ -72,11 +72,11 @@ fn state_that_cannot_be_written() {
         );
     }
     fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
-    session.assert_snapshot("state_not_writable");
+    session.assert_snapshot("unwritable_state_directory_is_reported");
 }
 
 #[test]
-fn directories_of_the_environment() {
+fn relative_directory_variable_is_refused() {
     let mut session = Session::new();
     for (name, value) in [
         ("SANDBOX_HOME", "relative/state"),
@@ -87,5 +87,5 @@ fn directories_of_the_environment() {
         let output = environment.run(["list"]);
         session.add(&format!("{name}={value} sandbox list"), &output);
     }
-    session.assert_snapshot("directories_of_the_environment");
+    session.assert_snapshot("relative_directory_variable_is_refused");
 }

@@ -11,7 +11,7 @@ use crate::scripted::{self, Behaviour};
 use crate::server::{Server, deadline};
 
 #[tokio::test]
-async fn another_host_key_is_refused_by_name() {
+async fn connection_with_wrong_host_key_reports_both_fingerprints() {
     let server = Server::start();
     let mut endpoint = server.endpoint();
     endpoint.host_key = Keys::generate("other").unwrap().host_key;
@@ -28,7 +28,7 @@ async fn another_host_key_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn another_client_key_is_refused() {
+async fn connection_with_wrong_client_key_is_refused() {
     let server = Server::start();
     let other = tempfile::tempdir().unwrap();
     let keys = KeyFiles::in_directory(other.path());
@@ -48,7 +48,7 @@ async fn another_client_key_is_refused() {
 }
 
 #[tokio::test]
-async fn nobody_and_somebody_silent_at_the_port() {
+async fn connection_to_silent_or_closed_port_fails() {
     let directory = tempfile::tempdir().unwrap();
     let (mut endpoint, _asked) = scripted::serve(directory.path(), Behaviour::Silent).await;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -65,7 +65,7 @@ async fn nobody_and_somebody_silent_at_the_port() {
 }
 
 #[tokio::test]
-async fn openssh_gets_in_with_the_printed_command() {
+async fn openssh_with_printed_command_logs_in() {
     let server = Server::start();
     let argv = server.endpoint().openssh_command();
     let output = std::process::Command::new(&argv[0])
@@ -78,7 +78,7 @@ async fn openssh_gets_in_with_the_printed_command() {
 }
 
 #[tokio::test]
-async fn the_keys_of_an_agent_are_found() {
+async fn ssh_agent_with_one_key_lists_it() {
     let directory = tempfile::tempdir().unwrap();
     let keys = KeyFiles::in_directory(directory.path());
     let generated = Keys::generate("agent").unwrap();

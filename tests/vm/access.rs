@@ -29,7 +29,7 @@ const CHECKS: &[Check] = &[
 ];
 
 #[test]
-fn a_machine_can_be_looked_at_and_entered_in_every_way() {
+fn running_sandbox_is_shown_and_entered_by_every_command() {
     let host = Host::with_environment(|environment| {
         let socket = environment.root().join("agent");
         environment.variable("SSH_AUTH_SOCK", socket)

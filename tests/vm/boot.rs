@@ -3,7 +3,7 @@
 use crate::harness::{Host, Terminal};
 
 #[test]
-fn the_first_call_starts_a_machine_and_later_ones_enter_it() {
+fn first_call_starts_sandbox_and_later_calls_enter_it() {
     // With whatever accelerator the host really has.
     let host = Host::with_environment(|environment| {
         environment
@@ -42,7 +42,7 @@ fn the_first_call_starts_a_machine_and_later_ones_enter_it() {
 }
 
 #[test]
-fn a_first_call_at_a_terminal_shows_its_progress_and_opens_a_shell() {
+fn first_call_at_terminal_shows_progress_and_opens_shell() {
     let host = Host::with_project("it's_here");
     let mut shell = Terminal::open(&host.command(["--kvm", "--cold"]));
     shell.expect("waiting for the kernel");

@@ -24,7 +24,7 @@ const CHECKS: &[Check] = &[
 const LARGE: usize = 30 << 10;
 
 #[test]
-fn a_cloud_config_is_applied_before_the_machine_is_ready() {
+fn cloud_config_is_applied_before_readiness() {
     let host = Host::with_environment(|environment| environment.variable("TOKEN", "value"));
     let mut config = String::from(
         "#cloud-config\n\
@@ -140,7 +140,7 @@ fn network(host: &Host) {
 }
 
 #[test]
-fn without_a_cloud_config_cloud_init_costs_nothing() {
+fn start_without_cloud_config_skips_cloud_init() {
     let host = Host::cold();
     host.start(&[]);
     host.settle();

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use crate::harness::{Host, Running, Terminal, eventually};
 
 #[test]
-fn two_starts_at_once_in_one_directory_make_one_machine() {
+fn concurrent_starts_in_one_directory_make_one_sandbox() {
     let host = Host::new();
     let first = host.spawn(["--kvm"]);
     let second = host.spawn(["--kvm"]);
@@ -26,7 +26,7 @@ fn two_starts_at_once_in_one_directory_make_one_machine() {
 }
 
 #[test]
-fn two_directories_of_the_same_name_get_machines_of_their_own() {
+fn starts_in_directories_with_equal_names_make_separate_sandboxes() {
     let host = Host::with_machines(2);
     let directories = ["one/project", "two/project"].map(|path| host.root().join(path));
     for directory in &directories {
@@ -89,7 +89,7 @@ fn kill_supervisor(host: &Host) {
 }
 
 #[test]
-fn a_killed_supervisor_takes_qemu_along_and_the_next_start_sweeps() {
+fn killed_supervisor_ends_qemu_and_next_start_sweeps() {
     let host = Host::new();
     host.start(&[]);
     let first_boot = host.guest("cat /proc/sys/kernel/random/boot_id");
@@ -126,7 +126,7 @@ fn a_killed_supervisor_takes_qemu_along_and_the_next_start_sweeps() {
 }
 
 #[test]
-fn a_killed_qemu_ends_the_command_in_it_with_an_error() {
+fn killed_qemu_ends_running_command_with_error() {
     let host = Host::new();
     host.start(&[]);
     let running = host.spawn(["exec", "--", "sh", "-c", "echo started; sleep 1000"]);
@@ -143,7 +143,7 @@ fn a_killed_qemu_ends_the_command_in_it_with_an_error() {
 }
 
 #[test]
-fn a_qemu_that_gives_up_at_once_is_quoted() {
+fn qemu_exit_at_start_is_quoted_in_error() {
     let host = Host::with_environment(|environment| {
         environment
             .qemu_after("case \"$*\" in *-kernel*) echo 'no luck today' >&2; exit 1;; esac")
@@ -170,7 +170,7 @@ case "$*" in *-kernel*)
 esac"#;
 
 #[test]
-fn a_qemu_that_crashes_while_it_boots_is_started_once_more() {
+fn qemu_crash_during_boot_is_retried_once() {
     let host = Host::with_environment(|environment| {
         environment
             .qemu_after(CRASHES_ONCE)
@@ -198,7 +198,7 @@ fn a_qemu_that_crashes_while_it_boots_is_started_once_more() {
 }
 
 #[test]
-fn a_qemu_that_crashes_again_is_not_started_a_third_time() {
+fn second_qemu_crash_during_boot_is_an_error() {
     let host = Host::with_own_templates(|environment| {
         environment
             .qemu_after(
@@ -218,7 +218,7 @@ fn a_qemu_that_crashes_again_is_not_started_a_third_time() {
 }
 
 #[test]
-fn a_guest_that_powers_itself_off_is_removed() {
+fn guest_poweroff_removes_sandbox() {
     let host = Host::new();
     host.start(&[]);
     let running = host.spawn([
@@ -238,7 +238,7 @@ fn a_guest_that_powers_itself_off_is_removed() {
 }
 
 #[test]
-fn a_guest_that_is_not_ready_in_time_is_told_and_removed() {
+fn guest_after_ready_timeout_is_reported_and_removed() {
     let host = Host::cold();
     let output = host.run(["--kvm", "--ready-timeout", "1s"]);
     assert_eq!(output.status, 125, "{output}");
@@ -252,7 +252,7 @@ fn a_guest_that_is_not_ready_in_time_is_told_and_removed() {
 }
 
 #[test]
-fn a_damaged_image_is_recognized() {
+fn start_with_damaged_image_is_refused() {
     let host = Host::cold();
     let shared = fs::read_link(host.images()).unwrap();
     fs::remove_file(host.images()).unwrap();
@@ -314,7 +314,7 @@ fn a_damaged_image_is_recognized() {
 }
 
 #[test]
-fn a_very_long_home_directory_works() {
+fn start_with_very_long_home_succeeds() {
     let host = Host::with_environment(|environment| {
         let home = environment.home().join("x".repeat(150));
         fs::create_dir(&home).unwrap();
@@ -340,7 +340,7 @@ fn a_very_long_home_directory_works() {
 }
 
 #[test]
-fn closed_standard_streams_are_no_trouble() {
+fn commands_with_closed_standard_streams_succeed() {
     let host = Host::new();
     let with_closed = |streams: &str, arguments: &[&str]| {
         let command = host.command(arguments);

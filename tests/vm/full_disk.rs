@@ -38,7 +38,7 @@ fn on_small_disk(host: &Host, megabytes: u32, script: &str) -> Output {
 }
 
 #[test]
-fn a_full_disk_ends_a_start_with_an_error() {
+fn start_on_full_disk_reports_no_space() {
     let host = Host::cold();
     let script =
         "status=0; \"$0\" --kvm || status=$?; ls -A \"$SANDBOX_HOME/kvm-vms\"; exit $status";
@@ -54,7 +54,7 @@ fn a_full_disk_ends_a_start_with_an_error() {
 }
 
 #[test]
-fn a_full_disk_ends_a_running_machine_with_an_error() {
+fn running_sandbox_on_full_disk_ends_with_error() {
     let host = Host::cold();
     let script = "\"$0\" --kvm
         status=0
@@ -73,7 +73,7 @@ fn a_full_disk_ends_a_running_machine_with_an_error() {
 }
 
 #[test]
-fn a_full_disk_ends_a_build_with_an_error() {
+fn image_build_on_full_disk_reports_no_space() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("not tried: only root can mount a small disk and build on it");
         return;
@@ -107,7 +107,7 @@ fn a_full_disk_ends_a_build_with_an_error() {
 }
 
 #[test]
-fn a_full_disk_ends_the_build_of_a_template_with_an_error() {
+fn template_build_on_full_disk_ends_with_error() {
     let host = Host::cold();
     let images = fs::read_link(host.images()).unwrap();
     let own_store = format!(

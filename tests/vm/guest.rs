@@ -27,7 +27,7 @@ const CHECKS: &[Check] = &[
 ];
 
 #[test]
-fn the_machine_is_a_whole_debian_of_the_shape_that_was_asked_for() {
+fn cold_guest_is_complete_debian_of_requested_size() {
     let host = Host::cold();
     host.start(&["--disk", "8G", "--memory", "1536M", "--cpus", "1"]);
     run_checks(&host, CHECKS);

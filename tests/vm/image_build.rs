@@ -11,7 +11,7 @@ use crate::support::TestEnvironment;
 const BUILD: [&str; 3] = ["image", "build", "debian-13-minimal"];
 
 #[test]
-fn an_interrupted_build_leaves_nothing_half_made() {
+fn interrupted_image_build_leaves_nothing() {
     let environment = TestEnvironment::new();
     for stage in [
         "reading package lists",
@@ -38,7 +38,7 @@ fn an_interrupted_build_leaves_nothing_half_made() {
 }
 
 #[test]
-fn a_killed_build_ends_its_programs_and_the_next_one_sweeps() {
+fn killed_image_build_ends_its_programs_and_next_build_sweeps() {
     let environment = TestEnvironment::new();
     let running = Running::start(&mut environment.command(BUILD));
     running.expect_stderr("downloading packages");

@@ -14,7 +14,7 @@ const STAGES: [&str; 4] = [
 ];
 
 #[test]
-fn an_interrupted_start_leaves_nothing() {
+fn interrupted_start_leaves_nothing() {
     let host = Host::cold();
     for stage in STAGES {
         for (signal, command) in [
@@ -34,7 +34,7 @@ fn an_interrupted_start_leaves_nothing() {
 }
 
 #[test]
-fn a_start_whose_terminal_goes_away_leaves_nothing() {
+fn start_after_kill_or_hangup_leaves_nothing() {
     let host = Host::cold();
     let running = host.spawn(["run", "--", "true"]);
     running.expect_stderr(STAGES[1]);
@@ -50,7 +50,7 @@ fn a_start_whose_terminal_goes_away_leaves_nothing() {
 }
 
 #[test]
-fn ctrl_c_at_a_terminal_takes_the_start_back() {
+fn ctrl_c_at_terminal_cancels_start() {
     let host = Host::cold();
     let mut terminal = Terminal::open(&host.command(["--kvm"]));
     terminal.expect("waiting for the root file system");

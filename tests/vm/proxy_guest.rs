@@ -38,7 +38,7 @@ fn start(host: &Host, way: &[&str]) {
 }
 
 #[test]
-fn programs_and_people_in_a_booted_guest_know_of_proxy_and_secrets() {
+fn booted_guest_in_proxy_mode_configures_programs_and_shells() {
     let host = host();
     start(&host, &["--cold"]);
     // From the first moment: systemd itself has begun with them.
@@ -49,7 +49,7 @@ fn programs_and_people_in_a_booted_guest_know_of_proxy_and_secrets() {
 }
 
 #[test]
-fn programs_and_people_in_a_restored_guest_know_of_proxy_and_secrets() {
+fn restored_guest_in_proxy_mode_configures_programs_and_shells() {
     let host = host();
     start(&host, &[]);
     assert_told(&host.guest("sudo systemctl show-environment"));

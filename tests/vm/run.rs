@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use crate::harness::{Host, Running, eventually};
 
 #[test]
-fn run_gives_the_status_of_its_command_and_leaves_nothing() {
+fn run_returns_status_of_command_and_leaves_nothing() {
     let host = Host::new();
     fs::write(host.project().join("input"), "from the project\n").unwrap();
     let mut command = host.command([
@@ -32,7 +32,7 @@ fn run_gives_the_status_of_its_command_and_leaves_nothing() {
 }
 
 #[test]
-fn run_with_keep_leaves_the_machine_running() {
+fn run_with_keep_leaves_sandbox_running() {
     let host = Host::new();
     let output = host
         .run([
@@ -58,7 +58,7 @@ fn run_with_keep_leaves_the_machine_running() {
 }
 
 #[test]
-fn a_killed_run_takes_its_machine_along() {
+fn killed_run_ends_its_sandbox() {
     let host = Host::new();
     let running = host.spawn(["run", "--", "sh", "-c", "echo started; sleep 1000"]);
     running.expect_stdout("started");
@@ -71,7 +71,7 @@ fn a_killed_run_takes_its_machine_along() {
 }
 
 #[test]
-fn ctrl_c_during_run_ends_command_and_machine() {
+fn ctrl_c_during_run_ends_command_and_sandbox() {
     let host = Host::new();
     let running = host.spawn(["run", "--", "sh", "-c", "echo started; exec sleep 1000"]);
     running.expect_stdout("started");

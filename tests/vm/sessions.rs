@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::harness::{Host, Running, Terminal, eventually, run_checks};
 
 #[test]
-fn commands_and_shells_behave_as_they_do_at_home() {
+fn sessions_in_running_sandbox_behave_like_local_ones() {
     let host = Host::new();
     host.start(&[]);
     run_checks(

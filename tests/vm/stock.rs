@@ -74,7 +74,7 @@ const CHECKS: &[Check] = &[
 ];
 
 #[test]
-fn a_settled_sandbox_is_what_a_stock_boot_of_its_image_is() {
+fn settled_sandbox_matches_stock_boot_of_its_image() {
     let host = Host::with_machines(2);
     let mut machine = Stock::start(&host);
     host.start(&["--cold"]);

@@ -54,7 +54,7 @@ fn seconds_since_1970() -> f64 {
 }
 
 #[test]
-fn sandboxes_of_one_template_are_strangers_to_each_other() {
+fn sandboxes_from_one_template_share_no_identity() {
     let host = Host::with_machines(2);
     let begin = seconds_since_1970();
     let machines = ["one", "two"].map(|name| Machine::start(&host, name));
@@ -184,7 +184,7 @@ fn settle(machine: &Machine<'_>) {
 }
 
 #[test]
-fn a_warm_machine_is_entered_like_any_other() {
+fn warm_start_at_terminal_opens_login_shell() {
     let host = Host::with_project("it's_warm");
     let mut shell = Terminal::open(&host.command(["--kvm"]));
     shell.expect("dev@sandbox-it_s_warm:~/workspace$ ");
@@ -198,7 +198,7 @@ fn a_warm_machine_is_entered_like_any_other() {
 }
 
 #[test]
-fn a_larger_disk_and_further_shares_are_no_obstacle() {
+fn warm_start_with_larger_disk_and_shares_uses_template() {
     let host = Host::new();
     let data = host.root().join("data");
     fs::create_dir(&data).unwrap();
@@ -224,7 +224,7 @@ fn a_larger_disk_and_further_shares_are_no_obstacle() {
 }
 
 #[test]
-fn memory_that_the_guest_frees_goes_back_and_not_out_of_the_template() {
+fn memory_freed_by_restored_guest_returns_to_host_and_stays_in_template() {
     let host = Host::with_machines(2);
     let one = Machine::start(&host, "one");
     let resident = || -> u64 {
@@ -287,7 +287,7 @@ fn starts_cold_and_says_so(host: &Host, why: &str) {
 }
 
 #[test]
-fn a_template_that_cannot_be_restored_is_discarded_and_the_machine_boots() {
+fn start_with_unrestorable_template_discards_it_and_boots_cold() {
     // A QEMU that can be told to fail at restoring.
     let host = Host::with_own_templates(|environment| {
         environment
@@ -310,7 +310,7 @@ fn a_template_that_cannot_be_restored_is_discarded_and_the_machine_boots() {
 }
 
 #[test]
-fn a_qemu_that_crashes_while_the_guest_to_be_saved_boots_is_started_again() {
+fn template_build_with_qemu_crash_is_retried() {
     let host = Host::with_own_templates(|environment| environment.qemu_after(CRASHES_ONCE));
     let built = host.run(["template", "build"]).success();
     assert!(built.stderr.contains("QEMU crashed"), "{built}");
@@ -333,7 +333,7 @@ fn overwrite_memory(ram: &Path) {
 }
 
 #[test]
-fn a_template_that_is_not_whole_is_none() {
+fn template_with_incomplete_files_is_ignored() {
     let host = Host::with_own_templates(|environment| environment);
     for (name, length) in [("state", 1000), ("ram", 1 << 20), ("disk.qcow2", 10)] {
         host.copy_templates();
@@ -354,7 +354,7 @@ fn a_template_that_is_not_whole_is_none() {
 }
 
 #[test]
-fn a_template_that_is_removed_serves_those_who_have_it() {
+fn removed_template_still_serves_running_sandbox() {
     let host = Host::with_own_templates(|environment| environment);
     host.copy_templates();
     host.start(&[]);
@@ -365,7 +365,7 @@ fn a_template_that_is_removed_serves_those_who_have_it() {
 }
 
 #[test]
-fn a_first_start_makes_the_template_of_the_next() {
+fn first_cold_start_builds_template_in_background() {
     let host =
         Host::with_own_templates(|environment| environment.variable("SANDBOX_TEMPLATES", "auto"));
     let flags = ["--memory", "1G", "--cpus", "1"];
@@ -392,7 +392,7 @@ fn a_first_start_makes_the_template_of_the_next() {
 }
 
 #[test]
-fn a_build_that_is_killed_leaves_nothing_and_the_next_one_works() {
+fn killed_template_build_leaves_nothing_and_next_build_succeeds() {
     use nix::sys::signal::Signal;
     let host = Host::with_own_templates(|environment| environment);
     for (signal, status) in [(Signal::SIGINT, 130), (Signal::SIGKILL, 137)] {

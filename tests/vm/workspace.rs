@@ -36,7 +36,7 @@ const CHECKS: &[Check] = &[
 ];
 
 #[test]
-fn the_workspace_is_one_directory_with_two_sides() {
+fn workspace_files_match_on_host_and_in_guest() {
     let host = Host::with_project("my project, v1.0");
     let shares = host.root().join("shares");
     for share in ["read,only", "writable"] {
@@ -51,7 +51,7 @@ fn the_workspace_is_one_directory_with_two_sides() {
 }
 
 #[test]
-fn passthrough_makes_real_links_and_modes_on_the_host() {
+fn passthrough_share_makes_real_links_and_modes_on_host() {
     let host = Host::new();
     host.start(&["--share-mode", "passthrough"]);
     host.guest(

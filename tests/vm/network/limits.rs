@@ -20,7 +20,7 @@ const RATE: usize = 1 << 20;
 const AHEAD: Duration = Duration::from_millis(200);
 
 #[test]
-fn connections_and_bytes_a_second_have_bounds() {
+fn connections_and_bandwidth_stay_within_limits() {
     let Some(world) = World::new() else { return };
     world.servers.zone().set("mirror.test", &[MIRROR]);
     let host = world.host();

@@ -44,7 +44,7 @@ fn published(host: &Host) -> Vec<String> {
 }
 
 #[test]
-fn ports_lead_into_the_guest_and_can_be_changed_while_it_runs() {
+fn published_ports_forward_to_guest_and_change_while_it_runs() {
     let Some(world) = World::new() else { return };
     let host = world.host();
     let open = format!("{HOSTS}:8200:8000");

@@ -39,7 +39,7 @@ fn hosts_own() -> Vec<(Value, Expected)> {
 }
 
 #[test]
-fn public_is_the_default_and_closes_the_host() {
+fn network_public_by_default_refuses_host_and_private_addresses() {
     let Some(world) = World::new() else { return };
     let zone = world.servers.zone();
     zone.set("mirror.test", &[MIRROR, MIRROR_V6]);
@@ -128,7 +128,7 @@ fn not_public() -> [&'static str; 7] {
 }
 
 #[test]
-fn none_reaches_nothing_and_asks_nobody() {
+fn network_none_refuses_everything_and_asks_no_resolver() {
     let Some(world) = World::new() else { return };
     world
         .servers
@@ -157,7 +157,7 @@ fn none_reaches_nothing_and_asks_nobody() {
 }
 
 #[test]
-fn private_adds_private_networks_and_not_the_host() {
+fn network_private_allows_private_networks_but_not_host() {
     let Some(world) = World::new() else { return };
     let zone = world.servers.zone();
     zone.set("private.test", &[PRIVATE]);
@@ -190,7 +190,7 @@ fn private_adds_private_networks_and_not_the_host() {
 }
 
 #[test]
-fn all_reaches_the_hosts_loopback_too() {
+fn network_all_allows_host_loopback() {
     let Some(world) = World::new() else { return };
     world.servers.zone().set("loop.test", &["127.0.0.1"]);
     let host = world.host();

@@ -120,7 +120,7 @@ fn prepare(world: &World) -> Host {
 }
 
 #[test]
-fn only_allowed_names_pass_by_whatever_way() {
+fn proxy_mode_passes_only_allowed_names() {
     let Some(world) = World::new() else { return };
     let host = prepare(&world);
     past_the_doors(&world, &host);
@@ -480,7 +480,7 @@ fn what_is_told(host: &Host) {
 }
 
 #[test]
-fn downloads_arrive_whole_and_edits_of_the_list_act_on_what_runs() {
+fn proxy_mode_completes_downloads_and_applies_allowlist_edits() {
     let Some(world) = World::new() else { return };
     let host = prepare(&world);
     for (to, proxy) in [("mirror.test:80", false), (PROXY, true)] {

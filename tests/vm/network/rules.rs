@@ -15,7 +15,7 @@ fn flags<'a>(network: &'a str, rules: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn rules_come_before_the_preset_and_the_first_wins() {
+fn net_rules_precede_preset_and_first_match_wins() {
     let Some(world) = World::new() else { return };
     let zone = world.servers.zone();
     for name in [
@@ -105,7 +105,7 @@ fn rules_come_before_the_preset_and_the_first_wins() {
 }
 
 #[test]
-fn names_alone_open_what_dns_gave_for_them() {
+fn name_rules_with_network_none_allow_only_resolved_addresses() {
     let Some(world) = World::new() else { return };
     let zone = world.servers.zone();
     zone.set("mirror.test", &[MIRROR]);

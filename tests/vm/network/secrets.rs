@@ -59,7 +59,7 @@ fn headers(world: &World, marker: &str) -> String {
 }
 
 #[test]
-fn hosts_of_secrets_get_the_value_and_nobody_else_does() {
+fn secret_in_proxy_mode_reaches_only_its_hosts() {
     let Some(world) = World::new() else { return };
     let (host, placeholder) = prepare(&world, &["--proxy"]);
     let basic = STANDARD.encode(format!("user:{placeholder}"));
@@ -193,7 +193,7 @@ fn search(directory: &Path, texts: &[&str], searched: &mut usize) {
 }
 
 #[test]
-fn secrets_are_put_in_without_proxy_mode_too() {
+fn secret_without_proxy_mode_reaches_its_host() {
     let Some(world) = World::new() else { return };
     let (host, placeholder) = prepare(&world, &[]);
     let told = run_one(&host, request(&format!("X-Token: {placeholder}"), "open"));

@@ -33,7 +33,7 @@ const CHECKS: &[Check] = &[
 ];
 
 #[test]
-fn curl_git_pip_and_npm_work_with_allowed_names_and_fail_at_once_with_others() {
+fn curl_git_pip_and_npm_in_proxy_mode_reach_only_allowed_names() {
     // First: who may not make networks may still fetch.
     let tools = Tools::get();
     let Some(world) = World::new() else { return };
