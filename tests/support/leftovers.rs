@@ -1,4 +1,4 @@
-//! What a test leaves behind: processes, and files of sandboxes that are gone.
+//! Finds the processes and sandbox files that a test leaves behind.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use super::TestEnvironment;
 
-/// A process that is asked to end has this long: more than any needs.
+/// How long a process may take to end after it was asked to. None needs as much.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// A running process.
@@ -21,7 +21,7 @@ pub(crate) struct Process {
     pub(crate) command_line: String,
 }
 
-/// Every process whose command line or environment holds `path`.
+/// Returns every process whose command line or environment contains `path`.
 pub(crate) fn processes_mentioning(path: &Path) -> Vec<Process> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -32,7 +32,7 @@ pub(crate) fn processes_mentioning(path: &Path) -> Vec<Process> {
         else {
             continue;
         };
-        // Gone in between, another user's, or a zombie: empty.
+        // Empty for a process that has ended, is a zombie, or belongs to another user.
         let command_line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
         if mentions(&command_line, path) || mentions(&environment, path) {
@@ -50,18 +50,18 @@ fn mentions(text: &[u8], path: &Path) -> bool {
     text.windows(path.len()).any(|window| window == path)
 }
 
-/// Names what is left of the environment's sandboxes, and kills what still
-/// runs, so that no other test suffers from it.
+/// Returns the leftovers of the environment's sandboxes, and kills processes that
+/// still run, so that they do not disturb other tests.
 pub(super) fn collect(environment: &TestEnvironment) -> Vec<String> {
     let mut left = Vec::new();
-    // A supervisor tells that its sandbox has ended, and exits right after.
+    // A supervisor exits shortly after it has reported the end of its sandbox.
     let deadline = Instant::now() + GRACE;
     while !environment.processes().is_empty() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(10));
     }
     for process in environment.processes() {
         left.push(format!("process {}: {}", process.pid, process.command_line));
-        // It may have ended by itself.
+        // It may have ended on its own.
         let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
     }
     for directory in [
@@ -70,7 +70,7 @@ pub(super) fn collect(environment: &TestEnvironment) -> Vec<String> {
         environment.runtime(),
         environment.temporary(),
     ] {
-        // Most tests make none of these directories.
+        // Most tests create none of these directories.
         let entries = fs::read_dir(directory).into_iter().flatten().flatten();
         left.extend(entries.map(|entry| format!("file {}", entry.path().display())));
     }

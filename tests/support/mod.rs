@@ -1,7 +1,7 @@
-//! What the tests of the whole binary share: private homes, runs of the
-//! command, and the check that nothing lingers.
+//! Shared by the tests of the whole binary: private home directories, runs of the
+//! command, and the check that no process or file is left behind.
 
-#![allow(dead_code, reason = "each test binary uses a part of its own")]
+#![allow(dead_code, reason = "each test binary uses a different part")]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test fails")]
 
 mod leftovers;
@@ -22,18 +22,18 @@ pub(crate) use output::Output;
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_sandbox");
 
-/// A machine's worth of directories for one test: a home, a project in which
-/// commands run, a directory for sockets and one for temporary files. When it
-/// ends, the test fails if a process or a file of a sandbox is left.
+/// The directories of one test: a home, a project in which commands run, one for
+/// sockets and one for temporary files. Dropping it fails the test if a process or
+/// a file of a sandbox is left.
 pub(crate) struct TestEnvironment {
     root: TempDir,
     variables: Vec<(OsString, OsString)>,
 }
 
 impl TestEnvironment {
-    /// Fresh directories, and an environment of nothing but what a login has.
+    /// Creates empty directories, and an environment with only the variables of a login.
     pub(crate) fn new() -> Self {
-        // Not below `TMPDIR`: a long path would move the sockets.
+        // Not below `TMPDIR`: a long path would move the sockets elsewhere.
         let root = tempfile::Builder::new()
             .prefix("sandbox-test-")
             .tempdir_in("/tmp")
@@ -62,7 +62,7 @@ impl TestEnvironment {
             .variable("TERM", "xterm-256color")
     }
 
-    /// Sets a variable for every command.
+    /// Sets an environment variable of every command.
     pub(crate) fn variable(
         mut self,
         name: impl Into<OsString>,
@@ -72,8 +72,8 @@ impl TestEnvironment {
         self
     }
 
-    /// A QEMU that first does what these lines of shell say: `$*` are its
-    /// arguments, `$root` is this environment's directory, `$$` will be QEMU.
+    /// Replaces QEMU by a script that runs these lines of shell first. `$*` are QEMU's
+    /// arguments, `$root` is this environment's directory, `$$` is the later QEMU.
     pub(crate) fn qemu_after(self, lines: &str) -> Self {
         let program = self.root().join("qemu");
         let root = self.root().display();
@@ -83,48 +83,48 @@ impl TestEnvironment {
         self.variable("SANDBOX_QEMU", program)
     }
 
-    /// The directory of all the others.
+    /// Returns the parent of all the other directories.
     pub(crate) fn root(&self) -> &Path {
         self.root.path()
     }
 
-    /// `HOME`.
+    /// Returns `HOME`.
     pub(crate) fn home(&self) -> PathBuf {
         self.root.path().join("home")
     }
 
-    /// The directory in which commands run.
+    /// Returns the directory in which commands run.
     pub(crate) fn project(&self) -> PathBuf {
         self.root.path().join("project")
     }
 
-    /// `XDG_RUNTIME_DIR`: short socket directories lie in it.
+    /// Returns `XDG_RUNTIME_DIR`, which holds the short socket directories.
     pub(crate) fn runtime(&self) -> PathBuf {
         self.root.path().join("run")
     }
 
-    /// `TMPDIR`.
+    /// Returns `TMPDIR`.
     pub(crate) fn temporary(&self) -> PathBuf {
         self.root.path().join("tmp")
     }
 
-    /// The product's state directory.
+    /// Returns the state directory of all sandboxes.
     pub(crate) fn state(&self) -> PathBuf {
         self.home().join(".cache/sandbox")
     }
 
-    /// The image store.
+    /// Returns the image store.
     pub(crate) fn images(&self) -> PathBuf {
         self.state().join("kvm-cache")
     }
 
-    /// The state directory of the sandbox `name`.
+    /// Returns the state directory of the sandbox `name`.
     pub(crate) fn sandbox(&self, name: &str) -> PathBuf {
         self.state().join("kvm-vms").join(name)
     }
 
-    /// `sandbox ARGUMENTS…` in the project directory with nothing on stdin, in
-    /// a process group of its own.
+    /// Returns `sandbox ARGUMENTS…` in the project directory, with empty stdin and a
+    /// new process group.
     pub(crate) fn command<Argument: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = Argument>,
@@ -148,12 +148,12 @@ impl TestEnvironment {
         Output::of(&mut self.command(arguments))
     }
 
-    /// Names what is left of its sandboxes, and kills what still runs of them.
+    /// Returns the leftovers of its sandboxes, and kills their processes.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         leftovers::collect(self)
     }
 
-    /// Processes that belong to this environment.
+    /// Returns the processes that belong to this environment.
     pub(crate) fn processes(&self) -> Vec<leftovers::Process> {
         leftovers::processes_mentioning(self.root.path())
     }
@@ -162,7 +162,7 @@ impl TestEnvironment {
 impl Drop for TestEnvironment {
     fn drop(&mut self) {
         let left = leftovers::collect(self);
-        // A second panic would abort the run and hide the first.
+        // A second panic would abort the test run and hide the first.
         if !left.is_empty() && !std::thread::panicking() {
             panic!("the test left something behind:\n{}", left.join("\n"));
         }

@@ -1,12 +1,12 @@
-//! What a run of the command gave.
+//! The result of a command.
 
 use std::fmt;
 use std::process::Command;
 
-/// Status and text of a process that has ended.
+/// The exit status and the output of a process that has ended.
 #[derive(Debug)]
 pub(crate) struct Output {
-    /// The exit status; 128 + n after signal n, as in a shell.
+    /// The exit status, or 128 + n after signal n, as in a shell.
     pub(crate) status: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -40,7 +40,7 @@ impl From<std::process::Output> for Output {
     }
 }
 
-/// As a person sees it, streams apart.
+/// Shows the status and each stream under its own heading.
 impl fmt::Display for Output {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "status: {}", self.status)?;

@@ -1,14 +1,14 @@
-//! QEMU as the usual recipe starts a Debian: the machine that QEMU's users
-//! know, a kernel with its initramfs, a disk.
+//! Plain QEMU as Debian guests are usually started: the default PC, a kernel with
+//! its initramfs, and a disk.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use sandbox_spec::Accelerator;
 
-/// What is started.
+/// A guest and the way it is started.
 pub(crate) struct StockMachine<'a> {
-    /// How the processors run.
+    /// How the guest's processors run.
     pub(crate) accelerator: Accelerator,
     /// The distribution's kernel image.
     pub(crate) kernel: &'a Path,
@@ -16,13 +16,13 @@ pub(crate) struct StockMachine<'a> {
     pub(crate) initrd: &'a Path,
     /// The kernel's command line.
     pub(crate) command_line: &'a str,
-    /// The root disk, qcow2.
+    /// The root disk, in the qcow2 format.
     pub(crate) disk: &'a Path,
 }
 
 impl StockMachine<'_> {
-    /// QEMU with two processors and 2 GiB of memory, and nothing on its
-    /// standard input; network and console are the caller's.
+    /// Returns QEMU with two processors, 2 GiB of memory and an empty standard input.
+    /// The caller adds network and console.
     pub(crate) fn command(&self) -> Command {
         let accelerator = match self.accelerator {
             Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],

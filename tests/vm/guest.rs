@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::harness::{Check, Host, Terminal, eventually_or_tell, run_checks};
+use crate::harness::{Check, Host, Terminal, eventually_or_report, run_checks};
 
 const CHECKS: &[Check] = &[
     ("every service of Debian starts", everything_starts),
@@ -47,7 +47,7 @@ fn everything_starts(host: &Host) {
         "active\nactive\nactive\nactive"
     );
     // The console's login starts the user's own manager, in its own time.
-    eventually_or_tell("the end of systemd's last job", || {
+    eventually_or_report("the end of systemd's last job", || {
         let jobs = host.guest("systemctl list-jobs --no-legend");
         if jobs.is_empty() { Ok(()) } else { Err(jobs) }
     });

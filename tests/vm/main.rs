@@ -1,9 +1,9 @@
 //! Real virtual machines, as a user starts, enters and stops them.
 //!
-//! A boot takes most of a test's time, so one test is one machine: what a
-//! theme promises about it is a list of named checks that share it. Whatever
-//! ends or breaks a machine is a test of its own. Nothing timed is asserted;
-//! waits are for events, with deadlines that only a hang reaches.
+//! A boot takes most of a test's time, so a test starts one machine and runs a list
+//! of named checks in it. Anything that ends or breaks a machine is a separate test.
+//! No test asserts a duration. Tests wait for events, and only a hang reaches the
+//! deadlines.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test fails")]
 

@@ -1,4 +1,4 @@
-//! Several checks of one machine.
+//! Several checks that share one machine.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,33 +6,29 @@ use std::time::Instant;
 
 use super::Host;
 
-/// What is promised, in words, and the function that fails if it does not hold.
+/// The title of a check, and the function that panics if the check fails.
 pub(crate) type Check = (&'static str, fn(&Host));
 
-/// Runs every check, also after one has failed, and tells each result.
+/// Runs every check, even after one has failed, and prints each result.
 #[track_caller]
 pub(crate) fn run_checks(host: &Host, checks: &[Check]) {
     let mut failed = Vec::new();
-    for (promise, check) in checks {
+    for (title, check) in checks {
         let begin = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(|| check(host)));
         let verdict = if result.is_ok() { "ok" } else { "FAILED" };
         eprintln!(
-            "    {promise}: {verdict}, {:.1} s",
+            "    {title}: {verdict}, {:.1} s",
             begin.elapsed().as_secs_f32()
         );
         if let Err(payload) = result {
-            failed.push(format!("{promise}: {}", message(payload.as_ref())));
+            failed.push(format!("{title}: {}", message(payload.as_ref())));
         }
     }
-    assert!(
-        failed.is_empty(),
-        "these do not hold:\n{}",
-        failed.join("\n")
-    );
+    assert!(failed.is_empty(), "failed checks:\n{}", failed.join("\n"));
 }
 
-/// What a panic said; both forms are those of `std::panic::panic_any`'s callers.
+/// Returns the message of a panic. `panic!` gives a `String` or a `&str`.
 fn message(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<String>()

@@ -1,5 +1,4 @@
-//! A host as a test sees it: a home, a project, the image, and the right to
-//! run machines.
+//! The host of a test: a home, a project, the image, and slots to run machines.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,43 +14,42 @@ use super::image::IMAGE;
 use super::namespace::Namespace;
 use super::running::Running;
 use super::slots::Slots;
-use super::{eventually, eventually_or_tell, image};
+use super::{eventually, eventually_or_report, image, image::IMAGE};
 use crate::support::{Output, TestEnvironment};
 
-/// A [`TestEnvironment`] that can boot [`IMAGE`]. When the test ends nothing
-/// may be left of any machine.
+/// A [`TestEnvironment`] that can boot [`IMAGE`]. The test fails if a process or a
+/// file of a machine is left at its end.
 pub(crate) struct Host {
-    // Before the slots: processes end, then others may start.
+    // Dropped before the slots: its processes end before another test may start some.
     environment: TestEnvironment,
     project: PathBuf,
-    /// Where commands run, if not in the network of this machine.
+    /// The network in which commands run, if not the network of the real host.
     network: Option<Namespace>,
     _slots: Slots,
 }
 
 impl Host {
-    /// A host for one machine, started by `sandbox --kvm` in its project.
+    /// Creates a host for one machine, started by `sandbox --kvm` in its project.
     pub(crate) fn new() -> Self {
         Self::with_machines(1)
     }
 
-    /// A host for that many machines at once.
+    /// Creates a host for that many machines at once.
     pub(crate) fn with_machines(machines: usize) -> Self {
         Self::prepare(machines, "project", |environment| environment)
     }
 
-    /// A host whose project directory has this name.
+    /// Creates a host whose project directory has this name.
     pub(crate) fn with_project(name: &str) -> Self {
         Self::prepare(1, name, |environment| environment)
     }
 
-    /// A host with further or other environment variables.
+    /// Creates a host with more or different environment variables.
     pub(crate) fn with_environment(adapt: impl FnOnce(TestEnvironment) -> TestEnvironment) -> Self {
         Self::prepare(1, "project", adapt)
     }
 
-    /// A host whose network is this one, with further or other environment
-    /// variables.
+    /// Creates a host in this network, with more or different environment variables.
     pub(crate) fn in_network(
         network: Namespace,
         adapt: impl FnOnce(TestEnvironment) -> TestEnvironment,
@@ -61,8 +59,7 @@ impl Host {
         host
     }
 
-    /// A host whose template store is its own and empty, and whose images are
-    /// those of all tests.
+    /// Creates a host with the shared images and a private, empty template store.
     pub(crate) fn with_own_templates(
         adapt: impl FnOnce(TestEnvironment) -> TestEnvironment,
     ) -> Self {
@@ -75,8 +72,7 @@ impl Host {
         host
     }
 
-    /// Replaces the templates of a host with a store of its own by copies of
-    /// those of all tests.
+    /// Replaces the templates of a private store with copies of the shared templates.
     pub(crate) fn copy_templates(&self) {
         let own = self.images().join("templates");
         if own.exists() {
@@ -90,7 +86,7 @@ impl Host {
         assert!(status.success(), "{status}");
     }
 
-    /// A host whose machines boot, since it is the boot that is tested.
+    /// Creates a host whose machines boot, for tests of the boot itself.
     pub(crate) fn cold() -> Self {
         Self::with_environment(|environment| environment.variable("SANDBOX_TEMPLATES", "off"))
     }
@@ -119,19 +115,19 @@ impl Host {
         }
     }
 
-    /// The directory in which commands run.
+    /// Returns the directory in which commands run.
     pub(crate) fn project(&self) -> &Path {
         &self.project
     }
 
-    /// The name of the project's sandbox.
+    /// Returns the name of the project's sandbox.
     pub(crate) fn name(&self) -> String {
         let directory = self.project.file_name().unwrap().to_str().unwrap();
         let cleaned = directory.replace(|character: char| !character.is_alphanumeric(), "_");
         format!("sandbox-{cleaned}")
     }
 
-    /// `sandbox ARGUMENTS…` in the project.
+    /// Returns `sandbox ARGUMENTS…` in the project.
     pub(crate) fn command<Argument: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = Argument>,
@@ -139,12 +135,12 @@ impl Host {
         let mut command = self.environment.command(arguments);
         command.current_dir(&self.project);
         if let Some(network) = &self.network {
-            network.hold(&mut command);
+            network.attach(&mut command);
         }
         command
     }
 
-    /// A shell that runs `script` as the user of this host.
+    /// Returns a shell that runs `script` as the user of this host.
     pub(crate) fn shell(&self, script: &str) -> Command {
         let sandbox = self.command([""; 0]);
         let mut shell = Command::new("sh");
@@ -158,7 +154,7 @@ impl Host {
         shell
     }
 
-    /// Starts `sandbox ARGUMENTS…` with nothing on stdin.
+    /// Starts `sandbox ARGUMENTS…` with empty stdin.
     pub(crate) fn spawn<Argument: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = Argument>,
@@ -166,7 +162,7 @@ impl Host {
         Running::start(&mut self.command(arguments))
     }
 
-    /// `sandbox ARGUMENTS…` to its end.
+    /// Runs `sandbox ARGUMENTS…` to its end.
     #[track_caller]
     pub(crate) fn run<Argument: AsRef<OsStr>>(
         &self,
@@ -175,40 +171,40 @@ impl Host {
         self.spawn(arguments).finish()
     }
 
-    /// `sandbox --kvm FLAGS…`, which must succeed.
+    /// Runs `sandbox --kvm FLAGS…`, which must succeed.
     #[track_caller]
     pub(crate) fn start(&self, flags: &[&str]) -> Output {
         let arguments = ["--kvm"].iter().chain(flags);
         self.run(arguments).success()
     }
 
-    /// `sandbox exec -- COMMAND…`.
+    /// Runs `sandbox exec -- COMMAND…`.
     #[track_caller]
     pub(crate) fn exec(&self, command: &[&str]) -> Output {
         self.run(["exec", "--"].iter().chain(command))
     }
 
-    /// What a shell script prints in the guest, without the last newline; it
-    /// must succeed.
+    /// Runs a shell script in the guest, which must succeed. Returns its stdout
+    /// without the last newline.
     #[track_caller]
     pub(crate) fn guest(&self, script: &str) -> String {
         let output = self.exec(&["sh", "-euc", script]).success();
         output.stdout.trim_end_matches('\n').to_owned()
     }
 
-    /// Waits until the guest has started all that starts after readiness, and
-    /// gives systemd's word for how it went: `running` if all is well.
+    /// Waits until the guest has started all units that start after readiness. Returns
+    /// systemd's state: `running` if no unit failed.
     #[track_caller]
     pub(crate) fn settle(&self) -> String {
-        // Before that, systemd is idle and content, too: it has reached what it
-        // booted to.
+        // Before that event, systemd also reports `running`: it has reached the target
+        // that it booted to.
         let log = self.state_of_project().join("supervisor.log");
         eventually("the event that the guest has settled", || {
             let log = fs::read_to_string(&log).unwrap();
             log.contains("event=Settled").then_some(())
         });
-        eventually_or_tell("the guest to settle", || {
-            // Its status says the same once more; it fails until D-Bus is up.
+        eventually_or_report("the guest to settle", || {
+            // The command fails until D-Bus runs.
             let answer = self.exec(&["systemctl", "is-system-running"]);
             let state = answer.stdout.trim();
             if ["running", "degraded", "maintenance"].contains(&state) {
@@ -219,40 +215,40 @@ impl Host {
         })
     }
 
-    /// `sandbox info --json` of the project's sandbox.
+    /// Returns `sandbox info --json` of the project's sandbox.
     #[track_caller]
     pub(crate) fn info(&self) -> Value {
         let output = self.run(["info", "--json"]).success();
         serde_json::from_str(&output.stdout).unwrap()
     }
 
-    /// The pid of the running QEMU.
+    /// Returns the pid of the running QEMU.
     #[track_caller]
     pub(crate) fn qemu(&self) -> i32 {
         let pid = self.info()["qemu"]["pid"].as_i64().unwrap();
         i32::try_from(pid).unwrap()
     }
 
-    /// The pid of the running supervisor.
+    /// Returns the pid of the running supervisor.
     #[track_caller]
     pub(crate) fn supervisor(&self) -> i32 {
         let pid = self.info()["supervisor"]["pid"].as_i64().unwrap();
         i32::try_from(pid).unwrap()
     }
 
-    /// The state directory of the project's sandbox.
+    /// Returns the state directory of the project's sandbox.
     pub(crate) fn state_of_project(&self) -> PathBuf {
         self.sandbox(&self.name())
     }
 
-    /// `sandbox stop`, which must succeed and leave nothing.
+    /// Runs `sandbox stop`, which must succeed and leave nothing behind.
     #[track_caller]
     pub(crate) fn stop(&self) {
         self.run(["stop"]).success();
         self.assert_nothing_left();
     }
 
-    /// Nothing of any sandbox is left: no process, no file.
+    /// Asserts that no process and no file of any sandbox is left.
     #[track_caller]
     pub(crate) fn assert_nothing_left(&self) {
         let left = self.environment.leftovers();
@@ -260,7 +256,7 @@ impl Host {
     }
 }
 
-/// The variables that were set for a command.
+/// Returns the variables that were set on a command.
 pub(crate) fn explicit_environment(command: &Command) -> Vec<(&OsStr, &OsStr)> {
     command
         .get_envs()
@@ -277,7 +273,7 @@ impl Deref for Host {
 }
 
 impl Drop for Host {
-    /// A failed test shows what its machines have to say.
+    /// Prints the logs of the machines if the test failed.
     fn drop(&mut self) {
         if !std::thread::panicking() {
             return;

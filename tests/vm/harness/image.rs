@@ -1,4 +1,4 @@
-//! The base image of all tests, built by the program under test.
+//! The base image of the VM tests, built by the program under test.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,11 +10,11 @@ use serde_json::Value;
 
 use crate::support::PROGRAM;
 
-/// The recipe that tests use.
+/// The recipe of the image.
 pub(crate) const IMAGE: &str = "debian-13-minimal";
 
-/// An image store with [`IMAGE`] in it: built at the first use, kept for as
-/// long as the recipe is the same. Tests only read it.
+/// Returns an image store with [`IMAGE`], built at the first use and kept until the
+/// recipe changes. Tests only read it.
 pub(crate) fn store() -> &'static Path {
     static STORE: OnceLock<PathBuf> = OnceLock::new();
     STORE.get_or_init(|| {
@@ -23,7 +23,7 @@ pub(crate) fn store() -> &'static Path {
         let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let home = parent.join(format!("vm-images-{hash}"));
         fs::create_dir_all(&home).unwrap();
-        // Another run of the tests may be at it.
+        // Another test run may be building it.
         let lock = File::create(home.join("tests.lock")).unwrap();
         lock.lock().unwrap();
         let store = home.join("kvm-cache");
@@ -36,13 +36,13 @@ pub(crate) fn store() -> &'static Path {
             remove_outdated(parent, &home);
             build(&home);
         }
-        // Does nothing if there is one for this program and this QEMU.
+        // Does nothing if this program and this QEMU already have a template.
         build_template(&home);
         store
     })
 }
 
-/// What is recorded of [`IMAGE`].
+/// Returns the metadata of [`IMAGE`].
 pub(super) fn metadata() -> Value {
     let directory = store().join("images").join(IMAGE);
     serde_json::from_slice(&fs::read(directory.join("metadata.json")).unwrap()).unwrap()
@@ -55,20 +55,20 @@ fn build(home: &Path) {
         .env("SANDBOX_HOME", home)
         .status()
         .unwrap();
-    assert!(status.success(), "the image could not be built: {status}");
+    assert!(status.success(), "could not build the image: {status}");
 }
 
-/// Most machines of tests are restored: it is the fastest start there is.
+/// Builds the template from which most tests restore: that is the fastest start.
 fn build_template(home: &Path) {
     let status = Command::new(PROGRAM)
         .args(["template", "build", "--image", IMAGE, "--accel", "tcg"])
         .env("SANDBOX_HOME", home)
         .status()
         .unwrap();
-    assert!(status.success(), "no template could be made: {status}");
+    assert!(status.success(), "could not build the template: {status}");
 }
 
-/// Images of recipes that have changed since.
+/// Removes images whose recipe has changed.
 fn remove_outdated(parent: &Path, home: &Path) {
     for entry in fs::read_dir(parent).unwrap().flatten() {
         let outdated = entry

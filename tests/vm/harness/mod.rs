@@ -1,6 +1,5 @@
-//! What tests with virtual machines share: an image built once, hosts with
-//! homes of their own, commands that can be followed while they run, and
-//! terminals.
+//! Shared by the VM tests: an image that is built once, hosts with private homes,
+//! commands whose output can be followed, and terminals.
 
 mod checks;
 mod host;
@@ -23,20 +22,20 @@ pub(crate) use stock::Stock;
 pub(crate) use terminal::Terminal;
 pub(crate) use tools::Tools;
 
-/// How long anything may take: reached by a hang and by nothing else, also on
-/// a busy machine under emulation.
+/// How long any wait may take. Only a hang reaches it, even on a busy host under
+/// emulation.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(240);
 
-/// Waits until `condition` gives a value.
+/// Waits until `condition` returns a value.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    eventually_or_tell(what, || condition().ok_or(""))
+    eventually_or_report(what, || condition().ok_or(""))
 }
 
-/// Waits until `condition` gives a value; what it gave instead at last is told
-/// if it never does.
+/// Waits until `condition` returns a value. At the deadline, it panics with the last
+/// error of `condition`.
 #[track_caller]
-pub(crate) fn eventually_or_tell<T, S: Display>(
+pub(crate) fn eventually_or_report<T, S: Display>(
     what: &str,
     mut condition: impl FnMut() -> Result<T, S>,
 ) -> T {
@@ -48,7 +47,7 @@ pub(crate) fn eventually_or_tell<T, S: Display>(
         };
         assert!(
             Instant::now() < deadline,
-            "waited {} s for this: {what}\n{seen}",
+            "waited {} s for {what}\n{seen}",
             DEADLINE.as_secs()
         );
         std::thread::sleep(Duration::from_millis(20));

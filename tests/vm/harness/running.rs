@@ -1,4 +1,4 @@
-//! A command that can be followed while it runs.
+//! Commands whose output a test can follow.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -9,10 +9,10 @@ use std::thread::JoinHandle;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use super::{DEADLINE, eventually_or_tell};
+use super::{DEADLINE, eventually_or_report};
 use crate::support::Output;
 
-/// What has come out of a stream so far.
+/// The output of a stream so far.
 #[derive(Clone, Default)]
 pub(super) struct Transcript(Arc<(Mutex<State>, Condvar)>);
 
@@ -23,14 +23,14 @@ struct State {
 }
 
 impl Transcript {
-    /// Collects all of `source` in a thread of its own.
+    /// Collects all of `source` in a new thread.
     pub(super) fn of(mut source: impl Read + Send + 'static) -> (Self, JoinHandle<()>) {
         let transcript = Self::default();
         let writer = transcript.clone();
         let thread = std::thread::spawn(move || {
             let mut buffer = [0; 1 << 16];
             loop {
-                // A terminal whose other side is closed gives an error.
+                // Reading a terminal fails once its other side is closed.
                 let length = source.read(&mut buffer).unwrap_or(0);
                 let (state, changed) = &*writer.0;
                 let mut state = state.lock().unwrap();
@@ -53,7 +53,7 @@ impl Transcript {
         String::from_utf8_lossy(&self.bytes()).into_owned()
     }
 
-    /// Waits until `needle` comes at or after `start`; returns where it ends.
+    /// Waits for `needle` at or after `start`. Returns the position after it.
     #[track_caller]
     pub(super) fn expect(&self, needle: &str, start: usize) -> usize {
         let (state, changed) = &*self.0;
@@ -72,7 +72,7 @@ impl Transcript {
         let found = find(&state);
         let seen = String::from_utf8_lossy(&state.bytes).into_owned();
         drop(state);
-        found.unwrap_or_else(|| panic!("{needle:?} never came; this did:\n{seen}"))
+        found.unwrap_or_else(|| panic!("{needle:?} did not appear in:\n{seen}"))
     }
 }
 
@@ -82,8 +82,7 @@ impl fmt::Display for Transcript {
     }
 }
 
-/// A started command. Its process group is killed if the test drops it before
-/// its end.
+/// A started command. Dropping it kills its process group if it has not ended.
 pub(crate) struct Running {
     words: String,
     child: Child,
@@ -93,7 +92,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts the command, which is in a process group of its own.
+    /// Starts the command, which must have a new process group.
     pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
@@ -111,12 +110,12 @@ impl Running {
         }
     }
 
-    /// Starts the command and writes `input` to it, from a thread.
+    /// Starts the command and writes `input` to its stdin from a thread.
     pub(crate) fn with_input(command: &mut Command, input: Vec<u8>) -> Self {
         let mut running = Self::start(command.stdin(Stdio::piped()));
         let mut stdin = running.child.stdin.take().unwrap();
         running.readers.push(std::thread::spawn(move || {
-            // The command may end without having read it all.
+            // The command may end before it has read everything.
             let _ = stdin.write_all(&input);
         }));
         running
@@ -138,22 +137,22 @@ impl Running {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
     }
 
-    /// Whether it has not ended yet.
+    /// Returns whether the command has not ended.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Sends a signal to the command alone.
+    /// Sends a signal to the command only, not to its process group.
     pub(crate) fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
     }
 
-    /// Waits for the end; stdout as bytes.
+    /// Waits for the end. Returns the status, stdout as bytes, and stderr.
     #[track_caller]
     pub(crate) fn finish_bytes(mut self) -> (i32, Vec<u8>, String) {
         use std::os::unix::process::ExitStatusExt;
         let (child, stderr) = (&mut self.child, &self.stderr);
-        let status = eventually_or_tell(&format!("the end of {}", self.words), || {
+        let status = eventually_or_report(&format!("the end of {}", self.words), || {
             child.try_wait().unwrap().ok_or(stderr)
         });
         for reader in self.readers.drain(..) {

@@ -1,4 +1,4 @@
-//! How many machines may run at once: each keeps two processors busy while it
+//! Limits the number of concurrent machines: each keeps two processors busy while it
 //! boots.
 
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -10,8 +10,8 @@ static RETURNED: Condvar = Condvar::new();
 pub(crate) struct Slots(usize);
 
 impl Slots {
-    /// Waits until `wanted` more machines may run. All are taken in one step,
-    /// so that two tests cannot each hold what the other one waits for.
+    /// Waits until `wanted` more machines may run. All slots are taken in one step, so
+    /// that two tests cannot wait for each other.
     pub(crate) fn take(wanted: usize) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
         let most = (processors / 2).max(2);

@@ -1,5 +1,5 @@
-//! The tests' image as any other tool would boot it: by Debian's own kernel
-//! image and initramfs, on a whole PC, to the default target.
+//! The tests' image as any other tool would boot it: Debian's kernel image and
+//! initramfs, a complete PC, and the default target.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,20 +9,20 @@ use sandbox_spec::Accelerator;
 use super::{Host, Terminal, image};
 use crate::support::stock_machine::StockMachine;
 
-/// The shell prompt of the console, where `dev` is logged in.
+/// The shell prompt of `dev` on the console.
 const PROMPT: &str = "dev@localhost:~$ ";
 
-/// Where the guest finds the directory that it shares with the test.
+/// The guest's mount point of the directory that it shares with the test.
 const MOUNT_POINT: &str = "/mnt";
 
-/// A running machine; it is killed when dropped.
+/// A running machine. Dropping it kills it.
 pub(crate) struct Stock {
     console: Terminal,
     directory: PathBuf,
 }
 
 impl Stock {
-    /// Starts the machine. It boots while the test goes on.
+    /// Starts the machine without waiting for its boot.
     pub(crate) fn start(host: &Host) -> Self {
         let boot = boot_directory(host);
         let directory = host.root().join("stock");
@@ -33,13 +33,12 @@ impl Stock {
             accelerator: Accelerator::Tcg,
             kernel: &boot.join("vmlinuz"),
             initrd: &boot.join("initrd.img"),
-            // The image has no fstab, by which systemd would do that.
+            // `rw`, since the image has no fstab by which systemd would remount the root.
             command_line: "root=/dev/vda rw console=ttyS0 quiet",
             disk: &disk,
         }
         .command();
-        // The devices whose names a sandbox sees, too, and one to share a
-        // directory with the test.
+        // The devices that a sandbox also has, and a share for the test.
         command
             .args(["-netdev", "user,id=net"])
             .args(["-device", "virtio-net-pci,netdev=net"])
@@ -69,12 +68,12 @@ impl Stock {
         }
     }
 
-    /// The directory that is [`MOUNT_POINT`] in the guest.
+    /// Returns the host's directory that is mounted at [`MOUNT_POINT`] in the guest.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Waits for the console's login.
+    /// Waits for the login on the console, and mounts the shared directory.
     #[track_caller]
     pub(crate) fn log_in(&mut self) {
         self.console.expect(PROMPT);
@@ -83,7 +82,7 @@ impl Stock {
         ));
     }
 
-    /// Types a command, which must succeed.
+    /// Types a command on the console. The command must succeed.
     #[track_caller]
     pub(crate) fn run(&mut self, command: &str) {
         self.console.send(&format!("{command}; echo status: $?\r"));
@@ -98,8 +97,8 @@ fn base_disk() -> PathBuf {
     image::store().join("blobs").join(algorithm).join(hex)
 }
 
-/// Where the image's kernel as Debian ships it lies, and an initramfs as
-/// Debian makes it: an image has none, so a sandbox of it makes one, once.
+/// Returns a directory with Debian's kernel image and an initramfs. An image has no
+/// initramfs, so a sandbox of the image makes one at the first use.
 fn boot_directory(host: &Host) -> PathBuf {
     let parent = image::store().parent().unwrap();
     let digest = image::metadata()["digest"]
@@ -110,7 +109,7 @@ fn boot_directory(host: &Host) -> PathBuf {
     let lock = File::create(parent.join("stock.lock")).unwrap();
     lock.lock().unwrap();
     if !directory.exists() {
-        eprintln!("making an initramfs, once, in {}", directory.display());
+        eprintln!("making an initramfs in {}", directory.display());
         let release = "$(uname -r)";
         let script = format!(
             "sudo mkinitramfs -o /var/tmp/initrd.img {release}\n\

@@ -1,4 +1,4 @@
-//! A command at a terminal, driven as a person would.
+//! A command at a terminal, driven as a user would.
 
 use std::fs::File;
 use std::io::Write;
@@ -19,7 +19,7 @@ pub(crate) struct Terminal {
     child: Child,
     keyboard: File,
     screen: Transcript,
-    /// Up to where the screen was read.
+    /// The position up to which the test has read the screen.
     seen: usize,
 }
 
@@ -28,13 +28,13 @@ impl Terminal {
     pub(crate) fn open(command: &Command) -> Self {
         let pty = openpty(None, None).unwrap();
         let slave = File::from(pty.slave);
-        // Made anew: as leader of a process group it could lead no session.
+        // A new command: the leader of a process group cannot start a session.
         let mut fresh = Command::new(command.get_program());
         fresh
             .args(command.get_args())
             .env_clear()
             .envs(explicit_environment(command))
-            // With 256 colours, Debian's prompt is coloured word by word.
+            // With 256 colours, Debian's prompt contains colour sequences.
             .env("TERM", "xterm")
             .current_dir(command.get_current_dir().unwrap())
             .stdin(slave.try_clone().unwrap())
@@ -50,7 +50,7 @@ impl Terminal {
         }
         rustix::termios::tcsetwinsize(&pty.master, size(24, 80)).unwrap();
         let child = fresh.spawn().unwrap();
-        // It holds the other side of the terminal.
+        // The command value holds the other side of the terminal.
         drop(fresh);
         let keyboard = File::from(pty.master);
         // Its thread ends when the last process has left the terminal.
@@ -63,28 +63,28 @@ impl Terminal {
         }
     }
 
-    /// Types.
+    /// Types these keys.
     pub(crate) fn send(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until this text appears after all that was waited for before.
+    /// Waits until this text appears after the text of the previous wait.
     #[track_caller]
     pub(crate) fn expect(&mut self, text: &str) {
         self.seen = self.screen.expect(text, self.seen);
     }
 
-    /// Gives the window another size, as dragging its corner does.
+    /// Resizes the window.
     pub(crate) fn resize(&self, rows: u16, columns: u16) {
         rustix::termios::tcsetwinsize(&self.keyboard, size(rows, columns)).unwrap();
     }
 
-    /// All that was shown.
+    /// Returns all text that was shown.
     pub(crate) fn text(&self) -> String {
         self.screen.text()
     }
 
-    /// Waits for the command's end; its status.
+    /// Waits for the end of the command. Returns its status.
     #[track_caller]
     pub(crate) fn finish(mut self) -> i32 {
         use std::os::unix::process::ExitStatusExt;

@@ -1,5 +1,5 @@
-//! Programs that [`IMAGE`](super::image::IMAGE) lacks, for guests of tests: as
-//! Debian has them, so that what runs is what users run.
+//! Programs that [`IMAGE`](super::image::IMAGE) lacks, for the guests of tests. They
+//! come from Debian, so that tests run the programs that users run.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,16 +11,17 @@ use sha2::{Digest, Sha256, Sha512};
 
 use super::{Host, image};
 
-/// Debian's packages. npm is none of them: there it is 300 packages, which take
-/// minutes to unpack.
+/// Packages of Debian. npm is not one of them: Debian splits it into 300 packages, which
+/// take minutes to unpack.
 const PACKAGES: &str = "curl,git,nodejs,python3-pip";
 
-/// npm as its authors have it.
+/// npm as its authors publish it.
 const NPM: &str = "https://registry.npmjs.org/npm/-/npm-10.9.2.tgz";
 const NPM_SHA512: &str =
     "iriPEPIkoMYUy3F6f3wwSZAU93E0Eg6cHwIR6jzzOXWSy+SD/rOODEs74cVONHKSx2obXtuUoyidVEhISrisgQ==";
 
-/// What no test needs: documentation, and what of Perl git wants for sending mail.
+/// Files that no test needs: documentation, and the Perl modules with which git sends
+/// mail.
 const EXCLUDED: [&str; 6] = [
     "/usr/share/doc/*",
     "/usr/share/man/*",
@@ -35,14 +36,14 @@ const KEYRINGS: [&str; 2] = [
     "/usr/share/keyrings/debian-archive-keyring.pgp",
 ];
 
-/// Where a guest finds the archives.
+/// The guest's mount point of the archives.
 const MOUNT_POINT: &str = "/mnt/tools";
 
-/// Archives of the programs.
+/// The directory with the archives of the programs.
 pub(crate) struct Tools(PathBuf);
 
 impl Tools {
-    /// The archives: made at the first use, kept for as long as the image is.
+    /// Returns the archives, made at the first use and kept as long as the image.
     pub(crate) fn get() -> Self {
         let parent = image::store().parent().unwrap();
         let wanted = format!("{PACKAGES}\n{NPM_SHA512}\n{EXCLUDED:?}");
@@ -52,14 +53,11 @@ impl Tools {
             .map(|byte| format!("{byte:02x}"))
             .collect();
         let directory = parent.join(format!("tools-{hex}"));
-        // Another run of the tests may be at it.
+        // Another test run may be making them.
         let lock = File::create(parent.join("tools.lock")).unwrap();
         lock.lock().unwrap();
         if !directory.exists() {
-            eprintln!(
-                "fetching programs for guests, once, to {}",
-                directory.display()
-            );
+            eprintln!("fetching programs for guests to {}", directory.display());
             let partial = parent.join("tools.partial");
             if partial.exists() {
                 fs::remove_dir_all(&partial).unwrap();
@@ -72,16 +70,16 @@ impl Tools {
         Self(directory)
     }
 
-    /// The flag by which a sandbox has them at hand.
+    /// Returns the value of `--share` that mounts the archives in a sandbox.
     pub(crate) fn share(&self) -> String {
         format!("{}:{MOUNT_POINT}:ro", self.0.display())
     }
 
-    /// Puts the programs where they belong in the guest of this host. Nothing
-    /// else changes there: what the image has stays.
+    /// Unpacks the programs in the guest of this host. Files of the image stay
+    /// unchanged.
     #[track_caller]
     pub(crate) fn install(&self, host: &Host) {
-        // Each read of a share is a question to the host: so in large blocks.
+        // Each read of a share is a request to the host, so the blocks are large.
         host.guest(&format!(
             "sudo tar --extract --file={MOUNT_POINT}/packages.tar --directory=/ \
              --blocking-factor=2048 --skip-old-files --keep-directory-symlink ./usr\n\
@@ -94,14 +92,14 @@ impl Tools {
     }
 }
 
-/// Unpacks packages of the image's own mirror, with all that they depend on, and
-/// runs nothing of theirs.
+/// Unpacks packages and their dependencies from the image's mirror, and runs none of
+/// their scripts.
 fn fetch_packages(archive: &Path) {
     let metadata = image::metadata();
     let recorded = |key: &str| metadata["content"][key].as_str().unwrap().to_owned();
     let (mirror, suite) = (recorded("mirror"), recorded("suite"));
     let keyring = KEYRINGS.iter().find(|path| Path::new(path).exists());
-    let keyring = keyring.expect("the keyring of debian-archive-keyring");
+    let keyring = keyring.expect("`debian-archive-keyring` is not installed");
     let status = Command::new("mmdebstrap")
         .args(["--quiet", "--mode=auto", "--variant=extract"])
         .args(["--format=tar", "--architectures=amd64"])
@@ -113,7 +111,7 @@ fn fetch_packages(archive: &Path) {
         .arg(format!("deb {mirror} {suite} main"))
         .arg(format!("deb {mirror} {suite}-updates main"))
         .status()
-        .expect("`mmdebstrap`");
+        .expect("could not run `mmdebstrap`");
     assert!(status.success(), "{status}");
 }
 
@@ -124,7 +122,7 @@ fn fetch_npm(archive: &Path) {
         .arg(archive)
         .arg(NPM)
         .status()
-        .expect("`curl`");
+        .expect("could not run `curl`");
     assert!(status.success(), "{status}");
     let digest = Sha512::digest(fs::read(archive).unwrap());
     assert_eq!(STANDARD.encode(digest), NPM_SHA512, "{NPM}");
