@@ -1,4 +1,4 @@
-//! The guest's own package manager, and a mirror of one tiny package.
+//! The guest's package manager, and a mirror with one tiny package.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::harness::Host;
 
 const PACKAGE: &str = "sandbox-test-package";
 
-/// Puts a flat repository at `/apt` of every server.
+/// Serves a flat repository at `/apt` on every server.
 pub(super) fn serve_repository(world: &World, directory: &Path) {
     let package = package(directory);
     let index = format!(
@@ -42,7 +42,7 @@ fn digest(bytes: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A package with one file.
+/// Builds a package with one file.
 fn package(directory: &Path) -> Vec<u8> {
     let tree = directory.join(PACKAGE);
     fs::create_dir_all(tree.join("DEBIAN")).unwrap();
@@ -63,13 +63,13 @@ fn package(directory: &Path) -> Vec<u8> {
         .args([&tree, &built])
         .stdout(std::process::Stdio::null())
         .status()
-        .expect("`dpkg-deb` of dpkg");
+        .expect("could not run `dpkg-deb`");
     assert!(status.success(), "{status}");
     fs::read(built).unwrap()
 }
 
-/// `apt-get ARGUMENTS` with `host` as the only source of packages. Some minutes
-/// are for what hangs.
+/// Returns a script that runs `apt-get ARGUMENTS` with `host` as the only package source.
+/// The timeout ends an apt-get that hangs.
 fn script(host: &str, arguments: &str) -> String {
     format!(
         "echo 'deb [trusted=yes] http://{host}/apt ./' | sudo tee /etc/apt/test.list >&2\n\
@@ -78,8 +78,8 @@ fn script(host: &str, arguments: &str) -> String {
     )
 }
 
-/// `mirror.test` is allowed, `denied.test` is not.
-pub(super) fn installs_from_the_allowed_mirror_only(host: &Host) {
+/// Expects that `mirror.test` is allowed and `denied.test` is not.
+pub(super) fn install_from_allowed_mirror(host: &Host) {
     let denied = host.exec(&["sh", "-c", &script("denied.test", "update")]);
     assert_eq!(denied.status, 100, "{denied}");
     host.guest(&script("mirror.test", "update"));

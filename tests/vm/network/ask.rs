@@ -5,16 +5,15 @@ use super::proxy::reaches;
 use super::world::OTHER;
 use crate::harness::{Host, Terminal, eventually};
 
-/// The guest of this host is in proxy mode, and what it asked for is allowed so
-/// far.
-pub(super) fn a_person_decides_about_each_name(world: &World, host: &Host) {
+/// Answers the question about each denied name. Expects a guest in proxy mode.
+pub(super) fn decide_each_name_once(world: &World, host: &Host) {
     let names = ["earlier", "always", "once", "deny"].map(|name| format!("{name}.test"));
     for name in &names {
         world.servers.zone().set(name, &[OTHER]);
     }
     let [earlier, always, once, deny] = names.each_ref().map(String::as_str);
 
-    // What was denied before somebody could be asked is asked about, too.
+    // The command also asks about names that were denied before it started.
     assert_eq!(reaches(host, earlier), "403");
     let mut terminal = Terminal::open(&host.command(["proxy", "ask"]));
     terminal.expect("waiting for domains that are denied");
@@ -28,19 +27,19 @@ pub(super) fn a_person_decides_about_each_name(world: &World, host: &Host) {
     };
     answer(earlier, &["deny"]);
     assert_eq!(reaches(host, always), "403");
-    // What is no answer gets the question again.
+    // An invalid answer repeats the question.
     answer(always, &["yes", "always"]);
     assert_eq!(reaches(host, once), "403");
     answer(once, &["once"]);
     assert_eq!(reaches(host, deny), "403");
-    // Return alone denies.
+    // An empty answer denies.
     answer(deny, &[""]);
     for name in [always, once] {
-        eventually("the name that was allowed", || {
+        eventually("an allowed name to be reachable", || {
             (reaches(host, name) == "200").then_some(())
         });
     }
-    // Nobody is asked a second time: the next question is about the next name.
+    // No question is repeated: the next one is about the next name.
     for name in [earlier, deny] {
         assert_eq!(reaches(host, name), "403");
     }
@@ -51,14 +50,14 @@ pub(super) fn a_person_decides_about_each_name(world: &World, host: &Host) {
     for (name, times) in [(earlier, 1), (always, 2), (once, 1), (deny, 1)] {
         assert_eq!(shown.matches(&question(name)).count(), times, "{shown}");
     }
-    let told = format!("allowed `{once}` until the sandbox stops");
-    assert!(shown.contains(&told), "{shown}");
+    let message = format!("allowed `{once}` until the sandbox stops");
+    assert!(shown.contains(&message), "{shown}");
     assert!(
         shown.contains(&format!("allowed `{always}`\r\n")),
         "{shown}"
     );
 
-    // The list has the one and no other; both answers hold on.
+    // Only `always` is on the allowlist, and both allowed names stay reachable.
     let list = host.run(["proxy", "list"]).success();
     assert!(list.stdout.contains(always), "{list}");
     for name in [earlier, once, deny, "last.test"] {
@@ -67,7 +66,7 @@ pub(super) fn a_person_decides_about_each_name(world: &World, host: &Host) {
     assert_eq!(reaches(host, always), "200");
     assert_eq!(reaches(host, once), "200");
 
-    // Without a terminal there is nobody to ask.
+    // Without a terminal, the command fails.
     let output = host.run(["proxy", "ask"]);
     assert_eq!(output.status, 1, "{output}");
     assert!(

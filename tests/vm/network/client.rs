@@ -1,5 +1,4 @@
-//! The program in the guest that tries what the network lets through:
-//! `tests/fixtures/network-client`.
+//! The program in the guest that tests the network: `tests/fixtures/network-client`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::harness::{Host, Running};
 
-/// Its name in the project directory.
+/// The name of the program in the project directory.
 pub(super) const NAME: &str = "network-client";
 
-/// The program, built at the first use.
+/// Returns the program, built at the first use.
 pub(super) fn program() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -35,18 +34,18 @@ pub(super) fn program() -> &'static Path {
             .arg(target)
             .args(["--", "-C", "target-feature=+crt-static"])
             .args(["-C", "strip=symbols"])
-            // An emulated guest compares what it gets.
+            // The client compares large downloads in an emulated guest.
             .args(["-C", "opt-level=2"]);
-        // What the outer cargo tells tests would have crates built anew that look at it.
+        // Crates whose build reads these variables would be built again.
         for (variable, _) in std::env::vars_os() {
             let name = variable.to_string_lossy();
-            let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "OUT_DIR"];
-            if told.iter().any(|prefix| name.starts_with(prefix)) {
+            let inherited = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "OUT_DIR"];
+            if inherited.iter().any(|prefix| name.starts_with(prefix)) {
                 cargo.env_remove(variable);
             }
         }
         let status = cargo.status().unwrap();
-        assert!(status.success(), "the client could not be built: {status}");
+        assert!(status.success(), "could not build the client: {status}");
         target.join("debug/examples").join(NAME)
     })
 }
@@ -58,7 +57,7 @@ pub(super) fn start(host: &Host, operations: &[Value]) -> Running {
     Running::with_input(&mut host.command(["exec", "--", &program]), input)
 }
 
-/// Does these operations in the guest, all at once; what each gave.
+/// Runs these operations at once in the guest. Returns the result of each.
 #[track_caller]
 pub(super) fn run(host: &Host, operations: &[Value]) -> Vec<Value> {
     let output = start(host, operations).finish().success();
@@ -71,34 +70,34 @@ pub(super) fn run(host: &Host, operations: &[Value]) -> Vec<Value> {
     results
 }
 
-/// The same for one.
+/// Runs one operation in the guest. Returns its result.
 #[track_caller]
 pub(super) fn run_one(host: &Host, operation: Value) -> Value {
     run(host, &[operation]).remove(0)
 }
 
-/// What a request to an address or to a name shall come to.
+/// The expected result of a request to an address or to a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expected {
-    /// The answer of a server.
+    /// A server answers.
     Served,
-    /// A connection that is refused, or a datagram that comes back.
+    /// The connection is refused, or ICMP reports the datagram as unreachable.
     Refused,
-    /// A name that does not exist.
+    /// The name does not exist.
     NoName,
-    /// A name without addresses.
+    /// The name has no addresses.
     NoAddress,
 }
 
 use Expected::{NoAddress, NoName, Refused, Served};
 
-/// A request of plain HTTP to `ADDRESS:PORT` or `NAME:PORT`.
+/// Returns a plain HTTP request to `ADDRESS:PORT` or `NAME:PORT`.
 pub(super) fn connect(to: &str) -> Value {
     let send = format!("GET / HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n");
     json!({"do": "talk", "to": to, "send": send})
 }
 
-/// The head of a request for the socket of a server, with further lines.
+/// Returns the head of a WebSocket request, with more header lines.
 pub(super) fn open_socket(target: &str, host: &str, lines: &str) -> String {
     format!(
         "GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -114,18 +113,18 @@ pub(super) fn ping(to: &str) -> Value {
     json!({"do": "ping", "to": to})
 }
 
-/// A question to the sandbox's resolver.
+/// Returns a question to the sandbox's resolver.
 pub(super) fn ask(name: &str, record_type: &str) -> Value {
     json!({"do": "ask", "name": name, "type": record_type})
 }
 
-/// A question to another resolver.
+/// Returns a question to another resolver.
 pub(super) fn ask_at(server: &str, tcp: bool) -> Value {
     let server = format!("{server}:53");
     json!({"do": "ask", "name": "mirror.test", "type": "A", "server": server, "tcp": tcp})
 }
 
-/// Does all operations at once and compares; tells all that went otherwise.
+/// Runs all operations at once and panics with all unexpected results.
 #[track_caller]
 pub(super) fn check(host: &Host, cases: &[(Value, Expected)]) {
     let operations: Vec<Value> = cases
@@ -156,7 +155,7 @@ fn classify(operation: &Value, result: &Value) -> Option<Expected> {
                 false => Some(Served),
             }
         }
-        // At once, by a reset, before there was a connection.
+        // Refused by a reset, before the connection was established.
         ("talk", "refused") if result["connected"] == false => Some(Refused),
         ("ask", "refused") if operation["tcp"] == true => Some(Refused),
         ("datagram" | "ping" | "ask", "unreachable") => Some(Refused),
@@ -166,7 +165,7 @@ fn classify(operation: &Value, result: &Value) -> Option<Expected> {
     }
 }
 
-/// `sandbox proxy logs --json`.
+/// Returns the entries of `sandbox proxy logs --json`.
 #[track_caller]
 pub(super) fn logged(host: &Host) -> Vec<Value> {
     let output = host.run(["proxy", "logs", "--json"]).success();

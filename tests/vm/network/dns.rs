@@ -1,4 +1,4 @@
-//! The resolver of a test's world.
+//! The DNS server of a test's world.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,17 +12,18 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::servers::State;
 
-/// The names that there are; what was asked.
+/// The names of the world, and the questions so far.
 #[derive(Default)]
 pub(super) struct Zone {
-    /// What a name has, question by question; the last stays.
-    names: Mutex<HashMap<String, Has>>,
+    /// The records of each name.
+    names: Mutex<HashMap<String, Records>>,
     asked: Mutex<Vec<String>>,
 }
 
-/// What one name has.
-struct Has {
+/// The records of one name.
+struct Records {
     ttl: u32,
+    /// The addresses for each question in turn. The last entry stays.
     answers: Vec<Vec<IpAddr>>,
 }
 
@@ -32,8 +33,8 @@ impl Zone {
         self.insert(name, 300, &[addresses]);
     }
 
-    /// Gives a name the first addresses for the first question of its IPv4
-    /// ones, and so on; nobody may remember any.
+    /// Gives a name different addresses for each IPv4 question in turn. Their TTL is 0,
+    /// so no resolver may cache them.
     pub(super) fn set_changing(&self, name: &str, answers: &[&[&str]]) {
         self.insert(name, 0, answers);
     }
@@ -44,11 +45,11 @@ impl Zone {
             .iter()
             .map(|addresses| addresses.iter().map(parse).collect())
             .collect();
-        let has = Has { ttl, answers };
-        self.names.lock().unwrap().insert(name.into(), has);
+        let records = Records { ttl, answers };
+        self.names.lock().unwrap().insert(name.into(), records);
     }
 
-    /// What was asked, as `name TYPE`.
+    /// Returns the questions so far, as `name TYPE`.
     pub(super) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
@@ -65,13 +66,13 @@ impl Zone {
         answer.metadata.recursion_available = true;
         answer.add_query(query.clone());
         let mut names = self.names.lock().unwrap();
-        let Some(has) = names.get_mut(name) else {
+        let Some(records) = names.get_mut(name) else {
             answer.metadata.response_code = ResponseCode::NXDomain;
             return answer.to_vec().unwrap();
         };
         let data: Vec<RData> = match query.query_type() {
             RecordType::TXT => vec![RData::TXT(TXT::new(vec!["a text".into()]))],
-            wanted => has.answers[0]
+            wanted => records.answers[0]
                 .iter()
                 .map(|address| match address {
                     IpAddr::V4(v4) => RData::A((*v4).into()),
@@ -81,10 +82,10 @@ impl Zone {
                 .collect(),
         };
         for data in data {
-            answer.add_answer(Record::from_rdata(query.name().clone(), has.ttl, data));
+            answer.add_answer(Record::from_rdata(query.name().clone(), records.ttl, data));
         }
-        if query.query_type() == RecordType::A && has.answers.len() > 1 {
-            has.answers.remove(0);
+        if query.query_type() == RecordType::A && records.answers.len() > 1 {
+            records.answers.remove(0);
         }
         answer.to_vec().unwrap()
     }
@@ -106,7 +107,7 @@ pub(super) async fn accept(listener: TcpListener, state: Arc<State>) {
         state.reached(stream.local_addr().unwrap());
         let state = Arc::clone(&state);
         tokio::spawn(async move {
-            // The client may leave.
+            // The client may close the connection.
             let _ = questions(stream, &state).await;
         });
     }

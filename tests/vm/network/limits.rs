@@ -13,10 +13,10 @@ use Expected::Refused;
 /// The explicit proxy.
 const PROXY: &str = "10.0.2.100:8888";
 
-/// The bandwidth, in bytes a second, and how far ahead of it transfers may run:
-/// they may begin 100 ms early, and the last of them ends with what another
-/// 100 ms would carry.
+/// The bandwidth limit, in bytes per second.
 const RATE: usize = 1 << 20;
+/// How far transfers may run ahead of the limit. They may start 100 ms early, and the last
+/// one may end with the bytes of another 100 ms.
 const AHEAD: Duration = Duration::from_millis(200);
 
 #[test]
@@ -38,34 +38,35 @@ fn connections_and_bandwidth_stay_within_limits() {
             "1M",
         ],
     );
-    bandwidth(&host);
-    connections(&host);
+    check_bandwidth(&host);
+    check_connections(&host);
     host.stop();
 }
 
-/// By an address that a rule allows, and by both doors of proxy mode: whole
-/// files, together no faster than the bound.
-fn bandwidth(host: &Host) {
+/// Downloads files by an address that a rule allows and by both doors of proxy mode.
+/// They arrive complete and not faster than the limit.
+fn check_bandwidth(host: &Host) {
     let by_rule = format!("{MIRROR}:8080");
     for (to, proxy) in [(&*by_rule, false), ("mirror.test:80", false), (PROXY, true)] {
-        // Large ones at once, and small ones, each on a connection of its own.
+        // Large files at once, then small files one after the other. Each has its own
+        // connection.
         for (count, parallel, length) in [(4, 4, 1 << 20), (128, 1, 32 << 10)] {
             let begin = Instant::now();
             let download = json!({
                 "do": "download", "to": to, "host": "mirror.test", "proxy": proxy,
                 "count": count, "parallel": parallel, "length": length,
             });
-            let done = run_one(host, download);
+            let result = run_one(host, download);
             let took = begin.elapsed();
-            assert_eq!(done, json!({"right": count}), "{to}");
+            assert_eq!(result, json!({"right": count}), "{to}");
             let least = Duration::from_secs_f64((count * length) as f64 / RATE as f64) - AHEAD;
             assert!(took >= least, "{to}: {count} of {length} bytes in {took:?}");
         }
     }
 }
 
-/// Four connections are held, whichever way they went: there is no fifth.
-fn connections(host: &Host) {
+/// Holds four connections on different paths. A fifth one is refused.
+fn check_connections(host: &Host) {
     let by_rule = format!("{MIRROR}:8080");
     let hold = |to: &str, target: &str| {
         let send = format!("GET {target} HTTP/1.1\r\nHost: mirror.test\r\n\r\n");
@@ -97,13 +98,13 @@ fn connections(host: &Host) {
         assert!(running.is_running());
     }
 
-    // One ends, and its place is another's.
+    // After one connection has ended, a new one is allowed.
     host.guest("pkill --newest --exact network-client");
     let ended = held.pop().unwrap().finish();
     assert_ne!(ended.status, 0, "{ended}");
-    let again = eventually("a place", || {
-        let told = run_one(host, connect(&by_rule));
-        (told["error"] == Value::Null).then_some(told)
+    let again = eventually("a free connection", || {
+        let result = run_one(host, connect(&by_rule));
+        (result["error"] == Value::Null).then_some(result)
     });
     assert!(again["answer"].as_str().unwrap().contains("served by"));
 }

@@ -1,5 +1,5 @@
-//! What a guest reaches, and what it does not, in a small internet of the
-//! test's own: see [`world`].
+//! The destinations that a guest can and cannot reach, in a private internet of the
+//! test: see [`world`].
 
 mod apt;
 mod ask;

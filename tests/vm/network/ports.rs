@@ -1,4 +1,4 @@
-//! Ports of the host that lead into the guest.
+//! Host ports that are forwarded to the guest.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
@@ -10,7 +10,7 @@ use super::client::{self, start};
 use super::world::HOSTS;
 use crate::harness::{DEADLINE, Host, Namespace};
 
-/// What comes back from a TCP server there, or why nothing does.
+/// Returns the answer of a TCP server to a few bytes.
 fn tcp(network: &Namespace, to: &str) -> std::io::Result<String> {
     network.within(|| {
         let mut stream = TcpStream::connect(to)?;
@@ -22,6 +22,7 @@ fn tcp(network: &Namespace, to: &str) -> std::io::Result<String> {
     })
 }
 
+/// Returns the answer of a UDP server to a datagram.
 fn udp(network: &Namespace, to: &str) -> std::io::Result<String> {
     network.within(|| {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
@@ -38,6 +39,7 @@ fn is_refused(answer: std::io::Result<String>) -> bool {
     answer.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
+/// Returns the ports of `sandbox port ls`.
 fn published(host: &Host) -> Vec<String> {
     let output = host.run(["port", "ls", "--json"]).success();
     serde_json::from_str(&output.stdout).unwrap()
@@ -79,12 +81,12 @@ fn published_ports_forward_to_guest_and_change_while_it_runs() {
         udp(&world.host, "127.0.0.1:8101").unwrap(),
         "the guest got a datagram"
     );
-    // What a rule denies does not get to the guest.
+    // The rule denies this port: nothing reaches the guest.
     assert!(
         tcp(&world.host, "127.0.0.1:8102").is_ok_and(|answer| answer.is_empty())
             || tcp(&world.host, "127.0.0.1:8102").is_err()
     );
-    // From elsewhere, only by the address that was named.
+    // Other hosts reach only the port that is published on an external address.
     assert_eq!(tcp(&world.outside, &format!("{HOSTS}:8200")).unwrap(), got);
     assert!(is_refused(tcp(&world.outside, &format!("{HOSTS}:8100"))));
     let mut ports = published(&host);
@@ -117,7 +119,7 @@ fn published_ports_forward_to_guest_and_change_while_it_runs() {
     assert!(is_refused(tcp(&world.host, "127.0.0.1:8100")));
     assert_eq!(published(&host).len(), 3);
 
-    // Taken, and not there.
+    // A port that is taken, and a port that is not published.
     let output = host.run(["port", "add", "8101:9/udp"]);
     assert_eq!(output.status, 1, "{output}");
     assert!(output.stderr.contains("8101"), "{output}");

@@ -1,4 +1,4 @@
-//! `--network` alone: what each preset lets through, by address and by name.
+//! `--network` alone: the traffic that each preset allows, by address and by name.
 
 use super::client::{ask, ask_at, datagram, ping};
 use super::world::{
@@ -8,9 +8,9 @@ use super::{Expected, World, check, connect};
 use Expected::{NoAddress, NoName, Refused, Served};
 use serde_json::Value;
 
-/// The host's loopback and its own addresses, in every form that a guest could
-/// think of. Nothing of it is reached unless somebody wants that.
-fn hosts_own() -> Vec<(Value, Expected)> {
+/// Returns the host's loopback and its own addresses, in many forms. All are refused
+/// unless a preset or a rule allows them.
+fn refused_host_addresses() -> Vec<(Value, Expected)> {
     let mut cases: Vec<_> = [
         "10.0.2.2:8080",
         "[fd00:5a4d:b0c5:2::2]:8080",
@@ -21,7 +21,7 @@ fn hosts_own() -> Vec<(Value, Expected)> {
         // The guest's kernel sends these as IPv4.
         "[::ffff:10.0.2.2]:8080",
         "[::ffff:203.0.113.2]:8080",
-        // These it sends as they are: NAT64 twice, 6to4, IPv4-compatible.
+        // It sends these unchanged: NAT64 twice, 6to4, IPv4-compatible.
         "[64:ff9b::127.0.0.1]:8080",
         "[64:ff9b:1::127.0.0.1]:8080",
         "[64:ff9b::203.0.113.2]:8080",
@@ -74,12 +74,12 @@ fn network_public_by_default_refuses_host_and_private_addresses() {
             (ask("mirror.test", "A"), Served),
             (ask("mirror.test", "AAAA"), Served),
             (ask("absent.test", "A"), NoName),
-            // A server that is not there refuses by itself.
+            // No server listens here, so the destination refuses.
             (connect(&format!("{MIRROR}:81")), Refused),
         ],
     );
     world.servers.take_reached();
-    let mut cases = hosts_own();
+    let mut cases = refused_host_addresses();
     cases.extend(not_public().map(|target| (connect(target), Refused)));
     cases.extend(
         [
@@ -99,7 +99,7 @@ fn network_public_by_default_refuses_host_and_private_addresses() {
     cases.extend([
         (datagram("10.99.0.1:7"), Refused),
         (ping(PRIVATE), Refused),
-        // Names are resolved by the gateway alone.
+        // Only the gateway resolves names.
         (ask_at(GOOGLES_RESOLVER, false), Refused),
         (ask_at(GOOGLES_RESOLVER, true), Refused),
         (connect(&format!("{GOOGLES_RESOLVER}:853")), Refused),
@@ -107,11 +107,11 @@ fn network_public_by_default_refuses_host_and_private_addresses() {
     ]);
     check(&host, &cases);
     let reached = world.servers.take_reached();
-    let by_others: Vec<_> = reached
+    let others: Vec<_> = reached
         .iter()
         .filter(|at| at.to_string() != "203.0.113.1:53")
         .collect();
-    assert!(by_others.is_empty(), "{by_others:?}");
+    assert!(others.is_empty(), "{others:?}");
     host.stop();
 }
 
@@ -138,7 +138,7 @@ fn network_none_refuses_everything_and_asks_no_resolver() {
     World::start(&host, &["--network", "none"]);
     world.servers.take_reached();
     let asked = world.servers.zone().asked();
-    let mut cases = hosts_own();
+    let mut cases = refused_host_addresses();
     cases.extend(not_public().map(|target| (connect(target), Refused)));
     cases.extend([
         (connect(&format!("{MIRROR}:80")), Refused),
@@ -185,7 +185,7 @@ fn network_private_allows_private_networks_but_not_host() {
             (ask_at(PRIVATE, false), Refused),
         ],
     );
-    check(&host, &hosts_own());
+    check(&host, &refused_host_addresses());
     host.stop();
 }
 
@@ -208,9 +208,9 @@ fn network_all_allows_host_loopback() {
             (connect("203.0.113.2:8080"), Served),
             (datagram("10.0.2.2:7"), Served),
             (ping(HOSTS), Served),
-            // A name on the internet is not a way to it, all the same.
+            // A public name that resolves to the loopback still has no address.
             (connect("loop.test:8080"), NoAddress),
-            // Nor is another resolver.
+            // Another resolver is still refused.
             (ask_at(GOOGLES_RESOLVER, false), Refused),
         ],
     );

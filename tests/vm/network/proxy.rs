@@ -1,4 +1,4 @@
-//! `--proxy`: allowed domains and nothing else, by whatever way the guest tries.
+//! `--proxy`: the guest reaches allowed domains only, on every path that it tries.
 
 use std::fmt::Write;
 
@@ -13,17 +13,17 @@ use Expected::{NoAddress, NoName, Refused, Served};
 /// The explicit proxy.
 const PROXY: &str = "10.0.2.100:8888";
 
-/// The head of a request that is the only one on its connection.
+/// Returns the head of a request that is the only one on its connection.
 fn get(target: &str, host: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
 }
 
-/// Bytes in clear.
+/// Returns an operation that sends plain bytes.
 fn say(to: &str, bytes: &str) -> Value {
     json!({"do": "talk", "to": to, "send": bytes})
 }
 
-/// A TLS connection, and a request in it.
+/// Returns an operation that sends a request over TLS.
 fn tls(to: &str, name: &str) -> Value {
     json!({
         "do": "talk", "to": to, "send": get("/", name),
@@ -31,20 +31,21 @@ fn tls(to: &str, name: &str) -> Value {
     })
 }
 
+/// Returns the operation with another value at a JSON pointer.
 fn with(mut operation: Value, pointer: &str, value: Value) -> Value {
     let (parent, key) = pointer.rsplit_once('/').unwrap();
     operation.pointer_mut(parent).unwrap()[key] = value;
     operation
 }
 
-/// CONNECT to the explicit proxy, and TLS for this name in the tunnel.
+/// Returns a CONNECT to the explicit proxy, with TLS for this name in the tunnel.
 fn tunnel(target: &str, name: &str) -> Value {
     let first = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
     with(tls(PROXY, name), "/first", first.into())
 }
 
-/// What a conversation came to, in a few words.
-fn outcome(told: &Value) -> String {
+/// Returns the outcome of a conversation in a few words: status codes or the error.
+fn outcome(result: &Value) -> String {
     let status = |head: &str| {
         let status = head.strip_prefix("HTTP/1.1 ").unwrap_or(head);
         status
@@ -53,11 +54,11 @@ fn outcome(told: &Value) -> String {
             .unwrap_or("nothing")
             .to_owned()
     };
-    match (&told["first"], &told["error"], &told["answer"]) {
+    match (&result["first"], &result["error"], &result["answer"]) {
         (Value::String(first), ..) if status(first) != "200" => format!("proxy: {}", status(first)),
         (_, Value::String(error), _) => error.clone(),
         (_, _, Value::String(answer)) => {
-            // Each answer on the connection.
+            // The status of each answer on the connection.
             let all: Vec<String> = answer
                 .match_indices("HTTP/1.1 ")
                 .map(|(index, _)| status(&answer[index..]))
@@ -68,10 +69,11 @@ fn outcome(told: &Value) -> String {
                 all.join(" ")
             }
         }
-        _ => told.to_string(),
+        _ => result.to_string(),
     }
 }
 
+/// Runs all operations at once and panics with all unexpected outcomes.
 #[track_caller]
 fn expect(host: &Host, cases: &[(Value, &str)]) {
     let operations: Vec<Value> = cases
@@ -79,12 +81,12 @@ fn expect(host: &Host, cases: &[(Value, &str)]) {
         .map(|(operation, _)| operation.clone())
         .collect();
     let mut wrong = String::new();
-    for ((operation, expected), told) in cases.iter().zip(run(host, &operations)) {
-        let came = outcome(&told);
-        if came != *expected {
+    for ((operation, expected), result) in cases.iter().zip(run(host, &operations)) {
+        let outcome = outcome(&result);
+        if outcome != *expected {
             writeln!(
                 wrong,
-                "{operation}\n  not {expected:?} but {came:?}: {told}"
+                "{operation}\n  expected {expected:?}, got {outcome:?}: {result}"
             )
             .unwrap();
         }
@@ -92,7 +94,7 @@ fn expect(host: &Host, cases: &[(Value, &str)]) {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// The first name is reached at `MIRROR`, and so are others that are not allowed.
+/// Starts a sandbox in proxy mode. Allowed names and others share the address `MIRROR`.
 fn prepare(world: &World) -> Host {
     let zone = world.servers.zone();
     zone.set("mirror.test", &[MIRROR, MIRROR_V6]);
@@ -113,7 +115,7 @@ fn prepare(world: &World) -> Host {
         "metadata.test",
         "*.wild.test",
     ];
-    // Before there is a sandbox.
+    // The allowlist can be edited before the sandbox exists.
     host.run(allowed).success();
     World::start(&host, &["--proxy"]);
     host
@@ -123,24 +125,24 @@ fn prepare(world: &World) -> Host {
 fn proxy_mode_passes_only_allowed_names() {
     let Some(world) = World::new() else { return };
     let host = prepare(&world);
-    past_the_doors(&world, &host);
-    at_the_web_ports(&host);
-    at_the_explicit_proxy(&host);
-    websockets(&host);
-    names_that_change(&world, &host);
+    check_traffic_beside_the_doors(&world, &host);
+    check_web_ports(&host);
+    check_explicit_proxy(&host);
+    check_websockets(&host);
+    check_changing_names(&world, &host);
 
-    // What did get through: nothing but what was meant to.
+    // The servers saw allowed requests only.
     let reached = world.servers.take_reached();
-    let strange = |at: &&std::net::SocketAddr| {
+    let unexpected = |at: &&std::net::SocketAddr| {
         let mirrors = [MIRROR, MIRROR_V6].contains(&at.ip().to_string().as_str());
         let web = mirrors && [80, 443].contains(&at.port());
         !web && at.to_string() != format!("{RESOLVER}:53")
     };
-    assert_eq!(reached.iter().find(strange), None, "{reached:?}");
+    assert_eq!(reached.iter().find(unexpected), None, "{reached:?}");
     for seen in world.servers.seen() {
         let names = ["mirror.test", "flip.test", "a.wild.test"];
-        let meant = |name: &&str| seen.headers.contains(&format!("host: {name}\n"));
-        assert!(names.iter().any(meant), "{seen:?}");
+        let is_host = |name: &&str| seen.headers.contains(&format!("host: {name}\n"));
+        assert!(names.iter().any(is_host), "{seen:?}");
         assert!(!seen.uri.contains("smuggled"), "{seen:?}");
         assert!([80, 443].contains(&seen.at.port()), "{seen:?}");
     }
@@ -157,12 +159,12 @@ fn proxy_mode_passes_only_allowed_names() {
         assert!(allowed.contains(&name), "{question}");
         assert!(["A", "AAAA"].contains(&record_type), "{question}");
     }
-    what_is_told(&host);
+    check_logs(&host);
     host.stop();
 }
 
-/// Everything but the two ports and the proxy.
-fn past_the_doors(world: &World, host: &Host) {
+/// Tries all traffic except the two web ports and the explicit proxy.
+fn check_traffic_beside_the_doors(world: &World, host: &Host) {
     world.servers.take_reached();
     let mut cases = vec![
         (connect(&format!("{MIRROR}:8080")), Refused),
@@ -183,7 +185,7 @@ fn past_the_doors(world: &World, host: &Host) {
         cases.push((ask_at(RESOLVER, tcp), Refused));
     }
     cases.push((connect(&format!("{GOOGLES_RESOLVER}:853")), Refused));
-    // Names that are not allowed are not there, whatever is asked about them.
+    // Names that are not allowed do not exist, for any record type.
     for record_type in ["A", "AAAA", "TXT", "NULL", "MX", "HTTPS", "ANY"] {
         cases.push((ask("other.test", record_type), NoName));
         let tunnel = "mzxw6ytboi.mzxw6ytboi.mirror.test";
@@ -207,8 +209,9 @@ fn past_the_doors(world: &World, host: &Host) {
     );
 }
 
-/// Programs that ignore the proxy. DNS gave [`MIRROR`] for `mirror.test` before.
-fn at_the_web_ports(host: &Host) {
+/// Connects to the web ports like a program that ignores the proxy. DNS has already
+/// resolved `mirror.test` to [`MIRROR`].
+fn check_web_ports(host: &Host) {
     let plain = format!("{MIRROR}:80");
     let secure = format!("{MIRROR}:443");
     let elsewhere = format!("{OTHER}:443");
@@ -224,7 +227,7 @@ fn at_the_web_ports(host: &Host) {
                 "200",
             ),
             (say(&plain, &get("/", "a.wild.test")), "200"),
-            // The name is for another address, or another name for this one.
+            // The name belongs to another address, or the address to another name.
             (say(&format!("{OTHER}:80"), &get("/", "mirror.test")), "403"),
             (say(&plain, &get("/", "same.test")), "403"),
             (say(&plain, &get("/", "other.test")), "403"),
@@ -235,7 +238,7 @@ fn at_the_web_ports(host: &Host) {
             (say(&plain, &get("/", "other.test.")), "403"),
             (say(&plain, &get("/", "user@mirror.test")), "400"),
             (say(&plain, &get("/", "mirror.test:8080")), "400"),
-            // Two names.
+            // Two names in one request.
             (
                 say(&plain, &get("http://other.test/", "mirror.test")),
                 "400",
@@ -255,7 +258,7 @@ fn at_the_web_ports(host: &Host) {
                 say(&plain, "GET / HTTP/1.1\r\nConnection: close\r\n\r\n"),
                 "400",
             ),
-            // Two lengths, one of which would hide a request.
+            // Two lengths, one of which would smuggle a request.
             (
                 say(
                     &plain,
@@ -276,7 +279,7 @@ fn at_the_web_ports(host: &Host) {
                 ),
                 "400",
             ),
-            // Each request counts, not each connection.
+            // Each request is checked, not only the first of a connection.
             (
                 say(
                     &plain,
@@ -296,7 +299,7 @@ fn at_the_web_ports(host: &Host) {
             (tls(&secure, "same.test"), "alert AccessDenied"),
             (tls(&elsewhere, "mirror.test"), "alert UnrecognisedName"),
             (
-                with(tls(&secure, "mirror.test"), "/tls/tells_name", false.into()),
+                with(tls(&secure, "mirror.test"), "/tls/sends_name", false.into()),
                 "alert UnrecognisedName",
             ),
             (tls(&secure, MIRROR), "alert UnrecognisedName"),
@@ -311,7 +314,7 @@ fn at_the_web_ports(host: &Host) {
     );
 }
 
-fn at_the_explicit_proxy(host: &Host) {
+fn check_explicit_proxy(host: &Host) {
     let proxy = |target: &str, host: &str| say(PROXY, &get(target, host));
     let connect = |target: &str| tunnel(target, "mirror.test");
     expect(
@@ -342,7 +345,7 @@ fn at_the_explicit_proxy(host: &Host) {
                 "403",
             ),
             (proxy("/", "mirror.test"), "400"),
-            // Allowed names with addresses that are not.
+            // Allowed names with addresses that are not allowed.
             (proxy("http://private.test/", "private.test"), "403"),
             (proxy("http://loop.test/", "loop.test"), "403"),
             (proxy("http://metadata.test/", "metadata.test"), "403"),
@@ -379,7 +382,7 @@ fn at_the_explicit_proxy(host: &Host) {
                 "alert UnrecognisedName",
             ),
             (
-                with(connect("mirror.test:443"), "/tls/tells_name", false.into()),
+                with(connect("mirror.test:443"), "/tls/sends_name", false.into()),
                 "alert UnrecognisedName",
             ),
             (
@@ -394,39 +397,39 @@ fn at_the_explicit_proxy(host: &Host) {
     );
 }
 
-/// Connections that stop being HTTP carry whatever is said on them then.
-fn websockets(host: &Host) {
-    // It would be denied as a request.
+/// After a switch of protocols, a connection carries any bytes.
+fn check_websockets(host: &Host) {
+    // As a request, this would be denied.
     let then = get("/smuggled", "other.test");
     let socket = |operation: Value, target: &str| {
         let send = client::open_socket(target, "mirror.test", "");
         let operation = with(operation, "/send", send.into());
         with(operation, "/then", then.clone().into())
     };
-    let ways = [
+    let paths = [
         socket(say("mirror.test:80", ""), "/socket"),
         socket(tls("mirror.test:443", "mirror.test"), "/socket"),
         socket(say(PROXY, ""), "http://mirror.test/socket"),
         socket(tunnel("mirror.test:443", "mirror.test"), "/socket"),
     ];
-    for (operation, told) in ways.iter().zip(run(host, &ways)) {
-        let answer = told["answer"].as_str().unwrap();
+    for (operation, result) in paths.iter().zip(run(host, &paths)) {
+        let answer = result["answer"].as_str().unwrap();
         let switched = answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n");
         let echoed = answer.ends_with(&format!("\r\n\r\necho: {then}"));
-        assert!(switched && echoed, "{operation}\n{told}");
-        assert_eq!(told["error"], Value::Null, "{operation}\n{told}");
+        assert!(switched && echoed, "{operation}\n{result}");
+        assert_eq!(result["error"], Value::Null, "{operation}\n{result}");
     }
 }
 
-/// A name that first has a public address, then a private one.
-fn names_that_change(world: &World, host: &Host) {
+/// A name resolves to a public address at first, then to a private one (rebinding).
+fn check_changing_names(world: &World, host: &Host) {
     let zone = world.servers.zone();
     zone.set_changing("flip.test", &[&[MIRROR], &[PRIVATE]]);
-    let through = || tunnel("flip.test:443", "flip.test");
-    expect(host, &[(through(), "200")]);
-    expect(host, &[(through(), "proxy: 403")]);
-    // The same for who asks DNS and connects later: what DNS gave counts, and
-    // nothing private.
+    let request = || tunnel("flip.test:443", "flip.test");
+    expect(host, &[(request(), "200")]);
+    expect(host, &[(request(), "proxy: 403")]);
+    // The same with a connection after the DNS answer: only the public address of the
+    // answer is allowed.
     zone.set_changing("flip.test", &[&[MIRROR], &[PRIVATE]]);
     expect(host, &[(tls("flip.test:443", "flip.test"), "200")]);
     let private = format!("{PRIVATE}:443");
@@ -434,8 +437,8 @@ fn names_that_change(world: &World, host: &Host) {
     assert_eq!(run_one(host, ask("flip.test", "A"))["records"], json!([]));
 }
 
-/// `proxy blocked` and `proxy logs` after all that.
-fn what_is_told(host: &Host) {
+/// Checks `proxy blocked` and `proxy logs` after the attempts above.
+fn check_logs(host: &Host) {
     let output = host.run(["proxy", "blocked", "--json"]).success();
     let blocked: Vec<Value> = serde_json::from_str(&output.stdout).unwrap();
     let of = |name: &str| {
@@ -489,33 +492,33 @@ fn proxy_mode_completes_downloads_and_applies_allowlist_edits() {
                 "do": "download", "to": to, "host": "mirror.test", "proxy": proxy,
                 "count": count, "parallel": parallel, "length": length,
             });
-            let done = run_one(&host, download);
-            assert_eq!(done, json!({"right": count}), "{to}");
+            let result = run_one(&host, download);
+            assert_eq!(result, json!({"right": count}), "{to}");
         }
     }
-    ask::a_person_decides_about_each_name(&world, &host);
+    ask::decide_each_name_once(&world, &host);
     apt::serve_repository(&world, host.root());
-    apt::installs_from_the_allowed_mirror_only(&host);
-    edits(&world, &host);
+    apt::install_from_allowed_mirror(&host);
+    check_allowlist_edits(&world, &host);
     host.stop();
 }
 
-/// What a request for a name comes to at the explicit proxy.
+/// Returns the outcome of a request for a name at the explicit proxy.
 #[track_caller]
 pub(super) fn reaches(host: &Host, name: &str) -> String {
     let request = get(&format!("http://{name}/"), name);
     outcome(&run_one(host, say(PROXY, &request)))
 }
 
-fn edits(world: &World, host: &Host) {
+fn check_allowlist_edits(world: &World, host: &Host) {
     world.servers.zone().set("third.test", &[OTHER]);
     let reaches = |name: &str| reaches(host, name);
     assert_eq!(reaches("other.test"), "403");
     host.run(["proxy", "allow", "other.test"]).success();
-    eventually("the list's new name", || {
+    eventually("the new name of the list to be reachable", || {
         (reaches("other.test") == "200").then_some(())
     });
-    // By hand, too.
+    // An edit of the file has the same effect.
     let list = host
         .state()
         .join("sandbox-proxy")
@@ -524,11 +527,11 @@ fn edits(world: &World, host: &Host) {
     let mut text = std::fs::read_to_string(&list).unwrap();
     text.push_str("third.test\n");
     std::fs::write(&list, text).unwrap();
-    eventually("what was written by hand", || {
+    eventually("a name in the edited file to be reachable", || {
         (reaches("third.test") == "200").then_some(())
     });
 
-    // Running connections end by `--cut` and by nothing else.
+    // Only `--cut` ends running connections.
     let hold = |to: &str, name: &str| {
         let target = if to == PROXY {
             format!("http://{name}/endless")
@@ -545,7 +548,7 @@ fn edits(world: &World, host: &Host) {
     let thirds = hold(PROXY, "third.test");
     let mut mirrors = hold("mirror.test:80", "mirror.test");
     host.run(["proxy", "remove", "other.test"]).success();
-    eventually("the list without the name", || {
+    eventually("the removed name to be denied", || {
         (reaches("other.test") == "403").then_some(())
     });
     host.run(["proxy", "remove", "--cut", "third.test"])
@@ -554,6 +557,6 @@ fn edits(world: &World, host: &Host) {
         let output = ended.finish().success();
         assert!(output.stdout.contains("answer"), "{output}");
     }
-    // The one that is allowed goes on: it ends with the sandbox.
+    // The allowed connection keeps running until the sandbox ends.
     assert!(mirrors.is_running());
 }

@@ -1,11 +1,11 @@
-//! `--net-rule`: whom a rule is about, and that the first that matches wins.
+//! `--net-rule`: the traffic that a rule matches, and the order of rules.
 
 use super::client::{ask, ask_at, datagram, ping, run};
 use super::world::{GOOGLES_RESOLVER, MIRROR, MIRROR_V6, OTHER};
 use super::{Expected, World, check, connect};
 use Expected::{NoAddress, NoName, Refused, Served};
 
-/// Flags for these rules, in this order.
+/// Returns the flags for these rules, in this order.
 fn flags<'a>(network: &'a str, rules: &[&'a str]) -> Vec<&'a str> {
     let mut flags = vec!["--network", network];
     for rule in rules {
@@ -51,13 +51,13 @@ fn net_rules_precede_preset_and_first_match_wins() {
     check(
         &host,
         &[
-            // An address; then its network, which comes later.
+            // The rule for the address precedes the rule for its network.
             (connect(&format!("{OTHER}:80")), Refused),
             (connect(&format!("{OTHER}:8080")), Refused),
             (datagram(&format!("{OTHER}:7")), Served),
             (connect(&format!("{MIRROR}:80")), Served),
             (connect(&format!("{MIRROR}:443")), Refused),
-            // No rule says anything: the preset does.
+            // No rule matches, so the preset applies.
             (connect(&format!("{MIRROR}:8080")), Served),
             (connect(&format!("{MIRROR}:22")), Served),
             // Ports and transports.
@@ -74,7 +74,7 @@ fn net_rules_precede_preset_and_first_match_wins() {
             (connect("[fd99::1]:8080"), Refused),
             (datagram(&format!("[{MIRROR_V6}]:7")), Refused),
             (connect(&format!("[{MIRROR_V6}]:80")), Served),
-            // Groups; the metadata address is of a group of its own.
+            // Groups. The metadata address has its own group.
             (connect("169.254.7.7:80"), Served),
             (connect("169.254.169.254:80"), Refused),
             (connect("10.0.2.2:8080"), Served),
@@ -84,7 +84,7 @@ fn net_rules_precede_preset_and_first_match_wins() {
             (datagram("10.0.2.2:7"), Refused),
             (ping(MIRROR), Refused),
             (ping(MIRROR_V6), Refused),
-            // Another resolver needs a rule, and that is for UDP.
+            // Another resolver needs a rule, and this rule allows UDP only.
             (ask_at(GOOGLES_RESOLVER, false), Served),
             (ask_at(GOOGLES_RESOLVER, true), Refused),
             // Names.
@@ -125,7 +125,7 @@ fn name_rules_with_network_none_allow_only_resolved_addresses() {
     check(
         &host,
         &[
-            // Nobody has asked for its name yet.
+            // No question for its name has been answered yet.
             (by_address.clone(), Refused),
             (connect("169.254.169.254:80"), Served),
             (connect("169.254.7.7:80"), Refused),

@@ -1,4 +1,4 @@
-//! `--secret`: values that hosts get and the guest does not.
+//! `--secret`: hosts receive the value, and the guest holds only a placeholder.
 
 use std::fs;
 use std::path::Path;
@@ -13,10 +13,11 @@ use super::world::MIRROR;
 use crate::harness::Host;
 
 const VALUE: &str = "the-real-value-8d1f30";
-/// The authority of the sandbox, in the guest.
+/// The certificate of the sandbox's authority, in the guest.
 const AUTHORITY: &str = "/usr/local/share/ca-certificates/sandbox.crt";
 const PROXY: &str = "10.0.2.100:8888";
 
+/// Starts a sandbox with a secret. Returns its host and the placeholder.
 fn prepare(world: &World, flags: &[&str]) -> (Host, String) {
     for name in ["api.test", "mirror.test"] {
         world.servers.zone().set(name, &[MIRROR]);
@@ -36,7 +37,7 @@ fn prepare(world: &World, flags: &[&str]) -> (Host, String) {
     (host, placeholder)
 }
 
-/// A request over TLS that ends at the gateway, with one more header.
+/// Returns a request with one more header. The gateway terminates its TLS.
 fn request(header: &str, marker: &str) -> Value {
     let send = format!(
         "GET /echo/{marker} HTTP/1.1\r\nHost: api.test\r\n{header}\r\nConnection: close\r\n\r\n"
@@ -47,7 +48,7 @@ fn request(header: &str, marker: &str) -> Value {
     })
 }
 
-/// The headers that a server got with the request of this marker.
+/// Returns the headers of the request with this marker, as the server received them.
 #[track_caller]
 fn headers(world: &World, marker: &str) -> String {
     let seen = world.servers.seen();
@@ -72,7 +73,7 @@ fn secret_in_proxy_mode_reaches_only_its_hosts() {
     http2["http2"] = json!({
         "uri": "https://api.test/echo/http2", "headers": [["x-token", placeholder]],
     });
-    let told = run(
+    let results = run(
         &host,
         &[
             request(&bearer, "bearer"),
@@ -81,53 +82,57 @@ fn secret_in_proxy_mode_reaches_only_its_hosts() {
             http2,
         ],
     );
-    let wanted = format!("user:{VALUE}");
-    let wanted = STANDARD.encode(wanted);
+    let encoded = STANDARD.encode(format!("user:{VALUE}"));
     for (marker, header) in [
         ("bearer", format!("authorization: Bearer {VALUE}\n")),
-        ("basic", format!("authorization: Basic {wanted}\n")),
+        ("basic", format!("authorization: Basic {encoded}\n")),
         ("tunnelled", format!("authorization: Bearer {VALUE}\n")),
         ("http2", format!("x-token: {VALUE}\n")),
     ] {
-        let got = headers(&world, marker);
-        assert!(got.contains(&header), "{marker}: {got}");
+        let received = headers(&world, marker);
+        assert!(received.contains(&header), "{marker}: {received}");
     }
-    for told in told {
-        let answer = told["answer"].as_str().unwrap();
-        assert!(answer.contains("200 OK"), "{told}");
-        // It came back from the host, and not from the gateway.
+    for result in results {
+        let answer = result["answer"].as_str().unwrap();
+        assert!(answer.contains("200 OK"), "{result}");
+        // The host echoes the value, and the gateway hides it from the guest.
         assert!(
-            !answer.contains(VALUE) && !answer.contains(&wanted),
-            "{told}"
+            !answer.contains(VALUE) && !answer.contains(&encoded),
+            "{result}"
         );
     }
-    websocket(&world, &host, &placeholder);
-    wrong_hosts(&world, &host, &placeholder);
-    assert_nowhere(&host, &[VALUE, &wanted]);
+    check_websocket(&world, &host, &placeholder);
+    check_wrong_hosts(&world, &host, &placeholder);
+    assert_not_stored(&host, &[VALUE, &encoded]);
     host.stop();
 }
 
-/// The request that opens a WebSocket is one like others; what follows is
-/// nobody's but the two ends'.
-fn websocket(world: &World, host: &Host, placeholder: &str) {
+/// The gateway inserts the value into the request that opens a WebSocket, and does not
+/// change the bytes that follow.
+fn check_websocket(world: &World, host: &Host, placeholder: &str) {
     let mut operation = request("", "");
     let line = format!("Authorization: Bearer {placeholder}\r\n");
     operation["send"] = open_socket("/socket", "api.test", &line).into();
     let then = format!("the guest has {placeholder}");
     operation["then"] = then.clone().into();
-    let told = run_one(host, operation);
-    let answer = told["answer"].as_str().unwrap();
-    assert!(answer.starts_with("HTTP/1.1 101 "), "{told}");
-    assert!(answer.ends_with(&format!("\r\n\r\necho: {then}")), "{told}");
-    assert_eq!(told["error"], Value::Null, "{told}");
-    let got = headers(world, "/socket");
+    let result = run_one(host, operation);
+    let answer = result["answer"].as_str().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{result}");
     assert!(
-        got.contains(&format!("authorization: Bearer {VALUE}\n")),
-        "{got}"
+        answer.ends_with(&format!("\r\n\r\necho: {then}")),
+        "{result}"
+    );
+    assert_eq!(result["error"], Value::Null, "{result}");
+    let received = headers(world, "/socket");
+    assert!(
+        received.contains(&format!("authorization: Bearer {VALUE}\n")),
+        "{received}"
     );
 }
 
-fn wrong_hosts(world: &World, host: &Host, placeholder: &str) {
+/// The gateway refuses requests that would send the placeholder to another host or
+/// without TLS.
+fn check_wrong_hosts(world: &World, host: &Host, placeholder: &str) {
     let before = world.servers.seen().len();
     let plain = |name: &str| {
         let send = format!(
@@ -138,10 +143,13 @@ fn wrong_hosts(world: &World, host: &Host, placeholder: &str) {
     let mut other = request(&format!("X-Token: {placeholder}"), "other");
     let send = other["send"].as_str().unwrap();
     other["send"] = send.replace("Host: api.test", "Host: mirror.test").into();
-    let told = run(host, &[plain("mirror.test"), plain("api.test"), other]);
-    for (told, status) in told.iter().zip(["403", "403", "421"]) {
-        let answer = told["answer"].as_str().unwrap();
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{told}");
+    let results = run(host, &[plain("mirror.test"), plain("api.test"), other]);
+    for (result, status) in results.iter().zip(["403", "403", "421"]) {
+        let answer = result["answer"].as_str().unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{result}"
+        );
     }
     assert_eq!(world.servers.seen().len(), before);
     let logged = logged(host);
@@ -153,9 +161,9 @@ fn wrong_hosts(world: &World, host: &Host, placeholder: &str) {
     }
 }
 
-/// No file of the user's and no command line has any of these texts.
+/// Asserts that no file of the user, no command line and no output has these texts.
 #[track_caller]
-fn assert_nowhere(host: &Host, texts: &[&str]) {
+fn assert_not_stored(host: &Host, texts: &[&str]) {
     let mut searched = 0;
     search(host.root(), texts, &mut searched);
     assert!(searched > 10, "{searched} files");
@@ -176,6 +184,7 @@ fn assert_nowhere(host: &Host, texts: &[&str]) {
     }
 }
 
+/// Asserts that no file below `directory` has these texts, and counts the files.
 fn search(directory: &Path, texts: &[&str], searched: &mut usize) {
     for entry in fs::read_dir(directory).unwrap().flatten() {
         let kind = entry.file_type().unwrap();
@@ -196,10 +205,10 @@ fn search(directory: &Path, texts: &[&str], searched: &mut usize) {
 fn secret_without_proxy_mode_reaches_its_host() {
     let Some(world) = World::new() else { return };
     let (host, placeholder) = prepare(&world, &[]);
-    let told = run_one(&host, request(&format!("X-Token: {placeholder}"), "open"));
+    let result = run_one(&host, request(&format!("X-Token: {placeholder}"), "open"));
     assert!(
-        told["answer"].as_str().unwrap().contains("200 OK"),
-        "{told}"
+        result["answer"].as_str().unwrap().contains("200 OK"),
+        "{result}"
     );
     assert!(headers(&world, "open").contains(&format!("x-token: {VALUE}\n")));
     host.stop();

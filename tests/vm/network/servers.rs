@@ -1,5 +1,5 @@
-//! The servers of a test's world. All run on one thread, whatever network their
-//! sockets are in.
+//! The servers of a test's world. All run on one thread, although their sockets belong to
+//! two networks.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -29,18 +29,19 @@ use crate::harness::Namespace;
 #[path = "../../fixtures/network-client/contents.rs"]
 mod contents;
 
-/// Plain HTTP of the outside: two ports of the web, SSH's, DNS over TLS's and
-/// one that stands for all others.
+/// Ports with plain HTTP on the outside: the ports of HTTP, SSH and DNS over TLS, and one
+/// that stands for all others.
 const PLAIN: [u16; 4] = [80, 22, 853, 8080];
 
-/// Where datagrams are echoed outside.
+/// Ports on the outside that echo datagrams.
 const ECHO: [u16; 3] = [7, 443, 853];
 
-/// Both loopbacks of the host and its other addresses.
+/// The port with plain HTTP on all addresses of the host.
 pub(super) const HOSTS_PORT: u16 = 8080;
+/// The port of the host that echoes datagrams.
 pub(super) const HOSTS_ECHO: u16 = 7;
 
-/// A request as a server got it.
+/// A request as a server received it.
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     /// The server's address.
@@ -52,17 +53,17 @@ pub(super) struct Seen {
 
 #[derive(Default)]
 pub(super) struct State {
-    /// Names and what they have.
+    /// The names of the DNS server.
     pub(super) zone: Zone,
     /// Files below `/`.
     pub(super) files: Mutex<HashMap<String, Vec<u8>>>,
     /// Every request.
     seen: Mutex<Vec<Seen>>,
-    /// Every TCP connection and datagram, by where it went.
+    /// The destination of every TCP connection and datagram.
     reached: Mutex<Vec<SocketAddr>>,
 }
 
-/// The servers; they end when this is dropped.
+/// The running servers. Dropping this ends them.
 pub(super) struct Servers {
     state: Arc<State>,
     authority: String,
@@ -99,7 +100,7 @@ impl Servers {
                 .unwrap();
             runtime.block_on(async {
                 sockets.serve(&shared, &TlsAcceptor::from(config));
-                // Dropped by a test that ends.
+                // The sender is dropped at the end of the test.
                 let _ = ended.await;
             });
         });
@@ -111,7 +112,7 @@ impl Servers {
         }
     }
 
-    /// The certificate of who signed the servers' ones, as PEM.
+    /// Returns the certificate of the servers' authority, as PEM.
     pub(super) fn authority(&self) -> &str {
         &self.authority
     }
@@ -126,12 +127,12 @@ impl Servers {
         files.insert(path.into(), contents);
     }
 
-    /// The requests so far.
+    /// Returns the requests so far.
     pub(super) fn seen(&self) -> Vec<Seen> {
         self.state.seen.lock().unwrap().clone()
     }
 
-    /// Where connections and datagrams arrived since this was asked before.
+    /// Returns the destinations that were reached since the previous call.
     pub(super) fn take_reached(&self) -> Vec<SocketAddr> {
         std::mem::take(&mut self.state.reached.lock().unwrap())
     }
@@ -140,19 +141,23 @@ impl Servers {
 impl Drop for Servers {
     fn drop(&mut self) {
         drop(self.end.take());
-        let thread = self.thread.take().expect("it is only taken here");
+        let thread = self
+            .thread
+            .take()
+            .expect("only this function takes the thread");
         if thread.join().is_err() && !std::thread::panicking() {
             panic!("a server of the test panicked");
         }
     }
 }
 
-/// A certificate for every name of the test's, and who signed it.
+/// Creates an authority and a certificate for every name of the test.
 fn certificates() -> (String, Arc<ServerConfig>) {
     let authority_key = KeyPair::generate().unwrap();
     let mut parameters = CertificateParams::default();
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    // Python wants all that RFC 5280 does, OpenSSL a name that is not the servers'.
+    // Python requires these key usages of RFC 5280, OpenSSL a name that differs from the
+    // servers' names.
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let name = &mut parameters.distinguished_name;
     name.push(DnType::CommonName, "the authority of the test");
@@ -193,7 +198,7 @@ struct Sockets {
     echoes: Vec<std::net::UdpSocket>,
 }
 
-/// Listens at every address of this network.
+/// Listens on every address of the current network.
 fn listen(port: u16) -> std::net::TcpListener {
     let listener = std::net::TcpListener::bind(("::", port)).unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -207,8 +212,8 @@ fn bind(address: &str, port: u16) -> std::net::UdpSocket {
     socket
 }
 
-/// A socket for each address of the outside, so that answers come from where
-/// the question went.
+/// Binds a socket to each address of the outside, so that an answer comes from the address
+/// of the question.
 fn datagrams(ports: &[u16]) -> Vec<std::net::UdpSocket> {
     OUTSIDE
         .iter()
@@ -277,7 +282,7 @@ impl State {
         };
         let mut response = Response::new(Content::whole(whole));
         if path.ends_with('/') {
-            // What is no file is a list of some.
+            // A path with a trailing slash is an index page.
             let html = HeaderValue::from_static("text/html");
             response.headers_mut().insert(CONTENT_TYPE, html);
         }
@@ -295,7 +300,7 @@ async fn accept(listener: TcpListener, state: Arc<State>, tls: Option<TlsAccepto
             match tls {
                 None => http(stream, at, state, false).await,
                 Some(tls) => {
-                    // Who does not trust this server goes away.
+                    // A client that does not trust this server closes the connection.
                     if let Ok(stream) = tls.accept(stream).await {
                         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                         http(stream, at, state, http2).await;
@@ -315,7 +320,7 @@ where
         async move { Ok::<_, Infallible>(answer) }
     });
     let io = TokioIo::new(stream);
-    // A client may say or leave what it likes.
+    // Clients may send invalid requests or close the connection.
     if http2 {
         let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         let _ = builder.serve_connection(io, service).await;
@@ -325,8 +330,8 @@ where
     }
 }
 
-/// Leaves HTTP, as for a WebSocket: what is said first then comes back, and that
-/// is the end. Frames would be bytes like others to whoever is between.
+/// Leaves HTTP as for a WebSocket, echoes the first bytes and closes the connection. The
+/// bytes are not WebSocket frames, since the gateway does not parse them.
 fn switch(request: Request<Incoming>) -> Response<Content> {
     let mut response = Response::new(Content::whole(Vec::new()));
     let Some(protocol) = request.headers().get(UPGRADE).cloned() else {
@@ -338,7 +343,7 @@ fn switch(request: Request<Incoming>) -> Response<Content> {
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, protocol);
     tokio::spawn(async move {
-        // The client may leave.
+        // The client may close the connection.
         if let Ok(upgraded) = hyper::upgrade::on(request).await {
             let _ = echo_once(TokioIo::new(upgraded)).await;
         }
@@ -364,7 +369,7 @@ async fn echo(socket: UdpSocket, state: Arc<State>) {
     }
 }
 
-/// What a server answers with: some bytes, and perhaps no end.
+/// The body of an answer, which may never end.
 struct Content {
     bytes: Option<Bytes>,
     ends: bool,

@@ -1,5 +1,5 @@
-//! Programs that people use in a sandbox, in proxy mode: what is allowed works,
-//! by nothing but the variables that are set; what is not fails at once.
+//! curl, git, pip and npm in proxy mode. With the variables of the sandbox alone, they
+//! reach allowed names, and they fail at once for other names.
 
 use std::fs;
 use std::path::Path;
@@ -16,17 +16,20 @@ use super::world::MIRROR;
 use crate::harness::{Check, Host, Tools, run_checks};
 use crate::support::Output;
 
-/// Whom each of the programs trusts, in its own words.
+/// Makes each program trust the authority of the test, by its own variable.
 const TRUST: &str = "authority=$PWD/authority.pem\n\
      export CURL_CA_BUNDLE=$authority GIT_SSL_CAINFO=$authority\n\
      export PIP_CERT=$authority NODE_EXTRA_CA_CERTS=$authority\n";
 
-/// What the mirror has, whatever it comes as.
+/// The content that the mirror serves in every format.
 const WORD: &str = "from the mirror";
 
 const CHECKS: &[Check] = &[
     ("curl fetches from allowed names only", curl),
-    ("so it does without the proxy", curl_without_the_proxy),
+    (
+        "curl without the proxy fetches from allowed names only",
+        curl_without_proxy,
+    ),
     ("git clones from allowed names only", git),
     ("pip installs from allowed names only", pip),
     ("npm installs from allowed names only", npm),
@@ -34,7 +37,7 @@ const CHECKS: &[Check] = &[
 
 #[test]
 fn curl_git_pip_and_npm_in_proxy_mode_reach_only_allowed_names() {
-    // First: who may not make networks may still fetch.
+    // Before the world: in a user namespace, the programs could not be fetched.
     let tools = Tools::get();
     let Some(world) = World::new() else { return };
     world.servers.zone().set("mirror.test", &[MIRROR]);
@@ -45,21 +48,20 @@ fn curl_git_pip_and_npm_in_proxy_mode_reach_only_allowed_names() {
     tools.install(&host);
     serve(&world, &host);
     run_checks(&host, CHECKS);
-    assert_all_came_by_the_gateway(&world, &host);
+    assert_all_used_the_gateway(&world, &host);
     host.stop();
 }
 
-/// A shell script in the guest that ends by itself, or is ended: then its status
-/// is 124.
+/// Runs a shell script in the guest. A script that hangs is ended with status 124.
 #[track_caller]
 fn sh(host: &Host, script: &str) -> Output {
     let script = format!("{TRUST}{script}");
     host.exec(&["timeout", "200", "sh", "-euc", &script])
 }
 
-/// The script fails with this status, and says why.
+/// Asserts that the script fails with this status and prints this reason.
 #[track_caller]
-fn refused(host: &Host, script: &str, status: i32, reason: &str) {
+fn assert_refused(host: &Host, script: &str, status: i32, reason: &str) {
     let output = sh(host, script);
     assert_eq!(output.status, status, "{output}");
     assert!(output.stderr.contains(reason), "{output}");
@@ -70,7 +72,7 @@ fn curl(host: &Host) {
     assert_eq!(output.stdout, WORD);
     let output = sh(host, "curl -sS http://mirror.test/word").success();
     assert_eq!(output.stdout, WORD);
-    refused(
+    assert_refused(
         host,
         "curl -sS https://denied.test/word",
         56,
@@ -80,19 +82,19 @@ fn curl(host: &Host) {
     assert!(output.stdout.contains("sandbox proxy allow"), "{output}");
 }
 
-fn curl_without_the_proxy(host: &Host) {
+fn curl_without_proxy(host: &Host) {
     let curl = "curl -sS --noproxy '*'";
     let output = sh(host, &format!("{curl} https://mirror.test/word")).success();
     assert_eq!(output.stdout, WORD);
-    refused(
+    assert_refused(
         host,
         &format!("{curl} https://denied.test/word"),
         6,
         "resolve",
     );
-    // With an address, too.
+    // The same with a known address.
     let known = format!("{curl} --resolve denied.test:443:{MIRROR}");
-    refused(
+    assert_refused(
         host,
         &format!("{known} https://denied.test/word"),
         35,
@@ -110,7 +112,7 @@ fn git(host: &Host) {
     };
     let output = sh(host, &clone("mirror.test")).success();
     assert_eq!(output.stdout, WORD);
-    refused(
+    assert_refused(
         host,
         &clone("denied.test"),
         128,
@@ -130,7 +132,7 @@ fn pip(host: &Host) {
     };
     let output = sh(host, &install("mirror.test")).success();
     assert_eq!(output.stdout, WORD);
-    refused(host, &install("denied.test"), 1, "403 Forbidden");
+    assert_refused(host, &install("denied.test"), 1, "403 Forbidden");
 }
 
 fn npm(host: &Host) {
@@ -144,10 +146,10 @@ fn npm(host: &Host) {
     };
     let output = sh(host, &install("mirror.test")).success();
     assert_eq!(output.stdout, WORD);
-    refused(host, &install("denied.test"), 1, "E403");
+    assert_refused(host, &install("denied.test"), 1, "E403");
 }
 
-/// Makes a wheel of a module of one word: its arguments.
+/// Makes a wheel with one module. The arguments are the path and the module's content.
 const MAKE_WHEEL: &str = r"
 import sys, zipfile
 path, word = sys.argv[1:]
@@ -163,7 +165,7 @@ with zipfile.ZipFile(path, 'w') as wheel:
         wheel.writestr(name, text)
 ";
 
-/// Has the guest make a repository, a wheel and a module, and serves them.
+/// Builds a git repository, a wheel and an npm module in the guest, and serves them.
 fn serve(world: &World, host: &Host) {
     host.guest(&format!(
         "project=$PWD\n\
@@ -230,12 +232,12 @@ fn serve_tree(world: &World, directory: &Path, path: &str) {
     }
 }
 
-/// Each program was at the mirror under its name, by the way that it was told,
-/// and nobody was there under the other name.
-fn assert_all_came_by_the_gateway(world: &World, host: &Host) {
+/// Asserts that each program reached the mirror under the allowed name and by the expected
+/// path, and that no program reached the denied name.
+fn assert_all_used_the_gateway(world: &World, host: &Host) {
     let seen = world.servers.seen();
     let is_for = |seen: &Seen, name: &str| {
-        // HTTP/2 has it in the address alone.
+        // HTTP/2 has the name in the URI only.
         seen.headers.contains(&format!("host: {name}\n"))
             || seen.uri.starts_with(&format!("https://{name}/"))
     };
@@ -260,12 +262,12 @@ fn assert_all_came_by_the_gateway(world: &World, host: &Host) {
     }
     let logged = logged(host);
     let tunnels = |name: &str, asked: &str, verdict: &str| {
-        let of = logged.iter().filter(|entry| {
+        let found = logged.iter().filter(|entry| {
             entry["name"] == name && entry["asked"] == asked && entry["verdict"] == verdict
         });
-        of.count()
+        found.count()
     };
-    // One a program at the least; curl's other one knew of no proxy.
+    // At least one per program. The check of curl without the proxy adds one by SNI.
     assert!(
         tunnels("mirror.test", "connect", "allowed") >= 4,
         "{logged:#?}"

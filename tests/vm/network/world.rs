@@ -1,6 +1,6 @@
-//! Two networks, joined by a cable: in one the sandbox runs, it is the host's;
-//! in the other, servers stand for the rest of the world. Addresses for
-//! documentation are its public ones.
+//! Two connected networks. Sandboxes run in the host's network. In the outside network,
+//! servers stand for the rest of the world, with documentation addresses as public
+//! addresses.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,7 +12,7 @@ use super::servers::Servers;
 use crate::harness::{Host, Namespace, eventually};
 use crate::support::TestEnvironment;
 
-/// Addresses of the outside; all have the same servers.
+/// The addresses of the outside. All have the same servers.
 pub(super) const OUTSIDE: [&str; 13] = [
     RESOLVER,
     MIRROR,
@@ -31,14 +31,14 @@ pub(super) const OUTSIDE: [&str; 13] = [
 
 /// The resolver of the sandboxes.
 pub(super) const RESOLVER: &str = "203.0.113.1";
-/// `mirror.test`, and some other names.
+/// The address of `mirror.test` and of some other names.
 pub(super) const MIRROR: &str = "198.51.100.7";
 pub(super) const MIRROR_V6: &str = "2001:db8:1::7";
-/// `other.test`.
+/// The address of `other.test`.
 pub(super) const OTHER: &str = "198.51.100.8";
 pub(super) const PRIVATE: &str = "10.99.0.1";
 pub(super) const GOOGLES_RESOLVER: &str = "8.8.8.8";
-/// The host's own addresses, apart from its loopback.
+/// The host's own addresses, without its loopback.
 pub(super) const HOSTS: &str = "203.0.113.2";
 pub(super) const HOSTS_PRIVATE: &str = "10.99.0.2";
 pub(super) const HOSTS_V6: &str = "2001:db8::2";
@@ -52,12 +52,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A new one. None if this user may not make one: the calling test has then
-    /// been run by another process, in a user namespace in which it may.
+    /// Creates a world. Returns `None` if this user may not create networks. In that case,
+    /// another process has already run the calling test in a user namespace.
     #[track_caller]
     pub(crate) fn new() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            run_again_as_root_of_a_namespace();
+            run_test_in_user_namespace();
             return None;
         }
         let outside = Namespace::new();
@@ -75,17 +75,17 @@ impl World {
         Some(world)
     }
 
-    /// A file with the certificate of who signs the servers' ones.
+    /// Returns the file with the certificate of the servers' authority.
     pub(super) fn authority(&self) -> PathBuf {
         self.directory.path().join("authority.pem")
     }
 
-    /// A host in this world.
+    /// Creates a host in this world.
     pub(super) fn host(&self) -> Host {
         self.host_with(|environment| environment)
     }
 
-    /// A host in this world with further environment variables.
+    /// Creates a host in this world with more environment variables.
     pub(super) fn host_with(&self, adapt: impl FnOnce(TestEnvironment) -> TestEnvironment) -> Host {
         let host = Host::in_network(self.host.clone(), adapt);
         std::fs::copy(client::program(), host.project().join(client::NAME)).unwrap();
@@ -93,17 +93,17 @@ impl World {
         host
     }
 
-    /// Starts a sandbox that resolves names by this world's server, and waits
-    /// until it has its addresses.
+    /// Starts a sandbox that resolves names by this world's DNS server, and waits for the
+    /// guest's addresses.
     #[track_caller]
     pub(super) fn start(host: &Host, flags: &[&str]) {
         host.start(&[&["--dns", RESOLVER], flags].concat());
-        // Else the guest's own kernel refuses pings of the client.
+        // Without this, the guest's kernel refuses pings of the client.
         host.guest("echo 0 2147483647 | sudo tee /proc/sys/net/ipv4/ping_group_range");
         eventually("the guest's addresses", || {
             let v4 = host.guest("cat /proc/net/route").contains("0202000A");
             let v6 = host.guest("cat /proc/net/if_inet6");
-            // Both kinds of flags: a tentative address has 40 in the fifth column.
+            // The flag 0x40 in the fifth column marks a tentative address.
             let ready = |line: &str| {
                 line.starts_with("fd005a4db0c50002")
                     && line
@@ -116,20 +116,23 @@ impl World {
     }
 }
 
-/// Runs the test that calls this once more, as who may make networks.
+/// Runs the calling test in a user namespace, in which it may create networks. Panics if
+/// the test fails there.
 #[track_caller]
-fn run_again_as_root_of_a_namespace() {
+fn run_test_in_user_namespace() {
     let thread = std::thread::current();
-    let test = thread.name().expect("a test's thread has its name");
+    let test = thread
+        .name()
+        .expect("the thread of a test has the name of the test");
     let status = Command::new("unshare")
         .args(["--user", "--map-root-user", "--"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", test])
         .status()
-        .expect("`unshare` of util-linux");
+        .expect("could not run `unshare`");
     assert!(
         status.success(),
-        "{test}, in a user namespace, which this host must allow: {status}"
+        "`{test}` failed in a user namespace, which this host must allow: {status}"
     );
 }
 
@@ -153,7 +156,7 @@ fn join(host: &Namespace, outside: &Namespace) {
     host.ip(&format!(
         "route add default via {RESOLVER}\nroute add default via 2001:db8::1"
     ));
-    // Whose programs may ping: by default nobody's. In a user namespace there
-    // may be no other group than root's.
+    // The groups that may ping. By default none may. A user namespace may have no group
+    // but root's.
     host.set("ipv4/ping_group_range", "0 0");
 }
