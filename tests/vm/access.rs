@@ -1,4 +1,4 @@
-//! The ways to look at a running machine and into it.
+//! The commands that show and enter a running sandbox.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,20 +10,20 @@ use crate::harness::{Check, Host, Running, Terminal, eventually, run_checks};
 use crate::support::Output;
 
 const CHECKS: &[Check] = &[
-    ("list shows it", list),
-    ("info shows it", info),
-    ("the ssh line of info works as printed", ssh_line),
-    ("ssh NAME works by the alias", alias),
-    ("sandbox ssh passes options and commands on", own_ssh),
-    ("a key of the user's agent is let in", agent_key),
+    ("`list` shows the sandbox", list),
+    ("`info` shows the sandbox", info),
+    ("the ssh line of `info` works as printed", ssh_line),
+    ("`ssh NAME` works by the alias", alias),
+    ("`sandbox ssh` forwards options and commands", own_ssh),
+    ("a key of the user's SSH agent is accepted", agent_key),
     (
-        "the console is a terminal of dev, and Ctrl-] leaves it",
+        "the console is a terminal of `dev`, and Ctrl-] leaves it",
         console,
     ),
-    ("the socat line of info works as printed", socat_line),
-    ("logs show the console", logs),
+    ("the socat line of `info` works as printed", socat_line),
+    ("`logs` shows the console", logs),
     (
-        "a second start with other flags says that they have no effect",
+        "a second start reports flags that have no effect",
         other_flags,
     ),
 ];
@@ -45,7 +45,7 @@ fn running_sandbox_is_shown_and_entered_by_every_command() {
         "{started}"
     );
     let again = host.start(&[]);
-    assert!(!again.stderr.contains("Include"), "told once: {again}");
+    assert!(!again.stderr.contains("Include"), "repeated hint: {again}");
     run_checks(&host, CHECKS);
 
     drop(agent);
@@ -90,7 +90,7 @@ fn list(host: &Host) {
     let list: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!(list[0]["name"], "sandbox-project");
     assert_eq!(list.as_array().unwrap().len(), 1);
-    // From anywhere.
+    // `list` works in any directory.
     let mut command = host.command(["list"]);
     let elsewhere = Running::start(command.current_dir("/")).finish();
     assert!(elsewhere.success().stdout.contains("sandbox-project"));
@@ -111,14 +111,14 @@ fn info(host: &Host) {
         "{text}"
     );
     assert!(text.contains("ssh sandbox-project"), "{text}");
-    // By name, from anywhere.
+    // `info NAME` works in any directory.
     let mut command = host.command(["info", "sandbox-project"]);
     Running::start(command.current_dir("/")).finish().success();
 }
 
-/// Runs a printed line as a person would: by pasting it into a shell.
-fn pasted(host: &Host, line: &str, further: &str) -> Output {
-    Running::start(&mut host.shell(&format!("{line} {further}"))).finish()
+/// Runs a printed line and more words in a shell, as a user who pastes the line.
+fn pasted(host: &Host, line: &str, more: &str) -> Output {
+    Running::start(&mut host.shell(&format!("{line} {more}"))).finish()
 }
 
 fn ssh_line(host: &Host) {
@@ -128,9 +128,9 @@ fn ssh_line(host: &Host) {
     assert_eq!(output.status, 4, "{output}");
     assert_eq!(output.stdout, "dev\n/home/dev\nsandbox-project\n");
     assert_eq!(output.stderr, "");
-    // The guest is recognized by its key, which nobody had to accept.
-    let impostor = fs::read_to_string(host.state_of_project().join("ssh/known_hosts")).unwrap();
-    assert!(impostor.contains("ssh-ed25519"), "{impostor}");
+    // ssh knows the guest's host key without asking the user.
+    let known_hosts = fs::read_to_string(host.state_of_project().join("ssh/known_hosts")).unwrap();
+    assert!(known_hosts.contains("ssh-ed25519"), "{known_hosts}");
 }
 
 fn alias(host: &Host) {
@@ -201,7 +201,7 @@ fn console(host: &Host) {
     console.expect("dev@sandbox-project:~$ ");
     console.send("echo $((6 * 7)) $SANDBOX_CONTAINER\r");
     console.expect("42 sandbox-project");
-    // It is for the guest, not for the command at this end.
+    // Ctrl-C reaches the guest, not `sandbox console`.
     console.send("sleep 1000\r");
     eventually("sleep to run", || {
         (host.guest("pgrep -cx sleep || true") == "1").then_some(())
@@ -228,7 +228,7 @@ fn socat_line(host: &Host) {
 fn logs(host: &Host) {
     let all = host.run(["logs"]).success();
     assert!(all.stdout.contains("42 sandbox-project"), "{all}");
-    assert!(!all.stdout.contains('\x1b'), "no control sequences: {all}");
+    assert!(!all.stdout.contains('\x1b'), "control sequences: {all}");
     let last = host.run(["logs", "-n", "1"]).success();
     assert_eq!(last.stdout.lines().count(), 1, "{last}");
     let supervisor = host.run(["logs", "--supervisor"]).success();

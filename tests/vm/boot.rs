@@ -1,10 +1,10 @@
-//! From the first `sandbox --kvm` to `sandbox stop`.
+//! The life of a sandbox from the first `sandbox --kvm` to `sandbox stop`.
 
 use crate::harness::{Host, Terminal};
 
 #[test]
 fn first_call_starts_sandbox_and_later_calls_enter_it() {
-    // With whatever accelerator the host really has.
+    // With the accelerator of the real host.
     let host = Host::with_environment(|environment| {
         environment
             .variable("SANDBOX_ACCEL", "auto")
@@ -12,7 +12,7 @@ fn first_call_starts_sandbox_and_later_calls_enter_it() {
     });
     let start = host.spawn(["--kvm"]);
     start.expect_stderr("waiting for the kernel");
-    // A command may come early: it waits.
+    // A command waits for a sandbox that is not ready.
     let early = host
         .exec(&["cat", "/proc/sys/kernel/random/boot_id"])
         .success();
@@ -28,13 +28,13 @@ fn first_call_starts_sandbox_and_later_calls_enter_it() {
         second.stderr.contains("`sandbox-project` runs already"),
         "{second}"
     );
-    // Plain `sandbox` is the same, and at a terminal it is a shell.
+    // Plain `sandbox` does the same, and opens a shell at a terminal.
     let mut shell = Terminal::open(&host.command([""; 0]));
     shell.expect("dev@sandbox-project:~/workspace$ ");
     shell.send("cat /proc/sys/kernel/random/boot_id\r");
     shell.expect(early.stdout.trim());
     shell.expect("$ ");
-    // Ctrl-D leaves the shell and nothing else.
+    // Ctrl-D ends only the shell.
     shell.send("\x04");
     assert_eq!(shell.finish(), 0);
     assert!(host.run(["list"]).success().stdout.contains("running"));

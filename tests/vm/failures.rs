@@ -1,4 +1,4 @@
-//! What happens when something goes wrong: a clear error, and nothing left.
+//! Failures: each gives a clear error and leaves nothing behind.
 
 use std::fs;
 use std::path::Path;
@@ -35,7 +35,7 @@ fn starts_in_directories_with_equal_names_make_separate_sandboxes() {
     let run_in = |directory: &Path, arguments: &[&str]| {
         Running::start(host.command(arguments).current_dir(directory))
     };
-    // At the same moment: neither finds the other one's name taken.
+    // Both start at the same moment, so neither finds the name taken.
     let starts = directories
         .each_ref()
         .map(|directory| run_in(directory, &["--kvm"]));
@@ -59,7 +59,7 @@ fn starts_in_directories_with_equal_names_make_separate_sandboxes() {
     for directory in &directories {
         assert!(directory.join("mine").exists());
     }
-    // Each directory finds its own again, the plain one stopped or not.
+    // A directory keeps its sandbox after the other sandbox has stopped.
     run_in(&directories[0], &["stop"]).finish().success();
     let other = run_in(&directories[1], &["exec", "--", "hostname"])
         .finish()
@@ -69,15 +69,15 @@ fn starts_in_directories_with_equal_names_make_separate_sandboxes() {
     host.assert_nothing_left();
 }
 
-/// Kills the supervisor and waits for its end and QEMU's.
+/// Kills the supervisor, and waits for the end of supervisor and QEMU.
 fn kill_supervisor(host: &Host) {
     let supervisor = host.supervisor();
     kill(Pid::from_raw(supervisor), Signal::SIGKILL).unwrap();
     eventually("the end of QEMU", || {
         host.processes().is_empty().then_some(())
     });
-    // It shows no command line any more while it still holds its lock: that is
-    // free once it is gone, or waits for being collected (proc_pid_stat(5)).
+    // A dying supervisor has no command line but still holds its lock. The lock is free
+    // once the process has ended or is a zombie (proc_pid_stat(5)).
     eventually("the end of the supervisor", || {
         let stat = fs::read_to_string(format!("/proc/{supervisor}/stat")).unwrap_or_default();
         let state = stat
@@ -94,7 +94,7 @@ fn killed_supervisor_ends_qemu_and_next_start_sweeps() {
     host.start(&[]);
     let first_boot = host.guest("cat /proc/sys/kernel/random/boot_id");
     let alias = host.home().join(".ssh/config.d");
-    assert!(!alias.exists(), "nobody asked for an alias");
+    assert!(!alias.exists(), "an alias was written without a request");
     kill_supervisor(&host);
     assert!(host.state_of_project().join("sandbox.json").exists());
 
@@ -105,7 +105,7 @@ fn killed_supervisor_ends_qemu_and_next_start_sweeps() {
         first_boot
     );
 
-    // A record may name a process that has nothing to do with it any more.
+    // A stale record may name the pid of an unrelated process.
     let mut bystander = Command::new("sleep").arg("1000").spawn().unwrap();
     let record = host.state_of_project().join("sandbox.json");
     let text = fs::read_to_string(&record).unwrap();
@@ -120,7 +120,10 @@ fn killed_supervisor_ends_qemu_and_next_start_sweeps() {
     let list = host.run(["list", "--json"]).success();
     assert_eq!(list.stdout.trim(), "[]");
     host.assert_nothing_left();
-    assert!(bystander.try_wait().unwrap().is_none(), "it was killed");
+    assert!(
+        bystander.try_wait().unwrap().is_none(),
+        "the unrelated process was killed"
+    );
     bystander.kill().unwrap();
     bystander.wait().unwrap();
 }
@@ -159,8 +162,9 @@ fn qemu_exit_at_start_is_quoted_in_error() {
     host.assert_nothing_left();
 }
 
-/// What QEMU does after it, the first time that it boots a guest: one second later,
-/// when the guest's kernel runs, it ends as if by a failed assertion.
+/// Lines for [`qemu_after`](crate::support::TestEnvironment::qemu_after) that crash QEMU
+/// at its first boot of a guest. One second later, when the guest's kernel runs, it ends
+/// as if by a failed assertion.
 pub(crate) const CRASHES_ONCE: &str = r#"
 case "$*" in *-kernel*)
     if mkdir "$root/crashed" 2> /dev/null; then
@@ -188,7 +192,7 @@ fn qemu_crash_during_boot_is_retried_once() {
     assert_eq!(host.guest("echo well"), "well");
     host.stop();
 
-    // A crash of a sandbox that was ready is its end.
+    // A crash after readiness ends the sandbox.
     host.start(&[]);
     kill(Pid::from_raw(host.qemu()), Signal::SIGABRT).unwrap();
     eventually("the end of the machine", || {
@@ -214,7 +218,7 @@ fn second_qemu_crash_during_boot_is_an_error() {
         host.assert_nothing_left();
     }
     let boots = fs::read_to_string(host.root().join("boots")).unwrap();
-    assert_eq!(boots.lines().count(), 4, "two each");
+    assert_eq!(boots.lines().count(), 4, "two boots per command");
 }
 
 #[test]
@@ -332,7 +336,7 @@ fn start_with_very_long_home_succeeds() {
     socat.expect("dev@sandbox-project");
     socat.send("\x1d");
     assert_eq!(socat.finish(), 0);
-    // The documented path leads there, too.
+    // The documented path is a link to the socket.
     let documented = state.join("kvm-vms/sandbox-project/console.sock");
     assert!(fs::symlink_metadata(&documented).unwrap().is_symlink());
     host.stop();

@@ -1,4 +1,4 @@
-//! A host whose disk is full while a machine starts, runs, or is built.
+//! A full host disk during a start, a run, or a build.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use crate::harness::{Host, Running, explicit_environment};
 use crate::support::{Output, PROGRAM};
 
-/// Runs a script, `sandbox` being its `$0`, with `SANDBOX_HOME` on a disk of
-/// its own that is gone with the script's mount namespace.
+/// Runs a script with `sandbox` as `$0` and `SANDBOX_HOME` on a private tmpfs. The tmpfs
+/// ends with the script's mount namespace.
 fn on_small_disk(host: &Host, megabytes: u32, script: &str) -> Output {
     let images = fs::read_link(host.images()).unwrap();
     let prepared = format!(
@@ -75,23 +75,23 @@ fn running_sandbox_on_full_disk_ends_with_error() {
 #[test]
 fn image_build_on_full_disk_reports_no_space() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("not tried: only root can mount a small disk and build on it");
+        eprintln!("skipped: an image build on a small disk needs root");
         return;
     }
     let host = Host::cold();
-    let look = "find \"$SANDBOX_HOME/kvm-cache\" -path '*/staging/*' -o -path '*/blobs/*/*' \
+    let list_leftovers = "find \"$SANDBOX_HOME/kvm-cache\" -path '*/staging/*' -o -path '*/blobs/*/*' \
                 -o -path '*/images/*'; exit $status";
     let too_small = format!(
         "rm \"$SANDBOX_HOME/kvm-cache\"; status=0
-         \"$0\" image build debian-13-minimal || status=$?; {look}"
+         \"$0\" image build debian-13-minimal || status=$?; {list_leftovers}"
     );
-    // Large enough at first, full when the new system is to be stored.
+    // Large enough at first, full when the build stores the new system.
     let fills_up = format!(
         "rm \"$SANDBOX_HOME/kvm-cache\"; status=0
          \"$0\" image build debian-13-minimal 2> \"$HOME/log\" &
          until grep -q 'installing packages' \"$HOME/log\"; do sleep 0.2; done
          mount -o remount,size=8m \"$SANDBOX_HOME\"
-         wait $! || status=$?; cat \"$HOME/log\" >&2; {look}"
+         wait $! || status=$?; cat \"$HOME/log\" >&2; {list_leftovers}"
     );
     for (megabytes, script) in [(64, too_small), (1100, fills_up)] {
         let output = on_small_disk(&host, megabytes, &script);
@@ -116,8 +116,8 @@ fn template_build_on_full_disk_ends_with_error() {
          status=0",
         images.display()
     );
-    let look = "find \"$SANDBOX_HOME\" -name ram -o -name '.partial-*'; exit $status";
-    let too_small = format!("{own_store}\n\"$0\" template build || status=$?; {look}");
+    let list_leftovers = "find \"$SANDBOX_HOME\" -name ram -o -name '.partial-*'; exit $status";
+    let too_small = format!("{own_store}\n\"$0\" template build || status=$?; {list_leftovers}");
     let output = on_small_disk(&host, 64, &too_small);
     assert_eq!(output.status, 1, "{output}");
     assert!(output.stderr.contains("hint:"), "{output}");
@@ -130,7 +130,7 @@ fn template_build_on_full_disk_ends_with_error() {
          until [ -s \"$SANDBOX_HOME\"/building/*/console.log ]; do sleep 0.1; done
          qemu=$(cat \"$SANDBOX_HOME\"/building/*/qemu.pid); kill -STOP $qemu
          cat /dev/zero > \"$SANDBOX_HOME/filler\" 2> \"$HOME/full\" || kill -CONT $qemu
-         wait $! || status=$?; cat \"$HOME/log\" >&2; rm \"$HOME/log\"; {look}"
+         wait $! || status=$?; cat \"$HOME/log\" >&2; rm \"$HOME/log\"; {list_leftovers}"
     );
     let output = on_small_disk(&host, 1700, &fills_up);
     assert_eq!(output.status, 1, "{output}");

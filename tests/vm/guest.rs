@@ -1,5 +1,5 @@
-//! What the machine is: a whole Debian, of the shape that was asked for, and
-//! nothing about it that others on the host could read.
+//! The guest is a complete Debian of the requested size, and other users of the host
+//! cannot read its state.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,19 +11,19 @@ const CHECKS: &[Check] = &[
     ("every service of Debian starts", everything_starts),
     ("the guest's event port has its name", port_link),
     ("an interactive login is a session of logind", login_session),
-    ("the clock is right", clock),
-    ("processors, memory and disk are as asked", shape),
-    ("the disk gives freed space back to the host", discard),
+    ("the clock is correct", clock),
+    ("processors, memory and disk are as requested", size),
+    ("the disk returns freed space to the host", discard),
+    ("apt and dpkg report no problem", packages),
     (
-        "apt finds its package lists' place and dpkg is content",
-        packages,
+        "the guest has its own machine-id and SSH host key",
+        identity,
     ),
-    ("the machine has an identity of its own", identity),
-    ("nobody hears of a proxy where there is none", no_proxy),
+    ("without proxy mode, no proxy is configured", no_proxy),
     ("no secret is on a command line", command_lines),
-    ("state is for the user alone", modes),
-    ("only this host reaches the forwarded port", loopback_only),
-    ("QEMU itself has no network", no_network_of_its_own),
+    ("only the user can read the state", modes),
+    ("the SSH port listens on loopback only", loopback_only),
+    ("QEMU has a separate network namespace", qemu_namespace),
 ];
 
 #[test]
@@ -46,7 +46,7 @@ fn everything_starts(host: &Host) {
         host.guest("systemctl is-active systemd-logind systemd-udevd systemd-journald dbus"),
         "active\nactive\nactive\nactive"
     );
-    // The console's login starts the user's own manager, in its own time.
+    // The login on the console starts the user's manager asynchronously.
     eventually_or_report("the end of systemd's last job", || {
         let jobs = host.guest("systemctl list-jobs --no-legend");
         if jobs.is_empty() { Ok(()) } else { Err(jobs) }
@@ -65,14 +65,14 @@ fn login_session(host: &Host) {
     host.settle();
     let mut shell = Terminal::open(&host.command(["--kvm"]));
     shell.expect("$ ");
-    // A pager would take what is typed next.
+    // A pager would read the keys that follow.
     shell.send(
         "loginctl --no-pager show-session $XDG_SESSION_ID --property=Name --property=Active\r",
     );
     shell.expect("Name=dev");
     shell.expect("Active=yes");
-    // The user's manager is there when its basic.target is, which may be before
-    // the end of its last job.
+    // The user's manager is ready once its basic.target is, which may be before the end of
+    // its last job.
     shell.send("systemctl --user is-system-running --wait; echo user manager: $?\r");
     shell.expect("user manager: 0");
     shell.send("exit\r");
@@ -80,7 +80,7 @@ fn login_session(host: &Host) {
 }
 
 fn clock(host: &Host) {
-    // The question takes time itself: the answer lies between before and after.
+    // The command takes time, so the answer lies between the two readings.
     let now = || {
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -96,7 +96,7 @@ fn clock(host: &Host) {
     );
 }
 
-fn shape(host: &Host) {
+fn size(host: &Host) {
     assert_eq!(host.guest("nproc"), "1");
     let memory_kib: u64 = host
         .guest("awk '/MemTotal/ { print $2 }' /proc/meminfo")
@@ -110,7 +110,7 @@ fn shape(host: &Host) {
         host.guest("cat /sys/class/block/vda/size"),
         (8u64 << 30 >> 9).to_string()
     );
-    // The file system fills the disk, less its own tables.
+    // The file system fills the disk, without its tables.
     let available: u64 = host
         .guest("df --output=size --block-size=1M / | tail -1 | tr -d ' '")
         .parse()
@@ -140,7 +140,7 @@ fn packages(host: &Host) {
 fn identity(host: &Host) {
     let machine_id = host.guest("cat /etc/machine-id");
     assert_eq!(machine_id.len(), 32, "{machine_id}");
-    // One key, which the host chose.
+    // The only host key is the one that the host generated.
     assert_eq!(
         host.guest("ls /etc/ssh/ssh_host_*_key"),
         "/etc/ssh/ssh_host_ed25519_key"
@@ -175,7 +175,7 @@ fn command_lines(host: &Host) {
             .split_once('=')
             .map_or(content.as_str(), |(_, value)| value);
         assert!(!value.trim().is_empty(), "{:?} is empty", entry.path());
-        // The name of the sandbox is no secret, and neither is `run`.
+        // Short values are not secret: the name of the sandbox, and `run`.
         if value.trim().len() > 20 {
             assert!(!text.contains(value.trim()), "{:?}", entry.path());
         }
@@ -239,7 +239,7 @@ fn loopback_only(host: &Host) {
     assert!(listening("/proc/net/tcp6").is_empty());
 }
 
-fn no_network_of_its_own(host: &Host) {
+fn qemu_namespace(host: &Host) {
     let qemu = host.info()["qemu"]["pid"].as_u64().unwrap();
     let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).unwrap();
     assert_ne!(namespace(&qemu.to_string()), namespace("self"));

@@ -1,4 +1,4 @@
-//! Building a base image, when that does not come to its end.
+//! Builds of a base image that are interrupted or killed.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,14 +18,14 @@ fn interrupted_image_build_leaves_nothing() {
         "downloading packages",
         "installing packages",
     ] {
-        eprintln!("    SIGINT when it says `{stage}`");
+        eprintln!("    SIGINT at `{stage}`");
         let running = Running::start(&mut environment.command(BUILD));
         running.expect_stderr(stage);
         let scratch = scratch_directories(&environment);
         running.signal(Signal::SIGINT);
         let output = running.finish();
         assert_eq!(output.status, 130, "{output}");
-        assert_nothing_half_made(&environment, &scratch);
+        assert_nothing_left(&environment, &scratch);
     }
     // Ctrl-C at a terminal reaches every program of the build at once.
     let running = Running::start(&mut environment.command(BUILD));
@@ -34,7 +34,7 @@ fn interrupted_image_build_leaves_nothing() {
     killpg(running.pid(), Signal::SIGINT).unwrap();
     let output = running.finish();
     assert_eq!(output.status, 130, "{output}");
-    assert_nothing_half_made(&environment, &scratch);
+    assert_nothing_left(&environment, &scratch);
 }
 
 #[test]
@@ -53,11 +53,11 @@ fn killed_image_build_ends_its_programs_and_next_build_sweeps() {
     scratch.extend(scratch_directories(&environment));
     running.signal(Signal::SIGINT);
     assert_eq!(running.finish().status, 130);
-    assert_nothing_half_made(&environment, &scratch);
+    assert_nothing_left(&environment, &scratch);
 }
 
-/// Where the builds of this environment lay out their systems: each staging
-/// directory names one.
+/// Returns the directories in which the builds of this environment unpack their systems.
+/// Each staging directory names one.
 fn scratch_directories(environment: &TestEnvironment) -> Vec<PathBuf> {
     let staging = fs::read_dir(environment.images().join("staging")).unwrap();
     let scratch: Vec<PathBuf> = staging
@@ -75,8 +75,8 @@ fn scratch_directories(environment: &TestEnvironment) -> Vec<PathBuf> {
     scratch
 }
 
-/// No program, no mount, no image, no directory of the build.
-fn assert_nothing_half_made(environment: &TestEnvironment, scratch: &[PathBuf]) {
+/// Asserts that no program, mount, image or directory of the build is left.
+fn assert_nothing_left(environment: &TestEnvironment, scratch: &[PathBuf]) {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     for directory in scratch {
         assert!(!directory.exists(), "{}", directory.display());

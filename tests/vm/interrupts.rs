@@ -1,11 +1,11 @@
-//! Ctrl-C and its like at every stage of a start: the status says so, and
+//! Ctrl-C and other signals at every stage of a start: the status reports them, and
 //! nothing is left.
 
 use nix::sys::signal::Signal;
 
 use crate::harness::{Host, Terminal};
 
-/// What the user sees when a stage begins.
+/// The progress messages at the beginning of each stage.
 const STAGES: [&str; 4] = [
     "preparing the disk",
     "waiting for the kernel",
@@ -21,7 +21,7 @@ fn interrupted_start_leaves_nothing() {
             (Signal::SIGINT, &["--kvm"][..]),
             (Signal::SIGTERM, &["run", "--", "true"]),
         ] {
-            eprintln!("    {signal} when it says `{stage}`");
+            eprintln!("    {signal} at `{stage}`");
             let running = host.spawn(command);
             running.expect_stderr(stage);
             running.signal(signal);

@@ -1,29 +1,38 @@
-//! What the guest is told of its network in proxy mode and with secrets: its
-//! programs find the proxy, trust the authority, and people read what is closed.
+//! The guest's configuration in proxy mode and with secrets: programs find the proxy and
+//! trust the authority, and shells show a note about the restrictions.
 
 use crate::harness::{Check, Host, Terminal, eventually, run_checks};
 
 const CHECKS: &[Check] = &[
-    ("commands know the proxy and the placeholder", commands),
-    ("so do sessions of OpenSSH", ssh),
-    ("so do services, and those of dev", services),
-    ("apt knows the proxy, for root too", apt),
+    ("commands have the variables of proxy and secret", commands),
+    ("sessions of OpenSSH have the variables", ssh),
+    (
+        "services of the system and of `dev` have the variables",
+        services,
+    ),
+    ("apt uses the proxy for `dev` and root", apt),
     (
         "the authority is trusted, with and without variables",
         trust,
     ),
-    ("browsers hide no names and trust it, too", browsers),
-    ("the value of the secret is nowhere", value),
+    (
+        "browsers trust the authority and do not encrypt names",
+        browsers,
+    ),
+    (
+        "the guest and the logs do not have the secret's value",
+        value,
+    ),
     ("a shell shows the note once", shell),
-    ("a shell of OpenSSH shows it once", ssh_shell),
-    ("the console shows it at its login", console),
-    ("a command is not disturbed by it", no_note),
+    ("a shell of OpenSSH shows the note once", ssh_shell),
+    ("the console shows the note at login", console),
+    ("a command does not print the note", no_note),
 ];
 
 const PROXY: &str = "http://10.0.2.100:8888";
 const VALUE: &str = "the-real-value";
 const CERTIFICATE: &str = "/usr/local/share/ca-certificates/sandbox.crt";
-/// Words of the note.
+/// The first words of the note.
 const NOTE: &str = "This sandbox is in proxy mode";
 const PROMPT: &str = "dev@sandbox-project:";
 
@@ -31,20 +40,20 @@ fn host() -> Host {
     Host::with_environment(|environment| environment.variable("TOKEN", VALUE))
 }
 
-fn start(host: &Host, way: &[&str]) {
-    let flags = [&["--proxy", "--secret", "TOKEN@api.example.com"], way].concat();
+fn start(host: &Host, mode: &[&str]) {
+    let flags = [&["--proxy", "--secret", "TOKEN@api.example.com"], mode].concat();
     host.start(&flags);
-    assert_eq!(host.info()["template"].is_null(), !way.is_empty());
+    assert_eq!(host.info()["template"].is_null(), !mode.is_empty());
 }
 
 #[test]
 fn booted_guest_in_proxy_mode_configures_programs_and_shells() {
     let host = host();
     start(&host, &["--cold"]);
-    // From the first moment: systemd itself has begun with them.
-    assert_told(&host.guest("sudo systemctl show-environment"));
+    // systemd has the variables from its start.
+    assert_configured(&host.guest("sudo systemctl show-environment"));
     run_checks(&host, CHECKS);
-    update_of_the_trust_store(&host);
+    check_trust_store_update(&host);
     host.stop();
 }
 
@@ -52,15 +61,15 @@ fn booted_guest_in_proxy_mode_configures_programs_and_shells() {
 fn restored_guest_in_proxy_mode_configures_programs_and_shells() {
     let host = host();
     start(&host, &[]);
-    assert_told(&host.guest("sudo systemctl show-environment"));
-    assert_told(&host.guest("systemctl --user show-environment"));
+    assert_configured(&host.guest("sudo systemctl show-environment"));
+    assert_configured(&host.guest("systemctl --user show-environment"));
     run_checks(&host, CHECKS);
     host.stop();
 }
 
-/// These variables, in lines `NAME=VALUE`, are complete.
+/// Asserts that these lines `NAME=VALUE` have all variables of proxy and secret.
 #[track_caller]
-fn assert_told(text: &str) {
+fn assert_configured(text: &str) {
     let value = |name: &str| {
         let mut lines = text.lines();
         lines
@@ -86,23 +95,23 @@ fn assert_told(text: &str) {
 }
 
 fn commands(host: &Host) {
-    assert_told(&host.guest("env"));
+    assert_configured(&host.guest("env"));
 }
 
 fn ssh(host: &Host) {
     let output = host.run(["ssh", "--", "env"]).success();
-    assert_told(&output.stdout);
+    assert_configured(&output.stdout);
 }
 
 fn services(host: &Host) {
     assert_eq!(host.settle(), "running");
-    assert_told(&host.guest("sudo systemd-run --quiet --wait --pipe env"));
-    // It starts with the console's login, in its own time.
+    assert_configured(&host.guest("sudo systemd-run --quiet --wait --pipe env"));
+    // The login on the console starts the user's manager asynchronously.
     eventually("the manager of dev", || {
         let state = host.exec(&["systemctl", "--user", "is-active", "default.target"]);
         (state.stdout == "active\n").then_some(())
     });
-    assert_told(&host.guest("systemd-run --user --quiet --wait --pipe env"));
+    assert_configured(&host.guest("systemd-run --user --quiet --wait --pipe env"));
 }
 
 fn apt(host: &Host) {
@@ -113,19 +122,19 @@ fn apt(host: &Host) {
     }
 }
 
-/// A certificate that signs itself is refused by OpenSSL unless it is trusted.
+/// OpenSSL refuses a self-signed certificate that it does not trust.
 fn trust(host: &Host) {
     let trusted = format!("{CERTIFICATE}: OK");
     for variables in ["", "env -u SSL_CERT_FILE ", "sudo "] {
         let verified = host.guest(&format!("{variables}openssl verify {CERTIFICATE}"));
         assert_eq!(verified, trusted, "{variables}");
     }
-    // Debian's own are trusted as before.
+    // Debian's authorities are still trusted.
     let others = "import ssl; print(len(ssl.create_default_context().get_ca_certs()) > 100)";
     assert_eq!(host.guest(&format!("python3 -c '{others}'")), "True");
 }
 
-/// That the browsers heed these files was tried by hand, see docs/networking.md.
+/// A manual test showed that the browsers obey these files (docs/networking.md).
 fn browsers(host: &Host) {
     let authority = host.guest(&format!("grep -v CERTIFICATE {CERTIFICATE} | tr -d '\\n'"));
     let expected = serde_json::json!({
@@ -146,8 +155,8 @@ fn browsers(host: &Host) {
     assert!(policy.contains(CERTIFICATE), "{policy}");
 }
 
-/// The user's own update of the system's certificates keeps the authority.
-fn update_of_the_trust_store(host: &Host) {
+/// `update-ca-certificates`, run by the user, keeps the authority.
+fn check_trust_store_update(host: &Host) {
     let bundle = "/etc/ssl/certs/ca-certificates.crt";
     let before = host.guest(&format!("grep -c BEGIN {bundle}"));
     host.guest("sudo update-ca-certificates 2>&1");
@@ -156,8 +165,8 @@ fn update_of_the_trust_store(host: &Host) {
 }
 
 fn value(host: &Host) {
-    // Of the guest's files those that a start writes. The pattern does not
-    // match itself, where sudo logs it.
+    // Searches the guest's files that a start writes. sudo logs the pattern, which does
+    // not match itself.
     let pattern = VALUE.replace('-', "[-]");
     host.guest(&format!(
         "! sudo grep -rqs '{pattern}' /etc /run /proc/1/environ /proc/cmdline /sys/firmware/dmi/tables"
@@ -169,7 +178,7 @@ fn value(host: &Host) {
     }
 }
 
-/// Leaves the shell; the note was there once, before the first prompt.
+/// Asserts that the shell shows the note once before the first prompt, and leaves it.
 #[track_caller]
 fn assert_noted_once(mut shell: Terminal) {
     shell.expect(NOTE);
@@ -195,7 +204,7 @@ fn console(host: &Host) {
     console.expect("Ctrl-] leaves");
     console.send("\r");
     console.expect(PROMPT);
-    // The next login.
+    // Leaving the shell starts the next login.
     console.send("exit\r");
     console.expect(NOTE);
     console.expect(PROMPT);

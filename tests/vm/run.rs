@@ -1,4 +1,4 @@
-//! `sandbox run`: a machine that lives as long as one command.
+//! `sandbox run`: a sandbox that lives as long as one command.
 
 use std::fs;
 
@@ -22,7 +22,7 @@ fn run_returns_status_of_command_and_leaves_nothing() {
     assert_eq!(output.stdout, "from the project\n");
     assert!(
         output.stderr.contains("\nrun-"),
-        "a name of its own: {output}"
+        "no generated name: {output}"
     );
     assert_eq!(
         fs::read_to_string(host.project().join("output")).unwrap(),

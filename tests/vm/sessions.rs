@@ -1,4 +1,4 @@
-//! What commands and shells in a running machine can rely on.
+//! The behaviour of commands and shells in a running sandbox.
 
 use std::process::Stdio;
 
@@ -14,39 +14,36 @@ fn sessions_in_running_sandbox_behave_like_local_ones() {
     run_checks(
         &host,
         &[
-            ("the status is the command's", status),
-            ("stdout and stderr arrive apart", streams),
-            ("five megabytes go both ways unchanged", binary_round_trip),
+            ("exec returns the command's status", status),
+            ("stdout and stderr arrive separately", streams),
+            ("five megabytes return unchanged", binary_round_trip),
             (
-                "stdin that ends early or is never read is no trouble",
+                "a command may ignore its stdin, or have an empty one",
                 unread_input,
             ),
-            ("arguments arrive exactly as given", arguments),
+            ("arguments arrive unchanged", arguments),
             (
-                "it starts in the workspace, as dev, who may use sudo",
+                "a command runs in the workspace as `dev` with sudo",
                 surroundings,
             ),
-            ("-u chooses the user", users),
-            ("-w chooses the directory", directories),
-            ("-e sets variables", variables),
+            ("`-u` selects the user", users),
+            ("`-w` selects the directory", directories),
+            ("`-e` sets variables", variables),
             ("Ctrl-C reaches a command without a terminal", interrupt),
-            ("output that nobody reads ends the command", closed_output),
-            ("-t gives a terminal that follows its window", terminal),
+            ("closed output ends the command", closed_output),
+            ("`-t` opens a terminal that follows resizes", terminal),
             (
-                "Ctrl-C at a terminal reaches the command alone",
+                "Ctrl-C at a terminal reaches the command only",
                 interrupt_at_terminal,
             ),
             ("a shell is a login shell in the workspace", shell),
             (
-                "Ctrl-C leaves a shell alone, closing its terminal ends it",
+                "a shell survives Ctrl-C and ends with its terminal",
                 closed_terminal,
             ),
+            ("a blocked session does not block another one", two_sessions),
             (
-                "two sessions at once do not disturb each other",
-                two_sessions,
-            ),
-            (
-                "a killed agent takes its sessions along, but nothing else",
+                "a killed agent ends its sessions but not their processes",
                 killed_agent,
             ),
         ],
@@ -79,7 +76,7 @@ fn streams(host: &Host) {
     assert_eq!(output.stderr, "to stderr\n");
 }
 
-/// Bytes of every value that no compression and no coincidence explains.
+/// Returns incompressible bytes of every value.
 fn noise(length: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(length + 32);
     let mut block = Sha256::digest(b"noise");
@@ -100,8 +97,8 @@ fn binary_round_trip(host: &Host) {
         "-c",
         "tee /tmp/copy; sha256sum /tmp/copy >&2",
     ]);
-    let (status, received, said) = Running::with_input(&mut command, sent.clone()).finish_bytes();
-    assert_eq!(status, 0, "{said}");
+    let (status, received, stderr) = Running::with_input(&mut command, sent.clone()).finish_bytes();
+    assert_eq!(status, 0, "{stderr}");
     assert!(
         received == sent,
         "{} of {} bytes",
@@ -112,16 +109,17 @@ fn binary_round_trip(host: &Host) {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    assert!(said.starts_with(&expected), "{said}");
+    assert!(stderr.starts_with(&expected), "{stderr}");
 }
 
 fn unread_input(host: &Host) {
     let mut command = host.command(["exec", "--", "head", "-c", "3"]);
-    let (status, received, said) = Running::with_input(&mut command, noise(1 << 20)).finish_bytes();
-    assert_eq!((status, received.len()), (0, 3), "{said}");
+    let (status, received, stderr) =
+        Running::with_input(&mut command, noise(1 << 20)).finish_bytes();
+    assert_eq!((status, received.len()), (0, 3), "{stderr}");
     let mut command = host.command(["exec", "--", "cat"]);
-    let (status, received, said) = Running::with_input(&mut command, Vec::new()).finish_bytes();
-    assert_eq!((status, received.len()), (0, 0), "{said}");
+    let (status, received, stderr) = Running::with_input(&mut command, Vec::new()).finish_bytes();
+    assert_eq!((status, received.len()), (0, 0), "{stderr}");
 }
 
 fn arguments(host: &Host) {
@@ -187,7 +185,7 @@ fn users(host: &Host) {
     let unknown = host.run(["exec", "-u", "nobody-here", "--", "true"]);
     assert_eq!(unknown.status, 125, "{unknown}");
     assert!(unknown.stderr.contains("nobody-here"), "{unknown}");
-    // The environment's promise holds for them, too.
+    // These users also have the variables of the sandbox.
     let name = host.run([
         "exec",
         "-u",
@@ -229,7 +227,7 @@ fn variables(host: &Host) {
 }
 
 fn interrupt(host: &Host) {
-    // The command sees the signal, cleans up and chooses its status.
+    // The command handles the signal and returns its own status.
     let script = "trap 'echo caught; exit 42' INT; echo started; while :; do sleep 0.1; done";
     let running = host.spawn(["exec", "--", "sh", "-c", script]);
     running.expect_stdout("started");
@@ -269,8 +267,8 @@ fn closed_output(host: &Host) {
 }
 
 fn terminal(host: &Host) {
-    // Waits for the signal instead of handling it: a handler that prints while
-    // the program prints is an error of Python's.
+    // The program waits for the signal. A handler that prints while the program prints
+    // would be an error in Python.
     let script = r#"
 import os, signal
 def size(word): print(word, *reversed(os.get_terminal_size()), flush=True)
@@ -300,8 +298,8 @@ while True:
 }
 
 fn interrupt_at_terminal(host: &Host) {
-    // Not a `read` from the beginning: a signal that comes just before it is
-    // seen by the shell only after its end.
+    // The script polls before it reads: if the signal came just before `read`, the shell
+    // would handle it only after `read`.
     let script = "trap 'echo caught; seen=1' INT; echo started; \
                   while [ -z \"$seen\" ]; do sleep 0.1; done; \
                   read line; echo read $line; exit 5";
@@ -346,7 +344,7 @@ fn closed_terminal(host: &Host) {
 }
 
 fn two_sessions(host: &Host) {
-    // The first one's output is left unread for as long as the second runs.
+    // Nobody reads the output of the first session while the second one runs.
     let (reader, writer) = std::io::pipe().unwrap();
     let mut command = host.command(["exec", "--", "head", "-c", "20000000", "/dev/zero"]);
     let mut first = command.stdout(writer).spawn().unwrap();
@@ -365,7 +363,7 @@ fn killed_agent(host: &Host) {
         assert_eq!(output.status, 125, "{output}");
         assert!(output.stderr.contains("connection to the sandbox was lost"));
     }
-    // Its successor serves at once, and what it had started goes on.
+    // The next agent serves at once, and the processes of the killed one still run.
     assert_eq!(host.guest("pgrep -cx sleep"), "1");
     host.guest("pkill -x sleep");
 }

@@ -1,21 +1,20 @@
-//! A sandbox, once it has settled, is the Debian that its image is when
-//! anything else boots it: nothing that was left for later, or left out of the
-//! way to readiness, is missing in the end.
+//! A settled sandbox equals the Debian that another tool boots from the same image.
+//! Everything that a sandbox starts late, or skips before readiness, runs in the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use crate::harness::{Check, Host, Stock, Terminal, eventually, run_checks};
 
-/// What is asked of both; see there for the sections of its report.
+/// The script that examines both machines. It documents the sections of its report.
 const PROBE: &str = include_str!("stock/probe.sh");
 
-/// What a sandbox may have beyond a stock boot: section and line.
+/// Lines, with their section, that only a sandbox may have.
 const ADDED: [(&str, &str); 6] = [
-    // What it boots to before the default target, and who answers the host.
+    // The target before the default target, and the agent.
     ("units", "sandbox.target active"),
     ("units", "sandbox-agent.service running"),
-    // The share, whose unit comes with the seed.
+    // The share, whose mount unit comes with the seed.
     ("units", "home-dev-workspace.mount mounted"),
     ("unit-files", "home-dev-workspace.mount generated"),
     ("generated", "./generator.early/home-dev-workspace.mount"),
@@ -25,12 +24,11 @@ const ADDED: [(&str, &str); 6] = [
     ),
 ];
 
-/// What a stock boot may have beyond a sandbox: the directory that it shares
-/// with the test.
+/// Lines that only a stock boot may have: the directory that it shares with the test.
 const MISSING: [(&str, &str); 1] = [("units", "mnt.mount mounted")];
 
-/// Sections that must say exactly this, of both.
-const CERTAIN: [(&str, &[&str]); 9] = [
+/// Sections with the exact lines that both machines must have.
+const EXPECTED: [(&str, &[&str]); 9] = [
     ("state", &["running"]),
     ("failed", &[]),
     ("user-state", &["running"]),
@@ -65,12 +63,12 @@ const CERTAIN: [(&str, &[&str]); 9] = [
 
 const CHECKS: &[Check] = &[
     ("timers run", timers),
-    ("the journal is in memory at first", journal_in_memory),
+    ("the journal is in memory by default", journal_in_memory),
     (
-        "the journal is on disk once its directory is made",
+        "the journal is on disk once its directory exists",
         journal_on_disk,
     ),
-    ("packages come from the mirror", packages),
+    ("apt installs a package from the mirror", packages),
 ];
 
 #[test]
@@ -83,20 +81,20 @@ fn settled_sandbox_matches_stock_boot_of_its_image() {
     machine.log_in();
     let stock = probe_stock(&mut machine);
     drop(machine);
-    stock.assert_certain();
-    cold.assert_like(&stock);
+    stock.assert_expected();
+    cold.assert_matches(&stock);
     run_checks(&host, CHECKS);
     host.stop();
 
     host.start(&[]);
     assert!(!host.info()["template"].is_null());
     host.settle();
-    probe_sandbox(&host).assert_like(&stock);
+    probe_sandbox(&host).assert_matches(&stock);
     run_checks(&host, &CHECKS[..3]);
     host.stop();
 }
 
-/// In a login of the sandbox's user, as a user has it.
+/// Runs the probe in a login shell of the sandbox.
 fn probe_sandbox(host: &Host) -> Report {
     fs::write(host.project().join("probe.sh"), PROBE).unwrap();
     let mut shell = Terminal::open(&host.command(["--kvm"]));
@@ -108,14 +106,14 @@ fn probe_sandbox(host: &Host) -> Report {
     Report::parse(&fs::read_to_string(host.project().join("report")).unwrap())
 }
 
-/// In the login of the console.
+/// Runs the probe in the login on the stock machine's console.
 fn probe_stock(stock: &mut Stock) -> Report {
     fs::write(stock.directory().join("probe.sh"), PROBE).unwrap();
     stock.run("sudo sh -c 'sh /mnt/probe.sh $0 > /mnt/report' $XDG_SESSION_ID");
     Report::parse(&fs::read_to_string(stock.directory().join("report")).unwrap())
 }
 
-/// The lines of each section.
+/// The lines of each section of a probe.
 struct Report(BTreeMap<String, BTreeSet<String>>);
 
 impl Report {
@@ -130,14 +128,17 @@ impl Report {
                 }
             }
         }
-        assert!(sections.contains_key("end"), "the probe broke off: {text}");
+        assert!(
+            sections.contains_key("end"),
+            "the probe did not finish: {text}"
+        );
         Self(sections)
     }
 
-    /// That the probe has found what there is, and that all is well.
+    /// Asserts the expected lines, and that the other sections are not empty.
     #[track_caller]
-    fn assert_certain(&self) {
-        for (section, lines) in CERTAIN {
+    fn assert_expected(&self) {
+        for (section, lines) in EXPECTED {
             let expected = lines.iter().map(|line| line.to_string()).collect();
             assert_eq!(self.0[section], expected, "{section}");
         }
@@ -146,22 +147,23 @@ impl Report {
         }
     }
 
+    /// Asserts that this sandbox differs from a stock boot only in the known lines.
     #[track_caller]
-    fn assert_like(&self, stock: &Self) {
+    fn assert_matches(&self, stock: &Self) {
         let added = self.beyond(stock, &ADDED);
         let missing = stock.beyond(self, &MISSING);
         assert!(
             added.is_empty() && missing.is_empty(),
-            "a sandbox has {added:#?} and not {missing:#?} of a stock boot"
+            "only the sandbox has {added:#?}, only the stock boot has {missing:#?}"
         );
     }
 
-    /// What this one has and the other has not, and `explained` does not list.
-    fn beyond(&self, other: &Self, explained: &[(&str, &str)]) -> Vec<String> {
+    /// Returns the lines that only this report has, without the `known` ones.
+    fn beyond(&self, other: &Self, known: &[(&str, &str)]) -> Vec<String> {
         let mut beyond = Vec::new();
         for (section, lines) in &self.0 {
             for line in lines.difference(&other.0[section]) {
-                if !explained.contains(&(section, line)) {
+                if !known.contains(&(section, line)) {
                     beyond.push(format!("{section}: {line}"));
                 }
             }
@@ -176,13 +178,13 @@ fn timers(host: &Host) {
          sudo systemd-run $soon touch /run/timer-of-system
          systemd-run --user $soon touch $XDG_RUNTIME_DIR/timer-of-user",
     );
-    eventually("what two timers start", || {
+    eventually("the files of two timers", || {
         let files = "test -e /run/timer-of-system && test -e $XDG_RUNTIME_DIR/timer-of-user";
         (host.exec(&["sh", "-c", files]).status == 0).then_some(())
     });
 }
 
-/// Where the journal is written to.
+/// A command that prints the file of the journal.
 const JOURNAL: &str = "sudo journalctl --header | sed -n 's/^File path: //p' | grep system.journal";
 
 fn journal_in_memory(host: &Host) {

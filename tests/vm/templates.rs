@@ -1,5 +1,4 @@
-//! Warm starts: what is true of sandboxes that were restored from a template,
-//! and of the templates themselves.
+//! Warm starts: sandboxes that are restored from a template, and the templates.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +9,10 @@ use serde_json::Value;
 use crate::failures::CRASHES_ONCE;
 use crate::harness::{Host, Running, Terminal, eventually};
 
-/// How far the guest's clock may be from the host's, in seconds.
+/// The maximum difference between the clocks of guest and host, in seconds.
 const CLOCK_TOLERANCE: f64 = 0.05;
 
-/// A directory with a sandbox of its own.
+/// A directory with its sandbox.
 struct Machine<'a> {
     host: &'a Host,
     directory: std::path::PathBuf,
@@ -82,16 +81,16 @@ fn sandboxes_from_one_template_share_no_identity() {
         ("name in sessions", "echo $SANDBOX_CONTAINER"),
         ("workspace", "cat whose; ls"),
     ] {
-        assert_ne!(one.guest(script), two.guest(script), "the same {what}");
+        assert_ne!(one.guest(script), two.guest(script), "equal {what}");
     }
     for (machine, name) in machines.iter().zip(["one", "two"]) {
-        is_a_machine_of_its_own(machine, name, begin);
+        assert_independent(machine, name, begin);
     }
     host.run(["stop", "--all"]).success();
     host.assert_nothing_left();
 }
 
-fn is_a_machine_of_its_own(machine: &Machine<'_>, name: &str, begin: f64) {
+fn assert_independent(machine: &Machine<'_>, name: &str, begin: f64) {
     assert_eq!(machine.guest("hostname"), format!("sandbox-{name}"));
     assert_eq!(machine.guest("cat whose"), name);
     machine.guest("echo from the guest > written");
@@ -105,14 +104,14 @@ fn is_a_machine_of_its_own(machine: &Machine<'_>, name: &str, begin: f64) {
         "{before} {guest} {after}"
     );
 
-    // OpenSSH checks the pinned key.
+    // ssh verifies the pinned host key.
     assert_eq!(
         machine.run(&["ssh", "--", "hostname"]),
         format!("sandbox-{name}")
     );
 
-    // What lay in the store does not count as time that the machine was up;
-    // what it took to boot the template does.
+    // The uptime includes the boot of the template, but not the time that the template lay
+    // in the store.
     let uptime: f64 = machine.guest("cut -d' ' -f1 /proc/uptime").parse().unwrap();
     let key = machine.info()["template"].as_str().unwrap().to_owned();
     let template: Value =
@@ -129,7 +128,7 @@ fn is_a_machine_of_its_own(machine: &Machine<'_>, name: &str, begin: f64) {
         machine.guest("systemctl is-active systemd-logind systemd-udevd systemd-journald dbus"),
         "active\nactive\nactive\nactive"
     );
-    // The agent's port is the agent's: for others it is closed, for root in use.
+    // Only the agent can use its port: users are denied, and root finds it busy.
     let port = "/dev/virtio-ports/org.sandbox.agent.0";
     let opened = machine.guest(&format!(
         "LC_ALL=C; export LC_ALL; head -c1 {port} 2>&1 || true; sudo head -c1 {port} 2>&1 || true"
@@ -137,7 +136,7 @@ fn is_a_machine_of_its_own(machine: &Machine<'_>, name: &str, begin: f64) {
     assert!(opened.contains("Permission denied"), "{opened}");
     assert!(opened.contains("busy"), "{opened}");
 
-    // One boot, and nothing from before this machine was one.
+    // The journal has one boot, and no entry from before this start.
     let first: f64 = machine
         .guest("sudo journalctl -o json --output-fields=MESSAGE -n +1 | grep -o '\"__REALTIME_TIMESTAMP\":\"[0-9]*' | grep -o '[0-9]*$'")
         .parse()
@@ -150,7 +149,7 @@ fn is_a_machine_of_its_own(machine: &Machine<'_>, name: &str, begin: f64) {
     let boots = machine.guest("sudo journalctl -F _BOOT_ID");
     let boot_id = machine.guest("tr -d - < /proc/sys/kernel/random/boot_id");
     assert_eq!(boots, boot_id);
-    // What any Debian has there: private places of services, and the empty
+    // The exceptions exist in any Debian: private directories of services, and the empty
     // directories of tmpfiles.d's x11.conf.
     assert_eq!(
         machine.guest("find /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name '.*-unix' || true"),
@@ -174,7 +173,7 @@ fn is_a_machine_of_its_own(machine: &Machine<'_>, name: &str, begin: f64) {
     );
 }
 
-/// Waits until the guest's agent has done all that it does after readiness.
+/// Waits until the guest's agent has finished its work after readiness.
 fn settle(machine: &Machine<'_>) {
     eventually("the console's login", || {
         let active = machine.guest("systemctl is-active serial-getty@ttyS0 || true");
@@ -193,7 +192,7 @@ fn warm_start_at_terminal_opens_login_shell() {
     shell.send("exit 3\r");
     assert_eq!(shell.finish(), 3);
     assert!(host.info()["template"].is_string());
-    // The power button works.
+    // `stop` presses the power button.
     host.stop();
 }
 
@@ -214,7 +213,7 @@ fn warm_start_with_larger_disk_and_shares_uses_template() {
     assert!((28..=30).contains(&size), "{size} GiB");
     host.stop();
 
-    // Another shape has no template yet.
+    // No template has this memory size.
     host.start(&["--memory", "1G"]);
     assert!(host.info()["template"].is_null());
     host.stop();
@@ -242,10 +241,10 @@ fn memory_freed_by_restored_guest_returns_to_host_and_stays_in_template() {
     let full = resident();
     assert!(full > idle + (350 << 10), "{idle} {full}");
     one.guest("rm /dev/shm/large");
-    eventually("the memory to come back", || {
+    eventually("the memory to return to the host", || {
         (resident() < idle + (150 << 10)).then_some(())
     });
-    // The template is whole: another machine comes of it.
+    // The template is intact: another machine starts from it.
     let two = Machine::start(&host, "two");
     assert!(two.info()["template"].is_string());
     two.guest("sudo sh -c 'cat /usr/bin/* /usr/lib/x86_64-linux-gnu/*.so* > /dev/null'");
@@ -253,14 +252,14 @@ fn memory_freed_by_restored_guest_returns_to_host_and_stays_in_template() {
     host.assert_nothing_left();
 }
 
-/// The files of the template that a start would take.
+/// Returns the directory of the template that a start would use.
 fn template_of(host: &Host) -> std::path::PathBuf {
     let plan = host.run(["--kvm", "--dry-run"]).success();
     let line = plan
         .stdout
         .lines()
         .find_map(|line| line.strip_prefix("template "));
-    let key = line.expect("a warm start").trim().to_owned();
+    let key = line.expect("the plan has no template").trim().to_owned();
     let templates = fs::read_dir(host.images().join("templates")).unwrap();
     let mut paths = templates.flatten().map(|entry| entry.path());
     paths
@@ -274,21 +273,23 @@ fn template_of(host: &Host) -> std::path::PathBuf {
         .unwrap()
 }
 
+/// Starts a sandbox whose template cannot be restored. The start must boot, log that, and
+/// discard the template.
 #[track_caller]
-fn starts_cold_and_says_so(host: &Host, why: &str) {
+fn assert_start_discards_template(host: &Host, failure: &str) {
     host.start(&[]);
-    assert!(host.info()["template"].is_null(), "{why}");
+    assert!(host.info()["template"].is_null(), "{failure}");
     host.guest("cat /etc/machine-id");
     let log = fs::read_to_string(host.state_of_project().join("supervisor.log")).unwrap();
-    assert!(log.contains("booting instead"), "{why}: {log}");
+    assert!(log.contains("booting instead"), "{failure}: {log}");
     host.stop();
     let list = host.run(["template", "ls", "--json"]).success();
-    assert_eq!(list.stdout.trim(), "[]", "{why}: it is discarded");
+    assert_eq!(list.stdout.trim(), "[]", "{failure}: not discarded");
 }
 
 #[test]
 fn start_with_unrestorable_template_discards_it_and_boots_cold() {
-    // A QEMU that can be told to fail at restoring.
+    // A QEMU that fails to restore once the file `fail` exists.
     let host = Host::with_own_templates(|environment| {
         environment
             .qemu_after("case \"$*\" in *-incoming*) [ ! -e \"$root/fail\" ] || exit 1;; esac")
@@ -301,12 +302,12 @@ fn start_with_unrestorable_template_discards_it_and_boots_cold() {
     };
     warm(&host);
     fs::write(host.root().join("fail"), "").unwrap();
-    starts_cold_and_says_so(&host, "QEMU ends while restoring");
+    assert_start_discards_template(&host, "QEMU ends while restoring");
     fs::remove_file(host.root().join("fail")).unwrap();
 
     warm(&host);
     overwrite_memory(&template_of(&host).join("ram"));
-    starts_cold_and_says_so(&host, "the restored guest is dead");
+    assert_start_discards_template(&host, "the restored guest is dead");
 }
 
 #[test]
@@ -320,7 +321,7 @@ fn template_build_with_qemu_crash_is_retried() {
     host.assert_nothing_left();
 }
 
-/// Fills all that is not a hole in the memory with zeros.
+/// Overwrites the guest's memory in the file with zeros.
 fn overwrite_memory(ram: &Path) {
     use std::os::unix::fs::FileExt;
     let file = fs::File::options().write(true).open(ram).unwrap();
@@ -345,7 +346,10 @@ fn template_with_incomplete_files_is_ignored() {
             .set_len(length)
             .unwrap();
         let plan = host.run(["--kvm", "--dry-run"]).success();
-        assert!(!plan.stdout.contains("-incoming"), "{name} is cut: {plan}");
+        assert!(
+            !plan.stdout.contains("-incoming"),
+            "{name} is truncated: {plan}"
+        );
     }
     host.copy_templates();
     fs::remove_file(template_of(&host).join("disk.qcow2")).unwrap();
@@ -376,7 +380,7 @@ fn first_cold_start_builds_template_in_background() {
         list.contains("building").then_some(list)
     });
     assert!(building.contains("1G"), "{building}");
-    // One is enough.
+    // A second build of the same template is refused.
     let again = host.run(["template", "build", "--memory", "1G", "--cpus", "1"]);
     assert_eq!(again.status, 1, "{again}");
     assert!(again.stderr.contains("being built already"), "{again}");
@@ -398,10 +402,12 @@ fn killed_template_build_leaves_nothing_and_next_build_succeeds() {
     for (signal, status) in [(Signal::SIGINT, 130), (Signal::SIGKILL, 137)] {
         let build = host.spawn(["template", "build"]);
         build.expect_stderr("booting the guest to be saved");
-        eventually("its QEMU", || (host.processes().len() > 1).then_some(()));
+        eventually("the QEMU of the build", || {
+            (host.processes().len() > 1).then_some(())
+        });
         build.signal(signal);
         assert_eq!(build.finish().status, status);
-        eventually("the end of its QEMU", || {
+        eventually("the end of the QEMU of the build", || {
             host.processes().is_empty().then_some(())
         });
     }

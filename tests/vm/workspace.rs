@@ -1,4 +1,4 @@
-//! The project's files, seen from both sides.
+//! The project's files on the host and in the guest.
 
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -11,25 +11,31 @@ use crate::harness::{Check, Host, run_checks};
 
 const CHECKS: &[Check] = &[
     (
-        "the guest's files are the user's on the host",
+        "files of the guest belong to the user on the host",
         guest_to_host,
     ),
-    ("the host's files are dev's in the guest", host_to_guest),
     (
-        "a change on the host is seen at the next open",
+        "files of the host belong to `dev` in the guest",
+        host_to_guest,
+    ),
+    (
+        "the guest sees a change on the host at the next open",
         changes_are_seen,
     ),
     ("a file that changes often is never read stale", never_stale),
-    ("execute bits and links work inside", execute_bits_and_links),
-    ("names may hold any byte", odd_names),
-    ("a large file is the same on both sides", large_files),
-    ("many files at once, renamed and removed", many_files),
+    (
+        "execute bits and links work in the guest",
+        execute_bits_and_links,
+    ),
+    ("file names may contain any byte", odd_names),
+    ("large files are equal on both sides", large_files),
+    ("many files can be created, renamed and removed", many_files),
     (
         "a file can be locked, mapped, linked and replaced",
         file_operations,
     ),
     (
-        "a read-only share refuses the guest, whatever it tries",
+        "a read-only share refuses all writes of the guest",
         read_only_share,
     ),
     ("a writable share is writable", writable_share),
@@ -95,12 +101,12 @@ fn guest_to_host(host: &Host) {
         fs::read_to_string(host.project().join("made")).unwrap(),
         "text\n"
     );
-    // The guest keeps what it set.
+    // The guest still sees the modes that it set.
     assert_eq!(
         host.guest("stat -c '%U:%G %a' made dir/sub/file"),
         "dev:dev 640\ndev:dev 600"
     );
-    // The host's user may change and remove all of it.
+    // The host's user may remove files of the guest.
     fs::remove_dir_all(host.project().join("dir")).unwrap();
     assert_eq!(
         host.guest("test -e dir && echo still there || echo gone"),
@@ -158,18 +164,16 @@ fn changes_are_seen(host: &Host) {
     fs::remove_file(&path).unwrap();
     assert_eq!(seen(), "absent", "deleted");
     fs::write(&path, "back").unwrap();
-    assert_eq!(seen(), "back", "made anew");
+    assert_eq!(seen(), "back", "created again");
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     fs::write(path.join("inside"), "").unwrap();
     assert_eq!(host.guest("ls changing"), "inside", "a directory now");
 }
 
-/// The guest reads as often as it can, and answers each version that it sees;
-/// the host changes the file and waits for the answer. A stale read would be
-/// an answer to a version that the file no longer had when it was opened. The
-/// reader holds the file open, so that the guest's kernel has a reason to keep
-/// what it knows.
+/// The host writes a version and asks the guest, which answers with the version that it
+/// reads. A stale read would answer with an older version. The reader holds the file open,
+/// so that the guest's kernel has a reason to cache it.
 fn never_stale(host: &Host) {
     use std::io::{BufRead, BufReader};
     use std::process::Stdio;
@@ -196,7 +200,7 @@ fn never_stale(host: &Host) {
             fs::write(&new, &text).unwrap();
             fs::rename(&new, &path).unwrap();
         } else {
-            // The same length, perhaps within the same tick of the clock.
+            // Same length, and perhaps within the same clock tick.
             fs::write(&path, &text).unwrap();
         }
         writeln!(ask, "read").unwrap();
@@ -215,7 +219,7 @@ fn execute_bits_and_links(host: &Host) {
         ),
         "ran\nran\ntool\n/nowhere\nlink\ntool"
     );
-    // What the mapping cannot do, as the documentation says.
+    // The documented limits of mapped shares: no real links on the host.
     let link = fs::symlink_metadata(host.project().join("links/link")).unwrap();
     assert!(link.is_file());
     std::os::unix::fs::symlink("tool", host.project().join("links/from-host")).unwrap();
@@ -267,10 +271,10 @@ fn large_files(host: &Host) {
         .collect();
     fs::write(host.project().join("down"), &down).unwrap();
     assert_eq!(host.guest("sha256sum < down | cut -d' ' -f1"), hash(&down));
-    let said = host
+    let guest_hash = host
         .guest("head -c 8M /dev/urandom > up; truncate -s 10M up; sha256sum < up | cut -d' ' -f1");
     let up = fs::read(host.project().join("up")).unwrap();
-    assert_eq!((up.len(), hash(&up)), (10 << 20, said));
+    assert_eq!((up.len(), hash(&up)), (10 << 20, guest_hash));
 }
 
 fn many_files(host: &Host) {
@@ -306,7 +310,7 @@ os.utime("operations", (1, 1_000_000_000))
 assert os.stat("operations").st_mtime == 1_000_000_000
 assert os.stat("operations").st_size == 8195
 
-# As git stores an object and replaces its index.
+# The same calls as git, which stores an object and replaces its index.
 object = os.open("object.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
 os.write(object, b"object")
 os.close(object)
@@ -343,7 +347,7 @@ fn read_only_share(host: &Host) {
     let output = host.exec(&["sh", "-c", "sudo touch '/mnt/read only/made'"]);
     assert_ne!(output.status, 0, "{output}");
     assert!(output.stderr.contains("Read-only file system"), "{output}");
-    // A guest that mounts it anew has no more right to it.
+    // A remount in the guest does not make the share writable.
     let remounted = host.exec(&[
         "sh",
         "-c",

@@ -1,16 +1,17 @@
-# Tells what a running Debian is, in sections: what must not depend on how it
-# was started. Run by root, with the number of a login session.
+# Describes a running Debian in sections, without facts that depend on the way it was
+# started. Runs as root, with the number of a login session as its argument.
 set -u
 session=$1
 here=$(dirname "$0")
-# A user's manager is asked by the user.
+# Only the user can query the user's manager.
 as_dev() {
     runuser -u dev -- env XDG_RUNTIME_DIR=/run/user/1000 "$@"
 }
 section() {
     printf '\n=== %s\n' "$1"
 }
-# Sessions, which are scopes, have numbers; devices are of the machine.
+# No scopes, since their names have session numbers, and no devices, which depend on the
+# machine.
 kinds=service,socket,timer,target,path,automount,swap,slice
 active_units() {
     "$@" --state=active --no-legend --plain | awk '{ print $1, $4 }' | sort
@@ -43,7 +44,7 @@ loginctl show-session "$session" | grep -E '^(Name|Class|Type|State|Active|Remot
 section user
 loginctl show-user dev | grep -E '^(Name|State|Linger)=' | sort
 
-# A package with a service, made here: it needs no mirror.
+# The package with a service is built here, so it needs no mirror.
 package=/var/tmp/probe
 install -d $package/DEBIAN $package/usr/lib/systemd/system
 printf '%s\n' 'Package: probe' 'Version: 1' 'Architecture: all' 'Depends: systemd' \
@@ -59,6 +60,6 @@ dpkg-deb --root-owner-group --build $package $package.deb >/dev/null &&
 echo "status $?"
 dpkg-query --show --showformat='${Package} ${Version} ${Status}\n' probe
 systemctl is-active probe.service
-# The new unit made systemd read all units, and run all generators, again.
+# The new unit made systemd reload all units and run all generators again.
 systemctl is-system-running
 section end
