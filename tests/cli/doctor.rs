@@ -1,4 +1,4 @@
-//! `sandbox doctor`. What it finds differs between machines; its form does not.
+//! `sandbox doctor`. Its findings depend on the host, their format does not.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! `sandbox --kvm --dry-run`: the plan, for every flag that reaches it.
+//! `sandbox --kvm --dry-run`: the plan, for every flag that changes it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::support::TestEnvironment;
 use crate::transcript::{Session, assert_snapshot, with_qemu};
 
-/// What a dry run prints.
+/// Returns the plan that a dry run prints.
 fn plan(environment: &TestEnvironment, line: &str) -> String {
     let mut words = shell_words::split(line).unwrap();
     words.insert(0, "--dry-run".into());
@@ -16,7 +16,7 @@ fn plan(environment: &TestEnvironment, line: &str) -> String {
     output.stdout
 }
 
-/// The lines that one plan has and the other has not.
+/// Returns the lines that differ between two plans.
 fn difference(before: &str, after: &str) -> String {
     let mut text = String::new();
     for (sign, lines, others) in [("-", before, after), ("+", after, before)] {
@@ -38,7 +38,7 @@ fn dry_run_without_flags_prints_reproducible_plan() {
     assert_eq!(
         plan(&environment, ""),
         plan(&environment, "--kvm"),
-        "`--kvm` is the default, and nothing in a plan is random"
+        "the plan differs without the default `--kvm`, or between two runs"
     );
 }
 
@@ -116,7 +116,7 @@ fn dry_run_with_each_variable_and_key_changes_plan() {
         "cpus = 1\nmemory = \"1G\"\ndisk = \"8G\"\nimage = \"debian-13-minimal\"\naccel = \"tcg\"\n\
          shares = [\"~:/data:ro\"]\nshare-mode = \"passthrough\"\nready-timeout = \"3m\"\n",
     );
-    // The home directory itself holds the state: another one is shared.
+    // `~` is shared here, so the state must lie elsewhere.
     let environment = environment.variable("SANDBOX_HOME", "/nowhere/state");
     let difference = difference(&plain, &without_root(&plan(&environment, "")));
     text.push_str(&format!("# config.toml\n{difference}\n"));
@@ -231,7 +231,7 @@ fn dry_run_with_unknown_image_is_refused() {
 
 #[test]
 fn dry_run_changes_no_file() {
-    // The acceleration of this machine is found out, too.
+    // `auto` also probes the acceleration of this host.
     let environment = with_qemu("10.0.2").variable("SANDBOX_ACCEL", "auto");
     fs::create_dir_all(environment.home().join(".ssh/config.d")).unwrap();
     let before = listing(environment.root());
@@ -328,7 +328,7 @@ fn write_configuration(environment: &TestEnvironment, content: &str) {
     fs::write(path, content).unwrap();
 }
 
-/// Two environments' plans differ in their roots.
+/// Returns the plan with the root directory of its environment replaced.
 fn without_root(plan: &str) -> String {
     let (start, _) = plan.split_once("/tmp/sandbox-test-").unwrap();
     let begin = start.len();
@@ -336,7 +336,7 @@ fn without_root(plan: &str) -> String {
     plan.replace(root, "[ROOT]")
 }
 
-/// Every path below, with its content.
+/// Returns every path below a directory, with its content.
 fn listing(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(directory).unwrap() {

@@ -1,4 +1,4 @@
-//! The image store: nothing in it, and damaged images.
+//! The image store: empty, with an image, and with damaged images.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use sandbox_store::image::{
 use crate::support::TestEnvironment;
 use crate::transcript::{Session, with_qemu};
 
-/// Puts an image into the store as a build would; returns its disk.
+/// Stores an image as a build would. Returns the path of its disk.
 pub(crate) fn store(environment: &TestEnvironment, name: &str, disk: &[u8]) -> PathBuf {
     let blobs = environment.images().join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();

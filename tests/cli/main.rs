@@ -1,4 +1,4 @@
-//! The whole binary as a user runs it, without a virtual machine.
+//! Tests of the whole binary as a user runs it, without a virtual machine.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test fails")]
 

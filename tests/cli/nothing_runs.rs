@@ -1,5 +1,5 @@
-//! Commands that need a running sandbox, or list them, where none runs; and
-//! commands inside a sandbox.
+//! Commands that need or list running sandboxes when none runs, and commands inside a
+//! sandbox.
 
 use crate::support::TestEnvironment;
 use crate::transcript::Session;

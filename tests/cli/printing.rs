@@ -1,4 +1,4 @@
-//! How the tool speaks: quiet, colours, closed and broken streams.
+//! Output: the quiet mode, colours, and closed or broken streams.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -34,7 +34,7 @@ fn color_flag_and_variables_select_colours() {
         let output = environment.run(arguments);
         assert_eq!(output.stderr.contains(ESCAPE), coloured, "{output:?}");
     }
-    // What a flag says counts more than what the environment says.
+    // The flag overrides the environment.
     let environment = environment.variable("NO_COLOR", "1");
     let output = environment.run(["--color", "always", "info"]);
     assert!(output.stderr.contains(ESCAPE), "{output:?}");
@@ -64,14 +64,14 @@ fn output_to_closed_pipe_is_no_failure() {
         "doctor --json",
         "--help",
     ] {
-        // The reader is gone before the command starts.
+        // The reader has closed the pipe before the command starts.
         let script = format!(
             "{{ sleep 0.2; \"$SANDBOX\" {line}; echo status $? >&2; }} | head -c 0 >/dev/null"
         );
         let output = Output::of(&mut shell(&environment, &script)).success();
         let answer = output.stderr.lines().last().unwrap().to_owned();
         let allowed: &[&str] = match line {
-            // The verdict on this machine is told all the same.
+            // The status still reports the findings on this host.
             "doctor" | "doctor --json" => &["status 0", "status 1"],
             _ => &["status 0"],
         };

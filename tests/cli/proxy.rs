@@ -1,5 +1,4 @@
-//! The list of allowed domains and the access log of a sandbox that does not run, and the flags
-//! of the network.
+//! The allowlist and the access log of a stopped sandbox, and the network flags.
 
 use std::fs;
 
@@ -53,7 +52,7 @@ fn allowlist_of_new_sandbox_is_the_default() {
     assert!(before.contains("deb.debian.org"), "{before}");
     assert!(before.contains("# anyone can upload"), "{before}");
     let file = proxy_directory(&environment).join("allowlist.txt");
-    assert!(!file.exists(), "looking makes no file");
+    assert!(!file.exists(), "`proxy list` created the file");
     environment.run(["proxy", "allow", "new.example"]).success();
     let after = environment.run(["proxy", "list"]).success().stdout;
     assert!(after.starts_with(before.lines().next().unwrap()));
@@ -175,7 +174,7 @@ fn dry_run_with_network_flags_shows_no_secret_values() {
         let output = environment.run(shell_words::split(line).unwrap());
         let text = output.to_string();
         assert!(!text.contains("s3cr3t"), "{text}");
-        // The command line of QEMU is another test's.
+        // Another test covers the command line of QEMU.
         let shown: Vec<&str> = text
             .lines()
             .filter(|line| {

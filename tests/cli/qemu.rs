@@ -1,4 +1,4 @@
-//! QEMU missing, too old, or something else.
+//! A QEMU that is missing, too old, or another program.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

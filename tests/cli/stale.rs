@@ -1,4 +1,4 @@
-//! State directories whose supervisor is gone.
+//! State directories whose supervisor has ended.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::support::TestEnvironment;
 use crate::transcript::{Session, shell};
 
-/// What a supervisor leaves that was killed.
+/// Creates the state that a killed supervisor leaves.
 pub(crate) fn leave_state(environment: &TestEnvironment, name: &str, record: &[u8]) {
     let directory = environment.sandbox(name);
     fs::create_dir_all(directory.join("seed")).unwrap();
@@ -24,6 +24,7 @@ pub(crate) fn leave_state(environment: &TestEnvironment, name: &str, record: &[u
     fs::write(directory.join("sandbox.json"), record).unwrap();
 }
 
+/// Returns a record of a sandbox whose supervisor has ended.
 pub(crate) fn record(
     environment: &TestEnvironment,
     name: &str,
@@ -49,12 +50,13 @@ pub(crate) fn record(
         "ready": true,
     });
     let record = serde_json::to_vec(&record).unwrap();
-    // Otherwise these tests would be about damaged records.
-    serde_json::from_slice::<sandbox_protocol::Record>(&record).unwrap();
+    // Without this check, a new record format would silently turn the tests of stale state
+    // into tests of damaged records.
+    serde_json::from_slice::<sandbox::sandbox::Record>(&record).unwrap();
     record
 }
 
-/// A live process with `marker` on its command line; ends with its stdin.
+/// A live process with `marker` on its command line. It ends when its stdin is closed.
 pub(crate) struct Bystander(Child);
 
 impl Bystander {
@@ -84,7 +86,7 @@ impl Bystander {
 
 impl Drop for Bystander {
     fn drop(&mut self) {
-        // It may be dead already.
+        // The process may already be dead.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -131,7 +133,7 @@ fn stale_state_with_damaged_record_is_swept() {
 fn process_with_reused_qemu_pid_is_not_killed() {
     let environment = TestEnvironment::new();
     let directory = environment.sandbox("box");
-    // The same pid and start time, but no QEMU of this sandbox.
+    // A process with the same pid and start time that is not the QEMU of this sandbox.
     let mut other = Bystander::start(Path::new("/somewhere/else"));
     leave_state(
         &environment,

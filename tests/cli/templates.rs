@@ -1,4 +1,4 @@
-//! The template store, `df` and `prune`: nothing in it, and crafted stores.
+//! The template store, `df` and `prune`, with an empty store and with crafted stores.
 
 use std::fs::{self, File, FileTimes};
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use crate::stale::{self, Bystander};
 use crate::support::TestEnvironment;
 use crate::transcript::{Session, with_qemu};
 
-/// As the fake QEMU tells it.
+/// The version that the fake QEMU prints.
 const QEMU: &str = "10.0.2";
 
 fn templates(environment: &TestEnvironment) -> TemplateStore {
@@ -26,7 +26,7 @@ fn templates(environment: &TestEnvironment) -> TemplateStore {
     })
 }
 
-/// What a start with the stored image would ask for, with `cpus` to tell shapes apart.
+/// Returns the shape of a start with the stored image. `cpus` distinguishes shapes.
 fn shape(environment: &TestEnvironment, cpus: u32) -> Shape {
     let store = sandbox_store::image::ImageStore::new(environment.images());
     let image = store.open(&"debian-13".parse().unwrap()).unwrap();
@@ -53,7 +53,7 @@ fn begin(environment: &TestEnvironment, shape: Shape) -> Build {
     }
 }
 
-/// Stores a template of 3.3 MB, made and last used at fixed times.
+/// Stores a template of 3.3 MB with a fixed time of creation.
 fn store(environment: &TestEnvironment, shape: Shape) -> TemplateKey {
     let build = begin(environment, shape);
     fs::write(build.directory().ram(), vec![0xa5; 3_300_000]).unwrap();
@@ -80,11 +80,11 @@ fn set_last_use(environment: &TestEnvironment, key: &TemplateKey, time: SystemTi
         .unwrap();
 }
 
-/// With an image and with a QEMU whose version is remembered.
+/// Creates an environment with an image and a QEMU whose version is cached.
 fn environment() -> TestEnvironment {
     let environment = with_qemu(QEMU);
     images::store(&environment, "debian-13", b"disk");
-    // Looks for QEMU, then for the recipe.
+    // This start fails at the unknown recipe, after it has cached the version of QEMU.
     let output = environment.run(["run", "--image", "nope", "--", "true"]);
     assert_eq!(output.status, 125, "{output}");
     environment
@@ -114,11 +114,14 @@ fn template_commands_with_empty_store_report_nothing() {
         session.run(&environment, line);
     }
     session.assert_snapshot("template_commands_with_empty_store_report_nothing");
-    assert!(!environment.state().exists(), "looking makes nothing");
+    assert!(
+        !environment.state().exists(),
+        "a command created the state directory"
+    );
 }
 
-/// Lists and logs of the proxy outlive their sandboxes: the logs count, and
-/// neither is swept.
+/// Allowlists and access logs outlive their sandboxes. `df` counts the logs, and `prune`
+/// keeps both.
 #[test]
 fn proxy_logs_are_counted_by_df_and_kept_by_prune() {
     let environment = TestEnvironment::new();
@@ -264,11 +267,15 @@ fn prune_with_unusable_templates_removes_only_those() {
         "not used for 30 days, 3 MB",
     ];
     expect(&["prune", "-n"], &reasons, "would free 13 MB");
-    assert_eq!(keys(&environment).len(), 6, "a preview removes nothing");
+    assert_eq!(
+        keys(&environment).len(),
+        6,
+        "the preview removed a template"
+    );
     expect(&["prune"], &reasons, "freed 13 MB");
     assert_eq!(keys(&environment), [kept, recent]);
     expect(&["prune"], &[], "nothing to remove");
-    // Nobody to ask: stdin is no terminal.
+    // Without a terminal on stdin, `prune --all` does not ask.
     expect(
         &["prune", "--all"],
         &[
@@ -332,7 +339,7 @@ fn prune_with_interrupted_work_removes_leftovers() {
         "box",
         &stale::record(&environment, "box", None),
     );
-    // What is under a lock is of a live process.
+    // A live process holds the lock of a directory that must stay.
     let guests = ["dead", "alive"].map(|name| environment.state().join("building").join(name));
     let [guest, living_guest] = guests;
     for guest in [&guest, &living_guest] {
@@ -359,7 +366,7 @@ fn prune_with_interrupted_work_removes_leftovers() {
 
 #[test]
 fn prune_with_unremovable_item_removes_the_rest() {
-    // Without the programs of a build, what one has left stays.
+    // The leftovers of an image build need programs that this PATH lacks.
     let environment = environment().variable("PATH", "/nowhere");
     let build = environment.images().join("staging/build-1");
     fs::create_dir_all(&build).unwrap();
@@ -388,7 +395,7 @@ fn prune_all_at_terminal_asks_before_removing_usable_templates() {
         ("prune", "", 0, false),
     ] {
         let key = store(&environment, shape(&environment, 1));
-        let (output, shown) = on_a_terminal(&environment, line, answer);
+        let (output, shown) = run_at_terminal(&environment, line, answer);
         assert_eq!(
             output.status.code(),
             Some(status),
@@ -404,8 +411,9 @@ fn prune_all_at_terminal_asks_before_removing_usable_templates() {
     }
 }
 
-/// Runs `sandbox LINE` with this typed; also what the terminal shows.
-fn on_a_terminal(
+/// Runs `sandbox LINE` at a terminal with these keys typed. Also returns the text on the
+/// terminal.
+fn run_at_terminal(
     environment: &TestEnvironment,
     line: &str,
     typed: &str,
@@ -416,13 +424,14 @@ fn on_a_terminal(
         .stdin(terminal.slave.try_clone().unwrap())
         .stdout(std::process::Stdio::piped())
         .stderr(terminal.slave);
-    let mut person = File::from(terminal.master);
-    person.write_all(typed.as_bytes()).unwrap();
+    let mut user = File::from(terminal.master);
+    user.write_all(typed.as_bytes()).unwrap();
     let output = command.output().unwrap();
-    // The last who has the terminal open: reading ends, with an error.
+    // The command holds the last other end of the terminal. Without it, reading ends with
+    // an error.
     drop(command);
     let mut shown = Vec::new();
-    person.read_to_end(&mut shown).ok();
+    user.read_to_end(&mut shown).ok();
     (output, String::from_utf8(shown).unwrap())
 }
 

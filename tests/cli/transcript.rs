@@ -1,4 +1,4 @@
-//! Sessions as text, and what differs between machines and runs taken out.
+//! Sessions as text, without the values that differ between hosts and runs.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::support::{Output, PROGRAM, TestEnvironment};
 
-/// What differs between machines and runs, as regular expressions.
+/// Replacements for values that differ between hosts and runs, as regular expressions.
 const FILTERS: [(&str, &str); 16] = [
     (r"has \d{8} bytes", "has [SIZE] bytes"),
     (r"\brun-[0-9a-f]{8}\b", "run-[RANDOM]"),
@@ -30,7 +30,7 @@ const FILTERS: [(&str, &str); 16] = [
     (r#""since": "[^"]+""#, r#""since": "[TIME]""#),
 ];
 
-/// Compares with the stored snapshot of this name.
+/// Compares a text with the stored snapshot of this name.
 pub(crate) fn assert_snapshot(name: &str, text: &str) {
     let mut settings = insta::Settings::clone_current();
     settings.set_prepend_module_to_snapshot(false);
@@ -41,7 +41,7 @@ pub(crate) fn assert_snapshot(name: &str, text: &str) {
     settings.bind(|| insta::assert_snapshot!(name, text));
 }
 
-/// Several runs, as in a terminal: each command, and what it answered.
+/// Several commands and their output, as in a terminal.
 pub(crate) struct Session {
     text: String,
 }
@@ -53,18 +53,18 @@ impl Session {
         }
     }
 
-    /// Runs `sandbox LINE…`, split as a shell does.
+    /// Runs `sandbox LINE…`, split into words as in a shell, and adds it.
     pub(crate) fn run(&mut self, environment: &TestEnvironment, line: &str) -> &mut Self {
         let output = environment.run(shell_words::split(line).unwrap());
         self.add(&format!("sandbox {line}"), &output)
     }
 
-    /// Adds what was run otherwise.
+    /// Adds a command that the caller ran.
     pub(crate) fn add(&mut self, line: &str, output: &Output) -> &mut Self {
         self.add_text(line, &output.to_string())
     }
 
-    /// Adds a command and its answer.
+    /// Adds a command and its output as text.
     pub(crate) fn add_text(&mut self, line: &str, answer: &str) -> &mut Self {
         let separator = if self.text.is_empty() { "" } else { "\n" };
         self.text
@@ -78,8 +78,8 @@ impl Session {
     }
 }
 
-/// An environment in which starts do not depend on this machine: QEMU is a
-/// script that only tells a version, and KVM is not looked at.
+/// Creates an environment in which starts do not depend on this host. QEMU is a script that
+/// prints this version, and the accelerator is TCG.
 pub(crate) fn with_qemu(version: &str) -> TestEnvironment {
     let environment = TestEnvironment::new();
     let directory = environment.root().join("bin");
@@ -93,15 +93,15 @@ pub(crate) fn with_qemu(version: &str) -> TestEnvironment {
         .variable("PATH", format!("{}:/usr/bin:/bin", directory.display()))
 }
 
-/// `sh -c SCRIPT` in the place of the command; the command is `"$SANDBOX"`.
+/// Returns `sh -c SCRIPT` in the environment. The script calls `"$SANDBOX"`.
 pub(crate) fn shell(environment: &TestEnvironment, script: &str) -> Command {
     let mut command = through(environment, "/bin/sh", ["-c", script]);
     command.env("SANDBOX", PROGRAM);
     command
 }
 
-/// `sandbox LINE…` as somebody whom the permissions of files bind: root does
-/// without its power to ignore them.
+/// Returns `sandbox LINE…` for a user who is bound by file permissions. Root runs it without
+/// the capabilities that override them.
 pub(crate) fn bound_by_permissions(environment: &TestEnvironment, line: &str) -> Command {
     let arguments = shell_words::split(line).unwrap();
     if !nix::unistd::geteuid().is_root() {
@@ -116,7 +116,7 @@ pub(crate) fn bound_by_permissions(environment: &TestEnvironment, line: &str) ->
     command
 }
 
-/// Another program with everything else as for [`TestEnvironment::command`].
+/// Returns another program, otherwise like [`TestEnvironment::command`].
 fn through<const COUNT: usize>(
     environment: &TestEnvironment,
     program: &str,

@@ -1,10 +1,11 @@
-//! Unknown words and impossible values: status 2, and what would be right.
+//! Unknown words and invalid values: status 2, and the valid values.
 
 use crate::support::{Output, TestEnvironment};
 use crate::transcript::{Session, with_qemu};
 
-fn session(name: &str, lines: &[&str]) {
-    // What is not refused as it should be finds no QEMU, and starts nothing.
+/// Runs lines that must all be usage errors, and compares the session with a snapshot.
+fn assert_usage_errors(name: &str, lines: &[&str]) {
+    // A line that is wrongly accepted finds no QEMU, and starts nothing.
     let environment = TestEnvironment::new().variable("SANDBOX_QEMU", "/nowhere/qemu");
     let mut session = Session::new();
     for line in lines {
@@ -18,7 +19,7 @@ fn session(name: &str, lines: &[&str]) {
 
 #[test]
 fn unknown_word_is_a_usage_error() {
-    session(
+    assert_usage_errors(
         "unknown_word_is_a_usage_error",
         &[
             "--bogus",
@@ -36,7 +37,7 @@ fn unknown_word_is_a_usage_error() {
 
 #[test]
 fn missing_word_is_a_usage_error() {
-    session(
+    assert_usage_errors(
         "missing_word_is_a_usage_error",
         &[
             "--memory",
@@ -58,7 +59,7 @@ fn missing_word_is_a_usage_error() {
 
 #[test]
 fn invalid_size_or_count_is_a_usage_error() {
-    session(
+    assert_usage_errors(
         "invalid_size_or_count_is_a_usage_error",
         &[
             "--memory 0",
@@ -88,7 +89,7 @@ fn invalid_size_or_count_is_a_usage_error() {
 
 #[test]
 fn invalid_name_or_kind_is_a_usage_error() {
-    session(
+    assert_usage_errors(
         "invalid_name_or_kind_is_a_usage_error",
         &[
             "--name ''",
@@ -121,7 +122,7 @@ fn invalid_name_or_kind_is_a_usage_error() {
 
 #[test]
 fn invalid_share_is_a_usage_error() {
-    session(
+    assert_usage_errors(
         "invalid_share_is_a_usage_error",
         &[
             "--share ''",
@@ -168,7 +169,7 @@ fn size_above_host_resources_is_refused() {
     let mut session = Session::new();
     for line in ["--dry-run --memory 8T", "--dry-run --cpus 255"] {
         let output: Output = environment.run(shell_words::split(line).unwrap());
-        // A host may have 255 processors; none has been seen in a test.
+        // Fails on a host with 255 processors or more, or with 8 TiB of memory.
         assert_eq!(output.status, 125, "{output}");
         session.add(&format!("sandbox {line}"), &output);
     }

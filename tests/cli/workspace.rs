@@ -1,4 +1,4 @@
-//! Directories that can be no workspace, and names that come from them.
+//! Directories that cannot be a workspace, and sandbox names from directories.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
