@@ -1,4 +1,4 @@
-//! Sessions through the guest agent, against an agent that does what a test says.
+//! Sessions through the guest agent, against a scripted agent.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test fails")]
 
@@ -24,7 +24,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
-/// The guest's side of a stream.
+/// The guest's end of a stream.
 struct Agent {
     from_host: FramedRead<OwnedReadHalf, LengthDelimitedCodec>,
     to_host: FramedWrite<OwnedWriteHalf, LengthDelimitedCodec>,
@@ -46,7 +46,7 @@ impl Agent {
         (near, agent)
     }
 
-    /// What the host sends next; `None` at the end of the stream.
+    /// Receives the next frame of the host, or `None` at the end of the stream.
     async fn next(&mut self) -> Option<HostFrame> {
         let frame = self.from_host.next().await?.unwrap();
         Some(HostFrame::decode(&frame.freeze()).unwrap())
@@ -64,7 +64,7 @@ impl Agent {
         self.send(GuestFrame::Output(bytes.into())).await;
     }
 
-    /// Takes the request and starts the program.
+    /// Receives the request and reports that the program has started.
     async fn start(&mut self) -> Execute {
         let Some(HostFrame::Request(Request::Execute(execute))) = self.next().await else {
             panic!("no request");
@@ -92,7 +92,7 @@ fn null() -> OwnedFd {
     File::open("/dev/null").unwrap().into()
 }
 
-/// What a command did.
+/// The result of a command.
 struct Finished {
     ending: Result<Ending, sandbox::Error>,
     output: Vec<u8>,
@@ -106,7 +106,7 @@ fn contents(mut file: File) -> Vec<u8> {
     bytes
 }
 
-/// Runs a program without terminal, without notices.
+/// Runs a program without a terminal and without notices.
 async fn run(connection: Connection, execute: Execute, input: OwnedFd) -> Finished {
     let (_sender, mut notices) = Notices::channel();
     run_with(connection, execute, input, &mut notices).await
@@ -248,7 +248,8 @@ async fn signal_with_full_input_window_overtakes_input() {
         assert_eq!(held, INPUT_WINDOW);
         interrupt(&sender).await;
         assert_eq!(agent.next().await, Some(HostFrame::Signal(2)));
-        // More than there was: the host believes what it can have been.
+        // The agent acknowledges more input than it received. The host counts at most the
+        // bytes that it sent.
         for _ in 0..3 {
             agent.send(GuestFrame::InputTaken(u32::MAX)).await;
         }
@@ -291,7 +292,7 @@ async fn second_ctrl_c_abandons_program_and_closes_stream() {
 
 #[tokio::test]
 async fn ctrl_c_with_unresponsive_agent_abandons_program() {
-    // Before the program has started, the first Ctrl-C leaves.
+    // Before the program has started, the first Ctrl-C abandons it.
     let (connection, _agent) = Agent::connected();
     let (sender, mut notices) = Notices::channel();
     interrupt(&sender).await;
@@ -301,7 +302,7 @@ async fn ctrl_c_with_unresponsive_agent_abandons_program() {
     let (connection, mut agent) = Agent::connected();
     let guest = async {
         agent.start().await;
-        // The input fills the stream, and nobody takes it.
+        // The input fills the stream, and the agent does not read it.
         interrupt(&sender).await;
         interrupt(&sender).await;
     };
@@ -347,7 +348,7 @@ async fn program_with_closed_output_ends_by_sigpipe() {
     let (_sender, mut notices) = Notices::channel();
     let guest = async {
         agent.start().await;
-        // The host hangs up sooner or later.
+        // The host closes the stream after some output.
         while agent
             .to_host
             .send(GuestFrame::Output("y\n".into()).encode())
@@ -412,7 +413,7 @@ async fn terminal_during_session_is_copied_resized_and_restored() {
             pixel_height: 0,
         };
         assert_eq!(agent.next().await, Some(HostFrame::Resize(size)));
-        // In raw mode Ctrl-C is a byte.
+        // In raw mode, Ctrl-C is an ordinary byte.
         nix::unistd::write(&master, b"\x03").unwrap();
         assert_eq!(agent.next().await, Some(HostFrame::Input("\x03".into())));
         let hangup = Notice::Termination(Termination::Hangup);
@@ -503,8 +504,8 @@ async fn command_above_frame_limit_is_refused_on_host() {
     );
 }
 
-/// What an agent does that keeps no rule.
-enum Misdeed {
+/// A violation of the protocol by the agent.
+enum Violation {
     Frame(GuestFrame),
     Raw(Vec<u8>),
     Silence,
@@ -524,38 +525,38 @@ async fn protocol_violation_by_agent_returns_error() {
     });
     let too_long = u32::try_from(GUEST_FRAME_LIMIT + 1).unwrap().to_be_bytes();
     type Expected = fn(&AgentError) -> bool;
-    let cases: [(Misdeed, bool, Expected); 8] = [
-        (Misdeed::Raw(too_long.into()), true, |error| {
+    let cases: [(Violation, bool, Expected); 8] = [
+        (Violation::Raw(too_long.into()), true, |error| {
             matches!(error, AgentError::TooLong(_))
         }),
-        (Misdeed::Raw(vec![0, 0, 0, 1, 99]), true, |error| {
+        (Violation::Raw(vec![0, 0, 0, 1, 99]), true, |error| {
             matches!(error, AgentError::Frame(_))
         }),
-        (Misdeed::Raw(vec![0, 0, 0, 0]), true, |error| {
+        (Violation::Raw(vec![0, 0, 0, 0]), true, |error| {
             matches!(error, AgentError::Frame(_))
         }),
-        // Half a frame, and the end.
-        (Misdeed::Raw(vec![0, 0, 1]), true, |error| {
+        // Half a frame, and then the end of the stream.
+        (Violation::Raw(vec![0, 0, 1]), true, |error| {
             matches!(error, AgentError::Lost(Some(_)))
         }),
-        (Misdeed::Silence, true, |error| {
+        (Violation::Silence, true, |error| {
             matches!(error, AgentError::Lost(None))
         }),
-        (Misdeed::Silence, false, |error| {
+        (Violation::Silence, false, |error| {
             matches!(error, AgentError::Lost(None))
         }),
         (
-            Misdeed::Frame(GuestFrame::Response(status)),
+            Violation::Frame(GuestFrame::Response(status)),
             true,
             |error| matches!(error, AgentError::Unexpected),
         ),
         (
-            Misdeed::Frame(GuestFrame::Output("early".into())),
+            Violation::Frame(GuestFrame::Output("early".into())),
             false,
             |error| matches!(error, AgentError::Unexpected),
         ),
     ];
-    for (misdeed, started, expected) in cases {
+    for (violation, started, expected) in cases {
         let (connection, mut agent) = Agent::connected();
         let guest = async move {
             if started {
@@ -564,10 +565,10 @@ async fn protocol_violation_by_agent_returns_error() {
             } else {
                 agent.next().await;
             }
-            match misdeed {
-                Misdeed::Frame(frame) => agent.send(frame).await,
-                Misdeed::Raw(bytes) => agent.to_host.get_mut().write_all(&bytes).await.unwrap(),
-                Misdeed::Silence => {}
+            match violation {
+                Violation::Frame(frame) => agent.send(frame).await,
+                Violation::Raw(bytes) => agent.to_host.get_mut().write_all(&bytes).await.unwrap(),
+                Violation::Silence => {}
             }
         };
         let (finished, ()) = tokio::join!(run(connection, words(&["x"]), null()), guest);
@@ -584,7 +585,7 @@ async fn frames_after_end_are_ignored() {
     let guest = async {
         agent.start().await;
         agent.end(Ended::Exited(5)).await;
-        // The host may have hung up already.
+        // The host may already have closed the stream.
         for frame in [
             GuestFrame::Output("late".into()),
             GuestFrame::Response(Response::Ended(Ended::Exited(6))),

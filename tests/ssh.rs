@@ -1,5 +1,5 @@
-//! SSH against a real OpenSSH server of this machine (`/usr/sbin/sshd`, package `openssh-server`),
-//! and against a server that misbehaves.
+//! SSH sessions against the OpenSSH server of this host (`/usr/sbin/sshd`, package
+//! `openssh-server`), and against a scripted server.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test fails")]
 
@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use scripted::{Asked, Behaviour};
 use server::{Server, deadline};
 
-/// What a command did.
+/// The result of a command.
 struct Finished {
     ending: Ending,
     output: Vec<u8>,
@@ -58,7 +58,7 @@ async fn connect(server: &Server) -> Connection {
         .unwrap()
 }
 
-/// Runs `line` with `input` and everything collected.
+/// Runs `line` with `input` and collects its output.
 async fn run(connection: &Connection, line: Vec<u8>, input: OwnedFd) -> Result<Finished, SshError> {
     let mut output = tempfile::tempfile().unwrap();
     let mut error = tempfile::tempfile().unwrap();
@@ -126,7 +126,7 @@ async fn arguments_with_special_characters_arrive_unchanged() {
     assert_eq!(finished.output, expected);
 }
 
-/// Bytes without a period that a lost or doubled block could hide in.
+/// Returns bytes without a period, so that a lost or repeated block changes them.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(length + 8);
@@ -165,7 +165,7 @@ async fn command_with_open_unread_input_ends() {
     )
     .await;
     assert_eq!(finished.unwrap().ending, Ending::Exited(0));
-    // What is written afterwards is left for whoever reads next.
+    // Bytes written afterwards stay in the pipe for the next reader.
     writer.write_all(b"later").unwrap();
     drop(writer);
     let mut rest = String::new();
@@ -245,7 +245,7 @@ async fn second_ctrl_c_with_unread_output_abandons_command() {
     };
     let (sender, mut notices) = Notices::channel();
     let user = tokio::task::spawn_blocking(move || {
-        // Enough to know that it runs; the rest stays in the pipe.
+        // Two bytes show that the command runs. The rest stays in the pipe.
         reader.read_exact(&mut [0; 2]).unwrap();
         let interrupt = Notice::Termination(Termination::Interrupt);
         sender.blocking_send(interrupt).unwrap();
@@ -287,7 +287,7 @@ async fn command_on_server_death_returns_connection_lost() {
     assert!(error.hint().is_some());
 }
 
-/// Waits until the command has written something, and passes over its own request.
+/// Waits until the command has written a byte, and skips its own request.
 async fn command_runs(mut output: io::PipeReader, asked: &mut mpsc::UnboundedReceiver<Asked>) {
     let read = tokio::task::spawn_blocking(move || output.read_exact(&mut [0]));
     read.await.unwrap().unwrap();

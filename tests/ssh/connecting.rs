@@ -1,4 +1,4 @@
-//! Who is let in, and who is not.
+//! Connections: host keys, client keys, and servers that do not answer.
 
 use std::fs::{self, File};
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! An SSH server that does what a test says, for what OpenSSH's would never do, or does not tell.
+//! A scripted SSH server, for behaviour that OpenSSH never shows or does not report.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,7 +12,7 @@ use sandbox::inside::{KeyFiles, Keys};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-/// What the client asked for.
+/// A request of the client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     Terminal {
@@ -29,18 +29,19 @@ pub(crate) enum Asked {
     },
 }
 
-/// How the server meets a command.
+/// The reaction of the server to a command.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Behaviour {
     /// A signal kills the command.
     DiesOfSignals,
     /// Signals are ignored.
     IgnoresSignals,
-    /// The server leaves with a message that a terminal would obey.
+    /// The server disconnects with a message that has terminal control sequences.
     Disconnects,
-    /// The command dies of a signal with an outlandish name, and reports an impossible status.
+    /// The server reports an impossible status, and a signal with control sequences as its
+    /// name.
     Nonsense,
-    /// The session is closed without a status.
+    /// The server closes the session without a status.
     Silent,
 }
 
@@ -49,7 +50,7 @@ struct Scripted {
     asked: mpsc::UnboundedSender<Asked>,
 }
 
-/// Serves connections until the test ends; returns how to get there and what is asked.
+/// Serves connections until the test ends. Returns the endpoint and the clients' requests.
 pub(crate) async fn serve(
     directory: &Path,
     behaviour: Behaviour,
@@ -71,7 +72,7 @@ pub(crate) async fn serve(
             let session = russh::server::run_stream(Arc::clone(&config), socket, handler);
             tokio::spawn(async move {
                 if let Ok(running) = session.await {
-                    // The client may leave as it likes.
+                    // The client may disconnect at any time.
                     let _ = running.await;
                 }
             });

@@ -1,4 +1,4 @@
-//! An OpenSSH server of the test's own: own directory, own keys, loopback only.
+//! A private OpenSSH server, with its own directory and keys, on loopback only.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 const SSHD: &str = "/usr/sbin/sshd";
 
-/// A running server; stops, with everything it started, when dropped.
+/// A running server. Dropping it kills the server and its children.
 pub(crate) struct Server {
     pub(crate) directory: TempDir,
     pub(crate) port: u16,
@@ -24,13 +24,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server that lets the user of this process in.
+    /// Starts a server that accepts the user of this process.
     pub(crate) fn start() -> Self {
         assert!(
             Path::new(SSHD).exists(),
             "`{SSHD}` is missing: install the package `openssh-server`"
         );
-        // Needed by an sshd that runs as root; the package makes it at boot.
+        // An sshd of root needs this directory, which the package creates at boot.
         if getuid().is_root() {
             fs::create_dir_all("/run/sshd").unwrap();
         }
@@ -38,7 +38,7 @@ impl Server {
         let keys = KeyFiles::in_directory(directory.path());
         keys.write("test", &Keys::generate("test").unwrap())
             .unwrap();
-        // Another process may take the port in between: then another one is tried.
+        // Another process may take the port before sshd does, so several ports are tried.
         for _ in 0..10 {
             let port = free_port();
             let configuration = directory.path().join("sshd_config");
@@ -69,10 +69,10 @@ impl Server {
             process.wait().unwrap();
             eprintln!("sshd did not start: {line}");
         }
-        panic!("sshd does not start");
+        panic!("could not start sshd");
     }
 
-    /// How to reach it.
+    /// Returns the endpoint of the server.
     pub(crate) fn endpoint(&self) -> Endpoint {
         let keys = self.keys();
         Endpoint {
@@ -85,15 +85,15 @@ impl Server {
         }
     }
 
-    /// The keys that it uses.
+    /// Returns the keys of the server.
     pub(crate) fn keys(&self) -> KeyFiles {
         KeyFiles::in_directory(self.directory.path())
     }
 
-    /// Kills the server with all its sessions, as the end of a VM would.
+    /// Kills the server and all its sessions, as at the end of a VM.
     pub(crate) fn kill(&self) {
         for process in processes_below(self.process.id()) {
-            // One may have ended by itself.
+            // The process may already have ended.
             let _ = nix::sys::signal::kill(Pid::from_raw(process as i32), Signal::SIGKILL);
         }
     }
@@ -107,7 +107,7 @@ impl Drop for Server {
     }
 }
 
-/// A process and its descendants, from the `children` files of proc(5).
+/// Returns a process and its descendants, from the `children` files of proc(5).
 fn processes_below(process: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
     let mut all = vec![process];
@@ -133,12 +133,12 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// The user who runs the test.
+/// Returns the user who runs the test.
 pub(crate) fn user() -> String {
     User::from_uid(getuid()).unwrap().unwrap().name
 }
 
-/// A time by which everything has long happened.
+/// Returns a deadline that only a hang reaches.
 pub(crate) fn deadline() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
