@@ -1,5 +1,5 @@
-//! What idle sandboxes of one template cost: memory and disk of the first, the
-//! second, and the tenth.
+//! Measures the memory and disk of idle sandboxes of one template: of the first, the second,
+//! and the tenth.
 //!
 //! `cargo bench --bench memory -- [--sandboxes N] [--image NAME]` prints the
 //! tables that docs/performance.md quotes. Memory is the proportional set size
@@ -19,16 +19,16 @@ use clap::Parser;
 
 use self::support::{Result, sandbox_command, time};
 
-/// How long a sandbox is left alone before it counts as idle: what it does
-/// after readiness takes a second or two on an idle machine.
+/// How long a sandbox rests before it counts as idle. Its work after readiness takes one or
+/// two seconds on an idle host.
 const REST: Duration = Duration::from_secs(10);
 
-/// What a process' memory is for.
+/// The use of a part of a process's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Use {
-    /// Pages of the template's memory that nobody has written to.
+    /// Pages of the template's memory that no guest has changed.
     GuestShared,
-    /// Pages of the guest's that it has written to.
+    /// Guest pages that the guest has changed.
     GuestOwn,
     /// Guest code that TCG has translated.
     Translated,
@@ -85,11 +85,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What the newest sandbox costs when it is the only one, the second, the last.
+/// The cost of the newest sandbox when it is the first, the second, or the last.
 struct Measured {
     number: usize,
     memory: Figures,
-    /// Bytes on the disk of its state directory.
+    /// The disk usage of its state directory, in bytes.
     disk: u64,
 }
 

@@ -1,13 +1,13 @@
-//! What the guest's network carries: through the gateway, and through QEMU's
-//! own user network and passt in its place, in the same run and the same guest.
+//! Measures the guest's network through the gateway, QEMU's user network and passt, in the
+//! same run and the same guest.
 //!
 //! `cargo bench --bench network -- [--runs N] [--seconds N] [--image NAME]`
 //! prints the tables that docs/performance.md quotes. `iperf3` measures
-//! throughput, `ab` requests; both come from Debian's packages, unpacked beside
-//! the workspace. Where `passt` is not installed, its columns are missing.
+//! throughput, `ab` measures requests. Both come from Debian's packages, unpacked in the
+//! workspace. Without `passt` on the host, the table has no column for it.
 //!
-//! QEMU is started by a script in front of the real one that puts another back
-//! end behind the same NIC; everything else of the sandbox is the same.
+//! A script in front of QEMU replaces the back end of the NIC. Everything else of the
+//! sandbox is the same.
 
 #[path = "network/backend.rs"]
 mod backend;
@@ -50,7 +50,7 @@ fn main() -> Result<()> {
     let backends = Backend::available();
     let mut measured: Vec<Vec<Measured>> = backends.iter().map(|_| Vec::new()).collect();
     for run in 1..=options.runs {
-        // In turn, so that a busy moment of the machine meets all of them.
+        // In turn, so that a busy moment of the host affects all back ends.
         for (backend, results) in backends.iter().zip(&mut measured) {
             eprintln!("run {run} of {}: {}", options.runs, backend.name());
             let sandbox = Sandbox::start(scratch.path(), *backend, &options.image)?;
@@ -90,7 +90,7 @@ fn print_table(backends: &[Backend], measured: &[Vec<Measured>]) {
     }
 }
 
-/// Runs a program to its end and gives what it wrote.
+/// Runs a program to its end. Returns its stdout.
 fn output(command: &mut std::process::Command) -> Result<String> {
     let output = command.output()?;
     if !output.status.success() {
@@ -100,7 +100,7 @@ fn output(command: &mut std::process::Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// The directory that is the sandbox's workspace.
+/// Returns the directory of the sandbox's workspace.
 fn workspace(scratch: &Path) -> std::path::PathBuf {
     scratch.join("workspace")
 }

@@ -1,12 +1,11 @@
-//! Times starts, warm and cold, by phases, against plain QEMU with the stock
-//! recipe; and commands in a running sandbox, against OpenSSH.
+//! Times the phases of warm and cold starts, compared with plain QEMU and the stock recipe.
+//! Also times commands in a running sandbox, compared with OpenSSH.
 //!
-//! `cargo bench --bench start -- [--runs N] [--image NAME]` prints the tables
-//! that docs/performance.md quotes; with `--steps`, the one of what each step
-//! of the cold start buys. All are run in turn, so that a machine
-//! whose speed drifts slows all. The stock guest (pc machine, distribution
-//! kernel and initrd, cloud-init, SSH asked every 2 s) is built once into
-//! `target/bench/`, with mmdebstrap as root.
+//! `cargo bench --bench start -- [--runs N] [--image NAME]` prints the tables that
+//! docs/performance.md quotes. With `--steps`, it prints the gain of each step of the cold
+//! start. The measurements run in turn, so that a drift of the host's speed affects all. The
+//! stock guest (pc machine, distribution kernel and initrd, cloud-init, SSH tried every 2 s)
+//! is built once into `target/bench/`, with mmdebstrap as root.
 
 #[path = "start/steps.rs"]
 mod steps;
@@ -30,7 +29,7 @@ use self::timeline::{Mark, Timeline};
 /// The sandbox in which commands are timed.
 const NAME: &str = "bench-sessions";
 
-/// Longest that any one start may take.
+/// How long one start may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Commands that need no guest.
@@ -50,7 +49,7 @@ struct Options {
     runs: usize,
     #[arg(long, default_value = "debian-13-minimal")]
     image: String,
-    /// Measure what each step of a cold start buys instead
+    /// Measure the gain of each step of a cold start instead
     #[arg(long)]
     steps: bool,
     /// `cargo bench` adds it
@@ -58,7 +57,7 @@ struct Options {
     bench: bool,
 }
 
-/// What one round measures.
+/// The measurements of one round.
 struct Round {
     warm: Timeline,
     cold: Timeline,
@@ -75,10 +74,9 @@ fn main() -> Result<()> {
     if options.steps {
         return steps::run(directory, &options.image, options.runs);
     }
-    let stock =
-        stock::Guest::obtain(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench"))?;
-    // Builds image and template, and remembers the verdict about KVM, before
-    // anything is timed.
+    let stock = stock::Guest::obtain(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench"))?;
+    // Builds image and template, and caches the result of the KVM probe, before the
+    // measurements.
     let image = ["--image", &options.image];
     time(&mut sandbox_command(
         directory,
@@ -112,8 +110,8 @@ fn round(directory: &Path, image: &[&str], stock: &stock::Guest) -> Result<Round
     })
 }
 
-/// `sandbox exec -- true` and OpenSSH's `ssh … true` in a running sandbox; the
-/// second of two each, since the first loads programs into the guest's memory.
+/// Times `sandbox exec -- true` and OpenSSH's `ssh … true` in a running sandbox. Each runs
+/// twice and the second run counts, since the first loads programs into the guest's memory.
 fn sessions(directory: &Path, image: &[&str]) -> Result<(Duration, Duration)> {
     let name = ["--name", NAME];
     let in_sandbox = |arguments: &[&str]| sandbox_command(directory, &[arguments, &name].concat());
@@ -138,7 +136,7 @@ fn sessions(directory: &Path, image: &[&str]) -> Result<(Duration, Duration)> {
     timed
 }
 
-/// The name of a phase, and between which marks it lies.
+/// The name of a phase, with its first and last mark.
 type Phase = (&'static str, Option<Mark>, Mark);
 
 const WARM: [Phase; 5] = [

@@ -1,4 +1,4 @@
-//! What is behind the guest's NIC.
+//! The back end of the guest's NIC.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use super::support::Result;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Backend {
-    /// The product's own.
+    /// The gateway of `sandbox`.
     Gateway,
     /// `-netdev user`.
     User,
@@ -19,7 +19,7 @@ pub(crate) enum Backend {
 }
 
 impl Backend {
-    /// Those that this machine has.
+    /// Returns the back ends that this host has.
     pub(crate) fn available() -> Vec<Self> {
         let mut backends = vec![Self::Gateway, Self::User];
         if Command::new("passt").arg("--version").output().is_ok() {
@@ -36,8 +36,8 @@ impl Backend {
         }
     }
 
-    /// The directory with the `qemu-system-x86_64` that has this behind its
-    /// NIC; the guest's port 5201 is to be `port` of the host's loopback.
+    /// Writes a `qemu-system-x86_64` with this back end, which forwards `port` on the host's
+    /// loopback to port 5201 of the guest.
     pub(crate) fn prepare(self, scratch: &Path, port: u16) -> Result<Prepared> {
         let directory = scratch.join(format!("bin-{}", self.name().replace(' ', "-")));
         fs::create_dir_all(&directory)?;
@@ -55,7 +55,7 @@ impl Backend {
                 socket.display()
             ),
         };
-        // libslirp knows nothing of large packets; passt does.
+        // libslirp does not support large packets, passt does.
         let mtu = match self {
             Self::User => "s/,host_mtu=65520//",
             _ => "",
@@ -80,9 +80,9 @@ impl Backend {
 
 /// A back end that is ready.
 pub(crate) struct Prepared {
-    /// What comes first on the PATH.
+    /// The directory to put first on the PATH.
     pub(crate) directory: Option<PathBuf>,
-    /// A process of its own.
+    /// The process of passt.
     pub(crate) passt: Option<Child>,
 }
 
@@ -91,7 +91,7 @@ fn real_qemu() -> Result<PathBuf> {
     std::env::split_paths(&path)
         .map(|directory| directory.join("qemu-system-x86_64"))
         .find(|program| program.exists())
-        .ok_or_else(|| "there is no qemu-system-x86_64".into())
+        .ok_or_else(|| "`qemu-system-x86_64` not found".into())
 }
 
 fn start_passt(socket: &Path, port: u16) -> Result<Child> {
@@ -100,17 +100,17 @@ fn start_passt(socket: &Path, port: u16) -> Result<Child> {
         .args(["--foreground", "--quiet", "--socket"])
         .arg(socket)
         .args(["--address", "10.0.2.15", "--netmask", "24"])
-        // What is sent to the gateway comes to the host's loopback.
+        // Packets to the gateway address reach the host's loopback.
         .args(["--gateway", "10.0.2.2"])
         .args(["--tcp-ports", &format!("127.0.0.1/{port}:5201")])
-        // As root it would become `nobody`, who may not enter here.
+        // As root, passt would change to `nobody`, who cannot enter this directory.
         .args(["--runas", "0:0"])
         .stdin(Stdio::null())
         .spawn()?;
     let begin = Instant::now();
     while !socket.exists() {
         if begin.elapsed() > Duration::from_secs(10) {
-            return Err("passt does not listen".into());
+            return Err("passt did not listen in time".into());
         }
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -1,4 +1,4 @@
-//! One guest with one back end, and what is measured in it.
+//! The measurements in one guest with one back end.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -14,13 +14,13 @@ use super::{output, workspace};
 
 const NAME: &str = "bench-network";
 
-/// Where the guest finds the host's loopback, with each back end.
+/// The guest's address of the host's loopback, with every back end.
 const HOST: &str = "10.0.2.2";
 
-/// Requests of one measurement.
+/// The number of requests in one measurement.
 const REQUESTS: &str = "5000";
 
-/// What is measured.
+/// A measured quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Measure {
     Up,
@@ -62,7 +62,7 @@ impl Measure {
     }
 }
 
-/// One run's figures.
+/// The results of one run.
 pub(crate) struct Measured(Vec<(Measure, f64)>);
 
 impl Measured {
@@ -129,7 +129,7 @@ impl Sandbox {
     pub(crate) fn stop(mut self) -> Result<()> {
         output(&mut sandbox_command(&self.workspace, &["stop", "-q", NAME]))?;
         if let Some(passt) = &mut self.prepared.passt {
-            // It ends with its only client; if not, it is told to.
+            // passt ends with its only client. The kill is for a passt that does not.
             passt.kill()?;
             passt.wait()?;
         }
@@ -170,7 +170,7 @@ impl Sandbox {
         Stream::read(&self.guest(&format!("iperf3 -J {arguments}"))?)
     }
 
-    /// From the host by a port that leads into the guest.
+    /// Measures a transfer from the host through a port that is forwarded to the guest.
     fn published(&self, seconds: u32) -> Result<Stream> {
         let server = [
             "exec",
@@ -190,7 +190,7 @@ impl Sandbox {
             .args(["-t", &seconds.to_string()]);
         let begin = Instant::now();
         let result = loop {
-            // The guest's server takes a moment to listen.
+            // The guest's server needs a moment before it listens.
             match output(&mut client).and_then(|text| Stream::read(&text)) {
                 Ok(stream) => break stream,
                 Err(_) if begin.elapsed() < Duration::from_secs(30) => {
@@ -211,10 +211,10 @@ impl Sandbox {
         text.lines()
             .find_map(|line| line.strip_prefix("Requests per second:"))
             .and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok())
-            .ok_or_else(|| format!("ab said: {text}").into())
+            .ok_or_else(|| format!("could not parse the output of ab: {text}").into())
     }
 
-    /// What QEMU, the supervisor and passt have taken so far (proc_pid_stat(5)).
+    /// Returns the CPU time of QEMU, the supervisor and passt so far (proc_pid_stat(5)).
     fn cpu_seconds(&self) -> Result<f64> {
         let mut ticks = 0;
         for process in &self.processes {
@@ -225,13 +225,13 @@ impl Sandbox {
                 .filter_map(|field| field.parse::<u64>().ok())
                 .sum::<u64>();
         }
-        // USER_HZ, 100 on every Linux of today.
+        // USER_HZ is 100 on current Linux.
         Ok(ticks as f64 / 100.0)
     }
 }
 
-/// `sandbox ARGUMENTS…` where QEMU can have no namespaces: in an empty network
-/// namespace, its own user network would reach nothing.
+/// Returns `sandbox ARGUMENTS…` with user namespaces forbidden. QEMU's user network would
+/// reach nothing from the empty network namespace that a sandbox gives to QEMU.
 fn start_command(workspace: &Path, arguments: &[&str]) -> Command {
     let inner = sandbox_command(workspace, arguments);
     let mut command = Command::new("unshare");
@@ -250,7 +250,7 @@ fn start_command(workspace: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// What iperf3 says of a transfer, as its receiver saw it.
+/// The receiver's report of a transfer by iperf3.
 struct Stream {
     bytes: f64,
     megabits: f64,
@@ -268,7 +268,7 @@ impl Stream {
                 bytes: *bytes,
                 megabits: bits / 1e6,
             }),
-            _ => Err(format!("iperf3 said: {}", report["error"]).into()),
+            _ => Err(format!("iperf3 failed: {}", report["error"]).into()),
         }
     }
 }

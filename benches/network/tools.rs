@@ -1,4 +1,4 @@
-//! The programs that measure, from Debian's packages.
+//! The measuring programs, from Debian's packages.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use std::{fs, thread};
 use super::support::Result;
 use super::{output, workspace};
 
-/// What is unpacked, with the libraries that a small guest lacks.
+/// The unpacked packages, with libraries that a minimal guest lacks.
 const PACKAGES: [&str; 5] = [
     "iperf3",
     "libiperf0",
@@ -19,7 +19,7 @@ const PACKAGES: [&str; 5] = [
 ];
 const LIBRARIES: [&str; 1] = ["libaprutil1"];
 
-/// The small answer of the host's HTTP server.
+/// The answer of the host's HTTP server.
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nhello, guest";
 
 pub(crate) struct Tools {
@@ -47,13 +47,13 @@ impl Tools {
             let mut unpack = Command::new("dpkg-deb");
             output(unpack.arg("-x").arg(package).arg(&unpacked))?;
         }
-        // A mapped share shows no links of the host's.
+        // The guest sees no links of the host in a mapped share, so `-L` copies their targets.
         let mut copy = Command::new("cp");
         output(copy.arg("-rL").args([&unpacked, &root]))?;
         Ok(Self { root })
     }
 
-    /// Starts what the guest talks to.
+    /// Starts the servers on the host.
     pub(crate) fn serve(&self) -> Result<Server> {
         let port = free_port()?;
         let iperf = Command::new(self.root.join("usr/bin/iperf3"))
@@ -75,7 +75,7 @@ impl Tools {
     }
 }
 
-/// The host's servers, on its loopback.
+/// The servers on the host's loopback.
 pub(crate) struct Server {
     iperf: Child,
     pub(crate) iperf_port: u16,
@@ -89,12 +89,12 @@ impl Drop for Server {
     }
 }
 
-/// A port that nobody has just now.
+/// Returns a free port.
 pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Answers each request of each connection with the same few bytes.
+/// Answers every request with the same bytes.
 fn answer_requests(listener: &TcpListener) {
     for client in listener.incoming().flatten() {
         thread::spawn(move || {

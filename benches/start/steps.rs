@@ -1,11 +1,10 @@
-//! What each step of the cold start buys: the time to readiness with all of
-//! them, and without one, in turn.
+//! Measures the gain of each step of the cold start: the time to readiness with all steps,
+//! and without one of them, in turn.
 //!
-//! The machine is the product's own: its QEMU command line, seed and initrd
-//! are those of a sandbox that was started for that, and a row changes what it
-//! names. Units of the guest that a row starts instead of the product's lie in
-//! a disk layer that all rows have. The clock runs from the execution of QEMU
-//! to the guest's event.
+//! QEMU's command line, the seed and the initrd come from a real sandbox. A row changes the
+//! part that it names. The guest units that a row starts in place of the original ones lie
+//! in a disk layer that all rows share. The measured time is from the execution of QEMU to
+//! the guest's event of readiness.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -18,17 +17,17 @@ use super::stock::Running;
 use super::support::{Result, sandbox_command, time};
 use super::table;
 
-/// Longest that one start may take.
+/// How long one start may take.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// The sandbox whose machine is taken.
+/// The sandbox whose machine is copied.
 const NAME: &str = "bench-steps";
 
-/// Makes Debian's initramfs, and targets to boot to in another order. Run by root in the directory that the
-/// host sees.
+/// The script that builds Debian's initramfs, and targets that boot in another order. Root
+/// runs it in the workspace.
 const PREPARE: &str = include_str!("steps/prepare.sh");
 
-/// A row: what is missing, and how.
+/// The name of a row, and the QEMU command line without the named step.
 type Row = (&'static str, fn(&Machines) -> Vec<String>);
 
 const ROWS: [Row; 13] = [
@@ -109,7 +108,7 @@ fn whole_processor(argv: &mut [String]) {
     change(argv, "-cpu", |model| model.replace(",svm=off", ""));
 }
 
-/// The image's own, without what the product adds under emulation.
+/// Keeps the kernel command line of the image, without the additions for emulation.
 fn plain_command_line(argv: &mut [String]) {
     change(argv, "-append", |line| {
         let end = line.find(" mitigations=").unwrap_or(line.len());
@@ -156,7 +155,7 @@ pub(super) fn run(scratch: &Path, image: &str, runs: usize) -> Result<()> {
     Ok(())
 }
 
-/// What QEMU is started with, and the directory in which all of it lies.
+/// QEMU's command lines, and the directory with all their files.
 struct Machines {
     directory: PathBuf,
     plain: Vec<String>,
@@ -175,7 +174,7 @@ impl Machines {
             with_cloud_init: Vec::new(),
             directory,
         };
-        eprintln!("making an initramfs");
+        eprintln!("building an initramfs");
         machines.plain = machines.take(scratch, &["--image", image], "plain", || {
             let exec = ["exec", "--name", NAME, "--", "sudo", "sh", "prepare.sh"];
             time(&mut sandbox_command(scratch, &exec)).map(drop)
@@ -193,8 +192,8 @@ impl Machines {
         Ok(machines)
     }
 
-    /// Starts a sandbox, lets `prepare` work in it, and takes the files of its
-    /// machine. Returns QEMU's command line, moved to them.
+    /// Starts a sandbox, runs `prepare` in it, and copies the files of its machine. Returns
+    /// QEMU's command line with the paths of the copies.
     fn take(
         &self,
         scratch: &Path,
@@ -228,12 +227,12 @@ impl Machines {
         let argv = command_line.split(|byte| *byte == 0).map(|word| {
             let word = String::from_utf8_lossy(word).replace(state, to);
             match word.starts_with("stream,id=net,") {
-                // There is no gateway: a network of nobody.
+                // Without a gateway, the NIC gets a network with no other member.
                 true => "hubport,id=net,hubid=0".into(),
                 false => word,
             }
         });
-        // Behind the last null byte there is no word.
+        // The split returns an empty word after the last null byte.
         let mut argv: Vec<String> = argv.collect();
         argv.pop();
         Ok(argv)

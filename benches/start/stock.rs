@@ -1,5 +1,5 @@
-//! The comparison: a Debian as a recipe of the usual kind makes it, started by
-//! plain QEMU and asked over SSH until it answers.
+//! The comparison: a Debian from a usual recipe, started by plain QEMU and polled over SSH
+//! until it answers.
 
 use std::fs;
 use std::net::TcpListener;
@@ -15,10 +15,10 @@ use super::support::{Result, time};
 #[path = "../../tests/support/stock_machine.rs"]
 mod stock_machine;
 
-/// How often the usual recipe asks whether sshd answers.
+/// The interval at which the usual recipe polls sshd.
 const POLL: Duration = Duration::from_secs(2);
 
-/// What a cloud image of Debian 13 holds that matters for its start.
+/// The packages of a Debian 13 cloud image that affect its start.
 const PACKAGES: &str = "systemd-sysv,dbus,libpam-systemd,udev,systemd-resolved,systemd-timesyncd,\
     openssh-server,sudo,linux-image-amd64,initramfs-tools,cloud-init,netplan.io,iproute2,\
     ca-certificates,procps,python3,locales,less,apparmor,unattended-upgrades,cron";
@@ -29,11 +29,11 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    /// The guest in `directory`, built if it is not there.
+    /// Returns the guest in `directory`, and builds a missing one.
     pub(super) fn obtain(directory: PathBuf) -> Result<Self> {
         let guest = Self { directory };
         if !guest.file("stock.qcow2").exists() {
-            eprintln!("building the stock guest, once");
+            eprintln!("building the stock guest");
             guest.build()?;
         }
         Ok(guest)
@@ -85,15 +85,14 @@ impl Guest {
         Ok(())
     }
 
-    /// Starts the guest and asks over SSH, every two seconds, until `true`
-    /// has run in it.
+    /// Starts the guest and tries SSH every two seconds until `true` has run in it.
     pub(super) fn time_to_first_ssh(&self, patience: Duration) -> Result<Duration> {
         let overlay = self.file("overlay.qcow2");
         run(Command::new("qemu-img")
             .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
             .arg(self.file("stock.qcow2"))
             .arg(&overlay))?;
-        // Free a moment ago; nothing else here takes ports.
+        // The port was free a moment ago, and nothing else in this bench takes ports.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let started = Instant::now();
         let mut qemu = Running(self.qemu(&overlay, port).spawn()?);
@@ -155,7 +154,7 @@ impl Guest {
     }
 }
 
-/// Ends with its owner.
+/// A process that is killed when this is dropped.
 pub(super) struct Running(pub(super) Child);
 
 impl Drop for Running {
@@ -172,8 +171,8 @@ fn accelerator() -> Accelerator {
     }
 }
 
-/// Takes kernel and initrd out of the new root; the cloud-init of the guest
-/// finds its data in the directory of NoCloud.
+/// Returns the hook of mmdebstrap, which copies kernel and initrd out of the new root and
+/// writes the data of cloud-init into NoCloud's directory.
 fn hook_script(directory: &Path, public_key: &str) -> String {
     format!(
         r#"#!/bin/sh

@@ -1,20 +1,20 @@
-//! Tables in Markdown: the least, the median and the most of several runs.
+//! Markdown tables with minimum, median and maximum of several runs.
 
 use std::time::Duration;
 
-/// Begins a table.
+/// Prints the head of a table.
 pub(super) fn heading(first: &str) {
     println!("\n| {first} | min | median | max |\n|---|---|---|---|");
 }
 
-/// A row of times.
+/// Prints a row of times.
 pub(super) fn times(name: &str, durations: impl IntoIterator<Item = Duration>) {
     let mut sorted: Vec<Duration> = durations.into_iter().collect();
     sorted.sort();
     row(name, &sorted, |duration| show(*duration));
 }
 
-/// A row of quotients, run by run.
+/// Prints a row of ratios, run by run.
 pub(super) fn ratios(name: &str, ours: &[Duration], theirs: &[Duration]) {
     let mut sorted: Vec<f64> = ours
         .iter()
@@ -25,13 +25,13 @@ pub(super) fn ratios(name: &str, ours: &[Duration], theirs: &[Duration]) {
     row(name, &sorted, |ratio| format!("{ratio:.4}"));
 }
 
-/// Begins a table of [`compared`] rows.
+/// Prints the head of a table of [`compared`] rows.
 pub(super) fn comparison(first: &str) {
     println!("\n| {first} | min | median | max | costs (median of the differences, run by run) |");
     println!("|---|---|---|---|---|");
 }
 
-/// A row of times, and how much longer they are than those of `least`.
+/// Prints a row of times, with the difference to `least` as their cost.
 pub(super) fn compared(name: &str, own: &[Duration], least: &[Duration]) {
     let mut sorted = own.to_vec();
     sorted.sort();

@@ -1,4 +1,4 @@
-//! When each phase of one `sandbox run -- true` ended.
+//! The end of each phase of one `sandbox run -- true`.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use sandbox_spec::SandboxName;
 use super::PATIENCE;
 use super::support::{Result, sandbox_command};
 
-/// The sandbox that is started again and again.
+/// The sandbox that every measurement starts.
 const NAME: &str = "bench-start";
 
 /// A moment of a start.
@@ -30,15 +30,15 @@ pub(super) enum Mark {
     Ready,
     /// The command has ended.
     Command,
-    /// Nothing is left.
+    /// The command has exited, and nothing is left.
     End,
 }
 
-/// The moments of one start, from its begin.
+/// The moments of one start, counted from its beginning.
 pub(super) struct Timeline(Vec<(Mark, Duration)>);
 
 impl Timeline {
-    /// Runs `sandbox run FLAGS… -- true`.
+    /// Runs `sandbox run FLAGS… -- true` and records its moments.
     pub(super) fn record(directory: &Path, flags: &[&str]) -> Result<Self> {
         let fixed = ["run", "-q", "--name", NAME];
         let arguments: Vec<&str> = fixed
@@ -58,21 +58,20 @@ impl Timeline {
         Ok(Self(marks))
     }
 
-    /// When `mark` was.
+    /// Returns the time of `mark`, or zero if the start did not reach it.
     pub(super) fn at(&self, mark: Mark) -> Duration {
         let found = self.0.iter().find(|(found, _)| *found == mark);
         found.map_or(Duration::ZERO, |(_, at)| *at)
     }
 
-    /// How long after `begin` `end` was.
+    /// Returns the time from `begin` to `end`.
     pub(super) fn between(&self, begin: Mark, end: Mark) -> Duration {
         self.at(end).saturating_sub(self.at(begin))
     }
 }
 
-/// Listens to the supervisor of a start that is under way. What it says of
-/// itself counts from its own start, which is found from the arrival of the
-/// event of readiness.
+/// Listens to the supervisor of a running start. The supervisor's times count from its own
+/// start, which this function derives from the arrival of the readiness event.
 fn listen(started: Instant) -> Result<Vec<(Mark, Duration)>> {
     let directories = Directories::from_environment()?;
     let name: SandboxName = NAME.parse()?;
@@ -86,7 +85,7 @@ fn listen(started: Instant) -> Result<Vec<(Mark, Duration)>> {
         let mut origin = None;
         loop {
             let Some(event) = connection.next_event().await? else {
-                return Err("the supervisor ended before it said so".into());
+                return Err("the supervisor ended without an end event".into());
             };
             let mark = match event.event {
                 Event::Preparing => Mark::Files,

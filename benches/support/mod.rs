@@ -1,4 +1,4 @@
-//! What the benches share: the program under test, and how long it takes.
+//! Shared by the benches: the program under test, and its timing.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// `sandbox ARGUMENTS…` in `directory`, silent. No template is made but where
-/// a bench asks for it.
+/// Returns `sandbox ARGUMENTS…` in `directory`, without stdin and stdout. Only
+/// `template build` builds templates.
 pub(crate) fn sandbox_command(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox"));
     command
@@ -19,7 +19,7 @@ pub(crate) fn sandbox_command(directory: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// How long the command takes, which must succeed.
+/// Returns the duration of the command, which must succeed.
 pub(crate) fn time(command: &mut Command) -> Result<Duration> {
     let started = Instant::now();
     match command.status()? {

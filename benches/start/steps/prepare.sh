@@ -2,7 +2,7 @@ set -eu
 units=/etc/systemd/system
 agent=$units/sandbox-agent.service
 
-# target NAME UNIT: a target like the product's whose agent waits for UNIT.
+# target NAME UNIT: makes a copy of sandbox.target whose agent waits for UNIT.
 target() {
     sed "s/^After=.*/&\nWants=$2\nAfter=$2/" "$agent" >"$units/$1-agent.service"
     sed "s/sandbox-agent.service/$1-agent.service/" $units/sandbox.target >"$units/$1.target"
@@ -10,9 +10,9 @@ target() {
 target bench-mounts home-dev-workspace.mount
 target bench-sshd ssh.service
 target bench-everything multi-user.target
-# Nothing more is started, but loaded for the order.
+# Starts no more units, but loads more of them to order them.
 sed 's/^After=.*/& sockets.target/' $units/sandbox.target >$units/bench-units.target
-# It is init that brings the agent along; Debian's initramfs does not.
+# The init of `sandbox` provides the agent, Debian's initramfs does not.
 install -m 755 /run/sandbox/guest-agent /usr/local/lib/guest-agent
 sed -i 's,/run/sandbox/guest-agent,/usr/local/lib/guest-agent,' $units/bench-mounts-agent.service
 systemctl daemon-reload
