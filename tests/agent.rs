@@ -176,32 +176,6 @@ async fn program_on_exit_returns_status_and_separate_streams() {
 }
 
 #[tokio::test]
-async fn execute_request_carries_exact_command() {
-    let (connection, mut agent) = Agent::connected();
-    let command = GuestCommand {
-        argv: vec!["printf".into(), "it's $HOME".into(), "".into()],
-        workdir: Some("/no such".into()),
-        environment: vec![EnvironmentVariable::new("A".into(), "b=c".into()).unwrap()],
-        user: "1000".into(),
-    };
-    let guest = async {
-        let execute = agent.start().await;
-        agent.end(Ended::Exited(0)).await;
-        execute
-    };
-    let host = run(connection, sandbox::agent::command(&command), null());
-    let (_, execute) = tokio::join!(host, guest);
-    let expected = Execute {
-        program: Program::Words(vec![b"printf".into(), b"it's $HOME".into(), b"".into()]),
-        user: "1000".into(),
-        directory: Some(b"/no such".into()),
-        environment: vec![(b"A".into(), b"b=c".into())],
-        terminal: None,
-    };
-    assert_eq!(execute, expected);
-}
-
-#[tokio::test]
 async fn input_of_several_frames_arrives_with_its_end() {
     let (connection, mut agent) = Agent::connected();
     let mut input = tempfile::tempfile().unwrap();

@@ -52,7 +52,7 @@ pub(crate) fn record(
     let record = serde_json::to_vec(&record).unwrap();
     // Without this check, a new record format would silently turn the tests of stale state
     // into tests of damaged records.
-    serde_json::from_slice::<sandbox::sandbox::Record>(&record).unwrap();
+    serde_json::from_slice::<sandbox_protocol::Record>(&record).unwrap();
     record
 }
 
@@ -93,16 +93,17 @@ impl Drop for Bystander {
 }
 
 #[test]
-fn state_of_killed_supervisor_is_swept() {
+fn state_of_killed_supervisor_is_collected_by_stop_and_prune() {
     let environment = TestEnvironment::new();
     let aliases = environment.home().join(".ssh/config.d");
     fs::create_dir_all(&aliases).unwrap();
-    for command in ["list", "stop --all", "info box", "stop box", "list --json"] {
+    fs::write(aliases.join("own.conf"), "Host own\n").unwrap();
+    for command in ["stop --all", "stop box", "stop --name box", "prune"] {
         leave_state(&environment, "box", &record(&environment, "box", None));
         fs::write(aliases.join("alias-box.conf"), "Host box\n").unwrap();
-        fs::write(aliases.join("own.conf"), "Host own\n").unwrap();
-        let output = environment.run(shell_words::split(command).unwrap());
-        assert!(!output.stdout.contains("box"), "{command}: {output}");
+        environment
+            .run(shell_words::split(command).unwrap())
+            .success();
         assert!(!environment.sandbox("box").exists(), "{command}");
         assert!(!aliases.join("alias-box.conf").exists(), "{command}");
         assert!(aliases.join("own.conf").exists(), "{command}");
@@ -111,7 +112,44 @@ fn state_of_killed_supervisor_is_swept() {
 }
 
 #[test]
-fn stale_state_with_damaged_record_is_swept() {
+fn state_of_killed_supervisor_survives_reading_commands() {
+    let environment = TestEnvironment::new();
+    leave_state(&environment, "box", &record(&environment, "box", None));
+    let listing = || {
+        let directory = environment.sandbox("box");
+        let mut paths: Vec<_> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        paths.sort();
+        paths
+    };
+    let before = listing();
+    for command in [
+        "list",
+        "list --json",
+        "info box",
+        "logs box",
+        "console box",
+        "exec --name box -- true",
+        "ssh --name box",
+        "proxy --name box info",
+        "port --name box ls",
+        "template ls",
+        "image ls",
+        "df",
+        "prune --dry-run",
+        "doctor",
+    ] {
+        let output = environment.run(shell_words::split(command).unwrap());
+        assert!(!output.stdout.contains("2222"), "{command}: {output}");
+        assert_eq!(listing(), before, "{command}");
+    }
+    environment.run(["prune"]).success();
+}
+
+#[test]
+fn stale_state_with_damaged_record_is_collected() {
     let environment = TestEnvironment::new();
     let right = record(&environment, "box", None);
     for damaged in [
@@ -123,8 +161,7 @@ fn stale_state_with_damaged_record_is_swept() {
         &right[..right.len() / 2],
     ] {
         leave_state(&environment, "box", damaged);
-        let output = environment.run(["list"]).success();
-        assert_eq!(output.stderr, "", "{output}");
+        environment.run(["prune"]).success();
         assert!(!environment.sandbox("box").exists(), "{damaged:?}");
     }
 }
@@ -140,7 +177,7 @@ fn process_with_reused_qemu_pid_is_not_killed() {
         "box",
         &record(&environment, "box", Some(other.identity())),
     );
-    environment.run(["list"]).success();
+    environment.run(["stop", "--all"]).success();
     assert!(!directory.exists());
     assert!(other.is_running());
     // A later process with the same pid, even with the same path in its command line.
@@ -154,7 +191,7 @@ fn process_with_reused_qemu_pid_is_not_killed() {
         "box",
         &record(&environment, "box", Some(earlier)),
     );
-    environment.run(["list"]).success();
+    environment.run(["stop", "--all"]).success();
     assert!(!directory.exists());
     assert!(later.is_running());
 }
@@ -168,7 +205,7 @@ fn orphan_qemu_is_killed() {
         "box",
         &record(&environment, "box", Some(qemu.identity())),
     );
-    environment.run(["list"]).success();
+    environment.run(["stop", "--all"]).success();
     assert!(!environment.sandbox("box").exists());
     let status = qemu.0.wait().unwrap();
     assert_eq!(
@@ -183,7 +220,7 @@ fn unrelated_files_in_state_directory_are_kept() {
     let parent = environment.state().join("kvm-vms");
     fs::create_dir_all(parent.join("not a name")).unwrap();
     fs::write(parent.join("file"), "").unwrap();
-    let output = environment.run(["list"]).success();
+    let output = environment.run(["prune"]).success();
     assert_eq!(output.stderr, "");
     assert!(parent.join("not a name").exists() && parent.join("file").exists());
     fs::remove_dir_all(parent).unwrap();
@@ -215,7 +252,7 @@ fn sandbox_locked_by_another_process_is_reported() {
 }
 
 #[test]
-fn stale_short_socket_directory_is_swept() {
+fn stale_short_socket_directory_is_collected() {
     let environment = TestEnvironment::new();
     let long = environment.home().join("long".repeat(25));
     let environment = environment.variable("SANDBOX_HOME", &long);
@@ -232,17 +269,17 @@ fn stale_short_socket_directory_is_swept() {
     fs::write(sockets.join("qmp.sock"), "").unwrap();
     fs::create_dir_all(layout.directory()).unwrap();
     fs::write(layout.lock(), "").unwrap();
-    environment.run(["list"]).success();
+    environment.run(["stop", "box"]).success();
     assert!(!sockets.exists() && !layout.directory().exists());
 }
 
 #[test]
-fn concurrent_commands_sweep_stale_state_without_errors() {
+fn concurrent_commands_collect_stale_state_without_errors() {
     let environment = TestEnvironment::new();
     for name in ["a", "b", "c"] {
         leave_state(&environment, name, &record(&environment, name, None));
     }
-    let script = "for n in 1 2 3 4 5 6 7 8; do \"$SANDBOX\" list & done; wait";
+    let script = "for n in 1 2 3 4 5 6 7 8; do \"$SANDBOX\" prune & done; wait";
     let output = crate::support::Output::of(&mut shell(&environment, script)).success();
     assert_eq!(output.stderr, "");
 }

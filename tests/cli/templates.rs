@@ -313,7 +313,7 @@ fn template_in_use_is_kept_by_prune_and_removed_by_rm() {
     assert_eq!(output.stderr, expected);
     assert!(keys(&environment).is_empty());
     drop(lock);
-    environment.run(["list"]).success();
+    environment.run(["stop", "--all"]).success();
 }
 
 #[test]

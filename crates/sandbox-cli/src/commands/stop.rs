@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sandbox::ErrorKind;
 use sandbox_spec::SandboxName;
 
 use super::context::Context;
@@ -48,6 +49,8 @@ pub(super) async fn run(
         let Ok((name, result)) = joined else { continue };
         match result {
             Ok(()) => progress.suspend(|| context.printer.notice(format_args!("stopped `{name}`"))),
+            // Another command was quicker.
+            Err(error) if arguments.all && error.kind() == ErrorKind::NotFound => {}
             Err(error) => first_failure = first_failure.or(Some(Report::from(error))),
         }
     }
