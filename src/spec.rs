@@ -10,9 +10,7 @@ use serde_json::{Map, Value};
 use crate::network::NetworkSpec;
 use sandbox_host::files::FileError;
 use sandbox_spec::publish::PublishedPort;
-use sandbox_spec::{
-    CpuCount, DiskSize, ImageReference, MemorySize, SandboxName, Share, ShareMode, TemplatePolicy,
-};
+use sandbox_spec::{CpuCount, DiskSize, MemorySize, SandboxName, Share, ShareMode, SizeError};
 
 /// How long a sandbox lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,27 +74,50 @@ impl HostCapacity {
             memory_bytes: u64::from(info.mem_unit).saturating_mul(info.totalram),
         }
     }
+
+    /// Checks that the host has these processors and this memory, and that any host can give them
+    /// to a sandbox.
+    fn check(self, cpus: CpuCount, memory: MemorySize) -> Result<(), SpecError> {
+        if cpus.get() > self.cpus {
+            return Err(SpecError::Cpus {
+                asked: cpus,
+                available: self.cpus,
+            });
+        }
+        if memory.bytes() > self.memory_bytes {
+            return Err(SpecError::Memory {
+                asked: memory,
+                available_mib: self.memory_bytes >> 20,
+            });
+        }
+        cpus.check_maximum()?;
+        memory.check_maximum()?;
+        Ok(())
+    }
 }
 
 /// Why a specification cannot be met on this host.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
-    /// More processors than there are.
-    #[error("{asked} processors were asked for, and this host has {available}")]
+    /// The sandbox has more processors than the host.
+    #[error("invalid processor count `{asked}`: this host has {available}")]
     Cpus {
-        /// What was asked for.
+        /// The sandbox's number.
         asked: CpuCount,
-        /// What there is.
+        /// The host's number.
         available: u32,
     },
-    /// More memory than there is.
-    #[error("{asked} of memory were asked for, and this host has {available_mib}M")]
+    /// The sandbox has more memory than the host.
+    #[error("invalid memory size `{asked}`: this host has {available_mib}M")]
     Memory {
-        /// What was asked for.
+        /// The sandbox's memory.
         asked: MemorySize,
-        /// What there is, in MiB.
+        /// The host's memory, in MiB.
         available_mib: u64,
     },
+    /// Processors or memory exceed the maximum of every host.
+    #[error(transparent)]
+    Size(#[from] SizeError),
     /// A directory to share cannot be used.
     #[error("the directory to share cannot be used")]
     Directory(#[source] FileError),
@@ -138,11 +159,14 @@ impl SpecError {
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Cpus { available, .. } => {
-                Some(format!("give at most `--cpus {available}`").into())
+                let most = CpuCount::MAXIMUM.get().min(*available);
+                Some(Hint::text("give at most ").setting("cpus", most))
             }
             Self::Memory { available_mib, .. } => {
-                Some(format!("give less than `--memory {available_mib}M`").into())
+                let bound_mib = (MemorySize::MAXIMUM.bytes() >> 20).min(*available_mib);
+                Some(Hint::text("give less than ").setting("memory", format_args!("{bound_mib}M")))
             }
+            Self::Size(error) => error.hint(),
             Self::Directory(error) => Some(match error.source.kind() {
                 std::io::ErrorKind::PermissionDenied => {
                     format!("make `{}` readable to you", error.path.display()).into()
@@ -168,18 +192,7 @@ impl SandboxSpec {
     /// Checks what only shows against the host: capacity, and shares whose
     /// directories must be usable and distinct.
     pub fn check(&self, host: HostCapacity, state: &Path) -> Result<(), SpecError> {
-        if self.cpus.get() > host.cpus {
-            return Err(SpecError::Cpus {
-                asked: self.cpus,
-                available: host.cpus,
-            });
-        }
-        if self.memory.bytes() > host.memory_bytes {
-            return Err(SpecError::Memory {
-                asked: self.memory,
-                available_mib: host.memory_bytes >> 20,
-            });
-        }
+        host.check(self.cpus, self.memory)?;
         let mut places = vec![sandbox_spec::guest::WORKSPACE];
         for share in &self.shares {
             if places.contains(&share.guest.as_str()) {
@@ -254,4 +267,74 @@ pub(crate) fn shareable_directory(path: &Path) -> Result<PathBuf, SpecError> {
         .map_err(FileError::new("read the directory", &directory))
         .map_err(SpecError::Directory)?;
     Ok(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(host: HostCapacity, cpus: &str, memory: &str) -> (String, String) {
+        let error = host
+            .check(cpus.parse().unwrap(), memory.parse().unwrap())
+            .unwrap_err();
+        (error.to_string(), error.hint().unwrap().to_string())
+    }
+
+    #[test]
+    fn capacity_below_the_request_is_named() {
+        let host = HostCapacity {
+            cpus: 4,
+            memory_bytes: 24_099 << 20,
+        };
+        assert!(
+            host.check("4".parse().unwrap(), "24099M".parse().unwrap())
+                .is_ok()
+        );
+        for (cpus, memory, error, hint) in [
+            (
+                "2",
+                "99T",
+                "invalid memory size `99T`: this host has 24099M",
+                "give less than `memory = 24099M`",
+            ),
+            (
+                "999",
+                "2G",
+                "invalid processor count `999`: this host has 4",
+                "give at most `cpus = 4`",
+            ),
+        ] {
+            assert_eq!(refusal(host, cpus, memory), (error.into(), hint.into()));
+        }
+    }
+
+    #[test]
+    fn capacity_beyond_any_sandbox_suggests_the_maximum() {
+        let host = HostCapacity {
+            cpus: 512,
+            memory_bytes: 16 << 40,
+        };
+        for (cpus, memory, error, hint) in [
+            (
+                "300",
+                "2G",
+                "invalid processor count `300`: the maximum is 255",
+                "give at most `255`",
+            ),
+            (
+                "999",
+                "2G",
+                "invalid processor count `999`: this host has 512",
+                "give at most `cpus = 255`",
+            ),
+            (
+                "2",
+                "9T",
+                "invalid memory size `9T`: the maximum is 8T",
+                "give at most `8T`",
+            ),
+        ] {
+            assert_eq!(refusal(host, cpus, memory), (error.into(), hint.into()));
+        }
+    }
 }

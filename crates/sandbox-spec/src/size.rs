@@ -1,62 +1,108 @@
-//! Sizes that a user gives: processors, memory, disk.
+//! Sizes and counts that a user gives: memory, disk, processors, bandwidth, connections.
 
-use sandbox_host::hint::Hint;
 use std::fmt;
 use std::str::FromStr;
 
+use sandbox_host::hint::Hint;
 use serde::{Deserialize, Serialize};
 
-/// Why a size was refused.
+/// Why a size or a count is invalid.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SizeError {
-    /// Not a number with a unit.
-    #[error("`{0}` is not a size")]
-    Form(String),
-    /// Less than the guest can live with.
-    #[error("{what} of {given} is less than the least, {least}")]
+    /// The text is not a number with a unit, or its bytes exceed 64 bits.
+    #[error("invalid {what} `{given}`")]
+    Form {
+        /// The kind of size.
+        what: &'static str,
+        /// The text.
+        given: String,
+    },
+    /// The size is below its minimum.
+    #[error("invalid {what} `{given}`: the minimum is {minimum}")]
     TooSmall {
-        /// Memory or disk.
+        /// The kind of size.
         what: &'static str,
-        /// What was asked for.
+        /// The text.
         given: String,
-        /// The limit.
-        least: String,
+        /// The minimum, with a unit.
+        minimum: String,
     },
-    /// More than any machine that QEMU emulates.
-    #[error("{what} of {given} is more than the most, {most}")]
+    /// The size or the count exceeds its maximum.
+    #[error("invalid {what} `{given}`: the maximum is {maximum}")]
     TooLarge {
-        /// Memory, disk or processors.
+        /// The kind of size or count.
         what: &'static str,
-        /// What was asked for.
+        /// The text.
         given: String,
-        /// The limit.
-        most: String,
+        /// The maximum; a size has a unit.
+        maximum: String,
     },
-    /// Not a whole number from 1.
-    #[error("`{0}` is not a number of processors")]
-    Cpus(String),
-    /// Not a whole number from 1.
-    #[error("`{0}` is not a number of connections")]
-    Connections(String),
+    /// The text is not a whole number from 1.
+    #[error("invalid {what} `{given}`")]
+    Count {
+        /// The kind of count.
+        what: &'static str,
+        /// The text.
+        given: String,
+        /// A valid count.
+        example: &'static str,
+    },
 }
 
 impl SizeError {
-    /// What the user can do about it.
+    /// Returns a hint with a valid value.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
-            Self::Form(_) => "give a number with a unit, such as `512M`, `2G` or `1T`".into(),
-            Self::TooSmall { least, .. } => format!("give at least `{least}`").into(),
-            Self::TooLarge { most, .. } => format!("give at most `{most}`").into(),
-            Self::Connections(_) => "give a whole number such as `1024`".into(),
-            Self::Cpus(_) => "give a whole number such as `2`".into(),
+            Self::Form { .. } => "give a number with a unit, such as `512M`, `2G` or `1T`".into(),
+            Self::TooSmall { minimum, .. } => format!("give at least `{minimum}`").into(),
+            Self::TooLarge { maximum, .. } => format!("give at most `{maximum}`").into(),
+            Self::Count { example, .. } => {
+                format!("give a whole number, such as `{example}`").into()
+            }
         })
     }
 }
 
-/// Bytes of a number with a binary unit: `K`, `M`, `G`, `T`, also as `MiB`
-/// and `MB`; without a unit, bytes.
-fn parse_bytes(text: &str) -> Result<u64, SizeError> {
-    let refused = || SizeError::Form(text.into());
+/// A kind of size: its name in errors and its bounds, in bytes.
+struct Kind {
+    name: &'static str,
+    minimum: u64,
+    /// The maximum that holds on every host.
+    maximum: Option<u64>,
+    /// The unit to which a size is rounded up.
+    step: u64,
+}
+
+impl Kind {
+    /// Parses a size of this kind and returns its bytes.
+    fn parse(&self, text: &str) -> Result<u64, SizeError> {
+        let (what, given) = (self.name, || text.to_owned());
+        let form = || SizeError::Form {
+            what,
+            given: given(),
+        };
+        let bytes = parse_bytes(text).ok_or_else(form)?;
+        if bytes < self.minimum {
+            return Err(SizeError::TooSmall {
+                what,
+                given: given(),
+                minimum: format_bytes(self.minimum),
+            });
+        }
+        match self.maximum {
+            Some(maximum) if bytes > maximum => Err(SizeError::TooLarge {
+                what,
+                given: given(),
+                maximum: format_bytes(maximum),
+            }),
+            _ => bytes.checked_next_multiple_of(self.step).ok_or_else(form),
+        }
+    }
+}
+
+/// Parses a whole number with a binary unit (`K`, `M`, `G`, `T`, `P`, or `MiB`, `MB`), or of bytes.
+fn parse_bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
     let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
         "" | "B" => 0,
@@ -64,18 +110,19 @@ fn parse_bytes(text: &str) -> Result<u64, SizeError> {
         "M" | "MB" | "MIB" => 20,
         "G" | "GB" | "GIB" => 30,
         "T" | "TB" | "TIB" => 40,
-        _ => return Err(refused()),
+        "P" | "PB" | "PIB" => 50,
+        _ => return None,
     };
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(refused());
+        return None;
     }
-    let number: u64 = digits.parse().map_err(|_| refused())?;
-    number.checked_mul(1 << shift).ok_or_else(refused)
+    let number: u64 = digits.parse().ok()?;
+    number.checked_mul(1 << shift)
 }
 
-/// Bytes with the largest unit that divides them.
+/// Formats bytes as a whole number of the largest unit that divides them: `2G`, `1536M`.
 pub fn format_bytes(bytes: u64) -> String {
-    for (shift, unit) in [(40, "T"), (30, "G"), (20, "M"), (10, "K")] {
+    for (shift, unit) in [(50, "P"), (40, "T"), (30, "G"), (20, "M"), (10, "K")] {
         if bytes > 0 && bytes.is_multiple_of(1 << shift) {
             return format!("{}{unit}", bytes >> shift);
         }
@@ -84,14 +131,14 @@ pub fn format_bytes(bytes: u64) -> String {
 }
 
 macro_rules! byte_size {
-    ($(#[$documentation:meta])* $name:ident, $what:literal, $least:expr, $most:expr, $step:expr) => {
+    ($(#[$documentation:meta])* $name:ident, $kind:expr) => {
         $(#[$documentation])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(u64);
 
         impl $name {
-            /// The size in bytes.
+            /// Returns the size in bytes.
             pub fn bytes(self) -> u64 {
                 self.0
             }
@@ -101,22 +148,8 @@ macro_rules! byte_size {
             type Err = SizeError;
 
             fn from_str(text: &str) -> Result<Self, SizeError> {
-                let bytes = parse_bytes(text)?;
-                if bytes < $least {
-                    return Err(SizeError::TooSmall {
-                        what: $what,
-                        given: format_bytes(bytes),
-                        least: format_bytes($least),
-                    });
-                }
-                if bytes > $most {
-                    return Err(SizeError::TooLarge {
-                        what: $what,
-                        given: format_bytes(bytes),
-                        most: format_bytes($most),
-                    });
-                }
-                Ok(Self(bytes.next_multiple_of($step)))
+                const KIND: Kind = $kind;
+                KIND.parse(text).map(Self)
             }
         }
 
@@ -143,44 +176,113 @@ macro_rules! byte_size {
 }
 
 byte_size!(
-    /// The guest's memory: 256 MiB, below which systemd does not start, to
-    /// 8 TiB; rounded up to whole MiB, QEMU's unit.
-    MemorySize, "memory", 256_u64 << 20, 8_u64 << 40, 1 << 20
+    /// The guest's memory, at least 256 MiB, below which systemd does not start. It is rounded up
+    /// to whole MiB, QEMU's unit.
+    ///
+    /// Any larger size parses, so that an error can name the memory of the host.
+    MemorySize,
+    Kind {
+        name: MEMORY,
+        minimum: 256 << 20,
+        maximum: None,
+        step: 1 << 20,
+    }
 );
 
 byte_size!(
-    /// The guest's disk: 1 GiB to 16 TiB, the most that ext4 with blocks of
-    /// 4 KiB holds without its 64-bit feature.
-    DiskSize, "a disk", 1_u64 << 30, 16_u64 << 40, 1 << 20
+    /// The guest's disk: 1 GiB to 16 TiB, the maximum of ext4 with blocks of 4 KiB and without its
+    /// 64-bit feature. It is rounded up to whole MiB.
+    DiskSize,
+    Kind {
+        name: "disk size",
+        minimum: 1 << 30,
+        maximum: Some(16 << 40),
+        step: 1 << 20,
+    }
 );
 
 byte_size!(
-    /// What templates may take of the host's disk: 256 MiB, about one template
-    /// of the smallest guest, to 16 TiB.
-    TemplateSpace, "space for templates", 256_u64 << 20, 16_u64 << 40, 1
+    /// The disk space that templates can use: 256 MiB, about one template of the smallest guest, to
+    /// 16 TiB.
+    TemplateSpace,
+    Kind {
+        name: "template space",
+        minimum: 256 << 20,
+        maximum: Some(16 << 40),
+        step: 1,
+    }
 );
 
 byte_size!(
-    /// Bytes a second that the guest's network carries, each way: 1 KiB to 1 TiB.
-    Bandwidth, "a bandwidth", 1_u64 << 10, 1_u64 << 40, 1
+    /// The bytes per second of the guest's network, each way: 1 KiB to 1 TiB.
+    Bandwidth,
+    Kind {
+        name: "bandwidth",
+        minimum: 1 << 10,
+        maximum: Some(1 << 40),
+        step: 1,
+    }
 );
 
-/// How many connections the guest may have at once, 1 to 65536.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+const MEMORY: &str = "memory size";
+const CPUS: &str = "processor count";
+
+impl MemorySize {
+    /// The maximum on any host, 8 TiB.
+    pub const MAXIMUM: Self = Self(8 << 40);
+
+    /// Checks the size against [`MemorySize::MAXIMUM`].
+    ///
+    /// # Errors
+    /// [`SizeError::TooLarge`].
+    pub fn check_maximum(self) -> Result<(), SizeError> {
+        check_maximum(MEMORY, self, Self::MAXIMUM)
+    }
+}
+
+fn check_maximum<T: PartialOrd + fmt::Display>(
+    what: &'static str,
+    given: T,
+    maximum: T,
+) -> Result<(), SizeError> {
+    if given <= maximum {
+        return Ok(());
+    }
+    Err(SizeError::TooLarge {
+        what,
+        given: given.to_string(),
+        maximum: maximum.to_string(),
+    })
+}
+
+/// Parses a count from 1; larger counts than 32 bits are [`SizeError::Count`].
+fn parse_count(what: &'static str, text: &str, example: &'static str) -> Result<u32, SizeError> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err(SizeError::Count {
+            what,
+            given: text.into(),
+            example,
+        }),
+    }
+}
+
+/// The maximum number of simultaneous connections of the guest, 1 to 65536.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ConnectionLimit(u32);
 
 impl ConnectionLimit {
-    const MOST: u32 = 65_536;
+    const MAXIMUM: Self = Self(65_536);
 
-    /// The number.
+    /// Returns the number.
     pub fn get(self) -> u32 {
         self.0
     }
 }
 
 impl Default for ConnectionLimit {
-    /// 1024: more than browsers and package managers open at once.
+    /// Returns 1024: more than browsers and package managers open at once.
     fn default() -> Self {
         Self(1024)
     }
@@ -190,15 +292,10 @@ impl FromStr for ConnectionLimit {
     type Err = SizeError;
 
     fn from_str(text: &str) -> Result<Self, SizeError> {
-        match text.parse() {
-            Ok(number @ 1..=Self::MOST) => Ok(Self(number)),
-            Ok(number) if number > Self::MOST => Err(SizeError::TooLarge {
-                what: "a number of connections",
-                given: text.into(),
-                most: Self::MOST.to_string(),
-            }),
-            _ => Err(SizeError::Connections(text.into())),
-        }
+        const WHAT: &str = "connection limit";
+        let limit = Self(parse_count(WHAT, text, "1024")?);
+        check_maximum(WHAT, limit, Self::MAXIMUM)?;
+        Ok(limit)
     }
 }
 
@@ -208,18 +305,29 @@ impl fmt::Display for ConnectionLimit {
     }
 }
 
-/// A number of virtual processors, 1 to 255 (the most of QEMU's `q35` machine
-/// without an interrupt-remapping IOMMU).
+/// The number of the guest's processors, at least 1.
+///
+/// Any larger number parses, so that an error can name the processors of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CpuCount(u32);
 
 impl CpuCount {
-    const MOST: u32 = 255;
+    /// The maximum on any host, 255: that of QEMU's `q35` machine without an interrupt-remapping
+    /// IOMMU.
+    pub const MAXIMUM: Self = Self(255);
 
-    /// The number.
+    /// Returns the number.
     pub fn get(self) -> u32 {
         self.0
+    }
+
+    /// Checks the number against [`CpuCount::MAXIMUM`].
+    ///
+    /// # Errors
+    /// [`SizeError::TooLarge`].
+    pub fn check_maximum(self) -> Result<(), SizeError> {
+        check_maximum(CPUS, self, Self::MAXIMUM)
     }
 }
 
@@ -227,16 +335,7 @@ impl FromStr for CpuCount {
     type Err = SizeError;
 
     fn from_str(text: &str) -> Result<Self, SizeError> {
-        let number: u64 = text.parse().map_err(|_| SizeError::Cpus(text.into()))?;
-        match u32::try_from(number) {
-            Ok(0) => Err(SizeError::Cpus(text.into())),
-            Ok(number) if number <= Self::MOST => Ok(Self(number)),
-            _ => Err(SizeError::TooLarge {
-                what: "a number of processors",
-                given: text.into(),
-                most: Self::MOST.to_string(),
-            }),
-        }
+        parse_count(CPUS, text, "2").map(Self)
     }
 }
 
@@ -250,8 +349,12 @@ impl fmt::Display for CpuCount {
 mod tests {
     use super::*;
 
+    fn error<T: FromStr<Err = SizeError> + fmt::Debug>(text: &str) -> SizeError {
+        text.parse::<T>().unwrap_err()
+    }
+
     #[test]
-    fn sizes_read_and_show_with_units() {
+    fn memory_size_with_unit_parses_and_displays() {
         for (text, bytes, shown) in [
             ("2G", 2 << 30, "2G"),
             ("2048M", 2 << 30, "2G"),
@@ -265,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_sizes_are_refused() {
+    fn memory_size_without_form_is_refused() {
         for text in [
             "",
             "G",
@@ -273,35 +376,63 @@ mod tests {
             "2.5G",
             "2X",
             "99999999999999999999G",
+            "18446744073709551615",
             "1G 2",
             "٣G",
         ] {
+            let error = error::<MemorySize>(text);
+            assert_eq!(error.to_string(), format!("invalid memory size `{text}`"));
+            assert!(matches!(error, SizeError::Form { .. }), "{text}");
+        }
+    }
+
+    #[test]
+    fn size_beyond_its_bounds_is_refused() {
+        for (error, expected) in [
+            (
+                error::<MemorySize>("1M"),
+                "invalid memory size `1M`: the minimum is 256M",
+            ),
+            (
+                error::<DiskSize>("1M"),
+                "invalid disk size `1M`: the minimum is 1G",
+            ),
+            (
+                error::<DiskSize>("999P"),
+                "invalid disk size `999P`: the maximum is 16T",
+            ),
+            (
+                error::<ConnectionLimit>("65537"),
+                "invalid connection limit `65537`: the maximum is 65536",
+            ),
+        ] {
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn memory_and_processors_beyond_any_host_parse_and_fail_the_check() {
+        let memory: MemorySize = "99T".parse().unwrap();
+        assert_eq!(
+            memory.check_maximum().unwrap_err().to_string(),
+            "invalid memory size `99T`: the maximum is 8T"
+        );
+        assert_eq!(MemorySize::MAXIMUM.check_maximum(), Ok(()));
+        let cpus: CpuCount = "999".parse().unwrap();
+        assert_eq!(
+            cpus.check_maximum().unwrap_err().to_string(),
+            "invalid processor count `999`: the maximum is 255"
+        );
+        assert_eq!(CpuCount::MAXIMUM.check_maximum(), Ok(()));
+    }
+
+    #[test]
+    fn processor_count_without_form_is_refused() {
+        for text in ["0", "-1", "two", "1.5", "", "99999999999"] {
             assert!(
-                matches!(text.parse::<MemorySize>(), Err(SizeError::Form(_))),
+                matches!(error::<CpuCount>(text), SizeError::Count { .. }),
                 "{text}"
             );
         }
-        assert!(matches!(
-            "1M".parse::<MemorySize>(),
-            Err(SizeError::TooSmall { .. })
-        ));
-        assert!(matches!(
-            "99999T".parse::<MemorySize>(),
-            Err(SizeError::TooLarge { .. })
-        ));
-        assert!(matches!(
-            "1M".parse::<DiskSize>(),
-            Err(SizeError::TooSmall { .. })
-        ));
-        for text in ["0", "-1", "two", "1.5", ""] {
-            assert!(
-                matches!(text.parse::<CpuCount>(), Err(SizeError::Cpus(_))),
-                "{text}"
-            );
-        }
-        assert!(matches!(
-            "256".parse::<CpuCount>(),
-            Err(SizeError::TooLarge { .. })
-        ));
     }
 }
