@@ -1,18 +1,18 @@
-//! The value of `--accel`: what executes the guest.
+//! The accelerator that executes the guest: the value of `--accel`.
 
-use sandbox_host::hint::Hint;
 use std::fmt;
 use std::str::FromStr;
 
+use sandbox_host::hint::Hint;
 use serde::{Deserialize, Serialize};
 
-/// What executes the guest: the value of QEMU's `-accel`.
+/// The accelerator that executes the guest: the value of QEMU's `-accel`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accelerator {
-    /// The processor's own virtualization.
+    /// KVM, the processor's own virtualization.
     Kvm,
-    /// QEMU's translation, in software.
+    /// TCG, QEMU's translation in software.
     Tcg,
 }
 
@@ -25,16 +25,16 @@ impl fmt::Display for Accelerator {
     }
 }
 
-/// What the user asked for: the value of `--accel`.
+/// The user's choice of an accelerator: the value of `--accel`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AcceleratorChoice {
     /// KVM where it works, otherwise TCG.
     #[default]
     Auto,
-    /// KVM or nothing.
+    /// KVM, or an error.
     Kvm,
-    /// TCG, without a look at KVM.
+    /// TCG, without a probe of KVM.
     Tcg,
 }
 
@@ -64,15 +64,15 @@ impl FromStr for AcceleratorChoice {
     }
 }
 
-/// None of [`AcceleratorChoice::ALL`].
+/// The error of a text that is none of [`AcceleratorChoice::ALL`].
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown accelerator `{0}`")]
+#[error("invalid accelerator `{0}`")]
 pub struct UnknownAccelerator(String);
 
 impl UnknownAccelerator {
-    /// What the user can do about it.
+    /// Returns a hint with the choices.
     pub fn hint(&self) -> Option<Hint> {
-        Some("choose one of `auto`, `kvm` and `tcg`".into())
+        Some("choose `auto`, `kvm` or `tcg`".into())
     }
 }
 
@@ -81,11 +81,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn choices_survive_their_text() {
+    fn accelerator_choice_parses_what_it_displays() {
         for choice in AcceleratorChoice::ALL {
             assert_eq!(choice.to_string().parse(), Ok(choice));
         }
         let error = "hvf".parse::<AcceleratorChoice>().unwrap_err();
-        assert_eq!(error.to_string(), "unknown accelerator `hvf`");
+        assert_eq!(error.to_string(), "invalid accelerator `hvf`");
     }
 }

@@ -7,28 +7,28 @@ use sandbox_host::hexadecimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
-/// A SHA-256 digest, written `sha256:` and 64 lower-case hexadecimal digits
-/// (OCI image specification, "Digests").
+/// A SHA-256 digest, written as `sha256:` and 64 lower-case hexadecimal digits (OCI image
+/// specification, "Digests").
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// Returns the digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The digest that a finished hasher holds.
+    /// Finishes a hasher and returns its digest.
     pub fn from_hasher(hasher: Sha256) -> Self {
         Self(hasher.finalize().into())
     }
 
-    /// The 64 hexadecimal digits without the algorithm.
+    /// Returns the 64 hexadecimal digits, without the algorithm.
     pub fn hex(&self) -> String {
         hexadecimal::encode(&self.0)
     }
 
-    /// The 32 bytes.
+    /// Returns the 32 bytes.
     pub fn bytes(&self) -> [u8; 32] {
         self.0
     }
@@ -71,9 +71,9 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// A text that is not a digest.
+/// The error of a text that is not a digest.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is not a digest of the form `sha256:` and 64 hexadecimal digits")]
+#[error("invalid digest `{0}`: expected `sha256:` and 64 lower-case hexadecimal digits")]
 pub struct InvalidDigest(String);
 
 #[cfg(test)]
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digest_is_read_back_as_written() {
+    fn digest_parses_what_it_displays() {
         let digest = Digest::of(b"abc");
         // FIPS 180-2, appendix B.1.
         let text = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";

@@ -1,22 +1,23 @@
-//! Names of images.
+//! The names of images.
 
-use sandbox_host::hint::Hint;
 use std::fmt;
 use std::str::FromStr;
 
+use sandbox_host::hint::Hint;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Longest accepted image name, in bytes; a file name holds 255 and the store adds suffixes.
+/// The maximum length of an image name, in bytes. A file name has at most 255, and the store adds
+/// suffixes.
 const NAME_LENGTH_LIMIT: usize = 128;
 
 /// The name of an image in the local store: `[a-z0-9][a-z0-9._-]*`.
 ///
-/// The characters `/`, `:` and `@` are left free for registry references.
+/// The characters `/`, `:` and `@` stay free for registry references.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageReference(String);
 
 impl ImageReference {
-    /// The name as it was given; it is a single, safe path component.
+    /// Returns the name, a single and safe path component.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -62,20 +63,20 @@ impl<'de> Deserialize<'de> for ImageReference {
     }
 }
 
-/// A text that is not the name of an image.
+/// The error of a text that is not the name of an image.
 #[derive(Debug, thiserror::Error)]
-#[error("`{name}` is not an image name")]
+#[error("invalid image name `{name}`")]
 pub struct ReferenceError {
     name: String,
 }
 
 impl ReferenceError {
-    /// What the user can do about it.
+    /// Returns a hint with the form of a name.
     pub fn hint(&self) -> Option<Hint> {
         Some(
             format!(
-                "use lower-case letters, digits, `.`, `_` and `-`, at most {NAME_LENGTH_LIMIT}, \
-             starting with a letter or digit"
+                "use at most {NAME_LENGTH_LIMIT} lower-case letters, digits, `.`, `_` and `-`, and \
+                 start with a letter or digit"
             )
             .into(),
         )
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_safe_path_components() {
+    fn image_name_is_a_safe_path_component() {
         for name in ["debian-13", "a", "0", "debian_13.minimal"] {
             assert_eq!(name.parse::<ImageReference>().unwrap().as_str(), name);
         }

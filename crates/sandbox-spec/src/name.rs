@@ -1,51 +1,55 @@
-//! The name of a sandbox: hostname, SSH alias, state directory, all at once.
+//! The name of a sandbox: its hostname, its SSH alias and its state directory.
 
-use sandbox_host::hint::Hint;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use sandbox_host::hint::Hint;
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
 
-/// Why a name was refused.
+/// Why the name of a sandbox is invalid.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NameError {
-    /// Characters that a hostname or a file name cannot hold.
-    #[error("the name `{0}` holds other characters than letters, digits, `-` and `_`")]
+    /// The name contains a character that a hostname or a file name cannot contain.
+    #[error("invalid sandbox name `{0}`: it can only contain letters, digits, `-` and `_`")]
     Characters(String),
-    /// Nothing left to name it by.
-    #[error("the name `{0}` has no letter and no digit")]
+    /// The name contains no letter and no digit.
+    #[error("invalid sandbox name `{0}`: it contains no letter and no digit")]
     Empty(String),
-    /// Longer than a hostname may be.
-    #[error("the name `{0}` has {length} characters, more than {max}", length = .0.len(), max = SandboxName::MAX_LENGTH)]
+    /// The name is longer than the label of a hostname.
+    #[error("invalid sandbox name `{0}`: it has {length} characters, the maximum is {max}", length = .0.len(), max = SandboxName::MAX_LENGTH)]
     TooLong(String),
-    /// It would be read as a flag.
-    #[error("the name `{0}` begins with `-`")]
+    /// The name starts with `-`, so a command line would parse it as an option.
+    #[error("invalid sandbox name `{0}`: it starts with `-`")]
     LeadingDash(String),
 }
 
 impl NameError {
-    /// What the user can do about it.
+    /// Returns a hint with a valid name.
     pub fn hint(&self) -> Option<Hint> {
-        Some("choose a name with `--name`, such as `--name my-project`".into())
+        Some(Hint::text("choose another name, such as ").setting("name", "my-project"))
     }
 }
 
-/// A valid name: `[A-Za-z0-9_][A-Za-z0-9_-]*` with at least one letter or
-/// digit, at most 63 bytes, the length of a hostname's label (RFC 1035,
-/// section 2.3.4).
+/// A valid name: `[A-Za-z0-9_][A-Za-z0-9_-]*` with at least one letter or digit.
+///
+/// It has at most 63 bytes, the maximum of a hostname's label (RFC 1035, section 2.3.4).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SandboxName(String);
 
 impl SandboxName {
-    /// The most bytes that a name may have.
+    /// The maximum length, in bytes.
     pub const MAX_LENGTH: usize = 63;
 
-    /// The name of a directory's sandbox: `sandbox-` and the directory's own
-    /// name, with other characters replaced by `_`.
+    /// Returns the name of a directory's sandbox: `sandbox-` and the directory's own name, with `_`
+    /// for other characters.
+    ///
+    /// # Errors
+    /// [`NameError`] if that name is too long, or the directory's name has no letter and no digit.
     pub fn for_directory(directory: &Path) -> Result<Self, NameError> {
         let base = directory.file_name().unwrap_or_default().to_string_lossy();
         let cleaned: String = base
@@ -61,8 +65,11 @@ impl SandboxName {
         format!("sandbox-{cleaned}").parse()
     }
 
-    /// The name to take where [`Self::for_directory`]'s belongs to another
-    /// directory: eight hexadecimal digits of the path's SHA-256 are appended.
+    /// Returns the name of a directory's sandbox if another directory uses
+    /// [`Self::for_directory`]'s: eight hexadecimal digits of the path's SHA-256 follow it.
+    ///
+    /// # Errors
+    /// As [`Self::for_directory`].
     pub fn for_directory_with_hash(directory: &Path) -> Result<Self, NameError> {
         use std::os::unix::ffi::OsStrExt;
         let plain = Self::for_directory(directory)?;
@@ -70,7 +77,7 @@ impl SandboxName {
         format!("{plain}-{}", &digits[..8]).parse()
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -128,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directories_give_names() {
+    fn directory_name_becomes_sandbox_name() {
         for (directory, expected) in [
             ("/home/alice/project", "sandbox-project"),
             ("/home/alice/my.web app", "sandbox-my_web_app"),
@@ -145,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_nothing_can_carry_are_refused() {
+    fn name_that_is_no_hostname_is_refused() {
         for directory in ["/", "/home/...", "/home/___", "/home/日本"] {
             assert!(matches!(
                 SandboxName::for_directory(Path::new(directory)),
@@ -168,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_name_elsewhere_gets_a_hash_of_its_path() {
+    fn directories_with_one_name_get_different_hashes() {
         let one = SandboxName::for_directory_with_hash(Path::new("/a/project")).unwrap();
         let other = SandboxName::for_directory_with_hash(Path::new("/b/project")).unwrap();
         assert_ne!(one, other);

@@ -1,47 +1,51 @@
-//! `-p [ADDR:]HOST:GUEST[/udp]`: ports of the host that lead into the guest.
+//! Published ports, which forward from the host to the guest: the values of `--publish`.
 
-use sandbox_host::hint::Hint;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
+use sandbox_host::hint::Hint;
 use serde::{Deserialize, Serialize};
 
-use super::policy::Transport;
+use crate::policy::Transport;
 
-/// Why a published port was refused.
+/// Why a published port is invalid.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PublishError {
-    /// Not of the form.
-    #[error("`{0}` is not of the form `[ADDR:]HOST:GUEST[/udp]`")]
+    /// The port does not have the form `[ADDR:]HOST:GUEST[/udp]`.
+    #[error("invalid published port `{0}`: expected `[ADDR:]HOST:GUEST[/udp]`")]
     Form(String),
-    /// The address to listen on is none.
-    #[error("`{0}` is not an address to listen on")]
+    /// The host address is not an IPv4 address, and not an IPv6 address in brackets.
+    #[error("invalid host address `{0}`")]
     Address(String),
-    /// Not a port number.
-    #[error("`{0}` is not a port")]
+    /// The port number is out of range.
+    #[error("invalid port `{0}`")]
     Port(String),
 }
 
 impl PublishError {
-    /// What the user can do about it.
+    /// Returns a hint with a valid value.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
-            Self::Form(_) => "as in `-p 8080:80`, `-p 0.0.0.0:8080:80` or `-p 5353:53/udp`".into(),
-            Self::Address(_) => "give an IP address, IPv6 in brackets: `-p [::1]:8080:80`".into(),
+            Self::Form(_) => {
+                "give, for example, `8080:80`, `0.0.0.0:8080:80` or `5353:53/udp`".into()
+            }
+            Self::Address(_) => {
+                "give an IP address, an IPv6 address in brackets: `[::1]:8080:80`".into()
+            }
             Self::Port(_) => {
-                "ports are 1 to 65535; 0 in front of the colon takes any free port of the host"
-                    .into()
+                "give a port from 1 to 65535, or 0 as the host's port for any free one".into()
             }
         })
     }
 }
 
-/// A port of the host that leads to a port of the guest.
+/// A port of the host that forwards to a port of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PublishedPort {
-    /// Where the host listens; port 0 takes any that is free.
+    /// The host's listening address; port 0 is any free port.
     pub host: SocketAddr,
     /// The guest's port, 1 to 65535.
     pub guest: u16,
@@ -126,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_published_on_loopback_unless_an_address_is_named() {
+    fn published_port_without_address_listens_on_loopback() {
         for (text, written) in [
             ("8080:80", "127.0.0.1:8080:80"),
             ("0:80", "127.0.0.1:0:80"),
@@ -141,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_port_is_refused() {
+    fn published_port_of_another_form_is_refused() {
         for text in [
             "80",
             "",

@@ -1,27 +1,32 @@
-//! `--dns ADDR[:PORT]`: the resolver to ask in place of the host's.
+//! The resolver that replaces the host's: the value of `--dns`.
 
-use sandbox_host::hint::Hint;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use sandbox_host::hint::Hint;
 use serde::{Deserialize, Serialize};
 
-/// The resolver that `--dns ADDR[:PORT]` names.
+/// A resolver, written `ADDR[:PORT]`; the port is 53 by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ResolverAddress(pub SocketAddr);
 
-/// Why the address of a resolver was refused.
+/// The error of a text that is not the address of a resolver.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not the address of a resolver")]
+#[error("invalid resolver address `{0}`")]
 pub struct InvalidResolver(String);
 
 impl InvalidResolver {
-    /// What the user can do about it.
+    /// Returns a hint with valid addresses.
     pub fn hint(&self) -> Option<Hint> {
         Some(
-            "as in `--dns 192.0.2.53`, `--dns 192.0.2.53:5353` or `--dns [2001:db8::53]:53`".into(),
+            Hint::text("give, for example, ")
+                .setting("dns", "192.0.2.53")
+                .then(", ")
+                .setting("dns", "192.0.2.53:5353")
+                .then(" or ")
+                .setting("dns", "[2001:db8::53]:53"),
         )
     }
 }
@@ -52,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resolvers_have_port_53_unless_another_is_named() {
+    fn resolver_without_port_gets_port_53() {
         for (text, expected) in [
             ("192.0.2.53", Some("192.0.2.53:53")),
             ("192.0.2.53:5353", Some("192.0.2.53:5353")),

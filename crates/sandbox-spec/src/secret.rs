@@ -1,48 +1,53 @@
-//! `--secret NAME@HOST[,HOST…]` and `--secret-file NAME=PATH@HOST[,HOST…]`: values that stay
-//! outside the guest, and the hosts that get them.
+//! Secrets, values that stay outside the guest, and the hosts that receive them: the values of
+//! `--secret` and `--secret-file`.
 
-use sandbox_host::hint::Hint;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
+use sandbox_host::files::{FileError, read_if_present};
+use sandbox_host::hexadecimal;
+use sandbox_host::hint::Hint;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use super::domain::{DomainError, DomainPattern};
-use sandbox_host::files::{FileError, read_if_present};
-use sandbox_host::hexadecimal;
+use crate::domain::{DomainError, DomainPattern};
 
-/// The longest value, in bytes: it has to fit into a request's header beside others.
+/// The form of `--secret`.
+const VARIABLE_FORM: &str = "NAME@HOST[,HOST…]";
+/// The form of `--secret-file`.
+const FILE_FORM: &str = "NAME=PATH@HOST[,HOST…]";
+/// The maximum length of a value, in bytes: a request's header must have room for others.
 const LONGEST: usize = 16 << 10;
-/// Random bytes of a placeholder.
+/// The number of random bytes in a placeholder.
 const PLACEHOLDER_BYTES: usize = 16;
 
-/// Why a secret was refused.
+/// Why a secret is invalid.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SecretError {
-    /// Not of the form.
-    #[error("`{given}` is not of the form `{form}`")]
+    /// The secret does not have its form.
+    #[error("invalid secret `{given}`: expected `{form}`")]
     Form {
-        /// What was given; it names a secret and is none.
+        /// The text, which does not contain the value.
         given: String,
-        /// How it should look.
+        /// The form.
         form: &'static str,
     },
-    /// The name cannot be that of an environment variable.
-    #[error("`{0}` is not the name of an environment variable")]
+    /// The name cannot be the name of an environment variable.
+    #[error("invalid secret name `{0}`: expected the name of an environment variable")]
     Name(String),
-    /// A host is no domain.
+    /// A host is not a domain.
     #[error(transparent)]
     Host(#[from] DomainError),
-    /// A regular expression in place of hosts.
-    #[error("`{0}` does not name the hosts of a secret plainly")]
+    /// A regular expression stands in place of a host.
+    #[error("invalid secret host `{0}`: regular expressions are not allowed")]
     Expression(String),
-    /// The environment has no such variable.
-    #[error("the environment has no variable `{0}` for the secret")]
+    /// The environment has no variable of the secret's name.
+    #[error("environment variable `{0}` not found")]
     Absent(String),
-    /// The file is not there.
-    #[error("the file `{}` of the secret `{name}` does not exist", path.display())]
+    /// The file does not exist.
+    #[error("file `{}` of secret `{name}` not found", path.display())]
     NoFile {
         /// The secret.
         name: String,
@@ -52,79 +57,84 @@ pub enum SecretError {
     /// The file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The value is empty, too long, or could not stand in a header.
+    /// The value is empty, too long, or cannot stand in a header.
     #[error(
-        "the value of the secret `{0}` is empty, longer than 16 KiB, or not plain text on one line"
+        "invalid value of secret `{0}`: it is empty, exceeds 16 KiB, or is not one line of text"
     )]
     Value(String),
-    /// The system has no random bytes.
-    #[error("no random bytes are to be had for a placeholder")]
+    /// The system returned no random bytes.
+    #[error("could not get random bytes for a placeholder")]
     Random(#[source] std::io::Error),
 }
 
 impl SecretError {
-    /// What the user can do about it.
+    /// Returns a hint with a valid value or with the next step.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
-            Self::Form { .. } => {
-                "as in `--secret API_TOKEN@api.example.com` or `--secret-file API_TOKEN=~/token@api.example.com`".into()
+            Self::Form { form, .. } => {
+                let example = Hint::text("give, for example, ");
+                match *form {
+                    FILE_FORM => {
+                        example.setting("secret-file", "API_TOKEN=~/token@api.example.com")
+                    }
+                    _ => example.setting("secret", "API_TOKEN@api.example.com"),
+                }
             }
             Self::Name(_) => "use letters, digits and `_`, as in `API_TOKEN`".into(),
             Self::Host(error) => return error.hint(),
-            Self::Expression(_) => "name them, as in `api.example.com` or `.example.com`".into(),
-            Self::Absent(name) => format!("export `{name}`, or give its value by `--secret-file`").into(),
+            Self::Expression(_) => "give names, such as `api.example.com` or `.example.com`".into(),
+            Self::Absent(name) => Hint::text(format!("export `{name}`, or give its value by "))
+                .setting_name("secret-file"),
             Self::NoFile { .. } => "check the path".into(),
             Self::File(error) => return error.hint(),
-            Self::Value(_) => "a secret is one line of text, such as a token or a password".into(),
+            Self::Value(_) => "give one line of text, such as a token or a password".into(),
             Self::Random(_) => return None,
         })
     }
 }
 
-/// Where a secret's value lies on the host.
+/// The place of a secret's value on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
-    /// In the environment variable of its name.
+    /// The environment variable of the secret's name.
     Variable,
-    /// In a file.
+    /// A file.
     File(PathBuf),
 }
 
-/// A secret that the user asked for; its value is not read yet.
+/// A secret that the user requested, without its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretRequest {
     /// The variable in the guest, and for [`SecretSource::Variable`] on the host.
     pub name: String,
-    /// Who gets the value.
+    /// The hosts that receive the value.
     pub hosts: Vec<DomainPattern>,
-    /// Where the value lies.
+    /// The place of the value.
     pub source: SecretSource,
 }
 
 impl SecretRequest {
-    /// Reads `NAME@HOST[,HOST…]`.
+    /// Parses `NAME@HOST[,HOST…]`.
     ///
     /// # Errors
-    /// [`SecretError`], about the form.
+    /// [`SecretError`] if the form, the name or a host is invalid.
     pub fn of_variable(text: &str) -> Result<Self, SecretError> {
-        let form = "NAME@HOST[,HOST…]";
-        let (name, hosts) = divide(text, form)?;
+        let (name, hosts) = split_at_hosts(text, VARIABLE_FORM)?;
         Self::new(name, hosts, SecretSource::Variable)
     }
 
-    /// Reads `NAME=PATH@HOST[,HOST…]`; the path may hold `=` and `@`.
+    /// Parses `NAME=PATH@HOST[,HOST…]`. The path can contain `=` and `@`.
     ///
     /// # Errors
-    /// [`SecretError`], about the form.
+    /// [`SecretError`] if the form, the name or a host is invalid.
     pub fn of_file(text: &str) -> Result<Self, SecretError> {
-        let form = "NAME=PATH@HOST[,HOST…]";
-        let (rest, hosts) = divide(text, form)?;
+        let (rest, hosts) = split_at_hosts(text, FILE_FORM)?;
         let (name, path) = rest
             .split_once('=')
             .filter(|(_, path)| !path.is_empty())
             .ok_or_else(|| SecretError::Form {
                 given: text.into(),
-                form,
+                form: FILE_FORM,
             })?;
         Self::new(name, hosts, SecretSource::File(path.into()))
     }
@@ -149,11 +159,11 @@ impl SecretRequest {
         })
     }
 
-    /// Reads the value and makes a placeholder. `variable` is the host's environment; a path is
-    /// used as it is.
+    /// Reads the value and makes a placeholder. `variable` looks up the host's environment. A path
+    /// is not expanded.
     ///
     /// # Errors
-    /// Where there is no value, or none that could stand in a header.
+    /// [`SecretError`] if there is no value, or it cannot stand in a header.
     pub fn resolve(
         &self,
         variable: impl Fn(&str) -> Option<OsString>,
@@ -164,7 +174,7 @@ impl SecretRequest {
                 .ok_or_else(|| SecretError::Absent(self.name.clone()))?
                 .into_encoded_bytes(),
             SecretSource::File(path) => {
-                // One byte more shows what is too long.
+                // The longest value with its line end (CR LF), and one byte that shows a longer one.
                 read_if_present(path, LONGEST as u64 + 3)?.ok_or_else(|| SecretError::NoFile {
                     name: self.name.clone(),
                     path: path.clone(),
@@ -187,7 +197,11 @@ impl SecretRequest {
     }
 }
 
-fn divide<'a>(text: &'a str, form: &'static str) -> Result<(&'a str, &'a str), SecretError> {
+/// Splits a secret at the `@` before its hosts.
+fn split_at_hosts<'a>(
+    text: &'a str,
+    form: &'static str,
+) -> Result<(&'a str, &'a str), SecretError> {
     text.rsplit_once('@').ok_or_else(|| SecretError::Form {
         given: text.into(),
         form,
@@ -201,31 +215,32 @@ fn new_placeholder(name: &str) -> std::io::Result<String> {
     Ok(format!("sandbox-secret-{name}-{digits}"))
 }
 
-/// A secret on its way to the gateway. It is serialized with its value, for the supervisor's
-/// stdin and for nothing else; a record holds a [`SecretSummary`].
+/// A secret with its value, for the gateway.
+///
+/// It is only serialized for the supervisor's stdin. A record contains a [`SecretSummary`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SecretSpec {
     /// The variable in the guest.
     pub name: String,
-    /// Who gets the value.
+    /// The hosts that receive the value.
     pub hosts: Vec<DomainPattern>,
-    /// What the variable holds in the guest.
+    /// The variable's value in the guest.
     pub placeholder: String,
-    /// The value.
+    /// The secret's value.
     pub value: SecretValue,
 }
 
-/// What may be written down of a secret.
+/// A secret without its value and its placeholder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretSummary {
     /// The variable in the guest.
     pub name: String,
-    /// Who gets the value.
+    /// The hosts that receive the value.
     pub hosts: Vec<DomainPattern>,
 }
 
 impl SecretSpec {
-    /// The secret without its value.
+    /// Returns the secret without its value and its placeholder.
     pub fn summary(&self) -> SecretSummary {
         SecretSummary {
             name: self.name.clone(),
@@ -234,12 +249,12 @@ impl SecretSpec {
     }
 }
 
-/// A value that is shown to nobody and wiped from memory when it is dropped.
+/// A secret value. `Debug` hides it, and dropping it wipes it from memory.
 #[derive(Clone)]
 pub struct SecretValue(Zeroizing<String>);
 
 impl SecretValue {
-    /// The value itself.
+    /// Returns the value itself.
     pub fn expose(&self) -> &str {
         &self.0
     }

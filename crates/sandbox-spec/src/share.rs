@@ -1,49 +1,50 @@
-//! `--share HOST:GUEST[:ro]` and `--share-mode`, parsed once.
+//! Shared directories: the values of `--share` and `--share-mode`.
 
-use sandbox_host::hint::Hint;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
+use sandbox_host::hint::Hint;
 use serde::{Deserialize, Serialize};
 
-/// Why a share was refused.
+/// Why a share or a share mode is invalid.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ShareError {
-    /// Not of the form `HOST:GUEST[:ro]`.
-    #[error("`{0}` is not of the form `HOST:GUEST[:ro]`")]
+    /// The share does not have the form `HOST:GUEST[:ro]`.
+    #[error("invalid share `{0}`: expected `HOST:GUEST[:ro]`")]
     Form(String),
-    /// The guest's path is not an absolute, clean path.
-    #[error("`{0}` is not an absolute path without `.` and `..`")]
+    /// The guest's path is relative, the root directory, or contains `.` or `..`.
+    #[error("invalid guest path `{0}`: expected an absolute path below `/` without `.` and `..`")]
     GuestPath(String),
-    /// The guest's path is one that the system in the guest needs itself.
-    #[error("`{0}` cannot be covered by a share: the guest's system lives there")]
+    /// The guest's system needs the path itself.
+    #[error("invalid guest path `{0}`: the guest's system needs it")]
     Reserved(String),
-    /// Neither `mapped` nor `passthrough`.
-    #[error("`{0}` is not a share mode")]
+    /// The mode is neither `mapped` nor `passthrough`.
+    #[error("invalid share mode `{0}`")]
     Mode(String),
 }
 
 impl ShareError {
-    /// What the user can do about it.
+    /// Returns a hint with a valid value.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
-            Self::Form(_) => "as in `--share ~/data:/data:ro`".into(),
+            Self::Form(_) => Hint::text("give, for example, ").setting("share", "~/data:/data:ro"),
             Self::GuestPath(_) | Self::Reserved(_) => {
-                "choose a place of its own, such as `/mnt/data` or `/home/dev/data`".into()
+                "choose another guest path, such as `/mnt/data` or `/home/dev/data`".into()
             }
             Self::Mode(_) => "choose `mapped` or `passthrough`".into(),
         })
     }
 }
 
-/// An absolute path inside the guest, without `.`, `..`, or a trailing slash.
+/// An absolute path in the guest without `.`, `..` and a trailing slash. It is not `/`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GuestPath(String);
 
 impl GuestPath {
-    /// The path as text.
+    /// Returns the path as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -82,7 +83,7 @@ impl FromStr for GuestPath {
                 _ => return Err(refused()),
             }
         }
-        // `components` passes over a `.` in the middle of a path.
+        // `components` ignores a `.` in the middle of a path.
         if clean.is_empty() || text.split('/').any(|part| part == ".") {
             return Err(refused());
         }
@@ -96,24 +97,23 @@ impl fmt::Display for GuestPath {
     }
 }
 
-/// How owners, modes and special files of a share are kept on the host; the
-/// words are those of QEMU's `security_model=`.
+/// How the host stores the owners, modes and special files of a share.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ShareMode {
-    /// `mapped-xattr`: in extended attributes, so that the guest cannot make
-    /// real links, devices or setuid files on the host.
+    /// In extended attributes, so that the guest cannot create real links, devices or setuid files
+    /// on the host.
     #[default]
     Mapped,
-    /// `none`: modes, links and special files as they are; owners are the
-    /// caller's.
+    /// As real modes, links and special files. Their owner is the caller.
     Passthrough,
 }
 
 impl ShareMode {
-    /// QEMU's word for it. What QEMU calls `passthrough` insists on giving
-    /// files away, which no process without capabilities can; `none` is the
-    /// same without owners.
+    /// Returns the value of QEMU's `security_model=`.
+    ///
+    /// QEMU's own `passthrough` fails if it cannot change a file's owner, which needs capabilities.
+    /// QEMU's `none` does the same without owners.
     pub fn security_model(self) -> &'static str {
         match self {
             Self::Mapped => "mapped-xattr",
@@ -143,19 +143,18 @@ impl fmt::Display for ShareMode {
     }
 }
 
-/// A host directory for the guest.
+/// A host directory that the guest mounts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
-    /// The host directory, as given or made absolute by the caller.
+    /// The host directory; the parser keeps it as given.
     pub host: PathBuf,
-    /// Where the guest mounts it.
+    /// The guest's mount point.
     pub guest: GuestPath,
-    /// Whether the guest may only read.
+    /// Whether the guest can only read.
     pub read_only: bool,
 }
 
-/// Directories that a running Debian cannot lose: `/` itself is no
-/// [`GuestPath`].
+/// Directories that a running Debian needs. `/` itself is not a [`GuestPath`].
 const RESERVED: [&str; 12] = [
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr",
     "/var",
@@ -207,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_parsed_from_the_right() {
+    fn share_is_split_at_its_last_colons() {
         for (text, host, guest, read_only) in [
             ("/data:/mnt/data", "/data", "/mnt/data", false),
             ("/data:/mnt/data:ro", "/data", "/mnt/data", true),
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_mounted_is_refused() {
+    fn share_without_a_free_guest_path_is_refused() {
         for text in [
             "/data",
             ":/x",
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn modes_name_what_qemu_understands() {
+    fn share_mode_has_a_security_model_of_qemu() {
         assert_eq!(
             "mapped".parse::<ShareMode>().unwrap().security_model(),
             "mapped-xattr"

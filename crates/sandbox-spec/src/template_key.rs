@@ -1,30 +1,29 @@
-//! Names of templates: the digest of what they are for.
+//! The names of templates: digests of the machines that they restore.
 
-use sandbox_host::hint::Hint;
 use std::fmt;
 use std::str::FromStr;
 
 use sandbox_host::hexadecimal;
+use sandbox_host::hint::Hint;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// How many digits of a key people see; as with image digests and git's commits, enough to
-/// tell any few templates apart.
+/// The number of digits that a user sees. As with image digests and git's commits, they are enough
+/// to distinguish a few templates.
 const SHOWN_DIGITS: usize = 12;
 
-/// The name of a template: SHA-256 over the shape of the
-/// machine that it restores.
+/// The name of a template: the SHA-256 of the shape of the machine that it restores.
 ///
-/// Shown as its first 12 digits; [`TemplateKey::hex`] and JSON have all 64.
+/// It displays as its first 12 digits. [`TemplateKey::hex`] and JSON have all 64.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TemplateKey([u8; 32]);
 
 impl TemplateKey {
-    /// The key of a shape with this digest.
+    /// Returns the key of a shape with this digest.
     pub fn new(digest: [u8; 32]) -> Self {
         Self(digest)
     }
 
-    /// All 64 hexadecimal digits; a safe path component.
+    /// Returns all 64 hexadecimal digits, a safe path component.
     pub fn hex(&self) -> String {
         hexadecimal::encode(&self.0)
     }
@@ -66,12 +65,12 @@ impl<'de> Deserialize<'de> for TemplateKey {
     }
 }
 
-/// What a user types for a key: its first digits, as many as tell it from the others.
+/// The first digits of a key, by which a user selects a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPrefix(String);
 
 impl KeyPrefix {
-    /// Whether `key` begins with these digits.
+    /// Returns whether `key` starts with these digits.
     pub fn matches(&self, key: &TemplateKey) -> bool {
         key.hex().starts_with(&self.0)
     }
@@ -97,15 +96,16 @@ impl FromStr for KeyPrefix {
     }
 }
 
-/// A text that no key begins with.
+/// The error of a text that is neither a key nor the first digits of one.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a template's key")]
+#[error("invalid template key `{0}`")]
 pub struct InvalidKey(String);
 
 impl InvalidKey {
-    /// What the user can do about it.
+    /// Returns a hint with the command that lists the keys.
     pub fn hint(&self) -> Option<Hint> {
-        Some("give the first digits of one that `sandbox template ls` shows".into())
+        let hint = Hint::text("give the first digits of a key from ").command("template ls");
+        Some(hint)
     }
 }
 
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_read_back_as_written_and_shown_short() {
+    fn template_key_parses_its_hex_and_displays_short() {
         let key = TemplateKey::new(std::array::from_fn(|index| index as u8 * 7));
         assert_eq!(key.hex().parse(), Ok(key));
         assert_eq!(key.to_string(), "00070e151c23");
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused() {
+    fn key_with_other_characters_or_length_is_refused() {
         let long = "a".repeat(65);
         for text in ["", "g", "A", "0x1", "../..", "0 ", "ä", &long] {
             assert!(text.parse::<KeyPrefix>().is_err(), "{text}");
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_matches_the_beginning_only() {
+    fn key_prefix_matches_the_start_only() {
         let key = TemplateKey::new([0xab; 32]);
         let matches = |text: &str| text.parse::<KeyPrefix>().unwrap().matches(&key);
         assert!(matches("a") && matches("abab") && matches(&key.hex()));

@@ -1,20 +1,19 @@
-//! What starts do with templates.
+//! The use of templates by starts: the value of `--templates`.
 
-use sandbox_host::hint::Hint;
 use std::fmt;
 use std::str::FromStr;
 
+use sandbox_host::hint::Hint;
 use serde::{Deserialize, Serialize};
 
-/// What the user wants of templates.
+/// How starts use templates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TemplatePolicy {
-    /// A start uses the template for its shape, and has one made in the background where there
-    /// is none.
+    /// A start uses the template for its shape. If there is none, it builds one in the background.
     #[default]
     Auto,
-    /// A start uses the template for its shape, if `sandbox template build` has made it.
+    /// A start uses the template for its shape if `sandbox template build` has built it.
     Manual,
     /// Every start boots.
     Off,
@@ -24,12 +23,12 @@ impl TemplatePolicy {
     /// Every policy, in the order of the documentation.
     pub const ALL: [Self; 3] = [Self::Auto, Self::Manual, Self::Off];
 
-    /// Whether a start looks for a template.
+    /// Returns whether a start looks for a template.
     pub fn is_used(self) -> bool {
         self != Self::Off
     }
 
-    /// Whether a start that finds none has one made.
+    /// Returns whether a start without a template builds one.
     pub fn is_built(self) -> bool {
         self == Self::Auto
     }
@@ -56,15 +55,15 @@ impl FromStr for TemplatePolicy {
     }
 }
 
-/// None of [`TemplatePolicy::ALL`].
+/// The error of a text that is none of [`TemplatePolicy::ALL`].
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` says nothing about templates")]
+#[error("invalid template policy `{0}`")]
 pub struct UnknownPolicy(String);
 
 impl UnknownPolicy {
-    /// What the user can do about it.
+    /// Returns a hint with the policies.
     pub fn hint(&self) -> Option<Hint> {
-        Some("choose one of `auto`, `manual` and `off`".into())
+        Some("choose `auto`, `manual` or `off`".into())
     }
 }
 
@@ -73,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn policies_survive_their_text() {
+    fn template_policy_parses_what_it_displays() {
         for policy in TemplatePolicy::ALL {
             assert_eq!(policy.to_string().parse(), Ok(policy));
         }
@@ -81,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn only_auto_builds_and_only_off_does_not_use() {
+    fn auto_alone_builds_and_off_alone_does_not_use() {
         let seen = TemplatePolicy::ALL.map(|policy| (policy.is_used(), policy.is_built()));
         assert_eq!(seen, [(true, true), (true, false), (false, false)]);
     }

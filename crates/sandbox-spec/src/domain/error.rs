@@ -1,39 +1,40 @@
-//! Why a name or a pattern was refused.
+//! Errors of domain names and patterns.
 
 use sandbox_host::hint::Hint;
 
-/// Why a name or a pattern was refused.
+/// Why a domain name or a pattern is invalid.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DomainError {
-    /// Not a name that DNS could hold (RFC 1035, section 2.3.1; underscores are let through).
-    #[error("`{0}` is not a domain name")]
+    /// The text is not a name in DNS (RFC 1035, section 2.3.1, with underscores).
+    #[error("invalid domain name `{0}`")]
     Form(String),
-    /// An address, or what programs read as one: its last label is a number.
-    #[error("`{0}` is an address and not a domain name")]
+    /// The text is an address, or programs parse it as one: its last label is a number.
+    #[error("invalid domain name `{0}`: it is an address")]
     Address(String),
-    /// A star anywhere but as the whole first label.
-    #[error("`{0}` is not understood: a `*` stands only in front of a domain")]
+    /// A star is not the whole first label.
+    #[error("invalid domain pattern `{0}`: `*` can only be the first label")]
     Wildcard(String),
-    /// A regular expression that cannot be read or is too large.
-    #[error("`{text}` is no usable regular expression: {reason}")]
+    /// The regular expression is malformed or too large.
+    #[error("invalid regular expression `{text}`: {reason}")]
     Expression {
-        /// What was given.
+        /// The expression.
         text: String,
-        /// What its parser said, on one line.
+        /// The error of its parser, on one line.
         reason: String,
     },
 }
 
 impl DomainError {
-    /// What the user can do about it.
+    /// Returns a hint with valid patterns, or with a rule for an address.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::Address(_) => {
-                "an address is allowed by a rule, such as `--net-rule allow@192.0.2.1:tcp:443`"
-                    .into()
+                Hint::text("allow an address by a rule, such as ")
+                    .setting("net-rule", "allow@192.0.2.1:tcp:443")
             }
             Self::Form(_) | Self::Wildcard(_) | Self::Expression { .. } => {
-                "`example.com` is that name alone, `*.example.com` its subdomains, `.example.com` both"
+                "give `example.com` for that name, `*.example.com` for its subdomains, `.example.com` for both"
                     .into()
             }
         })

@@ -1,4 +1,4 @@
-//! Forms, values and what is never shown.
+//! The forms of secrets, their values, and the absence of values in texts.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn environment(name: &str) -> Option<OsString> {
 }
 
 #[test]
-fn secrets_name_their_variable_and_their_hosts() {
+fn secret_of_variable_hides_its_value() {
     let request = SecretRequest::of_variable("API_TOKEN@api.example.com,.example.org").unwrap();
     let secret = request.resolve(environment).unwrap();
     assert_eq!(secret.value.expose(), "s3cr3t");
@@ -29,7 +29,7 @@ fn secrets_name_their_variable_and_their_hosts() {
 }
 
 #[test]
-fn a_file_holds_one_line() {
+fn secret_of_file_is_one_line() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a=b@c");
     std::fs::write(&path, "from a file\r\n").unwrap();
@@ -47,7 +47,7 @@ fn a_file_holds_one_line() {
 }
 
 #[test]
-fn what_is_no_secret_is_refused() {
+fn secret_without_form_or_value_is_refused() {
     for text in [
         "TOKEN",
         "@a.example",
