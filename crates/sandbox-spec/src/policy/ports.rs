@@ -1,17 +1,17 @@
-//! The ports of a rule.
+//! The destination ports of a rule.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use super::RuleError;
+use super::error::RuleError;
 
-/// Ports and ranges of ports: `80`, `8000-8010`, `80,443`. Never empty.
+/// Ports and port ranges: `80`, `8000-8010`, `80,443`. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Ports(Vec<RangeInclusive<u16>>);
 
 impl Ports {
-    /// Whether the port is one of them.
+    /// Returns whether the port is one of them.
     pub fn contains(&self, port: u16) -> bool {
         self.0.iter().any(|range| range.contains(&port))
     }
@@ -21,8 +21,8 @@ impl FromStr for Ports {
     type Err = RuleError;
 
     fn from_str(text: &str) -> Result<Self, RuleError> {
-        /// Enough for every rule that somebody can read.
-        const MOST: usize = 64;
+        /// Bounds the work for each flow; a readable rule has fewer.
+        const MAXIMUM: usize = 64;
         let refused = || RuleError::Ports(text.into());
         let port = |text: &str| -> Result<u16, RuleError> {
             let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -38,7 +38,7 @@ impl FromStr for Ports {
                 Ok(port(first)?..=port(last)?)
             })
             .collect::<Result<_, RuleError>>()?;
-        if ranges.len() > MOST || ranges.iter().any(RangeInclusive::is_empty) {
+        if ranges.len() > MAXIMUM || ranges.iter().any(RangeInclusive::is_empty) {
             return Err(refused());
         }
         Ok(Self(ranges))

@@ -1,30 +1,40 @@
-//! Whom a rule is about.
+//! The targets of rules.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Action, Peer, RuleError};
+use super::error::RuleError;
+use super::flow::Peer;
 use crate::address::Group;
 use crate::domain::{DomainError, DomainPattern};
 
-/// The other side of the flows that a rule is about.
+/// The decision of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Allows the flow.
+    Allow,
+    /// Refuses the flow.
+    Deny,
+}
+
+/// The other side of a rule's flows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// An address, or a network (CIDR, RFC 4632).
+    /// An address or a network (CIDR, RFC 4632).
     Network(IpNet),
-    /// Names; never an expression. A name of one label is written with a dot at its end.
+    /// Names, but not a regular expression. A name of one label ends with a dot in its text.
     Domain(DomainPattern),
     /// A group of addresses.
     Group(Group),
 }
 
 impl Target {
-    /// Whether the address is meant; a domain is about names and not about addresses.
+    /// Returns whether the target contains the peer's address. A domain contains none.
     ///
-    /// An address that carries an IPv4 address is denied by that, but not allowed by it: where a
-    /// translator would send it is not known.
+    /// An IPv6 address can contain an IPv4 address. The IPv4 address can deny it, but cannot allow
+    /// it, since the destination depends on a translator.
     pub fn matches_peer(&self, peer: &Peer, action: Action) -> bool {
         match self {
             Self::Network(network) => {
@@ -39,8 +49,8 @@ impl Target {
         }
     }
 
-    /// Takes the target off the front of what follows the `@` of `rule`: the target, and what
-    /// stands behind the colon that ends it.
+    /// Parses the target at the start of `text`, the part of `rule` after its `@`. Returns the
+    /// target, and the text after the colon that ends it.
     pub(super) fn split<'a>(
         text: &'a str,
         rule: &str,
@@ -67,7 +77,7 @@ impl Target {
                 None => Err(form()),
             };
         }
-        // A network may go without: its prefix ends it.
+        // An IPv6 network needs no brackets: its prefix ends it.
         if text.contains('/')
             && let Some(target) = network(text)
         {
@@ -93,16 +103,16 @@ impl Target {
         if let Some(network) = network(text) {
             return network;
         }
-        let refused = |source| RuleError::Target {
+        let refused = |reason| RuleError::Target {
             rule: rule.into(),
-            source,
+            reason,
         };
-        // A rule is divided by characters that expressions use.
+        // A regular expression can contain the separators of a rule.
         if text.starts_with('^') {
             return Err(refused(DomainError::Form(text.into())));
         }
         let pattern: DomainPattern = text.parse().map_err(refused)?;
-        // A mistyped group must not become a rule for a domain that nobody has.
+        // A mistyped group must not become a rule for a domain that does not exist.
         if is_one_label(&pattern) && !text.ends_with('.') {
             return Err(RuleError::OneLabel(text.into()));
         }
@@ -114,7 +124,7 @@ fn is_one_label(pattern: &DomainPattern) -> bool {
     matches!(pattern, DomainPattern::Exact(name) if !name.as_str().contains('.'))
 }
 
-/// An address or a network; an IPv4-mapped address in its IPv4 form.
+/// Parses an address or a network; an IPv4-mapped address becomes its IPv4 form.
 fn network(text: &str) -> Option<Result<Target, RuleError>> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(Ok(Target::Network(address.to_canonical().into())));

@@ -1,14 +1,14 @@
-//! Rules as text, and what they match.
+//! Rules as text, and the flows that they match.
 
 use super::*;
-use crate::address::classify;
+use crate::address::{AddressKind, classify};
 
 fn rule(text: &str) -> Rule {
     text.parse().unwrap()
 }
 
 #[test]
-fn rules_are_written_as_they_were_read() {
+fn rule_displays_in_its_canonical_form() {
     for (text, written) in [
         ("allow@public", "allow@public"),
         ("deny:out@private:tcp", "deny@private:tcp"),
@@ -47,7 +47,7 @@ fn rules_are_written_as_they_were_read() {
 }
 
 #[test]
-fn what_cannot_be_read_is_refused_with_its_reason() {
+fn rule_of_another_form_is_refused_with_its_reason() {
     for (text, expected) in [
         ("", "form"),
         ("allow", "form"),
@@ -106,7 +106,7 @@ fn what_cannot_be_read_is_refused_with_its_reason() {
     assert!("internet".parse::<Preset>().is_err());
 }
 
-/// `transport address port`, or a name in place of the address.
+/// Matches a flow to `target`, an address or a name.
 fn matches(rule: &Rule, transport: Transport, target: &str, port: u16) -> bool {
     let peer = target.parse().ok().map(|asked| Peer {
         asked,
@@ -124,7 +124,7 @@ fn matches(rule: &Rule, transport: Transport, target: &str, port: u16) -> bool {
 }
 
 #[test]
-fn transports_and_ports_narrow_a_rule() {
+fn rule_matches_its_transport_and_ports_only() {
     use Transport::{Icmp, Tcp, Udp};
     for (text, inside, outside) in [
         (
@@ -158,7 +158,7 @@ fn transports_and_ports_narrow_a_rule() {
 }
 
 #[test]
-fn targets_match_addresses_or_names() {
+fn rule_matches_its_addresses_or_names_only() {
     for (text, inside, outside) in [
         (
             "allow@10.1.0.0/16",
@@ -181,7 +181,7 @@ fn targets_match_addresses_or_names() {
             &["10.1.2.3", "fd12::1"],
             &["192.0.2.1", "private"],
         ),
-        // What carries an address is denied by it and not allowed by it.
+        // An IPv4 address denies the IPv6 addresses that contain it, and does not allow them.
         (
             "allow@10.1.2.3",
             &[],
@@ -207,7 +207,7 @@ fn targets_match_addresses_or_names() {
 }
 
 #[test]
-fn a_rule_for_one_direction_says_nothing_of_the_other() {
+fn rule_for_one_direction_does_not_match_the_other() {
     let policy = Policy {
         preset: Preset::None,
         rules: vec![rule("allow:in@private"), rule("deny@private")],

@@ -1,33 +1,33 @@
-//! What was decided, and why, in the words of the access log.
+//! Decisions and their reasons, in the words of the access log.
 
 use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Preset;
+use super::preset::Preset;
 use crate::domain::{DomainName, DomainPattern};
 
-/// What decided.
+/// The source of a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RuleName {
     /// A rule of `--net-rule`, as text.
     Rule(String),
     /// The preset.
     Preset(Preset),
-    /// An entry of the list of allowed domains.
+    /// An entry of the allowlist.
     Listed(DomainPattern),
-    /// A pattern that was allowed until the sandbox stops.
+    /// A pattern that the user allowed until the sandbox stops.
     Once(DomainPattern),
-    /// Proxy mode, which allows nothing that is not on the list.
+    /// Proxy mode, which allows only the names on the allowlist.
     Proxy,
-    /// Names are resolved by the gateway and by nobody else.
+    /// The gateway, since no other resolver is allowed.
     Resolvers,
-    /// What a published port is for.
+    /// A published port.
     Published,
-    /// Secrets go to their own hosts.
+    /// The hosts of the secrets.
     Secrets,
-    /// What the gateway has room for.
+    /// The gateway's bounds.
     Bounds,
 }
 
@@ -47,48 +47,48 @@ impl fmt::Display for RuleName {
     }
 }
 
-/// Why something was denied.
+/// Why the gateway denied a flow or a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// A rule denies it.
+    /// A rule denies the flow.
     Rule,
-    /// No rule allows it, and the preset does not.
+    /// Neither a rule nor the preset allows the flow.
     Preset,
-    /// The name is not on the list.
+    /// The name is not on the allowlist.
     NotListed,
-    /// In proxy mode, only the ports of the web are looked at.
+    /// Proxy mode allows only TCP ports 80 and 443.
     NotTheWeb,
-    /// The name is not denied, but the address behind it is (private, the host's own).
+    /// The name is allowed, but the address behind it is not (private, or the host's own).
     AddressBehindName,
-    /// Another resolver than the gateway.
+    /// The flow goes to another resolver than the gateway.
     OtherResolver,
-    /// QUIC, in proxy mode: its names cannot be read.
+    /// Proxy mode cannot read the names of QUIC.
     Quic,
-    /// A type of record that proxy mode does not forward.
+    /// Proxy mode does not forward this type of DNS record.
     RecordType,
-    /// A question that could not be a host's name.
+    /// The question does not contain a valid host name.
     InvalidName,
-    /// An address where proxy mode needs a name.
+    /// The request has an address, and proxy mode needs a name.
     AddressLiteral,
-    /// No name in the first bytes: no SNI, no Host header.
+    /// The first bytes contain no name: no SNI, no Host header.
     NoName,
-    /// The name is hidden: an encrypted or fragmented ClientHello.
+    /// An encrypted or fragmented ClientHello hides the name.
     HiddenName,
-    /// Two names that should be the same are not, or the address is not one that DNS gave for it.
+    /// Two names of one request differ, or DNS did not return the address for the name.
     NameMismatch,
-    /// Neither TLS nor HTTP, or malformed.
+    /// The bytes are neither TLS nor HTTP, or malformed.
     Malformed,
-    /// A secret on its way to a host that is not its own, or in clear.
+    /// A secret would go to another host than its own, or without TLS.
     SecretElsewhere,
-    /// The other side could not be verified or reached.
+    /// The gateway could not reach or verify the host.
     Upstream,
-    /// More than the bounds of the gateway.
+    /// The flow exceeds the gateway's bounds.
     Bounds,
 }
 
 impl Reason {
-    /// The explanation for a person, as in "denied: …".
+    /// Returns the explanation for a user, as in "denied: …".
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rule => "a rule denies it",
@@ -118,49 +118,49 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What is to be done with a flow.
+/// The decision about a flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Let it through.
+    /// Allow the flow.
     Allow {
-        /// Where to connect: the address that was asked for, or the host's loopback in place of
-        /// the gateway. Port 0 for ICMP.
+        /// The destination: the requested address, or the host's loopback for the gateway. The
+        /// port is 0 for ICMP.
         to: SocketAddr,
-        /// What allowed it.
+        /// The source of the decision.
         rule: RuleName,
-        /// The name that DNS gave the address for; the newest, if several.
+        /// The newest name for which DNS returned the address.
         name: Option<DomainName>,
     },
-    /// Proxy mode, TCP ports 80 and 443: accept it and decide by the name in its first bytes.
+    /// Proxy mode, TCP ports 80 and 443: accept the flow and decide by the name in its first bytes.
     Inspect,
-    /// Refuse it.
+    /// Refuse the flow.
     Deny {
-        /// What denied it.
+        /// The source of the decision.
         rule: RuleName,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
 }
 
-/// What is to be done with a flow to a name.
+/// The decision about a flow to a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedVerdict {
-    /// It may be resolved, and connected to as far as its addresses are allowed.
+    /// Resolve the name, and connect to those of its addresses that are allowed.
     Allow {
-        /// What allowed it.
+        /// The source of the decision.
         rule: RuleName,
     },
-    /// Refuse it.
+    /// Refuse the flow.
     Deny {
-        /// What denied it.
+        /// The source of the decision.
         rule: RuleName,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
 }
 
 impl NamedVerdict {
-    /// True for [`NamedVerdict::Allow`].
+    /// Returns whether the name is allowed.
     pub fn is_allowed(&self) -> bool {
         matches!(self, Self::Allow { .. })
     }
