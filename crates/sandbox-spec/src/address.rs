@@ -1,5 +1,5 @@
-//! Kinds of addresses: what the special-purpose registries of IANA, the host's own interfaces and
-//! the guest's network make of an address.
+//! Kinds of addresses, by IANA's special-purpose registries, the host's interfaces and the guest's
+//! network.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::guest_network::{GATEWAY, GATEWAY6, NETWORK, NETWORK6};
 
-/// What an address is; each address is exactly one of these.
+/// The kind of an address; each address has exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AddressKind {
-    /// Unicast of the whole internet (and the ranges for documentation, which are nobody's).
+    /// Unicast of the internet. The ranges for documentation count as public.
     Public,
     /// A private network: RFC 1918, RFC 4193, RFC 6598.
     Private,
@@ -20,19 +20,19 @@ pub enum AddressKind {
     Loopback,
     /// `169.254.0.0/16`, `fe80::/10`.
     LinkLocal,
-    /// Where clouds hand credentials to machines.
+    /// Metadata services of clouds, which hand credentials to machines.
     Metadata,
-    /// An address of an interface of the host.
+    /// An address of one of the host's interfaces.
     Host,
-    /// The gateway's own address: the host's loopback, as the guest sees it.
+    /// The gateway's address, which stands for the host's loopback in the guest.
     Gateway,
     /// `224.0.0.0/4`, `ff00::/8`.
     Multicast,
-    /// Everything else: the guest's own network, broadcast, reserved ranges, transition forms.
+    /// Other addresses: the guest's network, broadcast, reserved ranges, transition mechanisms.
     Reserved,
 }
 
-/// A group of addresses that a rule may name.
+/// A group of addresses, a target of rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Group {
@@ -40,7 +40,7 @@ pub enum Group {
     Public,
     /// [`AddressKind::Private`].
     Private,
-    /// [`AddressKind::Loopback`], and the gateway, behind which the host's loopback lies.
+    /// [`AddressKind::Loopback`] and the gateway, which stands for the host's loopback.
     Loopback,
     /// [`AddressKind::LinkLocal`].
     LinkLocal,
@@ -64,7 +64,7 @@ impl Group {
         Self::Multicast,
     ];
 
-    /// Whether addresses of this kind belong to the group.
+    /// Returns whether addresses of this kind belong to the group.
     pub fn contains(self, kind: AddressKind) -> bool {
         match self {
             Self::Public => kind == AddressKind::Public,
@@ -77,7 +77,7 @@ impl Group {
         }
     }
 
-    /// The word for it.
+    /// Returns the group's word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Public => "public",
@@ -108,10 +108,10 @@ impl fmt::Display for Group {
     }
 }
 
-/// What `address` is, given whether the host has it.
+/// Returns the kind of `address`. `is_hosts_own` returns whether an interface of the host has it.
 ///
-/// Addresses that carry an IPv4 address (mapped, NAT64, 6to4, Teredo) are what that address is,
-/// but never public: a translator on the way would decide where they end.
+/// An IPv6 address that contains an IPv4 address (mapped, NAT64, 6to4, Teredo) has the kind of that
+/// address. It is never public, since its destination depends on a translator.
 pub fn classify(address: IpAddr, is_hosts_own: &dyn Fn(IpAddr) -> bool) -> AddressKind {
     let kind = match address {
         IpAddr::V4(v4) => special_v4(v4),
@@ -137,7 +137,7 @@ pub fn classify(address: IpAddr, is_hosts_own: &dyn Fn(IpAddr) -> bool) -> Addre
     kind
 }
 
-/// [`classify`] by the registries alone, apart from the addresses of the host.
+/// Classifies an address without the addresses of the host.
 fn special_v4(address: Ipv4Addr) -> AddressKind {
     const METADATA: [Ipv4Addr; 5] = [
         // AWS, Azure, Google Cloud, OpenStack and most others.
@@ -147,7 +147,7 @@ fn special_v4(address: Ipv4Addr) -> AddressKind {
         Ipv4Addr::new(169, 254, 170, 23),
         // Alibaba Cloud, within the shared address space.
         Ipv4Addr::new(100, 100, 100, 200),
-        // Azure's host agent, a public address that no packet leaves the machine for.
+        // Azure's host agent, a public address inside each machine.
         Ipv4Addr::new(168, 63, 129, 16),
     ];
     let [first, second, third, _] = address.octets();
@@ -160,8 +160,7 @@ fn special_v4(address: Ipv4Addr) -> AddressKind {
         (169, 254, _) => AddressKind::LinkLocal,
         (224..=239, ..) => AddressKind::Multicast,
         (10, ..) | (172, 16..=31, _) | (192, 168, _) | (100, 64..=127, _) => AddressKind::Private,
-        // Protocol assignments (RFC 6890), the 6to4 relays that are no more (RFC 7526), benchmarks
-        // (RFC 2544).
+        // Protocol assignments (RFC 6890), former 6to4 relays (RFC 7526), benchmarks (RFC 2544).
         (192, 0, 0) | (192, 88, 99) | (198, 18 | 19, _) => AddressKind::Reserved,
         _ => AddressKind::Public,
     }
@@ -183,8 +182,8 @@ fn special_v6(address: Ipv6Addr) -> AddressKind {
         0xff00..=0xffff => AddressKind::Multicast,
         0xfe80..=0xfebf => AddressKind::LinkLocal,
         0xfc00..=0xfdff => AddressKind::Private,
-        // Protocol assignments (RFC 2928) are not global but for these: port control and TURN
-        // anycast, AMT, AS112, ORCHIDv2, drone identifiers.
+        // Protocol assignments (RFC 2928) are not global, except for port control and TURN anycast,
+        // AMT, AS112, ORCHIDv2 and drone identifiers.
         0x2001 if second < 0x200 => {
             let global = matches!((second, third), (3, _) | (4, 0x112))
                 || matches!(second, 0x20..=0x3f)
@@ -202,11 +201,11 @@ fn special_v6(address: Ipv6Addr) -> AddressKind {
     }
 }
 
-/// The IPv4 address that an IPv6 address of a transition mechanism stands for.
+/// Returns the IPv4 address inside an IPv6 address of a transition mechanism.
 pub fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match address.segments() {
-        // IPv4-compatible (RFC 4291, section 2.5.5.1); `::` and `::1` are others.
+        // IPv4-compatible (RFC 4291, section 2.5.5.1), except for `::` and `::1`.
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 || low > 1 => Some(v4(high, low)),
         // IPv4-mapped (section 2.5.5.2), IPv4-translated (RFC 2765).
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => {

@@ -1,34 +1,33 @@
-//! The addresses of the network between guest and gateway. The IPv4 ones are
-//! those of QEMU's own user network, which guests are used to.
+//! The addresses of the network between guest and gateway. The IPv4 addresses are those of QEMU's
+//! user network, which images for QEMU expect.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-/// The guest's NIC.
+/// The MAC address of the guest's NIC.
 pub const GUEST_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
 
-/// The gateway, whatever address it is spoken to by.
+/// The MAC address of the gateway, for all of its IP addresses.
 pub const GATEWAY_MAC: [u8; 6] = [0x52, 0x55, 0x0a, 0x00, 0x02, 0x02];
 
-/// The largest IP packet on the wire, in bytes. Nothing is ever on a real wire,
-/// and each frame costs an emulated guest much more than each byte.
+/// The maximum size of an IP packet, in bytes. No packet is on a real wire, and for an emulated
+/// guest a frame costs much more than a byte.
 pub const MTU: u16 = 65520;
 
 /// The IPv4 network.
 pub const NETWORK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 2, 0), 24);
 
-/// The guest.
+/// The guest's address.
 pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 
-/// The gateway; connections to it are connections to the host, if a rule
-/// allows that.
+/// The gateway's address. If a rule allows it, a connection to it reaches the host.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 
-/// Where DNS is answered, UDP and TCP port 53.
+/// The address of the gateway's DNS, UDP and TCP port 53.
 pub const DNS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 
-/// Where the explicit proxy of proxy mode is.
+/// The address of the explicit proxy in proxy mode.
 pub const PROXY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
 
 /// The explicit proxy's port, on [`PROXY`] and on [`GATEWAY`].
@@ -38,22 +37,22 @@ pub const PROXY_PORT: u16 = 8888;
 pub const NETWORK6: Ipv6Net =
     Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x5a4d, 0xb0c5, 2, 0, 0, 0, 0), 64);
 
-/// The gateway's IPv6 address, the twin of [`GATEWAY`].
+/// The gateway's IPv6 address, the equivalent of [`GATEWAY`].
 pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x5a4d, 0xb0c5, 2, 0, 0, 0, 2);
 
-/// DNS by IPv6, the twin of [`DNS`].
+/// The IPv6 address of the gateway's DNS, the equivalent of [`DNS`].
 pub const DNS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x5a4d, 0xb0c5, 2, 0, 0, 0, 3);
 
-/// The gateway's link-local address, from which it advertises itself.
+/// The gateway's link-local address, the source of its router advertisements.
 pub const GATEWAY_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 
-/// What the guest is told: its address with the prefix length, its gateway,
-/// its DNS server.
+/// Returns the guest's network settings: its address with the prefix length, its gateway and its DNS
+/// server.
 pub fn for_the_guest() -> String {
     format!("{GUEST}/{} {GATEWAY} {DNS}", NETWORK.prefix_len())
 }
 
-/// Whether a packet of the guest may come from here.
+/// Returns whether the guest can use this source address.
 pub fn is_guests(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
@@ -68,7 +67,7 @@ pub fn is_guests(address: IpAddr) -> bool {
     }
 }
 
-/// Whether the gateway itself answers pings there.
+/// Returns whether the gateway itself answers pings to this address.
 pub fn is_gateways(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => [GATEWAY, DNS, PROXY].contains(&address),
@@ -76,12 +75,12 @@ pub fn is_gateways(address: IpAddr) -> bool {
     }
 }
 
-/// Whether this is the gateway's DNS.
+/// Returns whether this is the gateway's DNS.
 pub fn is_dns(destination: SocketAddr) -> bool {
     destination.port() == 53 && [IpAddr::V4(DNS), IpAddr::V6(DNS6)].contains(&destination.ip())
 }
 
-/// Whether this is where the explicit proxy of proxy mode listens.
+/// Returns whether the explicit proxy of proxy mode listens at this address.
 pub fn is_proxy(destination: SocketAddr) -> bool {
     destination.port() == PROXY_PORT
         && [IpAddr::V4(PROXY), IpAddr::V4(GATEWAY)].contains(&destination.ip())
@@ -92,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_guest_cannot_speak_for_the_gateway_or_for_others() {
+    fn source_address_of_gateway_or_other_network_is_not_the_guests() {
         for ours in [
             "10.0.2.15",
             "10.0.2.16",

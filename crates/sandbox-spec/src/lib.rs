@@ -1,8 +1,8 @@
-//! What a user of `sandbox` may ask for, as types that are valid once they exist: names, sizes,
-//! shares, images, domains, network rules, published ports, secrets.
+//! The settings of a sandbox as types whose parsers validate them: names, sizes, shares, images,
+//! domains, network rules, published ports, secrets.
 //!
-//! Values and parsers of text only; nothing here starts, opens or resolves anything, apart from
-//! the file of a secret. It uses `sandbox-host`; every other crate of the workspace may use it.
+//! Values and parsers of text only. Nothing here starts, opens or resolves anything, except for the
+//! file of a secret. The crate uses `sandbox-host`; every other crate of the workspace can use it.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -1,4 +1,4 @@
-//! Every special range, the host and the groups.
+//! The kinds of all special ranges, the addresses of the host, and the groups.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn kind(text: &str) -> AddressKind {
 }
 
 #[test]
-fn every_special_range_of_ipv4_has_its_kind() {
+fn ipv4_address_of_special_range_has_its_kind() {
     use AddressKind::{
         Gateway, Host, LinkLocal, Loopback, Metadata, Multicast, Private, Public, Reserved,
     };
@@ -78,7 +78,7 @@ fn every_special_range_of_ipv4_has_its_kind() {
 }
 
 #[test]
-fn every_special_range_of_ipv6_has_its_kind() {
+fn ipv6_address_of_special_range_has_its_kind() {
     use AddressKind::{
         Gateway, Host, LinkLocal, Loopback, Metadata, Multicast, Private, Public, Reserved,
     };
@@ -123,7 +123,7 @@ fn every_special_range_of_ipv6_has_its_kind() {
 }
 
 #[test]
-fn carried_addresses_count_as_what_they_carry_and_are_never_public() {
+fn ipv6_address_with_ipv4_address_has_its_kind_and_is_never_public() {
     use AddressKind::{Gateway, Host, Loopback, Metadata, Private, Reserved};
     for (text, expected) in [
         ("::ffff:127.0.0.1", Loopback),
@@ -151,7 +151,7 @@ fn carried_addresses_count_as_what_they_carry_and_are_never_public() {
 }
 
 #[test]
-fn groups_hold_kinds() {
+fn group_contains_its_kinds_only() {
     for (group, kinds) in [
         (Group::Host, &[AddressKind::Host, AddressKind::Gateway][..]),
         (

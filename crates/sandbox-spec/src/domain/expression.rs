@@ -1,4 +1,4 @@
-//! Anchored regular expressions, as the lists of the old backend hold them.
+//! Anchored regular expressions, as in the allowlists of the old backend.
 
 use std::fmt;
 
@@ -6,11 +6,11 @@ use regex::{Regex, RegexBuilder};
 
 use super::DomainName;
 
-/// The bounds of a compiled expression and of its matcher, in bytes. Matching takes time linear
-/// in the name's length whatever the expression is.
+/// The maximum size of a compiled expression and of its matcher, in bytes. Matching takes time
+/// linear in the name's length.
 const COMPILED_BYTES: usize = 256 * 1024;
 
-/// A regular expression over a whole name, without regard to case.
+/// A regular expression that matches whole names and ignores case.
 #[derive(Debug, Clone)]
 pub struct DomainExpression {
     text: String,
@@ -18,10 +18,10 @@ pub struct DomainExpression {
 }
 
 impl DomainExpression {
-    /// Compiles `text`, whose part between its anchors `^` and `$` is `inner`.
+    /// Compiles `inner`, the part of `text` between its anchors `^` and `$`.
     ///
     /// # Errors
-    /// Where the expression is malformed or larger than the bounds.
+    /// The reason, on one line, if the expression is malformed or too large.
     pub(super) fn compile(text: &str, inner: &str) -> Result<Self, String> {
         Ok(Self {
             text: text.into(),
@@ -29,7 +29,7 @@ impl DomainExpression {
         })
     }
 
-    /// Whether the whole name is of this form.
+    /// Returns whether the expression matches the whole name.
     pub fn matches(&self, name: &DomainName) -> bool {
         self.regex.is_match(name.as_str())
     }
@@ -45,7 +45,8 @@ fn compile(inner: &str) -> Result<Regex, String> {
             .build()
             .map_err(|error| one_line(&error))
     };
-    // By itself first, so that no parenthesis within ends the group that keeps `a|b` anchored.
+    // The expression alone must be valid, so that no parenthesis in it ends the group below. The
+    // group keeps `a|b` anchored.
     build(inner)?;
     build(&format!(r"\A(?:{inner})\z"))
 }

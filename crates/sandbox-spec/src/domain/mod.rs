@@ -1,4 +1,4 @@
-//! Names of hosts as DNS compares them, and patterns over them.
+//! Host names in their canonical form, and patterns that match them.
 
 mod error;
 mod expression;

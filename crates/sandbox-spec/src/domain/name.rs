@@ -1,4 +1,4 @@
-//! Names of hosts as DNS compares them.
+//! Host names in their canonical form.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -15,26 +15,26 @@ use super::DomainError;
 #[serde(try_from = "String", into = "String")]
 pub struct DomainName(String);
 
-/// The longest text of a name without its trailing dot (RFC 1035, section 2.3.4: 255 bytes on the
-/// wire).
+/// The maximum length of a name without its trailing dot, in bytes (RFC 1035, section 2.3.4: 255
+/// bytes on the wire).
 pub(super) const LONGEST_NAME: usize = 253;
 const LONGEST_LABEL: usize = 63;
-/// Longer input is not even mapped: an internationalised name may be longer than its A-labels,
-/// but not by so much.
+/// The maximum length of a text that is mapped, in bytes. An internationalized name can be longer
+/// than its A-labels, but not that much longer.
 const LONGEST_INPUT: usize = 1024;
 
 impl DomainName {
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The labels, the host's own first.
+    /// Returns the labels, the host's own first.
     pub fn labels(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('.')
     }
 
-    /// True where `self` lies below `parent`, however deep; a name is not below itself.
+    /// Returns whether the name is below `parent`, at any depth. A name is not below itself.
     pub fn is_below(&self, parent: &DomainName) -> bool {
         self.0
             .strip_suffix(&parent.0)
@@ -42,7 +42,7 @@ impl DomainName {
     }
 }
 
-/// Names are found by their text, and so by their suffixes.
+/// Allows maps of names to look up a text, and so a suffix of a name.
 impl Borrow<str> for DomainName {
     fn borrow(&self) -> &str {
         &self.0
@@ -57,8 +57,8 @@ impl FromStr for DomainName {
         if text.len() > LONGEST_INPUT {
             return Err(refused());
         }
-        // UTS 46 as browsers apply it; characters, hyphens and lengths are looked at below, since
-        // DNS holds names that STD3 forbids (`_dmarc`, `r3---sn`).
+        // UTS 46 as browsers apply it. The code below checks characters, hyphens and lengths, since
+        // DNS contains names that STD3 forbids (`_dmarc`, `r3---sn`).
         let mapped = Uts46::new()
             .to_ascii(
                 text.as_bytes(),
@@ -84,8 +84,8 @@ impl FromStr for DomainName {
     }
 }
 
-/// What the URL standard's "ends in a number" means by a number: programs read `127.1`, `0x7f.1`
-/// and `2130706433` as addresses.
+/// Returns whether the label is a number by the URL standard's "ends in a number": programs parse
+/// `127.1`, `0x7f.1` and `2130706433` as addresses.
 fn is_number(label: &str) -> bool {
     let hexadecimal = label
         .strip_prefix("0x")

@@ -1,4 +1,4 @@
-//! Patterns over names of hosts.
+//! Patterns that match host names.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::name::LONGEST_NAME;
 use super::{DomainError, DomainExpression, DomainName};
 
-/// The longest expression that is read, in bytes.
+/// The maximum length of an expression, in bytes.
 const LONGEST_EXPRESSION: usize = 512;
 
-/// What old lists write in front of a name to mean its subdomains too.
+/// Prefixes in old allowlists for a name and its subdomains.
 const BELOW_OR_SAME: [&str; 4] = [r"(.*\.)?", r"(.+\.)?", r"([a-z0-9-]+\.)*", r"([^.]+\.)*"];
-/// What they write to mean its subdomains alone.
+/// Prefixes in old allowlists for the subdomains of a name.
 const BELOW: [&str; 5] = [
     r".*\.",
     r".+\.",
@@ -22,23 +22,23 @@ const BELOW: [&str; 5] = [
     r"([^.]+\.)+",
 ];
 
-/// Which names are meant.
+/// A pattern that matches host names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DomainPattern {
-    /// `example.com`: that name alone.
+    /// `example.com`: that name.
     Exact(DomainName),
-    /// `*.example.com`: every name below it, however deep.
+    /// `*.example.com`: all names below it, at any depth.
     Below(DomainName),
-    /// `.example.com`: that name and every name below it.
+    /// `.example.com`: that name and all names below it.
     Tree(DomainName),
-    /// `^…$`: a regular expression over the whole name in its canonical form. The usual shapes
-    /// become one of the patterns above when they are read.
+    /// `^…$`: a regular expression for the whole name in its canonical form. The parser turns the
+    /// usual expressions into one of the other patterns.
     Expression(DomainExpression),
 }
 
 impl DomainPattern {
-    /// Whether a name is meant.
+    /// Returns whether the pattern matches the name.
     pub fn matches(&self, name: &DomainName) -> bool {
         match self {
             Self::Exact(exact) => name == exact,
@@ -102,8 +102,8 @@ impl fmt::Display for DomainPattern {
     }
 }
 
-/// Reads `^…$`. The usual shapes (`^example\.com$`, `^(.*\.)?example\.com$`,
-/// `^.*\.example\.com$`) become plain patterns, in which a dot is only ever a dot.
+/// Parses `^…$`. The usual expressions (`^example\.com$`, `^(.*\.)?example\.com$`,
+/// `^.*\.example\.com$`) become plain patterns, in which a dot is always a dot.
 fn expression(text: &str) -> Result<DomainPattern, DomainError> {
     let refused = |reason: String| DomainError::Expression {
         text: text.chars().take(LONGEST_EXPRESSION).collect(),
@@ -117,7 +117,7 @@ fn expression(text: &str) -> Result<DomainPattern, DomainError> {
     let inner = text
         .strip_prefix('^')
         .and_then(|rest| rest.strip_suffix('$'))
-        .ok_or_else(|| refused("it is not anchored by `^` and `$`".into()))?;
+        .ok_or_else(|| refused("it does not start with `^` and end with `$`".into()))?;
     match usual_shape(inner) {
         Some(pattern) => Ok(pattern),
         None => DomainExpression::compile(text, inner)
@@ -142,7 +142,7 @@ fn usual_shape(inner: &str) -> Option<DomainPattern> {
     literal(inner).map(DomainPattern::Exact)
 }
 
-/// A name whose dots may be escaped and that holds nothing else of the language of expressions.
+/// Parses a name that contains no syntax of expressions except for escaped dots and hyphens.
 fn literal(text: &str) -> Option<DomainName> {
     let plain = text.replace(r"\.", ".").replace(r"\-", "-");
     let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn usual_shapes_become_patterns() {
+    fn usual_expression_becomes_a_plain_pattern() {
         for (text, expected) in [
             (r"^example\.com$", "example.com"),
             (r"^example.com$", "example.com"),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn other_expressions_hold_the_whole_name() {
+    fn other_expression_matches_the_whole_name() {
         for (text, inside, outside) in [
             (
                 r"^(api|www)\.example\.com$",
@@ -186,7 +186,7 @@ mod tests {
                     "apixexample.com",
                 ][..],
             ),
-            // Half-anchored in other languages; not here.
+            // Each alternative has one anchor in other languages, and both here.
             (
                 r"^a\.example|b\.example$",
                 &["a.example", "b.example"],
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_and_huge_expressions_are_refused_on_one_line() {
+    fn malformed_or_large_expression_is_refused_on_one_line() {
         let long = format!("^{}$", "a|".repeat(400));
         for text in [
             "^($",

@@ -1,4 +1,4 @@
-//! Names, and patterns over them.
+//! Host names, and patterns that match them.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn name(text: &str) -> DomainName {
 }
 
 #[test]
-fn names_have_one_form() {
+fn domain_name_parses_to_its_canonical_form() {
     for (text, expected) in [
         ("example.com", "example.com"),
         ("EXAMPLE.Com.", "example.com"),
@@ -27,7 +27,7 @@ fn names_have_one_form() {
 }
 
 #[test]
-fn what_no_resolver_would_ask_for_is_refused() {
+fn domain_name_of_another_form_is_refused() {
     let long_label = "a".repeat(64);
     let long_name = ["a".repeat(63).as_str(); 4].join(".");
     let huge = "ü".repeat(5000);
@@ -60,7 +60,7 @@ fn what_no_resolver_would_ask_for_is_refused() {
 }
 
 #[test]
-fn addresses_in_any_notation_are_no_names() {
+fn address_in_any_notation_is_not_a_domain_name() {
     for text in [
         "127.0.0.1",
         "127.1",
@@ -80,7 +80,7 @@ fn addresses_in_any_notation_are_no_names() {
 }
 
 #[test]
-fn patterns_match_whole_labels() {
+fn domain_pattern_matches_whole_labels() {
     for (pattern, inside, outside) in [
         (
             "example.com",
@@ -119,7 +119,7 @@ fn patterns_match_whole_labels() {
 }
 
 #[test]
-fn patterns_read_and_write_the_same() {
+fn domain_pattern_parses_what_it_displays() {
     for text in [
         "example.com",
         "*.example.com",
@@ -137,7 +137,7 @@ fn patterns_read_and_write_the_same() {
 }
 
 #[test]
-fn a_star_stands_for_whole_names_below() {
+fn star_inside_a_domain_pattern_is_refused() {
     for text in ["*", "a.*.com", "*example.com", "*.*.com", ".*.com"] {
         let error = text.parse::<DomainPattern>().unwrap_err();
         assert!(matches!(error, DomainError::Wildcard(_)), "{text} {error}");
