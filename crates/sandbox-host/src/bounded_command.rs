@@ -1,4 +1,4 @@
-//! Runs a program for its output, for a limited time.
+//! Runs a program for its output, with a time limit.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -11,15 +11,15 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-/// More of a program's output than anybody reads.
+/// The maximum that is read of each output, in bytes; no caller needs more.
 const LARGEST_OUTPUT: u64 = 1024 * 1024;
 
-/// How a program ended.
+/// The status and the output of a program that ended.
 #[derive(Debug)]
 pub struct BoundedOutput {
-    /// Its exit status.
+    /// The exit status.
     pub status: ExitStatus,
-    /// What it wrote to standard output, then to standard error; at most 1 MiB of each.
+    /// Standard output, then standard error; at most 1 MiB of each.
     pub text: String,
 }
 
@@ -27,11 +27,11 @@ pub struct BoundedOutput {
 ///
 /// # Errors
 ///
-/// The error of starting it; [`io::ErrorKind::TimedOut`] if it has not ended
-/// after `limit`, in which case its whole process group is killed.
+/// Fails if the program cannot start. Fails with [`io::ErrorKind::TimedOut`] if it has not ended
+/// after `limit`, and kills its process group.
 pub fn run_bounded(command: &mut Command, limit: Duration) -> io::Result<BoundedOutput> {
-    // Files, not pipes: nobody has to read them while the program runs, and a
-    // grandchild that keeps them open holds nobody up.
+    // Files need no reader while the program runs, unlike pipes. A grandchild that keeps them open
+    // blocks nothing.
     let (mut output, mut errors) = (tempfile::tempfile()?, tempfile::tempfile()?);
     let mut child = command
         .stdin(Stdio::null())
@@ -41,7 +41,7 @@ pub fn run_bounded(command: &mut Command, limit: Duration) -> io::Result<Bounded
         .spawn()?;
     let ended = wait_until_ended(&child, limit);
     if !matches!(ended, Ok(true)) {
-        // Fails only if the group has just ended.
+        // This fails only if the group has just ended.
         let _ = kill_process_group(pid_of(&child), Signal::KILL);
     }
     let status = child.wait()?;
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn returns_both_outputs_and_the_status() {
+    fn ended_program_returns_both_outputs_and_the_status() {
         let script = "echo problem >&2; echo answer; exit 3";
         let output = run_bounded(&mut shell(script), Duration::from_secs(60)).unwrap();
         assert_eq!(output.text, "answer\nproblem\n");
@@ -101,40 +101,40 @@ mod tests {
     }
 
     #[test]
-    fn output_beyond_a_pipe_does_not_block() {
+    fn output_larger_than_a_pipe_does_not_block() {
         let script = "head -c 3000000 /dev/zero";
         let output = run_bounded(&mut shell(script), Duration::from_secs(60)).unwrap();
         assert_eq!(output.text.len() as u64, LARGEST_OUTPUT);
     }
 
     #[test]
-    fn a_program_that_hangs_is_killed_with_its_children() {
+    fn program_beyond_its_limit_is_killed_with_its_children() {
         let home = tempfile::tempdir().unwrap();
         let pid_file = home.path().join("pid");
         let script = format!("sleep 600 & echo $! > {}; wait", pid_file.display());
         let started = || std::fs::read_to_string(&pid_file).is_ok_and(|pid| pid.ends_with('\n'));
         let mut limit = Duration::from_millis(50);
-        // A busy machine may need longer to start a shell.
+        // A busy machine can need longer to start a shell.
         while !started() {
             let error = run_bounded(&mut shell(&script), limit).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
             limit *= 2;
         }
         let pid = std::fs::read_to_string(&pid_file).unwrap();
-        // A killed process is told so before it is gone.
+        // A killed process ends some time after the signal.
         let is_gone = || {
             let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim()));
             status.map_or(true, |status| status.contains("State:\tZ"))
         };
         let end = Instant::now() + Duration::from_secs(60);
         while !is_gone() {
-            assert!(Instant::now() < end, "the child {pid} lingers");
+            assert!(Instant::now() < end, "the child {pid} still runs");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
     #[test]
-    fn a_missing_program_is_not_found() {
+    fn missing_program_is_not_found() {
         let mut command = Command::new("/nonexistent/program");
         let error = run_bounded(&mut command, Duration::from_secs(60)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);

@@ -1,19 +1,19 @@
-//! Where the product keeps its state: the XDG directories and `SANDBOX_HOME`.
+//! The directories of images, state and configuration: the XDG directories and `SANDBOX_HOME`.
 
-use crate::hint::Hint;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use crate::hint::Hint;
 
-/// What went wrong while finding the directories.
+/// Why the directories cannot be determined.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DirectoriesError {
-    /// Neither `HOME` nor the user database names a home directory.
-    #[error("no home directory is known: `HOME` is not set")]
+    /// Neither `HOME` nor the user database contains a home directory.
+    #[error("home directory not found: `HOME` is not set")]
     NoHome,
-    /// A variable holds a relative path, which the XDG specification forbids.
-    #[error("`{variable}` is not an absolute path: `{}`", path.display())]
+    /// A variable contains a relative path, which the XDG specification forbids.
+    #[error("invalid path `{}`: `{variable}` must be an absolute path", path.display())]
     Relative {
         /// The environment variable.
         variable: &'static str,
@@ -23,12 +23,12 @@ pub enum DirectoriesError {
 }
 
 impl DirectoriesError {
-    /// What the user can do about it.
+    /// Returns a hint with the variables to set.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::NoHome => "set `HOME`, or `SANDBOX_HOME` and `XDG_CONFIG_HOME`".into(),
             Self::Relative { variable, .. } => {
-                format!("give `{variable}` as an absolute path, or unset it").into()
+                format!("set `{variable}` to an absolute path, or unset it").into()
             }
         })
     }
@@ -37,21 +37,23 @@ impl DirectoriesError {
 /// The directories of one user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directories {
-    /// Images and the state of sandboxes: `SANDBOX_HOME`, else
-    /// `$XDG_CACHE_HOME/sandbox`, else `~/.cache/sandbox`.
+    /// Images and the state of sandboxes: `SANDBOX_HOME`, else `$XDG_CACHE_HOME/sandbox`, else
+    /// `~/.cache/sandbox`.
     pub state: PathBuf,
-    /// The user's configuration: `$XDG_CONFIG_HOME/sandbox`, else
-    /// `~/.config/sandbox`.
+    /// The user's configuration: `$XDG_CONFIG_HOME/sandbox`, else `~/.config/sandbox`.
     pub config: PathBuf,
     /// The user's home directory.
     pub home: PathBuf,
-    /// A short directory of this user for sockets whose documented path would
-    /// not fit into a socket address: `$XDG_RUNTIME_DIR`, else `/tmp`.
+    /// A directory for sockets whose path in `state` does not fit into a socket address:
+    /// `$XDG_RUNTIME_DIR`, else `/tmp`.
     pub runtime: PathBuf,
 }
 
 impl Directories {
-    /// Reads the process's environment.
+    /// Reads the environment of the process.
+    ///
+    /// # Errors
+    /// [`DirectoriesError`] if a directory is unknown or relative.
     pub fn from_environment() -> Result<Self, DirectoriesError> {
         Self::from_variables(|name| std::env::var_os(name), etcetera::home_dir().ok())
     }
@@ -95,42 +97,42 @@ impl Directories {
         })
     }
 
-    /// The image store.
+    /// Returns the directory of the image store.
     pub fn images(&self) -> PathBuf {
         self.state.join("kvm-cache")
     }
 
-    /// The template store.
+    /// Returns the directory of the template store.
     pub fn templates(&self) -> PathBuf {
         self.images().join("templates")
     }
 
-    /// Where guests run that are booted to become templates.
+    /// Returns the directory of guests that are being saved as templates.
     pub fn building(&self) -> PathBuf {
         self.state.join("building")
     }
 
-    /// What builds of images and templates printed.
+    /// Returns the directory of the logs of image and template builds.
     pub fn build_logs(&self) -> PathBuf {
         self.images().join("logs")
     }
 
-    /// The parent of every sandbox's state directory.
+    /// Returns the parent of all state directories of sandboxes.
     pub fn sandboxes(&self) -> PathBuf {
         self.state.join("kvm-vms")
     }
 
-    /// The parent of every sandbox's [`proxy`](Self::proxy) directory.
+    /// Returns the parent of all [`proxy`](Self::proxy) directories.
     pub fn proxies(&self) -> PathBuf {
         self.state.join("sandbox-proxy")
     }
 
-    /// Where a sandbox's allowlist and its access log lie; they outlive it.
+    /// Returns the directory of a sandbox's allowlist and access log, which outlive the sandbox.
     pub fn proxy(&self, name: &str) -> PathBuf {
         self.proxies().join(name)
     }
 
-    /// The user's configuration file.
+    /// Returns the path of the user's configuration file.
     pub fn config_file(&self) -> PathBuf {
         self.config.join("config.toml")
     }
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_lie_below_the_home_directory() {
+    fn directories_without_variables_are_below_the_home_directory() {
         let found = directories(&[]).unwrap();
         assert_eq!(found.state, Path::new("/home/alice/.cache/sandbox"));
         assert_eq!(found.config, Path::new("/home/alice/.config/sandbox"));
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn sandbox_home_wins_over_the_cache_directory() {
+    fn sandbox_home_takes_precedence_over_xdg_cache_home() {
         let found =
             directories(&[("SANDBOX_HOME", "/srv/vm"), ("XDG_CACHE_HOME", "/var/c")]).unwrap();
         assert_eq!(found.images(), Path::new("/srv/vm/kvm-cache"));
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn relative_directories_are_refused() {
+    fn relative_directory_is_refused() {
         assert!(matches!(
             directories(&[("XDG_CACHE_HOME", "cache")]),
             Err(DirectoriesError::Relative {

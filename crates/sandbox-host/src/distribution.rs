@@ -1,29 +1,29 @@
-//! Which Linux distribution the host runs, to name its packages in hints.
+//! The host's Linux distribution, for package names in hints.
 
 use std::fs;
 
-/// A family of distributions with the same package manager and package names.
+/// A family of distributions with one package manager and the same package names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Distribution {
-    /// Debian, Ubuntu and what derives from them.
+    /// Debian, Ubuntu and their derivatives.
     Debian,
-    /// Fedora, Red Hat Enterprise Linux and what derives from them.
+    /// Fedora, Red Hat Enterprise Linux and their derivatives.
     Fedora,
-    /// Arch Linux and what derives from it.
+    /// Arch Linux and its derivatives.
     Arch,
     /// openSUSE and SUSE Linux Enterprise.
     Suse,
     /// Alpine Linux.
     Alpine,
-    /// Any other.
+    /// Any other distribution.
     Other,
 }
 
-/// Where os-release(5) is, the administrator's first.
+/// The paths of os-release(5); the administrator's file comes first.
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 
 impl Distribution {
-    /// The distribution of this machine.
+    /// Returns the distribution of the host.
     pub fn of_this_machine() -> Self {
         OS_RELEASE
             .iter()
@@ -31,7 +31,7 @@ impl Distribution {
             .map_or(Self::Other, |text| Self::parse(&text))
     }
 
-    /// Reads the content of os-release(5): `ID`, then the words of `ID_LIKE`.
+    /// Parses the content of os-release(5): `ID`, then the words of `ID_LIKE`.
     pub fn parse(os_release: &str) -> Self {
         let field = |name: &str| {
             os_release
@@ -58,8 +58,7 @@ impl Distribution {
         }
     }
 
-    /// The command that installs `packages`, without its quotes; nothing if
-    /// the package manager is not known.
+    /// Returns the command that installs `packages`; `None` if the package manager is unknown.
     pub fn install_command(self, packages: &str) -> Option<String> {
         let installer = match self {
             Self::Debian => "apt-get install",
@@ -78,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_identifier_or_the_family() {
+    fn distribution_is_parsed_from_identifier_or_family() {
         let cases = [
             ("ID=debian\nVERSION_ID=\"12\"\n", Distribution::Debian),
             (
@@ -100,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_package_manager() {
+    fn install_command_uses_the_package_manager() {
         assert_eq!(
             Distribution::Debian.install_command("socat").as_deref(),
             Some("sudo apt-get install socat")

@@ -1,17 +1,17 @@
-//! Whether a file has changed since it was read, by what `stat` says of it: for files that are
-//! looked at when they are asked for, which needs no thread, no descriptor, and no file system
-//! that tells of changes.
+//! Detects a changed file by its `stat`, on demand.
+//!
+//! This needs no thread, no descriptor, and no change notifications of the file system.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A file that changed within this time may change again and look the same: the clocks of file
-/// systems are coarse.
+/// The age below which a file can change again and keep its stamp, since the clocks of file systems
+/// are coarse.
 const FRESH_SECONDS: i64 = 2;
 
-/// What changes when a file is written or replaced.
+/// The values of `stat` that change if a file is written or replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileStamp {
     device: u64,
@@ -22,8 +22,9 @@ pub struct FileStamp {
 }
 
 impl FileStamp {
-    /// The stamp of the file at `path` as it is now; none where it cannot be looked at. To be
-    /// taken before the content is read: what is written meanwhile is then seen the next time.
+    /// Returns the current stamp of the file at `path`; `None` if `stat` fails.
+    ///
+    /// Take the stamp before the content is read: the next stamp then shows a write in between.
     pub fn of(path: &Path) -> Option<Self> {
         let found = fs::metadata(path).ok()?;
         Some(Self {
@@ -35,7 +36,7 @@ impl FileStamp {
         })
     }
 
-    /// Whether the file changed so shortly ago that the same stamp does not mean the same
+    /// Returns whether the last change is so recent that an equal stamp does not prove equal
     /// content.
     pub fn is_fresh(&self) -> bool {
         let now = SystemTime::now()
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_written_or_replaced_file_has_another_stamp_and_is_fresh() {
+    fn written_or_replaced_file_has_another_stamp_and_is_fresh() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a");
         assert_eq!(FileStamp::of(&path), None);

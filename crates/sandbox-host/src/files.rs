@@ -1,28 +1,30 @@
-//! Private files and directories: modes 0600 and 0700, every file written to
-//! a temporary name, flushed and renamed, so that no reader and no crash ever
-//! sees half of one.
+//! Private files and directories, with modes 0600 and 0700.
+//!
+//! A file is written to a temporary name, flushed and renamed. So neither a reader nor a crash sees
+//! a partial file.
 
-use crate::hint::Hint;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::hint::Hint;
+
 /// A file operation that failed, with its path.
 #[derive(Debug, thiserror::Error)]
 #[error("could not {action} `{}`", path.display())]
 pub struct FileError {
-    /// What was tried, as in "could not *write*".
+    /// The verb, as in "could not *write*".
     pub action: &'static str,
-    /// The path it was tried on.
+    /// The path.
     pub path: PathBuf,
-    /// The system's answer.
+    /// The system's error.
     #[source]
     pub source: io::Error,
 }
 
 impl FileError {
-    /// Wraps an I/O error; made for `map_err`.
+    /// Returns a function that wraps an I/O error, for `map_err`.
     pub fn new(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self {
@@ -32,7 +34,7 @@ impl FileError {
         }
     }
 
-    /// What the user can do about it.
+    /// Returns a hint for a full disk and for missing permissions.
     pub fn hint(&self) -> Option<Hint> {
         match self.source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
@@ -40,7 +42,7 @@ impl FileError {
                     .into(),
             ),
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Some(format!(
-                "make `{}` accessible to you, or set `SANDBOX_HOME` to a directory that is",
+                "make `{}` accessible to you, or set `SANDBOX_HOME` to another directory",
                 self.path.parent().unwrap_or(&self.path).display()
             ).into()),
             _ => None,
@@ -48,7 +50,7 @@ impl FileError {
     }
 }
 
-/// Creates a directory and its missing parents, each 0700.
+/// Creates a directory and its missing parents, each with mode 0700.
 pub fn create_private_directory(path: &Path) -> Result<(), FileError> {
     DirBuilder::new()
         .recursive(true)
@@ -57,7 +59,7 @@ pub fn create_private_directory(path: &Path) -> Result<(), FileError> {
         .map_err(FileError::new("create the directory", path))
 }
 
-/// Writes a file of mode 0600 in one step: temporary name, flush, rename.
+/// Writes a file with mode 0600 in one step: temporary name, flush, rename.
 pub fn write_private(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let write = || -> io::Result<()> {
@@ -73,8 +75,7 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<(), FileError> {
     write().map_err(FileError::new("write", path))
 }
 
-/// Writes a file of mode 0600 that lives no longer than its reader: not
-/// flushed to the disk, since after a crash nobody reads it.
+/// Writes a file with mode 0600 that has no reader after a crash, so it is not flushed to the disk.
 pub fn write_private_volatile(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let write = || -> io::Result<()> {
         let mut options = File::options();
@@ -85,7 +86,7 @@ pub fn write_private_volatile(path: &Path, content: &[u8]) -> Result<(), FileErr
     write().map_err(FileError::new("write", path))
 }
 
-/// Reads a file that may be absent, at most `limit` bytes of it.
+/// Reads at most `limit` bytes of a file; `None` if it does not exist.
 pub fn read_if_present(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
     use std::io::Read;
     let file = match File::open(path) {
@@ -100,8 +101,8 @@ pub fn read_if_present(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileE
     Ok(Some(content))
 }
 
-/// The same, but a file with more than `limit` bytes is an error: for content
-/// whose beginning means something else.
+/// Reads a file; `None` if it does not exist. A file with more than `limit` bytes is an error, for
+/// content that changes its meaning if it is truncated.
 pub fn read_whole_if_present(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
     let content = read_if_present(path, limit.saturating_add(1))?;
     if content
@@ -114,7 +115,7 @@ pub fn read_whole_if_present(path: &Path, limit: u64) -> Result<Option<Vec<u8>>,
     Ok(content)
 }
 
-/// Removes a file; its absence is success.
+/// Removes a file if it exists.
 pub fn remove_file_if_present(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -124,7 +125,7 @@ pub fn remove_file_if_present(path: &Path) -> Result<(), FileError> {
     }
 }
 
-/// Removes a directory with all it holds; its absence is success.
+/// Removes a directory and its content if it exists.
 pub fn remove_tree_if_present(path: &Path) -> Result<(), FileError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -134,24 +135,25 @@ pub fn remove_tree_if_present(path: &Path) -> Result<(), FileError> {
     }
 }
 
-/// Makes renames and removals in a directory durable.
+/// Flushes renames and removals in a directory to the disk.
 pub fn synchronize_directory(path: &Path) -> Result<(), FileError> {
     File::open(path)
         .and_then(|directory| directory.sync_all())
         .map_err(FileError::new("synchronize", path))
 }
 
-/// The bytes that an ordinary user may still write on the file system of `path`.
+/// Returns the bytes that an ordinary user can still write to the file system of `path`.
 pub fn free_bytes(path: &Path) -> Result<u64, FileError> {
     let figures = nix::sys::statvfs::statvfs(path)
         .map_err(|errno| FileError::new("look at", path)(errno.into()))?;
     Ok(figures.blocks_available() * figures.fragment_size())
 }
 
-/// The bytes that a file, or all files below a directory, take on the disk: without holes,
-/// and each directory's own. What vanishes or cannot be read meanwhile counts for nothing.
+/// Returns the bytes that a file, or a directory with its content, uses on the disk, without holes.
+///
+/// A file that disappears or cannot be read counts as 0.
 pub fn allocated_bytes(path: &Path) -> u64 {
-    /// The unit of `st_blocks` (stat(2)), whatever the file system's own is.
+    /// The unit of `st_blocks` on every file system (stat(2)).
     const BLOCK_BYTES: u64 = 512;
     let Ok(found) = fs::symlink_metadata(path) else {
         return 0;
@@ -166,7 +168,7 @@ pub fn allocated_bytes(path: &Path) -> u64 {
         .sum::<u64>()
 }
 
-/// The names in a directory that are text, sorted; none where it does not exist.
+/// Returns the sorted names in a directory that are UTF-8; none if it does not exist.
 pub fn names_in(path: &Path) -> Result<Vec<String>, FileError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -182,7 +184,7 @@ pub fn names_in(path: &Path) -> Result<Vec<String>, FileError> {
     Ok(names)
 }
 
-/// True where both name the same file (device and inode).
+/// Returns whether both are the metadata of one file, by device and inode.
 pub fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     one.dev() == other.dev() && one.ino() == other.ino()
 }
@@ -192,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn private_files_replace_and_keep_their_mode() {
+    fn private_file_is_replaced_with_mode_0600() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a/b");
         create_private_directory(path.parent().unwrap()).unwrap();
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn holes_take_no_space_and_directories_count_what_they_hold() {
+    fn allocated_bytes_count_content_without_holes() {
         let directory = tempfile::tempdir().unwrap();
         let sparse = directory.path().join("sparse");
         File::create(&sparse).unwrap().set_len(1 << 40).unwrap();
@@ -226,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_is_bounded_and_absence_is_no_error() {
+    fn read_is_bounded_and_absent_file_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         assert!(read_if_present(&path, 10).unwrap().is_none());

@@ -11,7 +11,7 @@ pub fn encode(bytes: &[u8]) -> String {
     })
 }
 
-/// Reads `N` bytes from exactly `2 * N` lower-case hexadecimal digits.
+/// Parses exactly `2 * N` lower-case hexadecimal digits; `None` for any other text.
 pub fn decode<const N: usize>(digits: &str) -> Option<[u8; N]> {
     let is_lower_case = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     if digits.len() != 2 * N || !digits.bytes().all(is_lower_case) {
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decode_reads_what_encode_wrote() {
+    fn decode_reverses_encode() {
         assert_eq!(encode(&[0x00, 0xab, 0x7f]), "00ab7f");
         assert_eq!(decode("00ab7f"), Some([0x00, 0xab, 0x7f]));
     }

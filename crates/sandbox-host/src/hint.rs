@@ -1,13 +1,13 @@
-//! What a user can do about an error, as data.
+//! Hints: the next steps after an error, as data.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a user can do about an error.
+/// The next step of a user after an error.
 ///
-/// A hint names settings and commands as such, so that each program words them in its own way: the
-/// setting `memory` is `--memory` on a command line and `.memory_mib(…)` in a program.
+/// A hint contains settings and commands as data, so that each program words them in its own way.
+/// The setting `memory` is `--memory` on a command line and `.memory_mib(…)` in a program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Hint(Vec<Part>);
@@ -23,7 +23,7 @@ pub enum Part {
     Setting {
         /// Its name, in kebab case: a key of the configuration file.
         name: String,
-        /// The value; `None` where only the name is meant.
+        /// The value; `None` for the setting itself.
         value: Option<String>,
     },
     /// The arguments of a `sandbox` command, such as `stop my-project`.
@@ -31,17 +31,17 @@ pub enum Part {
 }
 
 impl Hint {
-    /// Begins a hint with words.
+    /// Starts a hint with words.
     pub fn text(text: impl Into<String>) -> Self {
         Self(vec![Part::Text(text.into())])
     }
 
-    /// Begins a hint with a command.
+    /// Starts a hint with a command.
     pub fn run(arguments: impl Into<String>) -> Self {
         Self(vec![Part::Command(arguments.into())])
     }
 
-    /// Makes a hint of parts.
+    /// Creates a hint from its parts.
     pub fn from_parts(parts: impl IntoIterator<Item = Part>) -> Self {
         Self(parts.into_iter().collect())
     }
@@ -80,7 +80,7 @@ impl Hint {
         self
     }
 
-    /// Its parts, in order; they already hold the spaces between them.
+    /// Returns the parts in order; their texts contain the spaces between them.
     pub fn parts(&self) -> &[Part] {
         &self.0
     }
@@ -98,7 +98,7 @@ impl From<String> for Hint {
     }
 }
 
-/// In the words of a program that uses the library: `` `memory = 4096M` ``.
+/// Words the hint for a program that uses the library: `` `memory = 4096M` ``.
 impl fmt::Display for Hint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|part| match part {

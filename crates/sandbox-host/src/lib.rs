@@ -1,8 +1,8 @@
-//! What `sandbox` needs of a Linux host: directories, private files, locks, processes,
-//! terminals, signals, namespaces.
+//! The Linux host: directories, private files, locks, processes, terminals, signals, namespaces,
+//! and the hints of errors.
 //!
-//! The bottom of the house: it uses the system and small crates, and no other crate of this
-//! workspace. Every other crate may use it.
+//! The lowest crate of the workspace. It uses the system and external crates, and every other crate
+//! can use it.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -1,9 +1,8 @@
-//! The lock of a directory that may be deleted by whoever holds it.
+//! The lock of a directory, whose holder can delete the directory.
 //!
-//! A `flock(2)` belongs to the open file, so it passes to a child process with
-//! the descriptor and is free the moment its last holder dies. Whoever waits
-//! on a file that the holder then deletes would own the lock of nothing;
-//! therefore the path is looked at again once the lock is held.
+//! A `flock(2)` belongs to the open file. So a child process inherits it with the descriptor, and
+//! the kernel releases it when its last holder dies. A process could lock a file that the previous
+//! holder has deleted, so it compares the file with the path once it holds the lock.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -11,26 +10,29 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::files::{self, FileError};
+use crate::files::{self, FileError};
 
-/// A held lock. Dropping it, or the death of the process, frees it.
+/// A held lock. It is released when it is dropped or the process dies.
 #[derive(Debug)]
 pub struct DirectoryLock {
     file: File,
 }
 
-/// The answer to an attempt to lock.
+/// The result of an attempt to lock.
 #[derive(Debug)]
 pub enum LockAttempt {
-    /// The lock is ours.
+    /// This process holds the lock.
     Acquired(DirectoryLock),
     /// Another process holds it.
     Busy,
 }
 
 impl DirectoryLock {
-    /// Tries to lock `path` without waiting, creating the file (0600) in its
-    /// existing directory.
+    /// Tries to lock `path` without waiting. Creates the file with mode 0600 in its existing
+    /// directory.
+    ///
+    /// # Errors
+    /// [`FileError`] if the file cannot be created, locked or inspected.
     pub fn try_acquire(path: &Path) -> Result<LockAttempt, FileError> {
         loop {
             let file = File::options()
@@ -60,14 +62,14 @@ impl DirectoryLock {
         }
     }
 
-    /// Takes over a lock that the parent process acquired.
+    /// Returns the lock that this process inherited from its parent.
     pub fn inherited(descriptor: OwnedFd) -> Self {
         Self {
             file: File::from(descriptor),
         }
     }
 
-    /// True while some process holds the lock at `path`.
+    /// Returns whether a process holds the lock at `path`.
     pub fn is_held(path: &Path) -> bool {
         File::open(path)
             .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
@@ -85,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_holder_is_refused_until_the_first_is_gone() {
+    fn held_lock_is_busy_until_it_is_dropped() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
         let LockAttempt::Acquired(first) = DirectoryLock::try_acquire(&path).unwrap() else {
@@ -105,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_lock_file_is_made_anew() {
+    fn deleted_lock_file_is_created_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
         let LockAttempt::Acquired(_first) = DirectoryLock::try_acquire(&path).unwrap() else {

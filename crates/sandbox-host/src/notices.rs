@@ -1,7 +1,7 @@
-//! What the operating system tells a running command: signals and changes of the terminal.
+//! Notices of the operating system to a running command: signals and changes of the terminal.
 //!
-//! Signals become values here, so that the code which reacts to them is tested without sending
-//! any signal to the test process.
+//! Signals become values here, so that tests of the code that handles them send no signal to the
+//! test process.
 
 use std::io;
 
@@ -9,21 +9,21 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// A request to end, as a terminal, a service manager or a user sends it.
+/// A signal by which a terminal, a service manager or a user ends the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Termination {
     /// SIGINT, Ctrl-C.
     Interrupt,
     /// SIGTERM.
     Terminate,
-    /// SIGHUP, the terminal went away.
+    /// SIGHUP, the terminal is closed.
     Hangup,
     /// SIGQUIT, Ctrl-\.
     Quit,
 }
 
 impl Termination {
-    /// The number of the signal on Linux (`signal(7)`, the same on every architecture).
+    /// Returns the number of the signal on Linux (signal(7), the same on every architecture).
     pub fn number(self) -> u8 {
         match self {
             Self::Hangup => 1,
@@ -34,25 +34,25 @@ impl Termination {
     }
 }
 
-/// One thing that happened to this process.
+/// An event of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
-    /// Somebody wants the command to end.
+    /// A signal to end the command.
     Termination(Termination),
     /// SIGWINCH: the terminal has another size.
     Resized,
-    /// SIGCONT: the process was stopped and goes on; a shell may have changed the terminal's modes.
+    /// SIGCONT: the stopped process continues; a shell can have changed the terminal's modes.
     Continued,
 }
 
-/// Notices wait here when nobody takes them; more than these are dropped, since a repetition
-/// carries no news.
+/// The maximum number of queued notices. Further notices are dropped, since a repeated notice adds
+/// no information.
 const CAPACITY: usize = 16;
 
 /// A stream of [`Notice`]s.
 ///
-/// From the first [`Notices::of_process`] on, the signals no longer have their default effect for
-/// the rest of the life of the process.
+/// After the first [`Notices::of_process`], the signals no longer have their default effect in this
+/// process.
 #[derive(Debug)]
 pub struct Notices {
     receiver: mpsc::Receiver<Notice>,
@@ -60,10 +60,10 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// The notices of this process. Needs a running tokio runtime.
+    /// Returns the notices of this process. Needs a running tokio runtime.
     ///
     /// # Errors
-    /// When a signal handler cannot be installed.
+    /// Fails if a signal handler cannot be installed.
     pub fn of_process() -> io::Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -94,7 +94,7 @@ impl Notices {
         })
     }
 
-    /// Notices that somebody else sends.
+    /// Returns a sender, and the notices that come from it.
     pub fn channel() -> (mpsc::Sender<Notice>, Self) {
         let (sender, receiver) = mpsc::channel(CAPACITY);
         let notices = Self {
@@ -104,7 +104,7 @@ impl Notices {
         (sender, notices)
     }
 
-    /// Waits for the next notice, for ever if none can come any more. Safe to cancel.
+    /// Waits for the next notice, forever if all senders are gone. Safe to cancel.
     pub async fn next(&mut self) -> Notice {
         match self.receiver.recv().await {
             Some(notice) => notice,

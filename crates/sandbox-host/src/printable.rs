@@ -1,17 +1,18 @@
-//! Text from a hostile source, made fit to be shown on a terminal.
+//! Removes escape sequences and control characters from untrusted text, for output on a terminal.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// Characters of one escape sequence that are skipped before it is given up as malformed, so that
-/// an unfinished one cannot hide the rest of a text.
+/// The maximum length of an escape sequence, in characters. The bound keeps an unfinished sequence
+/// from hiding the rest of a text.
 const LONGEST_SEQUENCE: usize = 256;
 
-/// `bytes` as text without escape sequences and control characters, apart from tab and line feed.
+/// Returns `bytes` as text without escape sequences and control characters, except for tab and line
+/// feed.
 ///
-/// Invalid UTF-8 becomes U+FFFD, a carriage return that does not belong to a line feed begins a new
-/// line, characters that reverse the direction of writing are dropped. Sequences follow ECMA-48
-/// section 5.4 (control sequences) and 5.6 (control strings).
+/// Invalid UTF-8 becomes U+FFFD. A carriage return without a line feed starts a new line.
+/// Characters that change the direction of writing are removed. Sequences follow ECMA-48, sections
+/// 5.4 (control sequences) and 5.6 (control strings).
 pub fn sanitize(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut characters = text.chars().peekable();
@@ -37,7 +38,7 @@ pub fn sanitize(bytes: &[u8]) -> String {
     clean
 }
 
-/// [`sanitize`] on one line of at most `longest` characters, for use within a message.
+/// Sanitizes `bytes` to one line of at most `longest` characters, for use inside a message.
 pub fn sanitize_line(bytes: &[u8], longest: usize) -> String {
     let clean = sanitize(&bytes[..bytes.len().min(longest.saturating_mul(8))]);
     let mut line: String = clean
@@ -53,7 +54,8 @@ pub fn sanitize_line(bytes: &[u8], longest: usize) -> String {
     line
 }
 
-/// Embeddings, overrides and isolates (Unicode Standard Annex 9, section 2).
+/// Returns whether the character is an embedding, override, isolate or mark (Unicode Standard Annex
+/// 9, section 2).
 fn is_direction_mark(character: char) -> bool {
     matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
 }
@@ -84,7 +86,7 @@ fn skip_control_sequence(characters: &mut Peekable<Chars<'_>>) {
     characters.next_if(|c| matches!(c, '@'..='~'));
 }
 
-/// A control string ends with BEL or ST; one that does not end on its line is malformed.
+/// Skips to the end of a control string: BEL, ST, or the end of its line if it is malformed.
 fn skip_control_string(characters: &mut Peekable<Chars<'_>>) {
     for _ in 0..LONGEST_SEQUENCE {
         match characters.next_if(|c| !matches!(c, '\n' | '\r')) {
@@ -103,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn removes_what_a_terminal_would_obey() {
+    fn sanitize_removes_sequences_of_terminals() {
         let cases: &[(&[u8], &str)] = &[
             (b"plain text\n", "plain text\n"),
             (b"\x1b[0;1;31mred\x1b[0m", "red"),
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn no_input_leaves_a_control_character() {
+    fn sanitize_leaves_no_control_character() {
         let mut input = Vec::new();
         for first in 0..=255u8 {
             for second in [b'[', b']', b'm', 0x1b, 0x9b, b'\n'] {
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_short_and_single() {
+    fn sanitize_line_shortens_to_one_line() {
         assert_eq!(
             sanitize_line(b"two\nlines\t\x1b[1mhere", 40),
             "two lines here"

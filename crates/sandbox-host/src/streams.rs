@@ -1,9 +1,8 @@
-//! Standard input and output in asynchronous code, without side effects on whoever shares them.
+//! Standard input and output in asynchronous code, without side effects on other processes.
 //!
-//! A descriptor inherited from a shell is shared with other processes, so it must not be made
-//! non-blocking, and regular files cannot be polled at all. Each direction therefore has a thread
-//! of its own which does blocking calls; the threads are detached, so that one which is stuck in a
-//! call never holds up the end of the process.
+//! A descriptor from a shell is shared with other processes, so it must stay blocking, and regular
+//! files cannot be polled. So each direction has a thread that makes blocking calls. The threads
+//! are detached, so that a blocked call does not delay the end of the process.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -13,28 +12,28 @@ use std::thread;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::{mpsc, oneshot};
 
-/// The largest piece read at once, in bytes: one SSH data packet (RFC 4253 section 6.1).
+/// The maximum size of one read, in bytes: one SSH data packet (RFC 4253, section 6.1).
 const CHUNK: usize = 32 * 1024;
 
-/// Pieces that wait for a slow writer before the producer has to wait.
+/// The number of pieces that queue for a slow writer before the producer waits.
 const PIECES_IN_FLIGHT: usize = 4;
 
 /// The three standard streams of a command.
 #[derive(Debug)]
 pub struct Streams {
-    /// Where the command's input comes from.
+    /// The source of standard input.
     pub input: OwnedFd,
-    /// Where its output goes.
+    /// The target of standard output.
     pub output: OwnedFd,
-    /// Where its error output goes.
+    /// The target of standard error.
     pub error: OwnedFd,
 }
 
 impl Streams {
-    /// Duplicates of this process's own streams.
+    /// Duplicates the streams of this process.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// Fails if the process has no free descriptor.
     pub fn inherited() -> io::Result<Self> {
         Ok(Self {
             input: io::stdin().as_fd().try_clone_to_owned()?,
@@ -44,24 +43,23 @@ impl Streams {
     }
 }
 
-/// Reads a descriptor piece by piece, each only when somebody asks for it.
+/// Reads a descriptor in pieces, each on demand.
 ///
-/// After it is dropped nothing more is taken from the descriptor, apart from a read that is already
-/// under way.
+/// After it is dropped, nothing reads from the descriptor, except for a read that has started.
 #[derive(Debug)]
 pub struct Input {
     demand: mpsc::Sender<()>,
     pieces: mpsc::Receiver<io::Result<Vec<u8>>>,
     asked: bool,
-    // Closing it wakes the thread out of its wait for input.
+    // Closing it ends the wait of the thread.
     _wake: io::PipeWriter,
 }
 
 impl Input {
-    /// Starts to serve `source`.
+    /// Starts a thread that reads `source`.
     ///
     /// # Errors
-    /// When no pipe or thread can be made.
+    /// Fails if no pipe or thread can be created.
     pub fn start(source: OwnedFd) -> io::Result<Self> {
         let (woken, wake) = io::pipe()?;
         let (demand, mut demanded) = mpsc::channel::<()>(1);
@@ -86,14 +84,14 @@ impl Input {
         })
     }
 
-    /// The next bytes; `None` at the end of the input. Safe to cancel: nothing is lost.
+    /// Returns the next bytes; `None` at the end of the input. Safe to cancel: no byte is lost.
     ///
     /// # Errors
-    /// Whatever reading gave. A terminal that went away counts as the end.
+    /// The error of the read. A closed terminal counts as the end of the input.
     pub async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         if !self.asked {
             self.asked = true;
-            // The thread is gone after the end of the input, which `recv` then tells.
+            // The thread ends with the input; `recv` then returns `None`.
             let _ = self.demand.try_send(());
         }
         let piece = self.pieces.recv().await;
@@ -106,8 +104,8 @@ impl Input {
     }
 }
 
-/// Waits until `source` has something to read, then reads once. `None` when the other side of
-/// `woken` was closed first.
+/// Waits until `source` is readable, then reads once. Returns `None` if the other end of `woken` is
+/// closed first.
 fn read_piece(source: &mut File, woken: &io::PipeReader) -> Option<io::Result<Vec<u8>>> {
     let mut buffer = vec![0; CHUNK];
     loop {
@@ -141,10 +139,10 @@ fn is_transient(error: &io::Error) -> bool {
     )
 }
 
-/// Bytes on their way to an [`Output`], in whatever container they came.
+/// Bytes for an [`Output`], in any container.
 pub type Piece = Box<dyn AsRef<[u8]> + Send>;
 
-/// Writes pieces to a descriptor in order, holding back whoever writes faster than it drains.
+/// Writes pieces to a descriptor in order. A producer that is faster than the descriptor waits.
 #[derive(Debug)]
 pub struct Output {
     pieces: Option<mpsc::Sender<Piece>>,
@@ -152,10 +150,10 @@ pub struct Output {
 }
 
 impl Output {
-    /// Starts to serve `target`.
+    /// Starts a thread that writes to `target`.
     ///
     /// # Errors
-    /// When no thread can be made.
+    /// Fails if no thread can be created.
     pub fn start(target: OwnedFd) -> io::Result<Self> {
         let (pieces, mut received) = mpsc::channel::<Piece>(PIECES_IN_FLIGHT);
         let (end, ended) = oneshot::channel();
@@ -170,7 +168,7 @@ impl Output {
                         break;
                     }
                 }
-                // Whoever waited may have gone away: then nobody wants the result.
+                // Without a receiver, the result is not needed.
                 let _ = end.send(result);
             })?;
         Ok(Self {
@@ -179,10 +177,10 @@ impl Output {
         })
     }
 
-    /// Hands one piece over, waiting while too many are on their way.
+    /// Queues one piece, and waits while the queue is full.
     ///
     /// # Errors
-    /// What an earlier write gave; `BrokenPipe` when the reader is gone.
+    /// The error of an earlier write; `BrokenPipe` if the reader is gone.
     pub async fn write(&mut self, piece: Piece) -> io::Result<()> {
         let Some(pieces) = &self.pieces else {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -197,10 +195,10 @@ impl Output {
         }
     }
 
-    /// Waits until everything is written; nothing can be written afterwards.
+    /// Waits until all pieces are written. No piece can be written afterwards.
     ///
     /// # Errors
-    /// What a write gave.
+    /// The error of a write.
     pub async fn finish(&mut self) -> io::Result<()> {
         if self.pieces.take().is_none() {
             return Ok(());
@@ -212,7 +210,7 @@ impl Output {
     }
 }
 
-/// `write_all` which also copes with a descriptor that another process made non-blocking.
+/// Writes all bytes, also to a descriptor that another process made non-blocking.
 fn write_piece(target: &mut File, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match target.write(bytes) {

@@ -1,6 +1,5 @@
-//! The terminal this process runs in: raw mode that always ends, and the size of the window.
+//! The terminal of this process: raw mode with a guaranteed end, and the size of the window.
 
-use crate::hint::Hint;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, Once, PoisonError, TryLockError};
@@ -8,26 +7,30 @@ use std::sync::{Mutex, Once, PoisonError, TryLockError};
 use rustix::termios::{self, OptionalActions, Termios};
 use thiserror::Error;
 
-/// What can go wrong with a terminal.
+use crate::hint::Hint;
+
+/// Why raw mode failed.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum TerminalError {
     /// The modes could not be read.
-    #[error("the modes of the terminal could not be read")]
+    #[error("could not read the terminal's modes")]
     ReadModes(#[source] io::Error),
     /// The modes could not be changed.
-    #[error("the terminal could not be switched to raw mode")]
+    #[error("could not switch the terminal to raw mode")]
     EnterRawMode(#[source] io::Error),
-    /// Another part of this process already holds the terminal.
+    /// Another [`RawMode`] of this process is alive.
     #[error("the terminal is already in raw mode")]
     AlreadyRaw,
 }
 
 impl TerminalError {
-    /// What the user can do about it.
+    /// Returns a hint that avoids this terminal.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::ReadModes(_) | Self::EnterRawMode(_) => {
-                Some("run the command without a terminal (`-T`), or in another one".into())
+                let hint = Hint::text("run the command with ").setting_name("no-tty");
+                Some(hint.then(", or in another terminal"))
             }
             Self::AlreadyRaw => None,
         }
@@ -41,14 +44,14 @@ pub struct WindowSize {
     pub columns: u16,
     /// Height in characters.
     pub rows: u16,
-    /// Width in pixels, 0 when unknown.
+    /// Width in pixels, 0 if unknown.
     pub pixel_width: u16,
-    /// Height in pixels, 0 when unknown.
+    /// Height in pixels, 0 if unknown.
     pub pixel_height: u16,
 }
 
 impl Default for WindowSize {
-    /// The size of a DEC VT100, which programs expect when nothing is known.
+    /// Returns the size of a DEC VT100, the usual default of programs.
     fn default() -> Self {
         Self {
             columns: 80,
@@ -59,7 +62,7 @@ impl Default for WindowSize {
     }
 }
 
-/// The window's size; `None` when `terminal` is none or does not know (0 columns).
+/// Returns the size of the window; `None` if `terminal` is not a terminal or its size is 0.
 pub fn window_size(terminal: BorrowedFd<'_>) -> Option<WindowSize> {
     let size = termios::tcgetwinsize(terminal).ok()?;
     (size.ws_col > 0 && size.ws_row > 0).then_some(WindowSize {
@@ -70,7 +73,7 @@ pub fn window_size(terminal: BorrowedFd<'_>) -> Option<WindowSize> {
     })
 }
 
-/// The terminal in raw mode and its modes from before, for as long as a [`RawMode`] lives.
+/// The terminal in raw mode and its previous modes, while a [`RawMode`] is alive.
 struct Saved {
     terminal: OwnedFd,
     modes: Termios,
@@ -78,12 +81,11 @@ struct Saved {
 
 static SAVED: Mutex<Option<Saved>> = Mutex::new(None);
 
-/// Raw mode: every byte goes through as typed, nothing is echoed, Ctrl-C is a byte.
+/// Raw mode: the terminal passes each byte as typed, echoes nothing, and Ctrl-C is a byte.
 ///
-/// The former modes come back when the guard is dropped, when the process panics (also where a
-/// panic aborts, so that no destructor runs), and through [`restore`] before a deliberate exit.
-/// Signals that end the process must be caught by the holder ([`crate::notices`]), before it
-/// enters raw mode.
+/// The previous modes are restored when the guard is dropped, when the process panics (also if a
+/// panic aborts and no destructor runs), and by [`restore`] before an exit. The holder must catch
+/// the signals that end the process ([`crate::notices`]) before it enters raw mode.
 #[derive(Debug)]
 pub struct RawMode(());
 
@@ -91,7 +93,7 @@ impl RawMode {
     /// Switches `terminal` to raw mode.
     ///
     /// # Errors
-    /// When `terminal` is none, or the process holds one in raw mode already.
+    /// [`TerminalError`] if `terminal` is not a terminal, or another [`RawMode`] is alive.
     pub fn enter(terminal: BorrowedFd<'_>) -> Result<Self, TerminalError> {
         static PANIC_HOOK: Once = Once::new();
         let mut saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,10 +117,10 @@ impl RawMode {
         Ok(Self(()))
     }
 
-    /// Enters raw mode once more, after the process was stopped and a shell reset the terminal.
+    /// Enters raw mode again, after a shell reset the terminal of the stopped process.
     pub fn renew(&self) {
         if let Some(saved) = &*SAVED.lock().unwrap_or_else(PoisonError::into_inner) {
-            // A terminal that went away needs no modes.
+            // A closed terminal needs no modes.
             let _ = apply_raw(saved.terminal.as_fd(), &saved.modes);
         }
     }
@@ -130,8 +132,8 @@ impl Drop for RawMode {
     }
 }
 
-/// Gives the terminal its former modes back, if a [`RawMode`] is alive. Never blocks, so that it
-/// may run in a panic hook.
+/// Restores the previous modes of the terminal if a [`RawMode`] is alive. It never blocks, so a
+/// panic hook can call it.
 pub fn restore() {
     let mut saved = match SAVED.try_lock() {
         Ok(saved) => saved,
@@ -139,7 +141,7 @@ pub fn restore() {
         Err(TryLockError::WouldBlock) => return,
     };
     if let Some(Saved { terminal, modes }) = saved.take() {
-        // A terminal that went away needs no modes.
+        // A closed terminal needs no modes.
         let _ = termios::tcsetattr(terminal, OptionalActions::Now, &modes);
     }
 }

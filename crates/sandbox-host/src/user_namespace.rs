@@ -1,16 +1,15 @@
-//! A user namespace that shows the caller's own files under another owner.
+//! A user namespace in which the caller's files have another owner.
 //!
-//! 9p passes the host's numeric owners to the guest, where the user `dev` has
-//! uid 1000. A QEMU that runs in a user namespace which maps the caller to
-//! 1000 sees, and so passes on, exactly the caller's files as `dev`'s. A map
-//! of one id to oneself needs no privilege (user_namespaces(7)); and a QEMU
-//! started by root loses every capability on the way.
+//! 9p passes the host's numeric owners to the guest, where the user `dev` has uid 1000. QEMU runs
+//! in a user namespace that maps the caller to 1000, so the guest sees the caller's files as
+//! `dev`'s. A map of one's own id needs no privilege (user_namespaces(7)). A QEMU started by root
+//! has no capability left.
 
 use std::io;
 
 use nix::sched::{CloneFlags, unshare};
 
-/// The maps to write once inside the new namespace.
+/// The id maps of a new user namespace.
 #[derive(Debug)]
 pub struct IdentityMap {
     uid_map: String,
@@ -18,7 +17,7 @@ pub struct IdentityMap {
 }
 
 impl IdentityMap {
-    /// Maps the calling user and group to `inside`.
+    /// Returns a map of the calling user and group to `inside`.
     pub fn of_caller(inside: u32) -> Self {
         let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
         Self {
@@ -36,12 +35,15 @@ impl IdentityMap {
         }
     }
 
-    /// Moves the calling process into a new user namespace with these maps,
-    /// and there into a network namespace without any network.
-    /// It must have one thread. Only system calls are made, so that it can run
-    /// between `fork` and `exec`. Many settings can forbid it
-    /// (`user.max_user_namespaces`, AppArmor's restriction on Ubuntu, a
-    /// container's seccomp filter).
+    /// Moves the calling process into a new user namespace with these maps, and into an empty
+    /// network namespace.
+    ///
+    /// The process must have one thread. This only makes system calls, so it can run between `fork`
+    /// and `exec`.
+    ///
+    /// # Errors
+    /// Fails if the host forbids it, for example by `user.max_user_namespaces`, AppArmor's
+    /// restriction on Ubuntu, or a container's seccomp filter.
     pub fn enter(&self) -> io::Result<()> {
         unshare(CloneFlags::CLONE_NEWUSER)?;
         write_once(c"/proc/self/setgroups", b"deny")?;
