@@ -46,8 +46,8 @@ pub const DNS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x5a4d, 0xb0c5, 2, 0, 0, 0, 3);
 /// The gateway's link-local address, the source of its router advertisements.
 pub const GATEWAY_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 
-/// Returns the guest's network settings: its address with the prefix length, its gateway and its DNS
-/// server.
+/// Returns the guest's network settings: its address with the prefix length, its gateway and its
+/// DNS server.
 pub fn for_the_guest() -> String {
     format!("{GUEST}/{} {GATEWAY} {DNS}", NETWORK.prefix_len())
 }

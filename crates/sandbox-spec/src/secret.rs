@@ -174,7 +174,7 @@ impl SecretRequest {
                 .ok_or_else(|| SecretError::Absent(self.name.clone()))?
                 .into_encoded_bytes(),
             SecretSource::File(path) => {
-                // The longest value with its line end (CR LF), and one byte that shows a longer one.
+                // The maximum, a line end (CR LF), and one byte that shows a longer value.
                 read_if_present(path, LONGEST as u64 + 3)?.ok_or_else(|| SecretError::NoFile {
                     name: self.name.clone(),
                     path: path.clone(),
