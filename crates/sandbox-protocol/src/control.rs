@@ -1,8 +1,7 @@
-//! The supervisor's socket: one request a connection, answered by a stream of
-//! events, both as lines of JSON.
+//! The supervisor's socket. A command sends requests, and the supervisor answers with a stream of
+//! events; both are lines of JSON.
 //!
-//! Only the user's own processes reach it (the directory is 0700), so its
-//! bytes are trusted as far as their sender is.
+//! The directory has mode 0700, so only processes of the user can connect. They are trusted.
 
 use std::io;
 use std::path::Path;
@@ -13,40 +12,41 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::TimedEvent;
+use crate::event::TimedEvent;
 use crate::gateway::{GatewayCommand, GatewayReply};
 
-/// What a command asks of a supervisor.
+/// A request of a command to a supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
-    /// Tell every event from the first to the last.
+    /// Send all events, from the first to the last.
     Subscribe,
-    /// The same; and an attached sandbox ends with this connection.
+    /// Send all events, and end an attached sandbox with this connection.
     Hold,
-    /// Power down, and tell every event until nothing is left.
+    /// Power the guest down, and send all events to the last.
     Stop {
-        /// How long the guest has to power itself down, in milliseconds.
+        /// The time for the guest to power down, in milliseconds.
         grace_ms: u64,
     },
-    /// End at once, as soon as what the guest holds back for shares is written:
-    /// nothing else of it is wanted any more. Tells every event, too.
+    /// Write the data that the guest still holds back for shares, then end the sandbox without a
+    /// power-down. Also send all events.
     Discard,
-    /// Something of the sandbox's network. It is the only request of its
-    /// connection, and answered by one [`GatewayReply`].
+    /// Pass a command to the gateway. It is the only request of its connection, and one
+    /// [`GatewayReply`] answers it.
     Gateway {
-        /// What.
+        /// The command.
         command: GatewayCommand,
     },
 }
 
-/// How long a supervisor may take to answer.
+/// The time limit for an answer of the gateway.
 const REPLY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Asks a running sandbox's network.
+/// Sends a command to the gateway of a running sandbox and returns its answer.
 ///
 /// # Errors
-/// Where the supervisor does not answer.
+/// Fails if the supervisor closes the connection, does not answer within 10 s, or sends an unknown
+/// answer.
 pub async fn ask_gateway(socket: &Path, command: GatewayCommand) -> io::Result<GatewayReply> {
     let asking = async {
         let mut connection = Connection::open(socket, Request::Gateway { command }).await?;
@@ -59,15 +59,17 @@ pub async fn ask_gateway(socket: &Path, command: GatewayCommand) -> io::Result<G
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-/// A conversation with a supervisor.
-#[derive(Debug)]
+/// A connection to a supervisor.
 pub struct Connection {
     events: Lines<BufReader<OwnedReadHalf>>,
     writer: OwnedWriteHalf,
 }
 
 impl Connection {
-    /// Connects and asks.
+    /// Connects to the socket and sends the first request.
+    ///
+    /// # Errors
+    /// Fails if no supervisor listens, or the connection breaks.
     pub async fn open(socket: &Path, request: Request) -> io::Result<Self> {
         let (reader, writer) = UnixStream::connect(socket).await?.into_split();
         let mut connection = Self {
@@ -78,14 +80,20 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Asks for something more on the same connection.
+    /// Sends a further request on the same connection.
+    ///
+    /// # Errors
+    /// Fails if the connection breaks.
     pub async fn ask(&mut self, request: Request) -> io::Result<()> {
         let mut line = serde_json::to_string(&request)?;
         line.push('\n');
         self.writer.write_all(line.as_bytes()).await
     }
 
-    /// The next event; `None` once the supervisor is gone. May be cancelled.
+    /// Returns the next event; `None` if the supervisor is gone. Safe to cancel.
+    ///
+    /// # Errors
+    /// Fails if the connection breaks or the event is unknown.
     pub async fn next_event(&mut self) -> io::Result<Option<TimedEvent>> {
         match self.events.next_line().await? {
             Some(line) => Ok(Some(serde_json::from_str(&line)?)),
@@ -95,7 +103,7 @@ impl Connection {
 }
 
 impl Request {
-    /// A request to stop with this grace.
+    /// Returns a [`Request::Stop`] with this time for the power-down.
     pub fn stop(grace: Duration) -> Self {
         Self::Stop {
             grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),

@@ -1,58 +1,57 @@
-//! What happens to a sandbox, as its supervisor tells it: JSON lines to every
-//! command that listens.
+//! The events of a sandbox. The supervisor sends them as lines of JSON to each command that
+//! subscribes.
 
-use sandbox_host::hint::Hint;
 use std::time::Duration;
 
+use sandbox_host::hint::Hint;
+use sandbox_spec::Accelerator;
 use serde::{Deserialize, Serialize};
 
-use sandbox_spec::Accelerator;
-
-/// One thing that happened.
+/// An event of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// The supervisor makes overlay, seed and keys.
+    /// The supervisor prepares overlay, seed and keys.
     Preparing,
-    /// QEMU runs and the guest's kernel is about to.
+    /// QEMU runs and boots the guest's kernel.
     Booting {
-        /// How its processors run.
+        /// The accelerator.
         accelerator: Accelerator,
     },
-    /// QEMU runs and the saved guest is about to go on in it.
+    /// QEMU runs and restores the saved guest.
     Restoring,
-    /// The guest's kernel is up: its init runs.
+    /// The guest's kernel has started its init.
     KernelUp,
-    /// The guest's systemd takes over.
+    /// The guest's init has started systemd.
     SystemdStarting,
-    /// Readiness waits for something that takes its time.
+    /// The guest waits for a slow task before it is ready.
     Waiting {
-        /// What for, in a few words.
+        /// The task, in a few words.
         reason: String,
     },
-    /// The alias for OpenSSH is written where `~/.ssh/config` does not look.
+    /// The alias for OpenSSH is written, but `~/.ssh/config` does not include it.
     AliasNotIncluded,
-    /// Sessions can enter.
+    /// The guest is ready for sessions.
     Ready {
-        /// The host's port that leads to the guest's sshd.
+        /// The host port that forwards to the guest's sshd.
         ssh_port: u16,
-        /// The version of the guest agent's protocol, if the agent answers.
+        /// The protocol version of the guest agent, if the agent answers.
         agent: Option<u32>,
     },
-    /// Everything else of the distribution has started, too.
+    /// The rest of the distribution has also started.
     Settled,
-    /// Something that the user should know and that ends nothing.
+    /// A problem that does not end the sandbox.
     Warning {
-        /// What.
+        /// The warning.
         message: String,
     },
-    /// The guest is told to power down.
+    /// The supervisor powers the guest down.
     Stopping,
-    /// The start failed, or the sandbox broke.
+    /// The start or the sandbox failed.
     Failed(Failure),
-    /// The last event: nothing of the sandbox is left.
+    /// The last event: the sandbox has ended and its state is removed.
     Ended {
-        /// Why it ended.
+        /// The reason.
         reason: EndReason,
     },
 }
@@ -61,31 +60,31 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum EndReason {
-    /// It was told to.
+    /// A command stopped it.
     Stopped,
-    /// The guest powered itself off, or rebooted.
+    /// The guest powered off or rebooted.
     GuestPoweredOff,
-    /// The command that it was started for is gone.
+    /// The command that holds an attached sandbox is gone.
     Abandoned,
-    /// A [`Failure`] came before.
+    /// A [`Failure`] preceded.
     Failed,
 }
 
-/// A failure with all that helps to understand it.
+/// A failure with its causes, its log and a hint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What failed.
+    /// The error.
     pub message: String,
     /// The chain of causes, outermost first.
     pub causes: Vec<String>,
-    /// The last lines of the console, or of QEMU's own output.
+    /// The last lines of the console or of QEMU's output.
     pub last_lines: Vec<String>,
-    /// What to do.
+    /// The next step for the user.
     pub hint: Option<Hint>,
 }
 
 impl Failure {
-    /// A failure from an error with its causes.
+    /// Creates a failure from an error with its causes.
     pub fn from_error(error: &dyn std::error::Error, hint: Option<Hint>) -> Self {
         let causes = std::iter::successors(error.source(), |cause| cause.source())
             .map(ToString::to_string)
@@ -99,18 +98,18 @@ impl Failure {
     }
 }
 
-/// An event and when it happened.
+/// An event with its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimedEvent {
     /// Microseconds since the supervisor started.
     pub elapsed_us: u64,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub event: Event,
 }
 
 impl TimedEvent {
-    /// Time since the supervisor started.
+    /// Returns the time since the supervisor started.
     pub fn elapsed(&self) -> Duration {
         Duration::from_micros(self.elapsed_us)
     }
@@ -121,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_survive_their_line() {
+    fn event_parses_from_its_line() {
         for event in [
             Event::Preparing,
             Event::Booting {
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_supervisor_that_knows_no_agent_is_understood() {
+    fn ready_without_agent_parses() {
         let line = r#"{"elapsed_us":7,"event":"ready","ssh_port":4022}"#;
         let event = serde_json::from_str::<TimedEvent>(line).unwrap().event;
         let expected = Event::Ready {

@@ -1,52 +1,52 @@
-//! What commands want of a running gateway, and its answers.
+//! Commands to a running gateway, and its replies.
 
 use sandbox_host::hint::Hint;
 use sandbox_spec::domain::DomainPattern;
 use sandbox_spec::publish::PublishedPort;
 use serde::{Deserialize, Serialize};
 
-/// What a command asks of a running sandbox's network.
+/// A command to the gateway of a running sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum GatewayCommand {
-    /// Allow names beyond the list until the sandbox stops.
+    /// Allow names in addition to the allowlist until the sandbox stops.
     AllowOnce {
         /// The names.
         pattern: DomainPattern,
     },
-    /// End running connections that are no longer allowed.
+    /// Close the connections that are no longer allowed.
     Cut,
-    /// Lead a port of the host into the guest.
+    /// Forward a host port to the guest.
     PortAdd {
         /// The port.
         port: PublishedPort,
     },
-    /// Close such a port.
+    /// Stop forwarding a host port.
     PortRemove {
-        /// The port as [`GatewayCommand::PortList`] tells it.
+        /// The port as in the reply to [`GatewayCommand::PortList`].
         port: PublishedPort,
     },
-    /// Tell the published ports.
+    /// List the published ports.
     PortList,
 }
 
-/// A supervisor's answer to a [`GatewayCommand`].
+/// A supervisor's reply to a [`GatewayCommand`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum GatewayReply {
-    /// It is done.
+    /// The gateway carried out the command.
     Done,
-    /// The published ports; after [`GatewayCommand::PortAdd`] the one that is open now, with the
-    /// number that the system chose where any was asked for.
+    /// All published ports. After [`GatewayCommand::PortAdd`] the new port only, with the number
+    /// that the system chose for port 0.
     Ports {
         /// The ports.
         ports: Vec<PublishedPort>,
     },
-    /// It cannot be done.
+    /// The gateway could not carry out the command.
     Refused {
-        /// Why.
+        /// The error.
         message: String,
-        /// What the user can do about it.
+        /// The next step for the user.
         hint: Option<Hint>,
     },
 }

@@ -1,39 +1,39 @@
-//! What a guest tells on its event port: lines of JSON from a hostile sender,
-//! so their length is bounded and anything unknown is passed over.
+//! The events of a guest on its event port, as lines of JSON. The sender is untrusted, so their
+//! length is bounded and unknown lines are ignored.
 
 use serde::Deserialize;
 
-/// The longest line that is read; a longer one is dropped.
+/// The maximum length of a line, in bytes; a longer line is dropped.
 pub const LINE_LIMIT: usize = 4096;
 
 /// One event of the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum GuestEvent {
-    /// The initrd's init runs: the kernel is up.
+    /// The kernel has started the initrd's init.
     Init,
-    /// The root file system is mounted and systemd takes over.
+    /// The root file system is mounted, and init starts systemd.
     SwitchRoot,
-    /// Readiness waits for something that takes its time.
+    /// The guest waits for a slow task before it is ready.
     Waiting {
-        /// What is waited for, in a few words.
+        /// The task, in a few words.
         #[serde(rename = "for")]
         reason: String,
     },
-    /// SSH answers and every share is mounted.
+    /// SSH answers and all shares are mounted.
     Ready,
-    /// Everything else of the distribution has started, too.
+    /// The rest of the distribution has also started.
     Settled,
-    /// The guest was asked to forget who it is, has done so, and may be saved.
+    /// The guest has removed its identity on request and can be saved.
     Quiesced,
     /// The guest cannot become ready.
     Failed {
-        /// Why, in the guest's words.
+        /// The guest's error.
         reason: String,
     },
 }
 
-/// Cuts a stream of bytes into events.
+/// Splits a stream of bytes into events.
 #[derive(Debug, Default)]
 pub struct EventReader {
     line: Vec<u8>,
@@ -41,7 +41,7 @@ pub struct EventReader {
 }
 
 impl EventReader {
-    /// Takes bytes as they come and returns the events that they complete.
+    /// Adds bytes and returns the events that they complete.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<GuestEvent> {
         let mut events = Vec::new();
         for &byte in bytes {
@@ -61,8 +61,8 @@ impl EventReader {
     }
 }
 
-/// Text of the guest's is shown to the user, so it is cleaned and shortened
-/// here, once.
+/// Parses a line. The user sees the guest's text, so control characters are removed and at most 500
+/// characters remain.
 fn parse(line: &[u8]) -> Option<GuestEvent> {
     let mut event = serde_json::from_slice(line).ok()?;
     if let GuestEvent::Waiting { reason } | GuestEvent::Failed { reason } = &mut event {
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_found_in_any_cut_of_the_stream() {
+    fn event_reader_finds_events_in_chunks_of_any_size() {
         let stream = b"{\"event\":\"init\"}\n{\"event\":\"waiting\",\"for\":\"cloud-init\"}\nnoise\n{\"event\":\"new\"}\n{\"event\":\"ready\"}\n";
         for size in 1..stream.len() {
             let mut reader = EventReader::default();
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_lines_cost_no_memory_and_reach_no_terminal() {
+    fn event_reader_drops_long_lines_and_control_characters() {
         let mut reader = EventReader::default();
         for _ in 0..100 {
             assert!(reader.feed(&[b'x'; 10_000]).is_empty());

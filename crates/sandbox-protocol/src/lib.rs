@@ -1,14 +1,14 @@
-//! Everything that crosses a process, with its versions.
+//! The formats between processes, with their versions.
 //!
 //! | Module | Between | Version |
 //! |---|---|---|
-//! | [`agent`] | host and guest agent | [`agent::VERSION`], both sides refuse another |
+//! | [`agent`] | host and guest agent | [`agent::VERSION`]; both sides refuse any other |
 //! | [`control`], [`event`], [`gateway`] | a command and a supervisor | none yet; see `docs/compatibility.md` |
 //! | [`guest_event`] | the guest and its supervisor | the guest agent's |
 //! | [`record`] | a supervisor and every later command | [`record::VERSION`] |
 //!
-//! The guest agent uses [`agent`] alone; the feature `host` brings the rest. `docs/compatibility.md`
-//! says what a newer and an older program do with each other.
+//! The guest agent uses [`agent`] only. The feature `host` adds the rest. `docs/compatibility.md`
+//! describes the behaviour of a newer and an older program.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

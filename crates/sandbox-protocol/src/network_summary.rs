@@ -1,4 +1,4 @@
-//! A sandbox's network, as far as it may be written down.
+//! The network of a sandbox in its record.
 
 use sandbox_spec::policy::Policy;
 use sandbox_spec::publish::PublishedPort;
@@ -7,22 +7,22 @@ use sandbox_spec::secret::SecretSummary;
 use sandbox_spec::{Bandwidth, ConnectionLimit};
 use serde::{Deserialize, Serialize};
 
-/// A sandbox's network as its record tells it: without the values of secrets.
+/// The network of a sandbox without the values of its secrets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkSummary {
-    /// Preset and rules.
+    /// The preset and the rules.
     #[serde(flatten)]
     pub policy: Policy,
-    /// Whether only listed domains are allowed.
+    /// Whether proxy mode allows the domains of the allowlist only.
     pub proxy: bool,
-    /// Ports of the host that lead into the guest.
+    /// The host ports that forward to the guest.
     pub published: Vec<PublishedPort>,
-    /// The resolver that is asked in place of the host's.
+    /// The resolver that replaces the host's.
     pub dns: Option<ResolverAddress>,
-    /// How many connections the guest may have at once.
+    /// The maximum number of simultaneous connections of the guest.
     pub max_connections: ConnectionLimit,
-    /// How much it may carry each way, in bytes a second.
+    /// The maximum bandwidth each way, in bytes per second.
     pub bandwidth: Option<Bandwidth>,
-    /// Values that stay outside, and who gets them.
+    /// The secrets and their hosts.
     pub secrets: Vec<SecretSummary>,
 }

@@ -1,32 +1,32 @@
-//! `sandbox.json`: what a running sandbox is, for every command that finds it.
+//! `sandbox.json`, the record of a running sandbox. The supervisor writes it and commands read it.
 
-use sandbox_host::hint::Hint;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use super::NetworkSummary;
-use sandbox_host::files;
-use sandbox_host::files::FileError;
+use sandbox_host::files::{self, FileError};
+use sandbox_host::hint::Hint;
 use sandbox_host::process::ProcessIdentity;
 use sandbox_spec::{
     Accelerator, CpuCount, DiskSize, MemorySize, SandboxName, Share, ShareMode, TemplateKey,
 };
+use serde::{Deserialize, Serialize};
 
-/// The format's version; a reader refuses others.
+use crate::network_summary::NetworkSummary;
+
+/// The version of the format; a reader refuses any other.
 pub const VERSION: u32 = 1;
 
-/// A record is a few KiB; anything larger is none of ours.
+/// The maximum size that is read, in bytes; a record has a few KiB.
 const SIZE_LIMIT: u64 = 1 << 20;
 
-/// Why a record could not be used.
+/// Why a record cannot be read or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecordError {
-    /// It could not be read or written.
+    /// The file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// It is damaged, or written by another version.
-    #[error("`{}` is not a record of this version", path.display())]
+    /// The record is damaged, or another version wrote it.
+    #[error("invalid record `{}`: it is damaged or from another version", path.display())]
     Format {
         /// The file.
         path: PathBuf,
@@ -37,69 +37,65 @@ pub enum RecordError {
 }
 
 impl RecordError {
-    /// What the user can do about it.
+    /// Returns a hint that ends the sandbox, or makes the file accessible.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::File(error) => error.hint(),
             Self::Format { .. } => {
-                Some("stop the sandbox with the version of this tool that started it".into())
+                Some("stop the sandbox with the version of `sandbox` that started it".into())
             }
         }
     }
 }
 
-/// One sandbox as it runs.
+/// The record of a running sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// [`VERSION`].
+    /// The version of the format, [`VERSION`].
     #[serde(deserialize_with = "known_version")]
     pub version: u32,
-    /// Its name.
+    /// The name.
     pub name: SandboxName,
-    /// The shared directory; empty where there is none.
+    /// The host's directory at the guest's workspace.
     pub workspace: PathBuf,
-    /// The base image's name.
+    /// The name of the base image.
     pub image: String,
-    /// The base image's digest, `sha256:` and hexadecimal digits.
+    /// The digest of the base image, `sha256:` and hexadecimal digits.
     pub image_digest: String,
-    /// The template that it was restored from; none after a boot.
+    /// The restored template; `None` after a boot.
     #[serde(default)]
     pub template: Option<TemplateKey>,
-    /// Number of processors.
+    /// The number of processors.
     pub cpus: CpuCount,
-    /// Memory.
+    /// The memory.
     pub memory: MemorySize,
-    /// Root disk.
+    /// The size of the root disk.
     pub disk: DiskSize,
-    /// How the processors run.
+    /// The accelerator.
     pub accelerator: Accelerator,
-    /// How owners and modes of shares are kept.
+    /// The storage of owners and modes in shares.
     pub share_mode: ShareMode,
-    /// Further shares.
+    /// The shares besides the workspace.
     pub shares: Vec<Share>,
-    /// Where the network's access log lies and, in proxy mode, its list.
+    /// The directory of the access log and, in proxy mode, of the allowlist.
     #[serde(default)]
     pub network_directory: PathBuf,
-    /// Its network.
+    /// The network.
     #[serde(default)]
     pub network: NetworkSummary,
-    /// When it was started, RFC 3339.
+    /// The time of the start, RFC 3339.
     pub created: jiff::Timestamp,
     /// The process of the supervisor.
     pub supervisor: ProcessIdentity,
-    /// Whether the supervisor is a thread of a program that uses the library. Else its process has
-    /// the sandbox's name on its command line.
-    #[serde(default)]
-    pub embedded: bool,
-    /// QEMU, once it runs.
+    /// The process of QEMU, once it runs.
     pub qemu: Option<ProcessIdentity>,
     /// The SSH port on 127.0.0.1, once it is known.
     pub ssh_port: Option<u16>,
-    /// The version of the guest agent's protocol, once the agent has answered.
+    /// The protocol version of the guest agent, once it has answered.
     pub agent: Option<u32>,
-    /// The alias file for OpenSSH, once written.
+    /// The alias file for OpenSSH, once it is written.
     pub alias_file: Option<PathBuf>,
-    /// Whether the guest has become ready.
+    /// Whether the guest is ready.
     pub ready: bool,
 }
 
@@ -113,7 +109,10 @@ fn known_version<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u3
 }
 
 impl Record {
-    /// Reads a record; `None` where there is none.
+    /// Reads a record; `None` if the file does not exist.
+    ///
+    /// # Errors
+    /// [`RecordError`] if the file cannot be read, or the record is invalid.
     pub fn read(path: &Path) -> Result<Option<Self>, RecordError> {
         let Some(content) = files::read_if_present(path, SIZE_LIMIT)? else {
             return Ok(None);
@@ -126,26 +125,10 @@ impl Record {
             })
     }
 
-    /// Returns whether the supervisor of this record still runs.
-    pub fn is_current(&self) -> bool {
-        self.supervisor.is_alive(self.marker())
-    }
-
-    /// Kills the supervisor, unless that would kill a program of the user's. True if it was sent a
-    /// signal.
-    pub fn kill_supervisor(&self) -> bool {
-        !self.embedded && self.supervisor.kill_if_marked(self.marker())
-    }
-
-    /// What the supervisor's command line holds; any holds the empty path.
-    fn marker(&self) -> &Path {
-        match self.embedded {
-            true => Path::new(""),
-            false => self.name.as_str().as_ref(),
-        }
-    }
-
-    /// Writes it, in one step.
+    /// Writes the record in one step.
+    ///
+    /// # Errors
+    /// [`RecordError::File`] if the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), RecordError> {
         let content = serde_json::to_vec_pretty(self).map_err(|source| RecordError::Format {
             path: path.into(),
