@@ -21,8 +21,7 @@ use super::datagrams::Datagrams;
 use super::link::Link;
 use super::neighbors::{self, DHCP_SERVER};
 use super::packet::{self, Packet, Unreachable};
-use super::ports::Ports;
-use super::questions;
+use super::published_ports::PublishedPorts;
 use super::shaper::Shaper;
 use super::tcp::Table;
 use super::wire::{FrameTooLarge, Incoming};
@@ -41,13 +40,17 @@ const ADVERTISE_EACH: u64 = 300;
 /// How long the gateway sleeps where nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
 
+/// The DNS questions that the gateway answers at the same time. It drops others, and their
+/// clients ask again.
+const MOST_QUESTIONS: usize = 128;
+
 /// The gateway.
 pub(super) struct Core {
     pub(super) gate: Rc<Gate>,
     pub(super) link: Rc<Link>,
     pub(super) tcp: Rc<Table>,
     pub(super) shaper: Rc<Shaper>,
-    pub(super) ports: Ports,
+    pub(super) published: PublishedPorts,
     pub(super) questions: Arc<Semaphore>,
     pub(super) datagrams: Rc<Datagrams>,
     pub(super) doors: Doors,
@@ -73,8 +76,8 @@ impl Core {
             datagrams: Rc::new(Datagrams::new(link.clone(), shaper.clone())),
             link,
             shaper,
-            ports: Ports::default(),
-            questions: Arc::new(Semaphore::new(questions::AT_ONCE)),
+            published: PublishedPorts::default(),
+            questions: Arc::new(Semaphore::new(MOST_QUESTIONS)),
             has_ipv6,
         }))
     }

@@ -21,7 +21,7 @@ impl Core {
         if guest_network::is_dns(remote) {
             return self.question(guest, remote, content);
         }
-        if is_to_many(remote.ip()) || self.ports.answer(remote, guest.port(), content) {
+        if is_to_many(remote.ip()) || self.published.send_to_client(remote, guest.port(), content) {
             return;
         }
         let pair = Pair {

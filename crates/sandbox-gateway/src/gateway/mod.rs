@@ -14,6 +14,7 @@ mod link;
 mod neighbors;
 mod packet;
 mod ports;
+mod published_ports;
 mod questions;
 mod relay;
 mod requests;

@@ -1,15 +1,12 @@
 //! Ports of the host that lead into the guest.
 
 use sandbox_host::hint::Hint;
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
 use super::core::Core;
 use super::packet;
@@ -17,19 +14,12 @@ use super::relay::relay;
 use super::shaper::Way;
 use super::tcp::Ends;
 use crate::access_log::{AskedBy, FlowStart};
-use sandbox_spec::guest_network::{GATEWAY, GUEST};
+use sandbox_spec::guest_network::GUEST;
 use sandbox_spec::policy::{Transport, Verdict};
 use sandbox_spec::publish::PublishedPort;
 
 /// The guest's port of sshd.
 const SSH: u16 = 22;
-
-/// Ports of the gateway from which the host speaks to the guest (RFC 6335's
-/// dynamic ones).
-const DYNAMIC: std::ops::Range<u16> = 49152..65535;
-
-/// At most so many clients of published UDP ports are remembered at once.
-const UDP_CLIENTS: usize = 512;
 
 /// How long accepting pauses when it fails, as it does without descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -156,89 +146,6 @@ impl Entrance {
     }
 }
 
-/// The published ports of a running gateway.
-#[derive(Default)]
-pub(super) struct Ports {
-    published: RefCell<Vec<(PublishedPort, AbortHandle)>>,
-    clients: RefCell<HashMap<SocketAddr, Client>>,
-    next: Cell<u16>,
-}
-
-/// One client of a published UDP port, whom the guest knows as a port of the
-/// gateway's.
-struct Client {
-    address: SocketAddr,
-    guest_port: u16,
-    socket: Rc<tokio::net::UdpSocket>,
-    used: Cell<Instant>,
-}
-
-impl Ports {
-    /// A port of the gateway's that `is_used` does not know.
-    fn free(&self, is_used: impl Fn(SocketAddr) -> bool) -> Option<SocketAddr> {
-        for _ in DYNAMIC {
-            let port = self.next.get().max(DYNAMIC.start);
-            self.next
-                .set(if port + 1 < DYNAMIC.end { port + 1 } else { 0 });
-            let address = SocketAddr::new(IpAddr::V4(GATEWAY), port);
-            if !is_used(address) {
-                return Some(address);
-            }
-        }
-        None
-    }
-
-    /// The address by which the guest knows this client.
-    fn client(
-        &self,
-        address: SocketAddr,
-        guest_port: u16,
-        socket: &Rc<tokio::net::UdpSocket>,
-    ) -> Option<SocketAddr> {
-        let mut clients = self.clients.borrow_mut();
-        let known = clients.iter().find(|(_, client)| {
-            client.address == address
-                && client.guest_port == guest_port
-                && Rc::ptr_eq(&client.socket, socket)
-        });
-        if let Some((known, client)) = known {
-            client.used.set(Instant::now());
-            return Some(*known);
-        }
-        if clients.len() >= UDP_CLIENTS {
-            let oldest = clients.iter().min_by_key(|(_, client)| client.used.get());
-            let oldest = oldest.map(|(known, _)| *known)?;
-            clients.remove(&oldest);
-        }
-        let known = self.free(|address| clients.contains_key(&address))?;
-        let client = Client {
-            address,
-            guest_port,
-            socket: socket.clone(),
-            used: Cell::new(Instant::now()),
-        };
-        clients.insert(known, client);
-        Some(known)
-    }
-
-    /// Passes an answer of the guest's on to the client that it is for; gives
-    /// whether there is one.
-    pub(super) fn answer(&self, remote: SocketAddr, guest_port: u16, content: &[u8]) -> bool {
-        let clients = self.clients.borrow();
-        let Some(client) = clients.get(&remote) else {
-            return false;
-        };
-        if client.guest_port != guest_port {
-            return false;
-        }
-        client.used.set(Instant::now());
-        // Datagrams get lost.
-        let flags = rustix::net::SendFlags::DONTWAIT;
-        let _ = rustix::net::sendto(&*client.socket, content, flags, &client.address);
-        true
-    }
-}
-
 impl Core {
     /// Serves the ports that were bound before the start.
     pub(super) fn serve_ports(self: &Rc<Self>, ports: HostPorts) -> io::Result<()> {
@@ -267,19 +174,7 @@ impl Core {
 
     /// Stops publishing a port. Connections that run go on.
     pub(super) fn remove_port(&self, port: &PublishedPort) -> Result<(), PortError> {
-        let mut published = self.ports.published.borrow_mut();
-        let before = published.len();
-        published.retain(|(one, task)| {
-            let same = one == port;
-            if same {
-                task.abort();
-            }
-            !same
-        });
-        if published.len() < before {
-            // Those of its clients would keep a UDP socket open.
-            let mut clients = self.ports.clients.borrow_mut();
-            clients.retain(|_, client| client.socket.local_addr().ok() != Some(port.host));
+        if self.published.remove(port) {
             Ok(())
         } else {
             Err(PortError::NotPublished(*port))
@@ -288,8 +183,7 @@ impl Core {
 
     /// The published ports.
     pub(super) fn list_ports(&self) -> Vec<PublishedPort> {
-        let published = self.ports.published.borrow();
-        published.iter().map(|(port, _)| *port).collect()
+        self.published.list()
     }
 
     fn serve(self: &Rc<Self>, port: PublishedPort, bound: Bound) -> io::Result<()> {
@@ -297,7 +191,7 @@ impl Core {
             Bound::Tcp(listener) => self.listen(listener, Entrance::Published(port.guest))?,
             Bound::Udp(socket) => self.receive(socket, port.guest)?,
         };
-        self.ports.published.borrow_mut().push((port, task));
+        self.published.add(port, task);
         Ok(())
     }
 
@@ -357,7 +251,7 @@ impl Core {
         };
         let guest = SocketAddr::new(IpAddr::V4(GUEST), guest_port);
         let free = |remote| !self.tcp.has(Ends { guest, remote });
-        let Some(remote) = self.ports.free(|remote| !free(remote)) else {
+        let Some(remote) = self.published.free_address(|remote| !free(remote)) else {
             return refuse(&host);
         };
         if self.tcp.is_full_for_the_host() {
@@ -424,7 +318,7 @@ impl Core {
         if !self.shaper.admits(Way::Down, content.len()) {
             return;
         }
-        let Some(known) = self.ports.client(client, guest_port, socket) else {
+        let Some(known) = self.published.address_of_client(client, guest_port, socket) else {
             return;
         };
         let guest = SocketAddr::new(IpAddr::V4(GUEST), guest_port);

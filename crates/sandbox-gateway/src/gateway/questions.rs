@@ -13,10 +13,6 @@ use super::packet;
 use super::tcp::GuestStream;
 use sandbox_spec::policy::Transport;
 
-/// At most so many questions are thought about at once; further ones are lost,
-/// and asked again by whoever needs the answer.
-pub(super) const AT_ONCE: usize = 128;
-
 /// How long a TCP connection may be silent.
 const IDLE: Duration = Duration::from_secs(30);
 
