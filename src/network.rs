@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use sandbox_gateway::allowlist;
-use sandbox_gateway::gate::{GateConfig, Mode};
+use sandbox_gateway::policy_engine::{PolicyEngineConfig, Mode};
 use sandbox_gateway::gateway::GatewayConfig;
 use sandbox_gateway::intercept::AuthorityParts;
 use sandbox_protocol::NetworkSummary;
@@ -43,10 +43,10 @@ pub struct NetworkSpec {
 }
 
 impl NetworkSpec {
-    /// What the sandbox's gateway is made from; `directory` as for [`Self::gate_config`].
+    /// What the sandbox's gateway is made from; `directory` as for [`Self::policy_engine_config`].
     pub fn gateway_config(&self, directory: &Path) -> GatewayConfig {
         GatewayConfig {
-            gate: self.gate_config(directory, true),
+            policy_engine: self.policy_engine_config(directory, true),
             connections: usize::try_from(self.max_connections.get()).unwrap_or(usize::MAX),
             bytes_per_second: self.bandwidth.map(Bandwidth::bytes),
             secrets: self.secrets.clone(),
@@ -54,10 +54,10 @@ impl NetworkSpec {
         }
     }
 
-    /// What the gateway's gate is made from. `directory` is the sandbox's own for its list and
+    /// What the policy engine is made from. `directory` is the sandbox's own for its list and
     /// its access log, see [`sandbox_host::directories::Directories::proxy`].
-    pub fn gate_config(&self, directory: &Path, ipv6: bool) -> GateConfig {
-        GateConfig {
+    pub fn policy_engine_config(&self, directory: &Path, ipv6: bool) -> PolicyEngineConfig {
+        PolicyEngineConfig {
             policy: self.policy.clone(),
             mode: match self.proxy {
                 true => Mode::Proxy {
@@ -117,10 +117,10 @@ mod tests {
     fn the_gate_finds_list_and_log_in_the_sandboxs_directory() {
         let directory = Path::new("/state/sandbox-proxy/box");
         let mut spec = NetworkSpec::default();
-        assert_eq!(spec.gate_config(directory, false).mode, Mode::Open);
+        assert_eq!(spec.policy_engine_config(directory, false).mode, Mode::Open);
         spec.proxy = true;
         spec.dns = Some("192.0.2.53".parse().unwrap());
-        let config = spec.gate_config(directory, true);
+        let config = spec.policy_engine_config(directory, true);
         let allowlist = directory.join("allowlist.txt");
         assert_eq!(config.mode, Mode::Proxy { allowlist });
         assert_eq!(config.dns, Some("192.0.2.53:53".parse().unwrap()));

@@ -1,5 +1,5 @@
 //! DNS messages of the guest (RFC 1035, RFC 6891): one question read, one answer written. What
-//! the answer says is decided by `gate`.
+//! the answer says is decided by `policy_engine`.
 
 use hickory_proto::op::{Edns, Message, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, Record, RecordType};

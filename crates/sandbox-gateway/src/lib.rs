@@ -1,7 +1,7 @@
 //! The guest's network: who may talk to whom, and what carries it.
 //!
 //! The guest's network card is a socket of the supervisor, which ends every flow of the guest in
-//! user space and asks [`gate::Gate`], the one place that decides. It may use `host`; the
+//! user space and asks [`policy_engine::PolicyEngine`], the one place that decides. It may use `host`; the
 //! supervisor and the commands use it.
 //!
 //! Everything that the guest sends is hostile: whatever it can make grow is bounded.
@@ -11,10 +11,10 @@ pub mod allowlist;
 pub mod dns;
 pub mod doors;
 pub mod error;
-pub mod gate;
 pub mod gateway;
 pub mod host_addresses;
 pub mod intercept;
 pub mod names;
+pub mod policy_engine;
 pub mod request;
 pub mod resolver;

@@ -1,7 +1,7 @@
 //! The doors by which the guest reaches hosts by name: an explicit HTTP proxy, and the
 //! connections to ports 80 and 443 that are looked into.
 //!
-//! Each name is decided by the gate, once a connection or once a request; what a connection is for
+//! Each name is decided by the policy engine, once a connection or once a request; what a connection is for
 //! must be readable and unambiguous, or it ends here. May use the rest of `network`; used by the
 //! gateway, which hands in the guest's side of TCP connections.
 
@@ -34,8 +34,8 @@ use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::session::{Purpose, Session};
-use super::gate::Gate;
 use super::intercept::{Interceptor, Secrets};
+use super::policy_engine::PolicyEngine;
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::policy::RuleName;
 
@@ -44,7 +44,7 @@ use sandbox_spec::policy::RuleName;
 pub struct Doors(Rc<Shared>);
 
 struct Shared {
-    gate: Rc<Gate>,
+    policy_engine: Rc<PolicyEngine>,
     interceptor: Option<Interceptor>,
 }
 
@@ -59,9 +59,12 @@ impl Shared {
 }
 
 impl Doors {
-    /// Doors that ask `gate`, with an interceptor where there are secrets.
-    pub fn new(gate: Rc<Gate>, interceptor: Option<Interceptor>) -> Self {
-        Self(Rc::new(Shared { gate, interceptor }))
+    /// Doors that ask `policy_engine`, with an interceptor where there are secrets.
+    pub fn new(policy_engine: Rc<PolicyEngine>, interceptor: Option<Interceptor>) -> Self {
+        Self(Rc::new(Shared {
+            policy_engine,
+            interceptor,
+        }))
     }
 
     /// Whether TLS connections to this name are opened, since a secret is for it.
@@ -69,7 +72,7 @@ impl Doors {
         self.0.intercepts(name)
     }
 
-    /// Whether a TCP connection that the gate allows by its address belongs to
+    /// Whether a TCP connection that the policy engine allows by its address belongs to
     /// [`Doors::allowed_by_address`] all the same: to a port of the web, at an address that the
     /// gateway's DNS gave out for the host of a secret.
     pub fn inspects(&self, destination: SocketAddr) -> bool {
@@ -77,7 +80,7 @@ impl Doors {
             && self.0.interceptor.is_some()
             && self
                 .0
-                .gate
+                .policy_engine
                 .names_of(destination.ip())
                 .iter()
                 .any(|name| self.intercepts(name))
@@ -92,7 +95,7 @@ impl Doors {
         serve::proxy(&self.0, guest, session).await;
     }
 
-    /// Serves one connection of the guest to port 80 or 443 of `destination`, for which the gate
+    /// Serves one connection of the guest to port 80 or 443 of `destination`, for which the policy engine
     /// said [`Verdict::Inspect`](super::policy::Verdict::Inspect), until it ends.
     pub async fn transparent<S>(&self, guest: S, destination: SocketAddr)
     where
@@ -105,7 +108,7 @@ impl Doors {
         }
     }
 
-    /// Serves one connection of the guest to `destination` that the gate allows by its address
+    /// Serves one connection of the guest to `destination` that the policy engine allows by its address
     /// and [`Doors::inspects`] is true for, until it ends: TLS to the host of a secret is opened,
     /// other TLS and whatever hides its name goes on to `to` unread. `rule` is what allowed it.
     pub async fn allowed_by_address<S>(

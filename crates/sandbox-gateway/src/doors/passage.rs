@@ -1,4 +1,4 @@
-//! One host that the guest wants to reach by name, and the gate's answers about it.
+//! One host that the guest wants to reach by name, and the policy engine's answers about it.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -9,14 +9,14 @@ use tokio::net::TcpStream;
 use super::counted::Counted;
 use super::refusal::Refusal;
 use crate::access_log::{AskedBy, FlowStart};
-use crate::gate::{DialError, Gate};
+use crate::policy_engine::{DialError, PolicyEngine};
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::policy::{NamedVerdict, RuleName, Transport};
 
 /// A name and a port, and by which way they are reached.
 #[derive(Clone)]
 pub(super) struct Way {
-    pub(super) gate: Rc<Gate>,
+    pub(super) policy_engine: Rc<PolicyEngine>,
     pub(super) asked_by: AskedBy,
     pub(super) name: DomainName,
     pub(super) port: u16,
@@ -27,7 +27,7 @@ pub(super) struct Way {
 impl Way {
     /// What allows the name at this moment, its addresses aside.
     pub(super) fn allowed(&self) -> Result<RuleName, Refusal> {
-        match self.gate.named(&self.name, self.port) {
+        match self.policy_engine.named(&self.name, self.port) {
             NamedVerdict::Allow { rule } => Ok(rule),
             NamedVerdict::Deny { rule, reason } => Err(Refusal::Denied {
                 name: self.name.clone(),
@@ -44,7 +44,8 @@ impl Way {
         self.allowed()?;
         match self.destination {
             Some(destination)
-                if self.gate.is_proxy() && !self.gate.agrees(&self.name, destination.ip()) =>
+                if self.policy_engine.is_proxy()
+                    && !self.policy_engine.agrees(&self.name, destination.ip()) =>
             {
                 Err(Refusal::OtherAddress {
                     name: self.name.clone(),
@@ -57,18 +58,24 @@ impl Way {
     /// Whether an open connection to `address` may still be used.
     pub(super) fn still_allowed(&self, address: SocketAddr) -> bool {
         let address = SocketAddr::new(address.ip(), self.port);
-        self.allowed().is_ok() && self.gate.reach(&self.name, address).is_ok()
+        self.allowed().is_ok() && self.policy_engine.reach(&self.name, address).is_ok()
     }
 
     /// Connects to the host, whose addresses are checked now, and begins its line in the log.
     pub(super) async fn connect(&self) -> Result<(Counted<TcpStream>, SocketAddr), Refusal> {
         let rule = self.allowed()?;
         let dialled = match self.destination {
-            Some(destination) => self.gate.dial_address(&self.name, destination).await,
-            None => self.gate.dial(&self.name, self.port).await,
+            Some(destination) => {
+                self.policy_engine
+                    .dial_address(&self.name, destination)
+                    .await
+            }
+            None => self.policy_engine.dial(&self.name, self.port).await,
         };
         let (stream, address) = dialled.map_err(|error| self.dial_refusal(error))?;
-        let flow = self.gate.open(self.flow_start().at(address.ip()), &rule);
+        let flow = self
+            .policy_engine
+            .open(self.flow_start().at(address.ip()), &rule);
         Ok((Counted::new(stream, flow), address))
     }
 
@@ -116,15 +123,15 @@ impl Way {
             Refusal::Upstream { .. } => self.allowed().unwrap_or_else(|_| refusal.rule()),
             _ => refusal.rule(),
         };
-        self.gate.denied(flow, &rule, refusal.reason());
+        self.policy_engine.denied(flow, &rule, refusal.reason());
     }
 
     /// Ends when connections by this way must.
     pub(super) async fn until_cut(&self) {
-        let mut cut = self.gate.cut();
+        let mut cut = self.policy_engine.cut();
         loop {
             if cut.changed().await.is_err() {
-                // The gate itself is gone, and with it whoever could cut.
+                // The policy engine itself is gone, and with it whoever could cut.
                 std::future::pending::<()>().await;
             }
             if self.allowed().is_err() {

@@ -10,7 +10,7 @@ use hyper::{Response, StatusCode};
 use super::alert::Alert;
 use super::body::ResponseBody;
 use super::client_hello::ClientHelloError;
-use crate::gate::HOST_NAME;
+use crate::policy_engine::HOST_NAME;
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::policy::{Reason, RuleName};
 

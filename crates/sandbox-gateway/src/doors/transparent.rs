@@ -39,7 +39,9 @@ where
         Err(error) => {
             let refusal = Refusal::Hello(error);
             let flow = FlowStart::to_address(destination, Transport::Tcp);
-            shared.gate.denied(flow, &refusal.rule(), refusal.reason());
+            shared
+                .policy_engine
+                .denied(flow, &refusal.rule(), refusal.reason());
             if let Some(alert) = refusal.alert() {
                 alert::refuse(guest, alert).await;
             }
@@ -47,7 +49,7 @@ where
         }
     };
     let way = Way {
-        gate: Rc::clone(&shared.gate),
+        policy_engine: Rc::clone(&shared.policy_engine),
         asked_by: AskedBy::Sni,
         name,
         port: destination.port(),
@@ -87,7 +89,7 @@ pub(super) async fn allowed_tls<S>(
     if let Some(name) = name {
         if shared.intercepts(&name) {
             let way = Way {
-                gate: Rc::clone(&shared.gate),
+                policy_engine: Rc::clone(&shared.policy_engine),
                 asked_by: AskedBy::Sni,
                 name,
                 port: destination.port(),
@@ -99,20 +101,20 @@ pub(super) async fn allowed_tls<S>(
     }
     let connecting = tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect(to));
     let Ok(Ok(upstream)) = connecting.await else {
-        shared.gate.denied(flow, rule, Reason::Upstream);
+        shared.policy_engine.denied(flow, rule, Reason::Upstream);
         return;
     };
     // Bytes from a tunnel are already as large as they get.
     let _ = upstream.set_nodelay(true);
-    let upstream = Counted::new(upstream, shared.gate.open(flow, rule));
+    let upstream = Counted::new(upstream, shared.policy_engine.open(flow, rule));
     let last = upstream.last_activity();
     let cut = still_allowed(shared, destination);
     tunnel::carry(guest, upstream, last, cut).await;
 }
 
-/// Ends when the gate no longer allows the address.
+/// Ends when the policy engine no longer allows the address.
 async fn still_allowed(shared: &Shared, destination: SocketAddr) {
-    use crate::gate::Asked;
+    use crate::policy_engine::Asked;
     use sandbox_spec::policy::Verdict;
 
     let asked = Asked {
@@ -120,12 +122,12 @@ async fn still_allowed(shared: &Shared, destination: SocketAddr) {
         port: destination.port(),
         transport: Transport::Tcp,
     };
-    let mut cut = shared.gate.cut();
+    let mut cut = shared.policy_engine.cut();
     while cut.changed().await.is_ok() {
-        if matches!(shared.gate.outbound(&asked), Verdict::Deny { .. }) {
+        if matches!(shared.policy_engine.outbound(&asked), Verdict::Deny { .. }) {
             return;
         }
     }
-    // The gate itself is gone, and with it whoever could cut.
+    // The policy engine itself is gone, and with it whoever could cut.
     std::future::pending::<()>().await;
 }

@@ -43,7 +43,8 @@ impl Core {
         }
         let flow = FlowStart::to_address(ends.remote, Transport::Tcp);
         if self.tcp.is_full() {
-            self.gate.denied(flow, &RuleName::Bounds, Reason::Bounds);
+            self.policy_engine
+                .denied(flow, &RuleName::Bounds, Reason::Bounds);
             return refuse();
         }
         if guest_network::is_dns(ends.remote) {
@@ -52,13 +53,16 @@ impl Core {
             tokio::task::spawn_local(established(stream, |stream| core.questions(stream)));
             return;
         }
-        if guest_network::is_proxy(ends.remote) && self.gate.is_proxy() {
+        if guest_network::is_proxy(ends.remote) && self.policy_engine.is_proxy() {
             let serve = move |doors: Doors, stream: Shaped| async move {
                 doors.explicit(stream).await;
             };
             return self.look_into(ends, packet, serve);
         }
-        match self.gate.outbound(&asked(ends.remote, Transport::Tcp)) {
+        match self
+            .policy_engine
+            .outbound(&asked(ends.remote, Transport::Tcp))
+        {
             Verdict::Inspect => {
                 let serve = move |doors: Doors, stream: Shaped| async move {
                     doors.transparent(stream, ends.remote).await;
@@ -79,13 +83,13 @@ impl Core {
                     name: name.clone(),
                     ..flow
                 };
-                let entry = self.gate.open(flow, &rule);
+                let entry = self.policy_engine.open(flow, &rule);
                 let syn = Syn::keep(packet);
                 let connecting = self.clone().connect(ends, syn, to, entry, name);
                 tokio::task::spawn_local(connecting);
             }
             Verdict::Deny { rule, reason } => {
-                self.gate.denied(flow, &rule, reason);
+                self.policy_engine.denied(flow, &rule, reason);
                 refuse();
             }
         }
@@ -136,13 +140,13 @@ impl Core {
     /// Waits until connections are to be cut and the policy allows this one no
     /// more.
     async fn denied_later(&self, remote: SocketAddr, name: Option<DomainName>) {
-        let mut cut = self.gate.cut();
+        let mut cut = self.policy_engine.cut();
         while cut.changed().await.is_ok() {
-            let by_address = self.gate.outbound(&asked(remote, Transport::Tcp));
+            let by_address = self.policy_engine.outbound(&asked(remote, Transport::Tcp));
             // What DNS said of the name may be too old to allow a new one.
             let by_name = name
                 .as_ref()
-                .map(|name| self.gate.named(name, remote.port()));
+                .map(|name| self.policy_engine.named(name, remote.port()));
             if !matches!(by_address, Verdict::Allow { .. })
                 && !by_name.is_some_and(|verdict| verdict.is_allowed())
             {

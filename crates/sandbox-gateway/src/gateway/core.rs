@@ -1,5 +1,5 @@
 //! From frames to flows: what the guest sends is taken apart here, and each
-//! new flow is put before the gate.
+//! new flow is put before the policy engine.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -26,8 +26,8 @@ use super::shaper::Shaper;
 use super::tcp::Table;
 use super::wire::{FrameTooLarge, Incoming};
 use crate::doors::Doors;
-use crate::gate::{Asked, Gate};
 use crate::intercept::Interceptor;
+use crate::policy_engine::{Asked, PolicyEngine};
 use crate::request::GatewayRequest;
 use sandbox_spec::guest_network;
 use sandbox_spec::policy::Transport;
@@ -46,7 +46,7 @@ const MOST_QUESTIONS: usize = 128;
 
 /// The gateway.
 pub(super) struct Core {
-    pub(super) gate: Rc<Gate>,
+    pub(super) policy_engine: Rc<PolicyEngine>,
     pub(super) link: Rc<Link>,
     pub(super) tcp: Rc<Table>,
     pub(super) shaper: Rc<Shaper>,
@@ -59,7 +59,7 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(
-        gate: Rc<Gate>,
+        policy_engine: Rc<PolicyEngine>,
         interceptor: Option<Interceptor>,
         connections: usize,
         bytes_per_second: Option<u64>,
@@ -70,8 +70,8 @@ impl Core {
         let link = Rc::new(Link::new(u64::from_ne_bytes(seed)));
         let shaper = Rc::new(Shaper::new(bytes_per_second));
         Ok(Rc::new(Self {
-            doors: Doors::new(gate.clone(), interceptor),
-            gate,
+            doors: Doors::new(policy_engine.clone(), interceptor),
+            policy_engine,
             tcp: Rc::new(Table::new(link.clone(), connections)),
             datagrams: Rc::new(Datagrams::new(link.clone(), shaper.clone())),
             link,

@@ -44,7 +44,7 @@ impl Core {
             return;
         }
         let flow = FlowStart::to_address(pair.remote, transport);
-        let verdict = self.gate.outbound(&asked(pair.remote, transport));
+        let verdict = self.policy_engine.outbound(&asked(pair.remote, transport));
         let verdict = match verdict {
             // QUIC would pass by whoever puts the secrets in.
             Verdict::Allow { .. } if pair.kind == Kind::Udp && self.doors.inspects(pair.remote) => {
@@ -57,7 +57,7 @@ impl Core {
         };
         match verdict {
             Verdict::Allow { to, rule, name } => {
-                let entry = self.gate.open(FlowStart { name, ..flow }, &rule);
+                let entry = self.policy_engine.open(FlowStart { name, ..flow }, &rule);
                 match self.datagrams.begin(pair, to, entry) {
                     Ok(()) => drop(self.datagrams.send(pair, packet, content)),
                     Err(error) => {
@@ -68,7 +68,7 @@ impl Core {
             }
             Verdict::Inspect => {}
             Verdict::Deny { rule, reason } => {
-                self.gate.denied(flow, &rule, reason);
+                self.policy_engine.denied(flow, &rule, reason);
                 self.send_back(packet, Unreachable::Prohibited);
             }
         }

@@ -1,7 +1,7 @@
 //! The gateway: the guest's only way to any network.
 //!
 //! QEMU's NIC is one end of a pair of sockets. At the other, on a thread of
-//! its own, every flow of the guest ends in user space; the [gate](super::gate)
+//! its own, every flow of the guest ends in user space; the [policy engine](super::policy_engine)
 //! says which of them may go on as a socket of the host. The guest is hostile:
 //! connections, exchanges of datagrams, buffers and descriptors are bounded
 //! (docs/networking.md has the figures).
@@ -34,8 +34,8 @@ use tokio::sync::mpsc;
 use self::core::Core;
 pub use self::ports::{HostPorts, PortError};
 use super::error::NetworkError;
-use super::gate::{Gate, GateConfig};
 use super::intercept::{AuthorityParts, InterceptError};
+use super::policy_engine::{PolicyEngine, PolicyEngineConfig};
 use super::request::GatewayRequest;
 use sandbox_spec::secret::SecretSpec;
 
@@ -44,7 +44,7 @@ use sandbox_spec::secret::SecretSpec;
 pub enum GatewayError {
     /// The policy's own parts.
     #[error(transparent)]
-    Gate(#[from] NetworkError),
+    PolicyEngine(#[from] NetworkError),
     /// Secrets and their authority.
     #[error(transparent)]
     Intercept(#[from] InterceptError),
@@ -60,7 +60,7 @@ impl GatewayError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<Hint> {
         match self {
-            Self::Gate(error) => error.hint(),
+            Self::PolicyEngine(error) => error.hint(),
             Self::Intercept(error) => error.hint(),
             Self::Port(error) => error.hint(),
             Self::System(_) => None,
@@ -72,7 +72,7 @@ impl GatewayError {
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
     /// Who may talk to whom.
-    pub gate: GateConfig,
+    pub policy_engine: PolicyEngineConfig,
     /// At most so many TCP connections at once.
     pub connections: usize,
     /// At most so many bytes per second in each direction.
@@ -159,17 +159,17 @@ pub(super) fn runtime() -> io::Result<LocalRuntime> {
 /// Makes the gateway on its own thread.
 fn prepare(config: GatewayConfig, ports: HostPorts) -> Result<Rc<Core>, GatewayError> {
     raise_descriptor_limit();
-    let ipv6 = config.gate.ipv6 && core::host_has_ipv6();
-    let gate = Gate::new(GateConfig {
+    let ipv6 = config.policy_engine.ipv6 && core::host_has_ipv6();
+    let policy_engine = PolicyEngine::new(PolicyEngineConfig {
         ipv6,
-        ..config.gate
+        ..config.policy_engine
     })?;
     let interceptor = match config.authority {
         Some(authority) => Some(authority.interceptor(config.secrets)?),
         None => None,
     };
     let core = Core::new(
-        gate,
+        policy_engine,
         interceptor,
         config.connections,
         config.bytes_per_second,

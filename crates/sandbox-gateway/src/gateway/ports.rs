@@ -240,14 +240,19 @@ impl Core {
         };
         let rule = match entrance {
             Entrance::Own => None,
-            Entrance::Published(_) => match self.gate.inbound(client, guest_port, Transport::Tcp) {
-                Verdict::Allow { rule, .. } => Some(rule),
-                Verdict::Inspect => return refuse(&host),
-                Verdict::Deny { rule, reason } => {
-                    self.gate.denied(flow, &rule, reason);
-                    return refuse(&host);
+            Entrance::Published(_) => {
+                match self
+                    .policy_engine
+                    .inbound(client, guest_port, Transport::Tcp)
+                {
+                    Verdict::Allow { rule, .. } => Some(rule),
+                    Verdict::Inspect => return refuse(&host),
+                    Verdict::Deny { rule, reason } => {
+                        self.policy_engine.denied(flow, &rule, reason);
+                        return refuse(&host);
+                    }
                 }
-            },
+            }
         };
         let guest = SocketAddr::new(IpAddr::V4(GUEST), guest_port);
         let free = |remote| !self.tcp.has(Ends { guest, remote });
@@ -262,7 +267,7 @@ impl Core {
             return refuse(&host);
         }
         let _ = host.set_nodelay(true);
-        let entry = rule.map(|rule| self.gate.open(flow, &rule));
+        let entry = rule.map(|rule| self.policy_engine.open(flow, &rule));
         relay(
             &stream,
             host,
@@ -301,7 +306,10 @@ impl Core {
         guest_port: u16,
         content: &[u8],
     ) {
-        match self.gate.inbound(client, guest_port, Transport::Udp) {
+        match self
+            .policy_engine
+            .inbound(client, guest_port, Transport::Udp)
+        {
             Verdict::Allow { .. } => {}
             Verdict::Inspect => return,
             Verdict::Deny { rule, reason } => {
@@ -312,7 +320,7 @@ impl Core {
                     port: guest_port,
                     transport: Transport::Udp,
                 };
-                return self.gate.denied(flow, &rule, reason);
+                return self.policy_engine.denied(flow, &rule, reason);
             }
         }
         if !self.shaper.admits(Way::Down, content.len()) {

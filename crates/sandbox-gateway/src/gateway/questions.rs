@@ -1,5 +1,5 @@
 //! The gateway's DNS server: questions by UDP and TCP (RFC 1035, 7766),
-//! answered by the gate.
+//! answered by the policy engine.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ impl Core {
         };
         let (core, query) = (self.clone(), query.to_vec());
         tokio::task::spawn_local(async move {
-            if let Some(answer) = core.gate.answer_dns(&query, Transport::Udp).await {
+            if let Some(answer) = core.policy_engine.answer_dns(&query, Transport::Udp).await {
                 core.link
                     .write(|outgoing| packet::send_udp(outgoing, server, guest, &answer));
             }
@@ -42,7 +42,7 @@ impl Core {
             let Ok(turn) = self.questions.acquire().await else {
                 return;
             };
-            let answer = self.gate.answer_dns(&query, Transport::Tcp).await;
+            let answer = self.policy_engine.answer_dns(&query, Transport::Tcp).await;
             drop(turn);
             let Some(answer) = answer else { return };
             let Ok(length) = u16::try_from(answer.len()) else {

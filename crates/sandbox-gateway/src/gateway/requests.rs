@@ -28,7 +28,7 @@ impl Core {
     fn answer(self: &Rc<Self>, command: GatewayCommand) -> GatewayReply {
         match command {
             GatewayCommand::AllowOnce { pattern } => {
-                self.gate.allow_until_stop(pattern);
+                self.policy_engine.allow_until_stop(pattern);
                 GatewayReply::Done
             }
             GatewayCommand::Cut => {
@@ -56,10 +56,10 @@ impl Core {
                 Kind::Udp => Transport::Udp,
                 Kind::Echo => Transport::Icmp,
             };
-            let verdict = self.gate.outbound(&asked(pair.remote, transport));
+            let verdict = self.policy_engine.outbound(&asked(pair.remote, transport));
             !matches!(verdict, Verdict::Allow { .. })
         });
-        self.gate.cut_now();
+        self.policy_engine.cut_now();
     }
 }
 

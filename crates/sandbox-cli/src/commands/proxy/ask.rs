@@ -9,7 +9,7 @@ use crate::commands::{ExitStatus, Outcome, gateway};
 use crate::output::Report;
 use sandbox::Found;
 use sandbox_gateway::access_log::{Entry, LogReader};
-use sandbox_gateway::gate::HOST_NAME;
+use sandbox_gateway::policy_engine::HOST_NAME;
 use sandbox_protocol::gateway::GatewayCommand;
 use sandbox_spec::domain::{DomainName, DomainPattern};
 use sandbox_spec::policy::Reason;

@@ -62,7 +62,7 @@ impl Session {
         destination: Option<SocketAddr>,
     ) -> Way {
         Way {
-            gate: Rc::clone(&self.shared.gate),
+            policy_engine: Rc::clone(&self.shared.policy_engine),
             asked_by,
             name,
             port,

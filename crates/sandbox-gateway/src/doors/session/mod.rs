@@ -178,7 +178,7 @@ impl Session {
             transport: Transport::Tcp,
         };
         self.shared
-            .gate
+            .policy_engine
             .denied(flow, &refusal.rule(), refusal.reason());
     }
 

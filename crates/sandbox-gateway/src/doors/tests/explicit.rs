@@ -399,18 +399,20 @@ fn what_is_taken_from_the_list_can_be_cut() {
     on_gateway(|| async {
         let world = World::new().await;
         let way = Way {
-            gate: std::rc::Rc::clone(&world.gate),
+            policy_engine: std::rc::Rc::clone(&world.policy_engine),
             asked_by: AskedBy::Connect,
             name: "once.test".parse().unwrap(),
             port: 443,
             destination: None,
         };
-        world.gate.allow_until_stop("once.test".parse().unwrap());
+        world
+            .policy_engine
+            .allow_until_stop("once.test".parse().unwrap());
         let kept = way.clone();
         let mut cut = Box::pin(async move { kept.until_cut().await });
         assert!(futures_util::poll!(&mut cut).is_pending());
         // Still allowed: nothing to cut.
-        world.gate.cut_now();
+        world.policy_engine.cut_now();
         assert!(futures_util::poll!(&mut cut).is_pending());
         let not_listed = Way {
             name: "denied.test".parse().unwrap(),
@@ -418,7 +420,7 @@ fn what_is_taken_from_the_list_can_be_cut() {
         };
         let mut cut = Box::pin(not_listed.until_cut());
         assert!(futures_util::poll!(&mut cut).is_pending());
-        world.gate.cut_now();
+        world.policy_engine.cut_now();
         cut.await;
         assert_eq!(
             not_listed.allowed().unwrap_err().reason(),

@@ -1,4 +1,4 @@
-//! A gate with a resolver of its own, and connections of a guest to its doors.
+//! A policy engine with a resolver of its own, and connections of a guest to its doors.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,8 +13,8 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::access_log::{Entry, FILE};
 use crate::doors::{Doors, transparent};
-use crate::gate::{Gate, GateConfig, Mode};
 use crate::intercept::Interceptor;
+use crate::policy_engine::{Mode, PolicyEngine, PolicyEngineConfig};
 use sandbox_spec::policy::{Policy, Preset};
 
 /// Names and their addresses, as the test's resolver knows them.
@@ -24,7 +24,7 @@ pub(super) type Zone = Rc<RefCell<HashMap<String, Vec<IpAddr>>>>;
 const ALLOWED: [&str; 3] = ["good.test", "second.test", "api.test"];
 
 pub(super) struct World {
-    pub(super) gate: Rc<Gate>,
+    pub(super) policy_engine: Rc<PolicyEngine>,
     pub(super) doors: Doors,
     pub(super) zone: Zone,
     directory: tempfile::TempDir,
@@ -67,7 +67,7 @@ impl World {
             .map(|name| format!("allow@{name}:tcp"))
             .collect();
         rules.push("allow@127.0.0.1:tcp".into());
-        let config = GateConfig {
+        let config = PolicyEngineConfig {
             policy: Policy {
                 preset: Preset::Public,
                 rules: rules.iter().map(|rule| rule.parse().unwrap()).collect(),
@@ -81,10 +81,10 @@ impl World {
             ipv6: true,
             log_directory: directory.path().into(),
         };
-        let gate = Gate::new(config).unwrap();
+        let policy_engine = PolicyEngine::new(config).unwrap();
         Self {
-            doors: Doors::new(Rc::clone(&gate), interceptor),
-            gate,
+            doors: Doors::new(Rc::clone(&policy_engine), interceptor),
+            policy_engine,
             zone,
             directory,
         }
@@ -139,7 +139,10 @@ impl World {
 
     /// Lets the guest learn a name's addresses from the gateway's DNS.
     pub(super) async fn resolve(&self, name: &str) {
-        self.gate.resolve(&name.parse().unwrap()).await.unwrap();
+        self.policy_engine
+            .resolve(&name.parse().unwrap())
+            .await
+            .unwrap();
     }
 
     /// The access log so far.

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use self::guest::Guest;
 use super::{Gateway, GatewayConfig, HostPorts};
-use crate::gate::{GateConfig, Mode};
+use crate::policy_engine::{Mode, PolicyEngineConfig};
 use crate::request::GatewayRequest;
 use sandbox_protocol::gateway::{GatewayCommand, GatewayReply};
 use sandbox_spec::guest_network::{GATEWAY, GUEST};
@@ -34,7 +34,7 @@ impl Network {
         let log = tempfile::tempdir().unwrap();
         let (wire, guests_end) = UnixStream::pair().unwrap();
         let config = GatewayConfig {
-            gate: GateConfig {
+            policy_engine: PolicyEngineConfig {
                 policy: Policy {
                     preset: preset.parse().unwrap(),
                     rules: Vec::new(),

@@ -1,4 +1,4 @@
-//! A gate with its list, its log and a resolver of its own on the loopback.
+//! A policy engine with its list, its log and a resolver of its own on the loopback.
 
 mod dns;
 mod resolving;
@@ -19,7 +19,7 @@ use upstream::Upstream;
 const HOSTS: [&str; 2] = ["192.168.7.20", "203.0.113.7"];
 
 struct Lab {
-    gate: Rc<Gate>,
+    policy_engine: Rc<PolicyEngine>,
     upstream: Upstream,
     directory: tempfile::TempDir,
 }
@@ -46,7 +46,7 @@ impl Lab {
             "192.0.2.99 known.example\n10.9.9.9 inside.example\n",
         )
         .unwrap();
-        let config = GateConfig {
+        let config = PolicyEngineConfig {
             policy: policy(preset, rules),
             mode: match list {
                 None => Mode::Open,
@@ -63,7 +63,7 @@ impl Lab {
         let resolver = Resolver::with_sources(config.dns, sources);
         let own = HostAddresses::given(HOSTS.map(|text| text.parse().unwrap()));
         Self {
-            gate: Gate::with(config, own, resolver).unwrap(),
+            policy_engine: PolicyEngine::with(config, own, resolver).unwrap(),
             upstream,
             directory,
         }

@@ -1,4 +1,4 @@
-//! What a gate is made from; plain data, since it travels in the start plan.
+//! What a policy engine is made from; plain data, since it travels in the start plan.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub enum Mode {
 
 /// What the network of one sandbox allows, and where it writes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GateConfig {
+pub struct PolicyEngineConfig {
     /// Preset and rules.
     pub policy: Policy,
     /// Open or proxy.

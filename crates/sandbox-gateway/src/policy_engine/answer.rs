@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-use super::Gate;
+use super::PolicyEngine;
 use crate::access_log::{AskedBy, FlowStart};
 use crate::dns::{Question, Received, read};
 use crate::names::TTL_CEILING;
@@ -34,7 +34,7 @@ enum Treatment {
     Refuse,
 }
 
-impl Gate {
+impl PolicyEngine {
     /// Answers one message of the guest's DNS client: a datagram's payload, or a message of a TCP
     /// stream without its length. `None` where no answer is due.
     pub async fn answer_dns(&self, query: &[u8], over: Transport) -> Option<Vec<u8>> {

@@ -8,7 +8,7 @@ use hickory_proto::rr::RecordType;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::Gate;
+use super::PolicyEngine;
 use crate::resolver::{LookupError, addresses};
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::guest_network::GATEWAY;
@@ -83,7 +83,7 @@ impl From<ResolveError> for DialError {
     }
 }
 
-impl Gate {
+impl PolicyEngine {
     /// Whether a name may be asked for at all, whatever for: what is denied is never forwarded.
     pub fn may_ask(&self, name: &DomainName) -> NamedVerdict {
         let Policy { preset, .. } = self.policy;

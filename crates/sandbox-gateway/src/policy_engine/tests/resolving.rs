@@ -20,26 +20,30 @@ async fn addresses_are_remembered_for_their_name() {
     let lab = Lab::proxy(&[], ".example.com\n").await;
     lab.upstream
         .set("www.example.com", 300, &["192.0.2.1", "2001:db8::1"]);
-    let resolved = lab.gate.resolve(&name("www.example.com")).await.unwrap();
+    let resolved = lab
+        .policy_engine
+        .resolve(&name("www.example.com"))
+        .await
+        .unwrap();
     assert_eq!(
         resolved.addresses,
         [address("192.0.2.1"), address("2001:db8::1")]
     );
     assert!(resolved.ttl <= Duration::from_secs(300));
     assert!(
-        lab.gate
+        lab.policy_engine
             .agrees(&name("www.example.com"), address("2001:db8::1"))
     );
     assert!(
-        lab.gate
+        lab.policy_engine
             .agrees(&name("www.example.com"), address("::ffff:192.0.2.1"))
     );
     assert!(
-        !lab.gate
+        !lab.policy_engine
             .agrees(&name("www.example.com"), address("192.0.2.2"))
     );
     assert!(
-        !lab.gate
+        !lab.policy_engine
             .agrees(&name("a.example.com"), address("192.0.2.1"))
     );
 }
@@ -47,9 +51,13 @@ async fn addresses_are_remembered_for_their_name() {
 #[tokio::test]
 async fn the_hosts_file_counts_and_so_does_its_filter() {
     let lab = Lab::open(Preset::Public, &[]).await;
-    let known = lab.gate.resolve(&name("known.example")).await.unwrap();
+    let known = lab
+        .policy_engine
+        .resolve(&name("known.example"))
+        .await
+        .unwrap();
     assert_eq!(known.addresses, [address("192.0.2.99")]);
-    let inside = lab.gate.resolve(&name("inside.example")).await;
+    let inside = lab.policy_engine.resolve(&name("inside.example")).await;
     assert!(
         matches!(
             inside,
@@ -60,7 +68,7 @@ async fn the_hosts_file_counts_and_so_does_its_filter() {
         ),
         "{inside:?}"
     );
-    let absent = lab.gate.resolve(&name("absent.example")).await;
+    let absent = lab.policy_engine.resolve(&name("absent.example")).await;
     assert_eq!(
         absent,
         Err(ResolveError::Lookup(
@@ -138,7 +146,11 @@ async fn what_may_not_be_behind_a_name_is_dropped() {
     ] {
         let lab = Lab::open(preset, rules).await;
         lab.upstream.set("many.example", 300, &all);
-        let resolved = lab.gate.resolve(&name("many.example")).await.unwrap();
+        let resolved = lab
+            .policy_engine
+            .resolve(&name("many.example"))
+            .await
+            .unwrap();
         let mut found: Vec<_> = resolved.addresses.iter().map(ToString::to_string).collect();
         found.sort();
         assert_eq!(found, kept, "{preset} {rules:?}");
@@ -149,22 +161,26 @@ async fn what_may_not_be_behind_a_name_is_dropped() {
 async fn domain_rules_match_addresses_that_dns_gave() {
     let lab = Lab::open(Preset::None, &["allow@*.example.com:tcp:443"]).await;
     lab.upstream.set("a.example.com", 300, &["192.0.2.1"]);
-    let before = lab.gate.outbound(&tcp("192.0.2.1", 443));
+    let before = lab.policy_engine.outbound(&tcp("192.0.2.1", 443));
     assert!(matches!(before, Verdict::Deny { .. }));
-    lab.gate.resolve(&name("a.example.com")).await.unwrap();
-    let Verdict::Allow { name, rule, .. } = lab.gate.outbound(&tcp("192.0.2.1", 443)) else {
+    lab.policy_engine
+        .resolve(&name("a.example.com"))
+        .await
+        .unwrap();
+    let Verdict::Allow { name, rule, .. } = lab.policy_engine.outbound(&tcp("192.0.2.1", 443))
+    else {
         panic!();
     };
     assert_eq!(name.unwrap().as_str(), "a.example.com");
     assert_eq!(rule.to_string(), "allow@*.example.com:tcp:443");
     assert!(matches!(
-        lab.gate.outbound(&tcp("192.0.2.1", 80)),
+        lab.policy_engine.outbound(&tcp("192.0.2.1", 80)),
         Verdict::Deny { .. }
     ));
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(301)).await;
     assert!(matches!(
-        lab.gate.outbound(&tcp("192.0.2.1", 443)),
+        lab.policy_engine.outbound(&tcp("192.0.2.1", 443)),
         Verdict::Deny { .. }
     ));
 }
@@ -176,11 +192,22 @@ async fn a_name_is_dialled_where_a_rule_opens_its_address() {
     let rule = format!("allow@127.0.0.1:tcp:{port}");
     let lab = Lab::open(Preset::Public, &[&rule]).await;
     lab.upstream.set("local.example", 0, &["127.0.0.1"]);
-    let (stream, to) = lab.gate.dial(&name("local.example"), port).await.unwrap();
+    let (stream, to) = lab
+        .policy_engine
+        .dial(&name("local.example"), port)
+        .await
+        .unwrap();
     assert_eq!(to, stream.peer_addr().unwrap());
-    let (host, _) = lab.gate.dial(&name(HOST_NAME), port).await.unwrap();
+    let (host, _) = lab
+        .policy_engine
+        .dial(&name(HOST_NAME), port)
+        .await
+        .unwrap();
     assert_eq!(host.peer_addr().unwrap().port(), port);
-    let closed = lab.gate.dial(&name("local.example"), port ^ 1).await;
+    let closed = lab
+        .policy_engine
+        .dial(&name("local.example"), port ^ 1)
+        .await;
     assert!(
         matches!(closed, Err(DialError::Denied { .. })),
         "{closed:?}"
@@ -194,10 +221,14 @@ async fn a_name_that_turns_private_is_not_dialled() {
     let domain_rule = format!("allow@turns.example:tcp:{port}");
     let lab = Lab::open(Preset::Public, &[&domain_rule]).await;
     lab.upstream.set("turns.example", 0, &["192.0.2.1"]);
-    let first = lab.gate.resolve(&name("turns.example")).await.unwrap();
+    let first = lab
+        .policy_engine
+        .resolve(&name("turns.example"))
+        .await
+        .unwrap();
     assert_eq!(first.addresses, [address("192.0.2.1")]);
     lab.upstream.set("turns.example", 0, &["127.0.0.1"]);
-    let denied = lab.gate.dial(&name("turns.example"), port).await;
+    let denied = lab.policy_engine.dial(&name("turns.example"), port).await;
     assert!(
         matches!(
             denied,
@@ -209,7 +240,10 @@ async fn a_name_that_turns_private_is_not_dialled() {
         "{denied:?}"
     );
     let there = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-    let denied = lab.gate.dial_address(&name("turns.example"), there).await;
+    let denied = lab
+        .policy_engine
+        .dial_address(&name("turns.example"), there)
+        .await;
     assert!(
         matches!(denied, Err(DialError::Denied { .. })),
         "{denied:?}"
@@ -219,7 +253,7 @@ async fn a_name_that_turns_private_is_not_dialled() {
 #[tokio::test]
 async fn in_proxy_mode_a_rule_for_an_address_lists_no_name() {
     let lab = Lab::proxy(&["allow@10.1.0.0/16:tcp:443"], "listed.example\n").await;
-    let reach = |text: &str, to: &str| lab.gate.reach(&name(text), to.parse().unwrap());
+    let reach = |text: &str, to: &str| lab.policy_engine.reach(&name(text), to.parse().unwrap());
     assert!(reach("listed.example", "10.1.2.3:443").is_ok());
     assert!(reach("listed.example", "192.0.2.1:443").is_ok());
     for (text, to, expected) in [

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Asked, Gate};
+use super::{Asked, PolicyEngine};
 use sandbox_spec::address::AddressKind;
 use sandbox_spec::domain::{DomainName, DomainPattern};
 use sandbox_spec::guest_network::GATEWAY;
@@ -14,7 +14,7 @@ use sandbox_spec::policy::{
 /// The ports of the web, which proxy mode looks into.
 const WEB: [u16; 2] = [80, 443];
 
-impl Gate {
+impl PolicyEngine {
     /// What to do with a new flow of the guest to an address.
     pub fn outbound(&self, asked: &Asked) -> Verdict {
         let peer = self.peer(asked.destination);
@@ -124,7 +124,7 @@ impl Gate {
         Some(RuleName::Once(pattern.clone()))
     }
 
-    /// Whether a name that [`Gate::named`] allows may be reached at this address: where to
+    /// Whether a name that [`PolicyEngine::named`] allows may be reached at this address: where to
     /// connect, and what allows it.
     ///
     /// # Errors

@@ -12,7 +12,11 @@ impl Lab {
         message.metadata.recursion_desired = true;
         message.add_query(Query::query(Name::from_ascii(text).unwrap(), record_type));
         let query = message.to_vec().unwrap();
-        let answer = self.gate.answer_dns(&query, Transport::Udp).await.unwrap();
+        let answer = self
+            .policy_engine
+            .answer_dns(&query, Transport::Udp)
+            .await
+            .unwrap();
         Message::from_vec(&answer).unwrap()
     }
 
@@ -190,11 +194,11 @@ async fn aliases_of_an_allowed_name_lead_to_its_addresses() {
     let (_, data) = lab.answer("www.example.com.", RecordType::A).await;
     assert_eq!(data, ["edge.cdn.test.", "192.0.2.8"]);
     assert!(
-        lab.gate
+        lab.policy_engine
             .agrees(&name("www.example.com"), address("192.0.2.8"))
     );
     assert!(
-        !lab.gate
+        !lab.policy_engine
             .agrees(&name("edge.cdn.test"), address("192.0.2.8"))
     );
 }
@@ -236,11 +240,11 @@ async fn an_upstream_that_is_gone_is_a_failure_and_no_absence() {
     lab.upstream.set("a.example", 300, &["192.0.2.1"]);
     let (code, _) = lab.answer("absent.example.", RecordType::A).await;
     assert_eq!(code, ResponseCode::NXDomain);
-    // Nothing listens where the second gate asks.
+    // Nothing listens where the second policy engine asks.
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let gone = socket.local_addr().unwrap();
     drop(socket);
-    let config = GateConfig {
+    let config = PolicyEngineConfig {
         policy: policy(Preset::Public, &[]),
         mode: Mode::Open,
         dns: Some(gone),
@@ -248,7 +252,7 @@ async fn an_upstream_that_is_gone_is_a_failure_and_no_absence() {
         log_directory: lab.directory.path().into(),
     };
     let other = Lab {
-        gate: Gate::new(config).unwrap(),
+        policy_engine: PolicyEngine::new(config).unwrap(),
         upstream: Upstream::start().await,
         directory: tempfile::tempdir().unwrap(),
     };

@@ -66,7 +66,7 @@ async fn presets_open_what_they_say() {
     for preset in [Preset::None, Preset::Public, Preset::Private, Preset::All] {
         let lab = Lab::open(preset, &[]).await;
         for (target, open_under) in targets {
-            let verdict = lab.gate.outbound(&asked(target));
+            let verdict = lab.policy_engine.outbound(&asked(target));
             let expected = open_under.split(' ').any(|word| word == preset.as_str());
             let allowed = matches!(verdict, Verdict::Allow { .. });
             assert_eq!(allowed, expected, "{preset} {target} {verdict:?}");
@@ -118,7 +118,7 @@ async fn the_first_rule_that_matches_wins() {
         ("tcp [::ffff:192.0.2.9]:80", "Rule by deny@192.0.2.0/24"),
     ] {
         assert_eq!(
-            word(&lab.gate.outbound(&asked(target))),
+            word(&lab.policy_engine.outbound(&asked(target))),
             expected,
             "{target}"
         );
@@ -135,17 +135,20 @@ async fn the_host_is_reached_by_group_address_or_name() {
         "allow@host.sandbox.internal:tcp:5432",
     ] {
         let lab = Lab::open(Preset::Public, &[rule]).await;
-        let verdict = lab.gate.outbound(&asked("tcp 10.0.2.2:5432"));
+        let verdict = lab.policy_engine.outbound(&asked("tcp 10.0.2.2:5432"));
         let Verdict::Allow { to, name, .. } = verdict else {
             panic!("{rule} {verdict:?}");
         };
         assert_eq!(to, "127.0.0.1:5432".parse().unwrap());
         assert_eq!(name.unwrap().as_str(), HOST_NAME);
-        let other = lab.gate.outbound(&asked("tcp 10.0.2.2:5433"));
+        let other = lab.policy_engine.outbound(&asked("tcp 10.0.2.2:5433"));
         assert!(matches!(other, Verdict::Deny { .. }), "{rule}");
-        assert!(lab.gate.named(&name_of_host(), 5432).is_allowed(), "{rule}");
         assert!(
-            !lab.gate.named(&name_of_host(), 5433).is_allowed(),
+            lab.policy_engine.named(&name_of_host(), 5432).is_allowed(),
+            "{rule}"
+        );
+        assert!(
+            !lab.policy_engine.named(&name_of_host(), 5433).is_allowed(),
             "{rule}"
         );
     }
@@ -155,7 +158,7 @@ async fn the_host_is_reached_by_group_address_or_name() {
         "tcp 127.0.0.1:5432",
         "tcp [fd00:5a4d:b0c5:2::2]:1",
     ] {
-        let verdict = lab.gate.outbound(&asked(target));
+        let verdict = lab.policy_engine.outbound(&asked(target));
         assert_eq!(word(&verdict), "Rule by deny@loopback", "{target}");
     }
 }
@@ -198,7 +201,7 @@ async fn proxy_mode_looks_into_the_web_and_denies_the_rest() {
         ),
     ] {
         assert_eq!(
-            word(&lab.gate.outbound(&asked(target))),
+            word(&lab.policy_engine.outbound(&asked(target))),
             expected,
             "{target}"
         );
@@ -212,7 +215,7 @@ async fn names_are_decided_by_rules_then_by_the_list() {
         "example.com\n*.example.com\n",
     )
     .await;
-    let word = |text: &str, port| match lab.gate.named(&name(text), port) {
+    let word = |text: &str, port| match lab.policy_engine.named(&name(text), port) {
         NamedVerdict::Allow { rule } => format!("by {rule}"),
         NamedVerdict::Deny { rule, reason } => format!("{reason:?} by {rule}"),
     };
@@ -228,12 +231,27 @@ async fn names_are_decided_by_rules_then_by_the_list() {
     ] {
         assert_eq!(word(text, port), expected, "{text} {port}");
     }
-    lab.gate.allow_until_stop(".example.org".parse().unwrap());
+    lab.policy_engine
+        .allow_until_stop(".example.org".parse().unwrap());
     assert_eq!(word("a.example.org", 443), "by once .example.org");
     let open = Lab::open(Preset::None, &["allow@a.example:tcp:443"]).await;
-    assert!(open.gate.named(&name("a.example"), 443).is_allowed());
-    assert!(!open.gate.named(&name("a.example"), 80).is_allowed());
-    assert!(!open.gate.named(&name("b.example"), 443).is_allowed());
+    assert!(
+        open.policy_engine
+            .named(&name("a.example"), 443)
+            .is_allowed()
+    );
+    assert!(
+        !open
+            .policy_engine
+            .named(&name("a.example"), 80)
+            .is_allowed()
+    );
+    assert!(
+        !open
+            .policy_engine
+            .named(&name("b.example"), 443)
+            .is_allowed()
+    );
 }
 
 #[tokio::test]
@@ -249,7 +267,7 @@ async fn published_ports_are_open_unless_a_rule_says_otherwise() {
     .await;
     let inbound = |client: &str, port| {
         let client = SocketAddr::new(address(client), 40_000);
-        word(&lab.gate.inbound(client, port, Transport::Tcp))
+        word(&lab.policy_engine.inbound(client, port, Transport::Tcp))
     };
     assert_eq!(inbound("127.0.0.1", 80), "10.0.2.15:80 by published");
     assert_eq!(
@@ -264,7 +282,7 @@ async fn published_ports_are_open_unless_a_rule_says_otherwise() {
 #[tokio::test(start_paused = true)]
 async fn edits_of_the_list_act_on_a_running_gate() {
     let lab = Lab::proxy(&[], "example.com\n").await;
-    let allowed = |text: &str| lab.gate.named(&name(text), 443).is_allowed();
+    let allowed = |text: &str| lab.policy_engine.named(&name(text), 443).is_allowed();
     assert!(allowed("example.com") && !allowed("example.org"));
     std::fs::write(lab.list(), "example.org\n").unwrap();
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -291,9 +309,9 @@ async fn edits_of_the_list_act_on_a_running_gate() {
 #[tokio::test]
 async fn cutting_is_told_to_whoever_waits() {
     let lab = Lab::open(Preset::Public, &[]).await;
-    let mut cut = lab.gate.cut();
+    let mut cut = lab.policy_engine.cut();
     assert!(!cut.has_changed().unwrap());
-    lab.gate.cut_now();
+    lab.policy_engine.cut_now();
     cut.changed().await.unwrap();
     assert!(!cut.has_changed().unwrap());
 }
@@ -302,10 +320,14 @@ async fn cutting_is_told_to_whoever_waits() {
 #[tokio::test(start_paused = true)]
 async fn cutting_goes_by_the_list_as_it_was_just_edited() {
     let lab = Lab::proxy(&[], "example.com\n").await;
-    let allowed = || lab.gate.named(&name("example.com"), 443).is_allowed();
+    let allowed = || {
+        lab.policy_engine
+            .named(&name("example.com"), 443)
+            .is_allowed()
+    };
     assert!(allowed());
     std::fs::write(lab.list(), "example.org\n").unwrap();
     assert!(allowed(), "not looked at since");
-    lab.gate.cut_now();
+    lab.policy_engine.cut_now();
     assert!(!allowed());
 }

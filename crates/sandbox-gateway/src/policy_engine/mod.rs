@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use tokio::sync::watch;
 
-pub use config::{GateConfig, Mode};
+pub use config::{Mode, PolicyEngineConfig};
 pub use dial::{DialError, ResolveError, Resolved};
 
 use super::access_log::{AccessLog, FlowEntry, FlowStart};
@@ -48,7 +48,7 @@ pub struct Asked {
 }
 
 /// Policy, list, names, resolver and log of one sandbox. Lives on the gateway's thread.
-pub struct Gate {
+pub struct PolicyEngine {
     policy: Policy,
     list: Option<WatchedList>,
     once: RefCell<Vec<DomainPattern>>,
@@ -62,12 +62,12 @@ pub struct Gate {
     own_domain: DomainName,
 }
 
-impl Gate {
+impl PolicyEngine {
     /// Opens the log, reads the list and the host's addresses.
     ///
     /// # Errors
     /// Where one of them cannot be read.
-    pub fn new(config: GateConfig) -> Result<Rc<Self>, NetworkError> {
+    pub fn new(config: PolicyEngineConfig) -> Result<Rc<Self>, NetworkError> {
         let hosts = HostAddresses::of_system().map_err(NetworkError::HostAddresses)?;
         let resolver = Resolver::new(config.dns);
         Self::with(config, hosts, resolver)
@@ -78,7 +78,7 @@ impl Gate {
     /// # Errors
     /// Where the log cannot be opened.
     pub fn with(
-        config: GateConfig,
+        config: PolicyEngineConfig,
         hosts: HostAddresses,
         resolver: Resolver,
     ) -> Result<Rc<Self>, NetworkError> {
@@ -123,7 +123,7 @@ impl Gate {
         self.cut.subscribe()
     }
 
-    /// Lets [`Gate::cut`] change. The list that counts is the one of this moment: whoever cuts has
+    /// Lets [`PolicyEngine::cut`] change. The list that counts is the one of this moment: whoever cuts has
     /// just edited it.
     pub fn cut_now(&self) {
         if let Some(list) = &self.list {
