@@ -9,12 +9,12 @@
 pub mod access_log;
 pub mod allowlist;
 pub mod dns;
-pub mod doors;
 pub mod error;
 pub mod gateway;
 pub mod host_addresses;
 pub mod intercept;
 pub mod names;
 pub mod policy_engine;
+pub mod proxy;
 pub mod request;
 pub mod resolver;

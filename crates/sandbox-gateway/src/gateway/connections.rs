@@ -17,7 +17,7 @@ use super::relay::relay;
 use super::shaper::Shaped;
 use super::tcp::{Arrival, Ends, GuestStream};
 use crate::access_log::{FlowEntry, FlowStart};
-use crate::doors::Doors;
+use crate::proxy::Proxy;
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::guest_network;
 use sandbox_spec::policy::{Reason, RuleName, Transport, Verdict};
@@ -54,8 +54,8 @@ impl Core {
             return;
         }
         if guest_network::is_proxy(ends.remote) && self.policy_engine.is_proxy() {
-            let serve = move |doors: Doors, stream: Shaped| async move {
-                doors.explicit(stream).await;
+            let serve = move |proxy: Proxy, stream: Shaped| async move {
+                proxy.explicit(stream).await;
             };
             return self.look_into(ends, packet, serve);
         }
@@ -64,14 +64,14 @@ impl Core {
             .outbound(&asked(ends.remote, Transport::Tcp))
         {
             Verdict::Inspect => {
-                let serve = move |doors: Doors, stream: Shaped| async move {
-                    doors.transparent(stream, ends.remote).await;
+                let serve = move |proxy: Proxy, stream: Shaped| async move {
+                    proxy.transparent(stream, ends.remote).await;
                 };
                 self.look_into(ends, packet, serve);
             }
-            Verdict::Allow { to, rule, .. } if self.doors.inspects(ends.remote) => {
-                let serve = move |doors: Doors, stream: Shaped| async move {
-                    doors
+            Verdict::Allow { to, rule, .. } if self.proxy.inspects(ends.remote) => {
+                let serve = move |proxy: Proxy, stream: Shaped| async move {
+                    proxy
                         .allowed_by_address(stream, ends.remote, to, rule)
                         .await;
                 };
@@ -100,11 +100,11 @@ impl Core {
         self: &Rc<Self>,
         ends: Ends,
         packet: &Packet<'_>,
-        serve: impl FnOnce(Doors, Shaped) -> F + 'static,
+        serve: impl FnOnce(Proxy, Shaped) -> F + 'static,
     ) {
         let stream = self.tcp.accept(ends, packet.whole);
-        let (doors, shaper) = (self.doors.clone(), self.shaper.clone());
-        let serve = |stream| serve(doors, Shaped::new(stream, shaper));
+        let (proxy, shaper) = (self.proxy.clone(), self.shaper.clone());
+        let serve = |stream| serve(proxy, Shaped::new(stream, shaper));
         tokio::task::spawn_local(established(stream, serve));
     }
 

@@ -25,9 +25,9 @@ use super::published_ports::PublishedPorts;
 use super::shaper::Shaper;
 use super::tcp::Table;
 use super::wire::{FrameTooLarge, Incoming};
-use crate::doors::Doors;
 use crate::intercept::Interceptor;
 use crate::policy_engine::{Asked, PolicyEngine};
+use crate::proxy::Proxy;
 use crate::request::GatewayRequest;
 use sandbox_spec::guest_network;
 use sandbox_spec::policy::Transport;
@@ -53,7 +53,7 @@ pub(super) struct Core {
     pub(super) published: PublishedPorts,
     pub(super) questions: Arc<Semaphore>,
     pub(super) datagrams: Rc<Datagrams>,
-    pub(super) doors: Doors,
+    pub(super) proxy: Proxy,
     pub(super) has_ipv6: bool,
 }
 
@@ -70,7 +70,7 @@ impl Core {
         let link = Rc::new(Link::new(u64::from_ne_bytes(seed)));
         let shaper = Rc::new(Shaper::new(bytes_per_second));
         Ok(Rc::new(Self {
-            doors: Doors::new(policy_engine.clone(), interceptor),
+            proxy: Proxy::new(policy_engine.clone(), interceptor),
             policy_engine,
             tcp: Rc::new(Table::new(link.clone(), connections)),
             datagrams: Rc::new(Datagrams::new(link.clone(), shaper.clone())),

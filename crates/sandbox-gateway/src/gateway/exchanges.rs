@@ -47,7 +47,7 @@ impl Core {
         let verdict = self.policy_engine.outbound(&asked(pair.remote, transport));
         let verdict = match verdict {
             // QUIC would pass by whoever puts the secrets in.
-            Verdict::Allow { .. } if pair.kind == Kind::Udp && self.doors.inspects(pair.remote) => {
+            Verdict::Allow { .. } if pair.kind == Kind::Udp && self.proxy.inspects(pair.remote) => {
                 Verdict::Deny {
                     rule: RuleName::Secrets,
                     reason: Reason::Quic,

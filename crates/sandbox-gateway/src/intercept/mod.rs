@@ -1,9 +1,9 @@
 //! Secrets that stay outside: their placeholders, and the TLS that is opened to replace them.
 //!
-//! For the hosts of secrets, and only for them, the doors end the guest's TLS with a certificate
+//! For the hosts of secrets, and only for them, the proxy end the guest's TLS with a certificate
 //! of the sandbox's own authority and begin another to the real host, whose certificate is
 //! verified against the host's trusted authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR` name
-//! others). Used by `doors`.
+//! others). Used by `proxy`.
 
 mod certificate_authority;
 mod error;

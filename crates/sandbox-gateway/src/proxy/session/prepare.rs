@@ -6,10 +6,10 @@ use hyper::http::request::Parts;
 use hyper::http::uri::{InvalidUri, PathAndQuery, Scheme, Uri};
 
 use super::{HTTP_PORT, HTTPS_PORT, Purpose, Session};
-use crate::doors::hop_by_hop;
-use crate::doors::mask::Mask;
-use crate::doors::passage::Way;
-use crate::doors::refusal::Refusal;
+use crate::proxy::hop_by_hop;
+use crate::proxy::mask::Mask;
+use crate::proxy::passage::Way;
+use crate::proxy::refusal::Refusal;
 
 /// What is to be done with a request's answer.
 pub(super) struct Prepared {

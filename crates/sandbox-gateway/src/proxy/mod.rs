@@ -1,4 +1,4 @@
-//! The doors by which the guest reaches hosts by name: an explicit HTTP proxy, and the
+//! The proxy by which the guest reaches hosts by name: an explicit HTTP proxy, and the
 //! connections to ports 80 and 443 that are looked into.
 //!
 //! Each name is decided by the policy engine, once a connection or once a request; what a connection is for
@@ -39,9 +39,9 @@ use super::policy_engine::PolicyEngine;
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::policy::RuleName;
 
-/// The doors of one sandbox. Cheap to clone; lives on the gateway's thread.
+/// The proxy of one sandbox. Cheap to clone; lives on the gateway's thread.
 #[derive(Clone)]
-pub struct Doors(Rc<Shared>);
+pub struct Proxy(Rc<Shared>);
 
 struct Shared {
     policy_engine: Rc<PolicyEngine>,
@@ -58,8 +58,8 @@ impl Shared {
     }
 }
 
-impl Doors {
-    /// Doors that ask `policy_engine`, with an interceptor where there are secrets.
+impl Proxy {
+    /// Proxy that ask `policy_engine`, with an interceptor where there are secrets.
     pub fn new(policy_engine: Rc<PolicyEngine>, interceptor: Option<Interceptor>) -> Self {
         Self(Rc::new(Shared {
             policy_engine,
@@ -73,7 +73,7 @@ impl Doors {
     }
 
     /// Whether a TCP connection that the policy engine allows by its address belongs to
-    /// [`Doors::allowed_by_address`] all the same: to a port of the web, at an address that the
+    /// [`Proxy::allowed_by_address`] all the same: to a port of the web, at an address that the
     /// gateway's DNS gave out for the host of a secret.
     pub fn inspects(&self, destination: SocketAddr) -> bool {
         matches!(destination.port(), 80 | 443)
@@ -109,7 +109,7 @@ impl Doors {
     }
 
     /// Serves one connection of the guest to `destination` that the policy engine allows by its address
-    /// and [`Doors::inspects`] is true for, until it ends: TLS to the host of a secret is opened,
+    /// and [`Proxy::inspects`] is true for, until it ends: TLS to the host of a secret is opened,
     /// other TLS and whatever hides its name goes on to `to` unread. `rule` is what allowed it.
     pub async fn allowed_by_address<S>(
         &self,

@@ -3,7 +3,7 @@
 //! hyper drops `Content-Length` from a request that has `Transfer-Encoding` too (RFC 9112,
 //! section 6.3, permits it), so that afterwards nothing tells that somebody tried to smuggle. Here
 //! that is noticed. Bodies of a known length are stepped over; after a chunked one nothing is
-//! looked at any more, and the doors end such a connection with its answer.
+//! looked at any more, and the proxy end such a connection with its answer.
 
 use std::cell::Cell;
 use std::io;

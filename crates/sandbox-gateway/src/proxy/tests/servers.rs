@@ -1,4 +1,4 @@
-//! Servers on the other side of the doors.
+//! Servers on the other side of the proxy.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use crate::doors::upstream::LocalExecutor;
+use crate::proxy::upstream::LocalExecutor;
 
 /// What a server saw.
 #[derive(Clone, Default)]

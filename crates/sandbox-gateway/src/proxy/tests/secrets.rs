@@ -18,8 +18,8 @@ use super::explicit::{client_config, tls, tunnel};
 use super::servers::{self, Outside};
 use super::world::{World, exchange, on_gateway, read_head};
 use crate::access_log::Outcome;
-use crate::doors::upstream::LocalExecutor;
 use crate::intercept::{CertificateAuthority, Interceptor, Secrets};
+use crate::proxy::upstream::LocalExecutor;
 use sandbox_spec::policy::Reason;
 use sandbox_spec::secret::SecretRequest;
 
@@ -421,8 +421,8 @@ fn secrets_work_without_the_proxy() {
         let (address, seen) = outside.echo(&["http/1.1"]).await;
         let port = address.port();
         world.resolve("api.test").await;
-        assert!(world.doors.inspects((address.ip(), 443).into()));
-        assert!(!world.doors.inspects((address.ip(), 8443).into()));
+        assert!(world.proxy.inspects((address.ip(), 443).into()));
+        assert!(!world.proxy.inspects((address.ip(), 8443).into()));
         let config = client_config(guest.roots.clone(), &[]);
         let stream = tls(world.by_address(address).await, "api.test", config)
             .await

@@ -5,10 +5,10 @@ use std::rc::Rc;
 
 use super::{HTTP_PORT, HTTPS_PORT, Purpose, Session};
 use crate::access_log::AskedBy;
-use crate::doors::authority::{Authority, Host};
-use crate::doors::passage::Way;
-use crate::doors::refusal::Refusal;
-use crate::doors::target::{Form, Target};
+use crate::proxy::authority::{Authority, Host};
+use crate::proxy::passage::Way;
+use crate::proxy::refusal::Refusal;
+use crate::proxy::target::{Form, Target};
 use sandbox_spec::domain::DomainName;
 
 impl Session {

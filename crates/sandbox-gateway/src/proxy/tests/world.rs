@@ -1,4 +1,4 @@
-//! A policy engine with a resolver of its own, and connections of a guest to its doors.
+//! A policy engine with a resolver of its own, and connections of a guest to its proxy.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,9 +12,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::access_log::{Entry, FILE};
-use crate::doors::{Doors, transparent};
 use crate::intercept::Interceptor;
 use crate::policy_engine::{Mode, PolicyEngine, PolicyEngineConfig};
+use crate::proxy::{Proxy, transparent};
 use sandbox_spec::policy::{Policy, Preset};
 
 /// Names and their addresses, as the test's resolver knows them.
@@ -25,7 +25,7 @@ const ALLOWED: [&str; 3] = ["good.test", "second.test", "api.test"];
 
 pub(super) struct World {
     pub(super) policy_engine: Rc<PolicyEngine>,
-    pub(super) doors: Doors,
+    pub(super) proxy: Proxy,
     pub(super) zone: Zone,
     directory: tempfile::TempDir,
 }
@@ -83,7 +83,7 @@ impl World {
         };
         let policy_engine = PolicyEngine::new(config).unwrap();
         Self {
-            doors: Doors::new(Rc::clone(&policy_engine), interceptor),
+            proxy: Proxy::new(Rc::clone(&policy_engine), interceptor),
             policy_engine,
             zone,
             directory,
@@ -92,35 +92,35 @@ impl World {
 
     /// A connection to the explicit proxy.
     pub(super) async fn explicit(&self) -> TcpStream {
-        let doors = self.doors.clone();
-        self.connection(move |stream| async move { doors.explicit(stream).await })
+        let proxy = self.proxy.clone();
+        self.connection(move |stream| async move { proxy.explicit(stream).await })
             .await
     }
 
     /// A connection to a TLS server at `destination`, as far as the guest knows.
     pub(super) async fn tls(&self, destination: SocketAddr) -> TcpStream {
-        let doors = self.doors.clone();
+        let proxy = self.proxy.clone();
         self.connection(move |stream| async move {
-            transparent::tls(&doors.0, stream, destination).await;
+            transparent::tls(&proxy.0, stream, destination).await;
         })
         .await
     }
 
     /// A connection to a web server at `destination`, as far as the guest knows.
     pub(super) async fn http(&self, destination: SocketAddr) -> TcpStream {
-        let doors = self.doors.clone();
+        let proxy = self.proxy.clone();
         self.connection(move |stream| async move {
-            transparent::http(&doors.0, stream, destination).await;
+            transparent::http(&proxy.0, stream, destination).await;
         })
         .await
     }
 
     /// A connection that open mode allows by its address.
     pub(super) async fn by_address(&self, destination: SocketAddr) -> TcpStream {
-        let doors = self.doors.clone();
+        let proxy = self.proxy.clone();
         self.connection(move |stream| async move {
             let rule = sandbox_spec::policy::RuleName::Preset(Preset::Public);
-            transparent::allowed_tls(&doors.0, stream, destination, destination, &rule).await;
+            transparent::allowed_tls(&proxy.0, stream, destination, destination, &rule).await;
         })
         .await
     }

@@ -6,11 +6,11 @@ use hyper::{Request, Response, StatusCode};
 
 use super::prepare::Prepared;
 use super::{Next, Purpose, Session};
-use crate::doors::body::ResponseBody;
-use crate::doors::passage::Way;
-use crate::doors::refusal::Refusal;
-use crate::doors::upstream::{Switched, Upstream};
-use crate::doors::{hop_by_hop, mask, opened};
+use crate::proxy::body::ResponseBody;
+use crate::proxy::passage::Way;
+use crate::proxy::refusal::Refusal;
+use crate::proxy::upstream::{Switched, Upstream};
+use crate::proxy::{hop_by_hop, mask, opened};
 
 /// How often a request is tried that its host has not seen.
 const ATTEMPTS: u32 = 3;

@@ -13,7 +13,7 @@ use tokio_rustls::client::TlsStream;
 use super::servers::{self, Outside};
 use super::world::{World, exchange, on_gateway, read_head};
 use crate::access_log::{AskedBy, Outcome};
-use crate::doors::passage::Way;
+use crate::proxy::passage::Way;
 use sandbox_spec::policy::Reason;
 
 pub(super) fn client_config(roots: RootCertStore, protocols: &[&str]) -> Arc<ClientConfig> {

@@ -1,4 +1,4 @@
-//! Every bound of the doors.
+//! Every bound of the proxy.
 
 use std::time::Duration;
 

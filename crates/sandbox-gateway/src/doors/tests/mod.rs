@@ -1,8 +1,0 @@
-//! The doors between a client on one side and servers on the other, on real loopback sockets.
-
-mod explicit;
-mod refused;
-mod secrets;
-mod servers;
-mod transparent;
-mod world;
