@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use sandbox_gateway::allowlist;
-use sandbox_gateway::policy_engine::{PolicyEngineConfig, Mode};
 use sandbox_gateway::gateway::GatewayConfig;
-use sandbox_gateway::intercept::AuthorityParts;
+use sandbox_gateway::interception::AuthorityParts;
+use sandbox_gateway::policy_engine::{Mode, PolicyEngineConfig};
 use sandbox_protocol::NetworkSummary;
 use sandbox_spec::domain::DomainPattern;
 use sandbox_spec::policy::Policy;

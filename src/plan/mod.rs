@@ -291,8 +291,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{Lifetime, NetworkSpec};
-    use sandbox_gateway::intercept::AuthorityParts;
+    use crate::sandbox::{Lifetime, NetworkSpec};
+    use sandbox_gateway::interception::AuthorityParts;
     use sandbox_spec::secret::SecretRequest;
 
     fn spec() -> SandboxSpec {

@@ -12,7 +12,7 @@ pub mod dns;
 pub mod error;
 pub mod gateway;
 pub mod host_addresses;
-pub mod intercept;
+pub mod interception;
 pub mod names;
 pub mod policy_engine;
 pub mod proxy;

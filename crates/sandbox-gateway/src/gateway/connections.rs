@@ -63,13 +63,13 @@ impl Core {
             .policy_engine
             .outbound(&asked(ends.remote, Transport::Tcp))
         {
-            Verdict::Inspect => {
+            Verdict::Intercept => {
                 let serve = move |proxy: Proxy, stream: Shaped| async move {
                     proxy.transparent(stream, ends.remote).await;
                 };
                 self.look_into(ends, packet, serve);
             }
-            Verdict::Allow { to, rule, .. } if self.proxy.inspects(ends.remote) => {
+            Verdict::Allow { to, rule, .. } if self.proxy.intercepts(ends.remote) => {
                 let serve = move |proxy: Proxy, stream: Shaped| async move {
                     proxy
                         .allowed_by_address(stream, ends.remote, to, rule)

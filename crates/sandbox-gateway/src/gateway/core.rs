@@ -25,7 +25,7 @@ use super::published_ports::PublishedPorts;
 use super::shaper::Shaper;
 use super::tcp::Table;
 use super::wire::{FrameTooLarge, Incoming};
-use crate::intercept::Interceptor;
+use crate::interception::Interceptor;
 use crate::policy_engine::{Asked, PolicyEngine};
 use crate::proxy::Proxy;
 use crate::request::GatewayRequest;

@@ -47,7 +47,9 @@ impl Core {
         let verdict = self.policy_engine.outbound(&asked(pair.remote, transport));
         let verdict = match verdict {
             // QUIC would pass by whoever puts the secrets in.
-            Verdict::Allow { .. } if pair.kind == Kind::Udp && self.proxy.inspects(pair.remote) => {
+            Verdict::Allow { .. }
+                if pair.kind == Kind::Udp && self.proxy.intercepts(pair.remote) =>
+            {
                 Verdict::Deny {
                     rule: RuleName::Secrets,
                     reason: Reason::Quic,
@@ -66,7 +68,7 @@ impl Core {
                     }
                 }
             }
-            Verdict::Inspect => {}
+            Verdict::Intercept => {}
             Verdict::Deny { rule, reason } => {
                 self.policy_engine.denied(flow, &rule, reason);
                 self.send_back(packet, Unreachable::Prohibited);

@@ -34,7 +34,7 @@ use tokio::sync::mpsc;
 use self::core::Core;
 pub use self::ports::{HostPorts, PortError};
 use super::error::NetworkError;
-use super::intercept::{AuthorityParts, InterceptError};
+use super::interception::{AuthorityParts, InterceptionError};
 use super::policy_engine::{PolicyEngine, PolicyEngineConfig};
 use super::request::GatewayRequest;
 use sandbox_spec::secret::SecretSpec;
@@ -47,7 +47,7 @@ pub enum GatewayError {
     PolicyEngine(#[from] NetworkError),
     /// Secrets and their authority.
     #[error(transparent)]
-    Intercept(#[from] InterceptError),
+    Interception(#[from] InterceptionError),
     /// A port of the host.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -61,7 +61,7 @@ impl GatewayError {
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::PolicyEngine(error) => error.hint(),
-            Self::Intercept(error) => error.hint(),
+            Self::Interception(error) => error.hint(),
             Self::Port(error) => error.hint(),
             Self::System(_) => None,
         }

@@ -246,7 +246,7 @@ impl Core {
                     .inbound(client, guest_port, Transport::Tcp)
                 {
                     Verdict::Allow { rule, .. } => Some(rule),
-                    Verdict::Inspect => return refuse(&host),
+                    Verdict::Intercept => return refuse(&host),
                     Verdict::Deny { rule, reason } => {
                         self.policy_engine.denied(flow, &rule, reason);
                         return refuse(&host);
@@ -311,7 +311,7 @@ impl Core {
             .inbound(client, guest_port, Transport::Udp)
         {
             Verdict::Allow { .. } => {}
-            Verdict::Inspect => return,
+            Verdict::Intercept => return,
             Verdict::Deny { rule, reason } => {
                 let flow = FlowStart {
                     asked_by: AskedBy::Published,

@@ -45,7 +45,7 @@ impl PolicyEngine {
             (Transport::Udp, 443) => deny(RuleName::Proxy, Reason::Quic),
             (Transport::Tcp, port) if WEB.contains(&port) => {
                 if self.policy.preset.allows_behind_a_name(peer.kind) {
-                    Verdict::Inspect
+                    Verdict::Intercept
                 } else {
                     deny(RuleName::Preset(self.policy.preset), Reason::Preset)
                 }

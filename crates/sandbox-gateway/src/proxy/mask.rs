@@ -14,7 +14,7 @@ use hyper::header::HeaderValue;
 use zeroize::Zeroizing;
 
 use super::body::ResponseBody;
-use crate::intercept::Inserted;
+use crate::interception::Inserted;
 
 const SHORTEST: usize = 8;
 

@@ -11,9 +11,9 @@ mod body;
 pub mod client_hello;
 mod counted;
 mod hop_by_hop;
+mod interception;
 mod limits;
 mod mask;
-mod opened;
 mod passage;
 mod refusal;
 mod request_heads;
@@ -34,7 +34,7 @@ use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::session::{Purpose, Session};
-use super::intercept::{Interceptor, Secrets};
+use super::interception::{Interceptor, Secrets};
 use super::policy_engine::PolicyEngine;
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::policy::RuleName;
@@ -53,7 +53,7 @@ impl Shared {
         self.interceptor.as_ref().map(Interceptor::secrets)
     }
 
-    fn intercepts(&self, name: &DomainName) -> bool {
+    fn intercepts_tls(&self, name: &DomainName) -> bool {
         self.secrets().is_some_and(|secrets| secrets.concern(name))
     }
 }
@@ -68,14 +68,14 @@ impl Proxy {
     }
 
     /// Whether TLS connections to this name are opened, since a secret is for it.
-    pub fn intercepts(&self, name: &DomainName) -> bool {
-        self.0.intercepts(name)
+    pub fn intercepts_tls(&self, name: &DomainName) -> bool {
+        self.0.intercepts_tls(name)
     }
 
     /// Whether a TCP connection that the policy engine allows by its address belongs to
     /// [`Proxy::allowed_by_address`] all the same: to a port of the web, at an address that the
     /// gateway's DNS gave out for the host of a secret.
-    pub fn inspects(&self, destination: SocketAddr) -> bool {
+    pub fn intercepts(&self, destination: SocketAddr) -> bool {
         matches!(destination.port(), 80 | 443)
             && self.0.interceptor.is_some()
             && self
@@ -83,7 +83,7 @@ impl Proxy {
                 .policy_engine
                 .names_of(destination.ip())
                 .iter()
-                .any(|name| self.intercepts(name))
+                .any(|name| self.intercepts_tls(name))
     }
 
     /// Serves the explicit HTTP proxy on one connection of the guest, until it ends.
@@ -96,7 +96,7 @@ impl Proxy {
     }
 
     /// Serves one connection of the guest to port 80 or 443 of `destination`, for which the policy engine
-    /// said [`Verdict::Inspect`](super::policy::Verdict::Inspect), until it ends.
+    /// said [`Verdict::Intercept`](super::policy::Verdict::Intercept), until it ends.
     pub async fn transparent<S>(&self, guest: S, destination: SocketAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -109,7 +109,7 @@ impl Proxy {
     }
 
     /// Serves one connection of the guest to `destination` that the policy engine allows by its address
-    /// and [`Proxy::inspects`] is true for, until it ends: TLS to the host of a secret is opened,
+    /// and [`Proxy::intercepts`] is true for, until it ends: TLS to the host of a secret is opened,
     /// other TLS and whatever hides its name goes on to `to` unread. `rule` is what allowed it.
     pub async fn allowed_by_address<S>(
         &self,

@@ -17,7 +17,7 @@ use super::request_heads::RequestHeads;
 use super::rewound::Rewound;
 use super::session::{Next, Session};
 use super::upstream::LocalExecutor;
-use super::{Shared, alert, opened, tunnel};
+use super::{Shared, alert, interception, tunnel};
 use sandbox_spec::domain::DomainName;
 
 /// Serves HTTP/1 until the connection ends or becomes something else.
@@ -106,8 +106,8 @@ where
             let guest = Rewound::new(first, guest);
             match same_name(&way, name) {
                 Err(refusal) => refuse_tls(&way, guest, &refusal).await,
-                Ok(()) if shared.intercepts(&way.name) => {
-                    opened::serve(shared, guest, way, Some((*upstream, address))).await;
+                Ok(()) if shared.intercepts_tls(&way.name) => {
+                    interception::serve(shared, guest, way, Some((*upstream, address))).await;
                 }
                 Ok(()) => {
                     let last = upstream.last_activity();

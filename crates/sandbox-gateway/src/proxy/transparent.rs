@@ -12,7 +12,7 @@ use super::passage::Way;
 use super::refusal::Refusal;
 use super::rewound::Rewound;
 use super::session::{Purpose, Session};
-use super::{Shared, alert, client_hello, opened, serve, tunnel};
+use super::{Shared, alert, client_hello, interception, serve, tunnel};
 use crate::access_log::{AskedBy, FlowStart};
 use sandbox_spec::policy::{Reason, RuleName, Transport};
 
@@ -58,8 +58,8 @@ where
     if let Err(refusal) = way.agrees() {
         return serve::refuse_tls(&way, guest, &refusal).await;
     }
-    if shared.intercepts(&way.name) {
-        return opened::serve(shared, guest, way, None).await;
+    if shared.intercepts_tls(&way.name) {
+        return interception::serve(shared, guest, way, None).await;
     }
     match way.connect().await {
         Ok((upstream, _)) => {
@@ -87,7 +87,7 @@ pub(super) async fn allowed_tls<S>(
     let guest = Rewound::new(first, guest);
     let mut flow = FlowStart::to_address(destination, Transport::Tcp);
     if let Some(name) = name {
-        if shared.intercepts(&name) {
+        if shared.intercepts_tls(&name) {
             let way = Way {
                 policy_engine: Rc::clone(&shared.policy_engine),
                 asked_by: AskedBy::Sni,
@@ -95,7 +95,7 @@ pub(super) async fn allowed_tls<S>(
                 port: destination.port(),
                 destination: Some(destination),
             };
-            return opened::serve(shared, guest, way, None).await;
+            return interception::serve(shared, guest, way, None).await;
         }
         flow.name = Some(name);
     }

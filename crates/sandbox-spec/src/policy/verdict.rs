@@ -131,9 +131,9 @@ pub enum Verdict {
         /// The newest name for which DNS returned the address.
         name: Option<DomainName>,
     },
-    /// Proxy mode, TCP ports 80 and 443: accept the flow and decide by the name in its first bytes.
-    Inspect,
-    /// Refuse the flow.
+    /// Proxy mode, TCP ports 80 and 443: accept it and decide by the name in its first bytes.
+    Intercept,
+    /// Refuse it.
     Deny {
         /// The source of the decision.
         rule: RuleName,

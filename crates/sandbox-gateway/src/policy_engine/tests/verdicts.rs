@@ -25,7 +25,7 @@ fn asked(text: &str) -> Asked {
 fn word(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Allow { to, rule, .. } => format!("{to} by {rule}"),
-        Verdict::Inspect => "inspect".into(),
+        Verdict::Intercept => "intercept".into(),
         Verdict::Deny { rule, reason } => format!("{reason:?} by {rule}"),
     }
 }
@@ -179,9 +179,9 @@ async fn proxy_mode_looks_into_the_web_and_denies_the_rest() {
     )
     .await;
     for (target, expected) in [
-        ("tcp 93.184.215.14:80", "inspect"),
-        ("tcp 93.184.215.14:443", "inspect"),
-        ("tcp [2001:db8::1]:443", "inspect"),
+        ("tcp 93.184.215.14:80", "intercept"),
+        ("tcp 93.184.215.14:443", "intercept"),
+        ("tcp [2001:db8::1]:443", "intercept"),
         ("udp 93.184.215.14:443", "Quic by proxy"),
         ("tcp 93.184.215.14:8080", "NotTheWeb by proxy"),
         ("tcp 93.184.215.14:22", "NotTheWeb by proxy"),

@@ -41,7 +41,7 @@ impl Session {
                 way.agrees()?;
                 Ok(way)
             }
-            (Purpose::OpenedTls { way, .. }, _) => {
+            (Purpose::InterceptedTls { way, .. }, _) => {
                 let same_port = port.unwrap_or(HTTPS_PORT) == way.port;
                 if same_port && target.authority.host == Host::Name(way.name.clone()) {
                     return Ok(way.clone());

@@ -36,7 +36,7 @@ pub(super) enum Purpose {
     /// A web server, by its address.
     PlainServer(SocketAddr),
     /// A host of a secret, whose TLS ends here.
-    OpenedTls {
+    InterceptedTls {
         /// The name of CONNECT or of the ClientHello.
         way: Way,
         http2: bool,
@@ -158,7 +158,7 @@ impl Session {
     /// Logs a request that has no way.
     fn log(&self, refusal: &Refusal, authority: Option<&Authority>) {
         let destination = match &self.purpose {
-            Purpose::OpenedTls { way, .. } => return way.log_denied(refusal),
+            Purpose::InterceptedTls { way, .. } => return way.log_denied(refusal),
             Purpose::PlainServer(destination) => Some(*destination),
             Purpose::Proxy => None,
         };
@@ -183,7 +183,7 @@ impl Session {
     }
 
     fn speaks_http2(&self) -> bool {
-        matches!(self.purpose, Purpose::OpenedTls { http2: true, .. })
+        matches!(self.purpose, Purpose::InterceptedTls { http2: true, .. })
     }
 }
 

@@ -23,19 +23,19 @@ impl Session {
     pub(super) fn prepare(&self, parts: &mut Parts, way: &Way) -> Result<Prepared, Refusal> {
         way.allowed()?;
         let http2 = self.speaks_http2();
-        let opened = matches!(self.purpose, Purpose::OpenedTls { .. });
+        let intercepted = matches!(self.purpose, Purpose::InterceptedTls { .. });
         let websocket = hop_by_hop::clean_request(&mut parts.headers, http2);
-        if parts.uri.scheme() == Some(&Scheme::HTTPS) && !opened {
+        if parts.uri.scheme() == Some(&Scheme::HTTPS) && !intercepted {
             return Err(Refusal::Malformed("https:// needs CONNECT"));
         }
-        let mask = self.put_secrets(parts, way, opened)?;
+        let mask = self.put_secrets(parts, way, intercepted)?;
         if mask.is_some() {
             // Only what is not compressed can be looked through for the value.
             parts
                 .headers
                 .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        address_to(parts, way, opened, http2)?;
+        address_to(parts, way, intercepted, http2)?;
         Ok(Prepared { websocket, mask })
     }
 
@@ -43,12 +43,12 @@ impl Session {
         &self,
         parts: &mut Parts,
         way: &Way,
-        opened: bool,
+        intercepted: bool,
     ) -> Result<Option<Mask>, Refusal> {
         let Some(secrets) = self.shared.secrets() else {
             return Ok(None);
         };
-        let put = if opened {
+        let put = if intercepted {
             secrets.substitute(parts, &way.name).map(Mask::new)
         } else {
             secrets.keep_from_plain(parts, &way.name).map(|()| None)
@@ -62,9 +62,9 @@ impl Session {
 }
 
 /// Writes the target and the `Host` as the host itself expects them.
-fn address_to(parts: &mut Parts, way: &Way, opened: bool, http2: bool) -> Result<(), Refusal> {
+fn address_to(parts: &mut Parts, way: &Way, intercepted: bool, http2: bool) -> Result<(), Refusal> {
     let unwritable = |_: hyper::http::Error| Refusal::Malformed("the target cannot be written");
-    let default_port = if opened { HTTPS_PORT } else { HTTP_PORT };
+    let default_port = if intercepted { HTTPS_PORT } else { HTTP_PORT };
     let authority = if way.port == default_port {
         way.name.to_string()
     } else {

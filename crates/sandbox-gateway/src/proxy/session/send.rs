@@ -10,7 +10,7 @@ use crate::proxy::body::ResponseBody;
 use crate::proxy::passage::Way;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::{Switched, Upstream};
-use crate::proxy::{hop_by_hop, mask, opened};
+use crate::proxy::{hop_by_hop, interception, mask};
 
 /// How often a request is tried that its host has not seen.
 const ATTEMPTS: u32 = 3;
@@ -70,20 +70,20 @@ impl Session {
             }
         }
         let upstream = match &self.purpose {
-            Purpose::OpenedTls { http2, .. } => {
+            Purpose::InterceptedTls { http2, .. } => {
                 let protocol = if *http2 {
                     b"h2".as_slice()
                 } else {
                     b"http/1.1"
                 };
-                let opened = opened::connect(&self.shared, way, &[protocol]).await?;
-                if opened.http2 != *http2 {
+                let connected = interception::connect(&self.shared, way, &[protocol]).await?;
+                if connected.http2 != *http2 {
                     return Err(Refusal::Upstream {
                         name: way.name.clone(),
                         error: "it no longer speaks the same version of HTTP".into(),
                     });
                 }
-                opened.begin(way).await?
+                connected.begin(way).await?
             }
             _ => {
                 let (stream, address) = way.connect().await?;

@@ -18,7 +18,7 @@ use super::explicit::{client_config, tls, tunnel};
 use super::servers::{self, Outside};
 use super::world::{World, exchange, on_gateway, read_head};
 use crate::access_log::Outcome;
-use crate::intercept::{CertificateAuthority, Interceptor, Secrets};
+use crate::interception::{CertificateAuthority, Interceptor, Secrets};
 use crate::proxy::upstream::LocalExecutor;
 use sandbox_spec::policy::Reason;
 use sandbox_spec::secret::SecretRequest;
@@ -55,7 +55,7 @@ fn interceptor(outside: &Outside) -> (Interceptor, Guest) {
 }
 
 /// The guest's TLS connection to `api.test` through the explicit proxy.
-async fn opened(
+async fn intercepted(
     world: &World,
     guest: &Guest,
     port: u16,
@@ -130,7 +130,7 @@ fn the_host_of_a_secret_gets_its_value_and_the_guest_never_does() {
             let world = World::with(Some(interceptor)).await;
             let (address, seen) = outside.echo(host_speaks).await;
             let port = address.port();
-            let stream = opened(&world, &guest, port, guest_speaks).await;
+            let stream = intercepted(&world, &guest, port, guest_speaks).await;
             assert_eq!(stream.get_ref().1.alpn_protocol() == Some(b"h2"), http2);
             let authorization = format!("Bearer {}", guest.placeholder);
             let answer = ask(
@@ -164,7 +164,7 @@ fn basic_credentials_are_filled_in() {
         let world = World::with(Some(interceptor)).await;
         let (address, seen) = outside.echo(&["http/1.1"]).await;
         let port = address.port();
-        let stream = opened(&world, &guest, port, &[]).await;
+        let stream = intercepted(&world, &guest, port, &[]).await;
         let credentials = STANDARD.encode(format!("git:{}", guest.placeholder));
         let answer = ask(
             stream,
@@ -209,7 +209,7 @@ fn a_secret_for_another_host_goes_nowhere() {
                     ),
                 ),
             ] {
-                let stream = opened(&world, &guest, port, &[protocol]).await;
+                let stream = intercepted(&world, &guest, port, &[protocol]).await;
                 let answer = ask(
                     stream,
                     request(http2, "api.test", port, &path, &authorization),
@@ -276,7 +276,7 @@ fn a_request_for_another_host_than_the_connections_is_misdirected() {
             let world = World::with(Some(interceptor)).await;
             let (address, seen) = outside.echo(&[protocol]).await;
             let port = address.port();
-            let stream = opened(&world, &guest, port, &[protocol]).await;
+            let stream = intercepted(&world, &guest, port, &[protocol]).await;
             let answer = ask(stream, request(http2, "good.test", port, "/", "x")).await;
             assert_eq!(
                 answer.status,
@@ -300,7 +300,7 @@ fn a_host_that_cannot_prove_its_name_gets_nothing() {
                 let world = World::with(Some(interceptor)).await;
                 let (address, seen) = imposter.echo(&[protocol]).await;
                 let port = address.port();
-                let stream = opened(&world, &guest, port, &[protocol]).await;
+                let stream = intercepted(&world, &guest, port, &[protocol]).await;
                 let authorization = format!("Bearer {}", guest.placeholder);
                 let http2 = protocol == "h2";
                 let answer = ask(
@@ -329,7 +329,7 @@ fn websockets_pass_after_their_upgrade() {
         let (interceptor, guest) = interceptor(&outside);
         let world = World::with(Some(interceptor)).await;
         let (address, seen) = outside.echo(&["http/1.1"]).await;
-        let mut stream = opened(&world, &guest, address.port(), &["http/1.1"]).await;
+        let mut stream = intercepted(&world, &guest, address.port(), &["http/1.1"]).await;
         let request = format!(
             "GET /ws HTTP/1.1\r\nHost: api.test:{}\r\nAuthorization: Bearer {}\r\n\
              Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
@@ -358,7 +358,7 @@ fn many_streams_of_one_connection_get_their_own_answers() {
         let world = World::with(Some(interceptor)).await;
         let (address, _) = outside.echo(&["h2"]).await;
         let port = address.port();
-        let stream = opened(&world, &guest, port, &["h2"]).await;
+        let stream = intercepted(&world, &guest, port, &["h2"]).await;
         let (sender, connection) = http2::handshake(LocalExecutor, TokioIo::new(stream))
             .await
             .unwrap();
@@ -385,11 +385,11 @@ fn many_streams_of_one_connection_get_their_own_answers() {
         }
         // One connection went out for all of them.
         drop(sender);
-        let opened = world
+        let connections = world
             .log()
             .into_iter()
             .filter(|entry| entry.verdict == Outcome::Allowed);
-        assert!(opened.count() <= 1);
+        assert!(connections.count() <= 1);
     });
 }
 
@@ -421,8 +421,8 @@ fn secrets_work_without_the_proxy() {
         let (address, seen) = outside.echo(&["http/1.1"]).await;
         let port = address.port();
         world.resolve("api.test").await;
-        assert!(world.proxy.inspects((address.ip(), 443).into()));
-        assert!(!world.proxy.inspects((address.ip(), 8443).into()));
+        assert!(world.proxy.intercepts((address.ip(), 443).into()));
+        assert!(!world.proxy.intercepts((address.ip(), 8443).into()));
         let config = client_config(guest.roots.clone(), &[]);
         let stream = tls(world.by_address(address).await, "api.test", config)
             .await

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::access_log::{Entry, FILE};
-use crate::intercept::Interceptor;
+use crate::interception::Interceptor;
 use crate::policy_engine::{Mode, PolicyEngine, PolicyEngineConfig};
 use crate::proxy::{Proxy, transparent};
 use sandbox_spec::policy::{Policy, Preset};

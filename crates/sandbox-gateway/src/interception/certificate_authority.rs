@@ -18,7 +18,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
-use super::InterceptError;
+use super::InterceptionError;
 use sandbox_spec::domain::{DomainName, DomainPattern};
 
 const COMMON_NAME: &str = "sandbox secrets gateway";
@@ -49,7 +49,7 @@ impl CertificateAuthority {
     /// When a key or the certificate cannot be made.
     pub fn generate<'a>(
         hosts: impl IntoIterator<Item = &'a DomainPattern>,
-    ) -> Result<Self, InterceptError> {
+    ) -> Result<Self, InterceptionError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut parameters = parameters()?;
         parameters.name_constraints = name_constraints(hosts);
@@ -62,7 +62,10 @@ impl CertificateAuthority {
     /// # Errors
     ///
     /// When `private_key` is not what [`CertificateAuthority::private_key`] gave.
-    pub fn from_parts(certificate_pem: String, private_key: &[u8]) -> Result<Self, InterceptError> {
+    pub fn from_parts(
+        certificate_pem: String,
+        private_key: &[u8],
+    ) -> Result<Self, InterceptionError> {
         let key = KeyPair::from_pkcs8_der_and_sign_algo(
             &PrivatePkcs8KeyDer::from(private_key),
             &PKCS_ECDSA_P256_SHA256,
@@ -70,7 +73,7 @@ impl CertificateAuthority {
         Self::with_key(certificate_pem, key)
     }
 
-    fn with_key(certificate_pem: String, key: KeyPair) -> Result<Self, InterceptError> {
+    fn with_key(certificate_pem: String, key: KeyPair) -> Result<Self, InterceptionError> {
         Ok(Self {
             certificate_pem,
             private_key: Zeroizing::new(key.serialize_der()),
@@ -95,7 +98,7 @@ impl CertificateAuthority {
     pub(super) fn certificate_for(
         &self,
         host: &DomainName,
-    ) -> Result<Arc<CertifiedKey>, InterceptError> {
+    ) -> Result<Arc<CertifiedKey>, InterceptionError> {
         if let Some(made) = self.made.borrow().get(host) {
             return Ok(Arc::clone(made));
         }
@@ -108,7 +111,7 @@ impl CertificateAuthority {
         Ok(made)
     }
 
-    fn make(&self, host: &DomainName) -> Result<CertifiedKey, InterceptError> {
+    fn make(&self, host: &DomainName) -> Result<CertifiedKey, InterceptionError> {
         let mut parameters = CertificateParams::new([host.to_string()])?;
         limit_validity(&mut parameters);
         parameters.distinguished_name = rcgen::DistinguishedName::new();
@@ -135,7 +138,7 @@ impl fmt::Debug for CertificateAuthority {
     }
 }
 
-fn parameters() -> Result<CertificateParams, InterceptError> {
+fn parameters() -> Result<CertificateParams, InterceptionError> {
     let mut parameters = CertificateParams::new(Vec::new())?;
     limit_validity(&mut parameters);
     parameters.distinguished_name = rcgen::DistinguishedName::new();

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{CertificateAuthority, InterceptError, Interceptor, Secrets};
+use super::{CertificateAuthority, InterceptionError, Interceptor, Secrets};
 use sandbox_spec::secret::SecretSpec;
 
 /// Bytes that `Debug` does not show and that are wiped when they are dropped.
@@ -36,7 +36,7 @@ impl AuthorityParts {
     /// # Errors
     ///
     /// When a key or the certificate cannot be made.
-    pub fn generate(secrets: &[SecretSpec]) -> Result<Self, InterceptError> {
+    pub fn generate(secrets: &[SecretSpec]) -> Result<Self, InterceptionError> {
         let hosts = secrets.iter().flat_map(|secret| &secret.hosts);
         let authority = CertificateAuthority::generate(hosts)?;
         Ok(Self {
@@ -50,7 +50,7 @@ impl AuthorityParts {
     /// # Errors
     ///
     /// When a secret is not usable, or this host trusts no authority.
-    pub fn interceptor(self, secrets: Vec<SecretSpec>) -> Result<Interceptor, InterceptError> {
+    pub fn interceptor(self, secrets: Vec<SecretSpec>) -> Result<Interceptor, InterceptionError> {
         let secrets = Secrets::new(secrets)?;
         let Self {
             certificate,

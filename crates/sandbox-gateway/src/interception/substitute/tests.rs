@@ -109,14 +109,14 @@ fn placeholders_for_other_hosts_are_found_wherever_they_are() {
 fn unusable_secrets_are_refused() {
     for value in ["", "x\r\nHost: b", "x\n", "\u{7f}"] {
         let error = Secrets::new(vec![spec("A", "a.example", value)]).unwrap_err();
-        assert!(matches!(error, InterceptError::Value(_)), "{value:?}");
+        assert!(matches!(error, InterceptionError::Value(_)), "{value:?}");
     }
     for placeholder in ["", "x", "sandbox-secret-A-0123"] {
         let mut short = secret("A", "a.example");
         short.placeholder = placeholder.into();
         let error = Secrets::new(vec![short]).unwrap_err();
         assert!(
-            matches!(error, InterceptError::Placeholder(_)),
+            matches!(error, InterceptionError::Placeholder(_)),
             "{placeholder}"
         );
     }
@@ -135,5 +135,8 @@ fn debug_output_has_no_value() {
 #[test]
 fn a_name_is_given_once() {
     let twice = vec![secret("A", "a.example"), secret("A", "b.example")];
-    assert!(matches!(Secrets::new(twice), Err(InterceptError::Twice(_))));
+    assert!(matches!(
+        Secrets::new(twice),
+        Err(InterceptionError::Twice(_))
+    ));
 }

@@ -19,7 +19,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{RootCertStore, pki_types};
 
 pub use certificate_authority::CertificateAuthority;
-pub use error::InterceptError;
+pub use error::InterceptionError;
 pub use parts::{AuthorityParts, Private};
 pub(crate) use substitute::Inserted;
 pub use substitute::Secrets;
@@ -40,12 +40,15 @@ impl Interceptor {
     /// # Errors
     ///
     /// When there are none.
-    pub fn new(secrets: Secrets, authority: CertificateAuthority) -> Result<Self, InterceptError> {
+    pub fn new(
+        secrets: Secrets,
+        authority: CertificateAuthority,
+    ) -> Result<Self, InterceptionError> {
         let mut roots = RootCertStore::empty();
         // Single files that cannot be read leave the others.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
-            return Err(InterceptError::NoRoots);
+            return Err(InterceptionError::NoRoots);
         }
         Self::with_roots(secrets, authority, roots)
     }
@@ -59,7 +62,7 @@ impl Interceptor {
         secrets: Secrets,
         authority: CertificateAuthority,
         roots: RootCertStore,
-    ) -> Result<Self, InterceptError> {
+    ) -> Result<Self, InterceptionError> {
         let client = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
@@ -97,7 +100,7 @@ impl Interceptor {
         &self,
         host: &DomainName,
         protocol: Option<&[u8]>,
-    ) -> Result<Arc<ServerConfig>, InterceptError> {
+    ) -> Result<Arc<ServerConfig>, InterceptionError> {
         let certificate = self.authority.certificate_for(host)?;
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?

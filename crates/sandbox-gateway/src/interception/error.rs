@@ -6,7 +6,7 @@ use thiserror::Error;
 /// A failure to prepare the interception or to reach the real host. None of its texts holds a
 /// secret's value.
 #[derive(Debug, Error)]
-pub enum InterceptError {
+pub enum InterceptionError {
     /// The value is empty or has characters that no header may hold.
     #[error("the value of secret `{0}` cannot stand in a header")]
     Value(String),
@@ -27,7 +27,7 @@ pub enum InterceptError {
     NoRoots,
 }
 
-impl InterceptError {
+impl InterceptionError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {

@@ -20,20 +20,20 @@ use super::rewound::Rewound;
 use super::session::{Purpose, Session};
 use super::upstream::Upstream;
 use super::{Shared, serve};
-use crate::intercept;
+use crate::interception;
 
 const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 
 /// A verified TLS connection to a host.
-pub(super) struct Opened {
+pub(super) struct TlsUpstream {
     stream: TlsStream<Counted<TcpStream>>,
     address: SocketAddr,
     last: LastActivity,
     pub(super) http2: bool,
 }
 
-impl Opened {
+impl TlsUpstream {
     /// Begins HTTP on it.
     pub(super) async fn begin(self, way: &Way) -> Result<Upstream, Refusal> {
         Upstream::begin(
@@ -53,7 +53,7 @@ pub(super) async fn connect(
     shared: &Shared,
     way: &Way,
     protocols: &[&[u8]],
-) -> Result<Opened, Refusal> {
+) -> Result<TlsUpstream, Refusal> {
     let (stream, address) = way.connect().await?;
     verify(shared, way, stream, address, protocols).await
 }
@@ -64,12 +64,13 @@ async fn verify(
     stream: Counted<TcpStream>,
     address: SocketAddr,
     protocols: &[&[u8]],
-) -> Result<Opened, Refusal> {
+) -> Result<TlsUpstream, Refusal> {
     let failed = |error: &str| Refusal::Upstream {
         name: way.name.clone(),
         error: error.into(),
     };
-    let (Some(interceptor), Some(name)) = (&shared.interceptor, intercept::server_name(&way.name))
+    let (Some(interceptor), Some(name)) =
+        (&shared.interceptor, interception::server_name(&way.name))
     else {
         return Err(failed("its name cannot be verified"));
     };
@@ -81,7 +82,7 @@ async fn verify(
         .map_err(|_| failed("its TLS handshake did not end in time"))?
         .map_err(|error| way.upstream_failed(&error))?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
-    Ok(Opened {
+    Ok(TlsUpstream {
         stream,
         address,
         last,
@@ -105,7 +106,7 @@ pub(super) async fn serve<S>(
     };
     let session = Session::new(
         Rc::clone(shared),
-        Purpose::OpenedTls { way, http2 },
+        Purpose::InterceptedTls { way, http2 },
         upstream,
     );
     if http2 {
@@ -142,17 +143,17 @@ where
         .flatten()
         .filter_map(|protocol| [HTTP2, HTTP1].into_iter().find(|known| *known == protocol))
         .collect();
-    let opened = match connected {
+    let connected = match connected {
         Some((stream, address)) => verify(shared, way, stream, address, &offered).await,
         None => connect(shared, way, &offered).await,
     };
-    let http2 = match &opened {
-        Ok(opened) => opened.http2,
+    let http2 = match &connected {
+        Ok(upstream) => upstream.http2,
         Err(_) => offered.first() == Some(&HTTP2),
     };
     // A failure is told and logged at the first request, which tries again.
-    let upstream = match opened {
-        Ok(opened) => opened.begin(way).await.ok(),
+    let upstream = match connected {
+        Ok(upstream) => upstream.begin(way).await.ok(),
         Err(_) => None,
     };
     let protocol = if http2 { HTTP2 } else { HTTP1 };

@@ -7,7 +7,7 @@ use hyper::http::request::Parts;
 use memchr::memmem;
 use zeroize::Zeroizing;
 
-use super::InterceptError;
+use super::InterceptionError;
 use sandbox_spec::domain::{DomainName, DomainPattern};
 use sandbox_spec::secret::SecretSpec;
 
@@ -39,19 +39,19 @@ impl Secrets {
     ///
     /// When two have the same name, a value cannot stand in a header (RFC 9110, section 5.5), or a
     /// placeholder is none.
-    pub fn new(secrets: Vec<SecretSpec>) -> Result<Self, InterceptError> {
+    pub fn new(secrets: Vec<SecretSpec>) -> Result<Self, InterceptionError> {
         for (index, secret) in secrets.iter().enumerate() {
             let same = |other: &SecretSpec| other.name == secret.name;
             if secrets.iter().skip(index + 1).any(same) {
-                return Err(InterceptError::Twice(secret.name.clone()));
+                return Err(InterceptionError::Twice(secret.name.clone()));
             }
             let value = secret.value.expose();
             if value.is_empty() || HeaderValue::from_str(value).is_err() {
-                return Err(InterceptError::Value(secret.name.clone()));
+                return Err(InterceptionError::Value(secret.name.clone()));
             }
             let unique = secret.placeholder.strip_prefix(PLACEHOLDER_PREFIX);
             if unique.is_none_or(|unique| unique.len() < secret.name.len() + SHORTEST_UNIQUE) {
-                return Err(InterceptError::Placeholder(secret.name.clone()));
+                return Err(InterceptionError::Placeholder(secret.name.clone()));
             }
         }
         Ok(Self(secrets))
