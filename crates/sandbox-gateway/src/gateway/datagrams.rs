@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::link::Link;
 use super::packet::{self, Packet, Unreachable, checksums};
-use super::shaper::{Shaper, Way};
+use super::shaper::{Direction, Shaper};
 use crate::access_log::FlowEntry;
 
 /// At most so many exchanges at once; the one that was silent for longest
@@ -90,7 +90,7 @@ impl Datagrams {
         let mut begin = exchange.begin.borrow_mut();
         begin.clear();
         begin.extend_from_slice(packet.payload.get(..QUOTED).unwrap_or(packet.payload));
-        if self.shaper.admits(Way::Up, content.len()) {
+        if self.shaper.admits(Direction::Up, content.len()) {
             // The runtime would say that a new socket is not ready yet. Full
             // buffers and errors of before: datagrams get lost.
             if rustix::net::send(&*exchange.socket, content, SendFlags::DONTWAIT).is_ok() {
@@ -178,7 +178,7 @@ impl Datagrams {
             let mut buffer = self.buffer.borrow_mut();
             let (_, length) = rustix::net::recv(socket, &mut buffer[..], RecvFlags::DONTWAIT)?;
             used.set(Instant::now());
-            if self.shaper.admits(Way::Down, length) {
+            if self.shaper.admits(Direction::Down, length) {
                 entry.add_down(length as u64);
                 self.deliver(pair, buffer.get(..length).unwrap_or_default());
             }

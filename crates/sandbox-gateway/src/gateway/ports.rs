@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use super::core::Core;
 use super::packet;
 use super::relay::relay;
-use super::shaper::Way;
+use super::shaper::Direction;
 use super::tcp::Ends;
 use crate::access_log::{AskedBy, FlowStart};
 use sandbox_spec::guest_network::GUEST;
@@ -323,7 +323,7 @@ impl Core {
                 return self.policy_engine.denied(flow, &rule, reason);
             }
         }
-        if !self.shaper.admits(Way::Down, content.len()) {
+        if !self.shaper.admits(Direction::Down, content.len()) {
             return;
         }
         let Some(known) = self.published.address_of_client(client, guest_port, socket) else {

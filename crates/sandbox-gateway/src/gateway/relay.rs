@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use super::shaper::{Permit, Shaper, Way};
+use super::shaper::{Direction, Permit, Shaper};
 use super::tcp::GuestStream;
 use crate::access_log::FlowEntry;
 
@@ -52,7 +52,7 @@ async fn up(
         let mut permit = None;
         if shaper.is_bound() {
             let waiting = poll_fn(|context| guest.poll_waiting(context)).await?;
-            permit = Some(shaper.reserve(Way::Up, waiting));
+            permit = Some(shaper.reserve(Direction::Up, waiting));
         }
         let most = most(&mut permit).await;
         let taken = poll_fn(|context| poll_up(guest, &mut host, most, context)).await?;
@@ -105,7 +105,7 @@ async fn down(
             let waiting = usize::try_from(waiting).unwrap_or(usize::MAX);
             // None are waiting at the end, or where it was said too early: then
             // a byte is not worth a queue of its own.
-            permit = Some(shaper.reserve(Way::Down, waiting.max(1)));
+            permit = Some(shaper.reserve(Direction::Down, waiting.max(1)));
         }
         let most = most(&mut permit).await;
         let given = poll_fn(|context| poll_down(guest, &mut host, most, context)).await?;

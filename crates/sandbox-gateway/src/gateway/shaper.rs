@@ -18,7 +18,7 @@ const BURST: Duration = Duration::from_millis(100);
 
 /// The direction of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Direction {
     /// From the guest.
     Up,
     /// To the guest.
@@ -77,29 +77,29 @@ impl Shaper {
     }
 
     /// Reserves the next moments for up to so many bytes.
-    pub(super) fn reserve(self: &Rc<Self>, way: Way, bytes: usize) -> Permit {
+    pub(super) fn reserve(self: &Rc<Self>, direction: Direction, bytes: usize) -> Permit {
         let (bytes, due) = match self.bytes_per_second {
             None => (bytes, Instant::now()),
             Some(rate) => {
                 let most = (rate as f64 * BURST.as_secs_f64()) as usize;
                 let bytes = bytes.min(most.max(1));
-                (bytes, self.schedule(way).append(bytes, rate))
+                (bytes, self.schedule(direction).append(bytes, rate))
             }
         };
         Permit {
             shaper: self.clone(),
-            way,
+            direction,
             bytes,
             due: Box::pin(sleep_until(due)),
         }
     }
 
     /// Whether bytes that cannot wait may pass now.
-    pub(super) fn admits(&self, way: Way, bytes: usize) -> bool {
+    pub(super) fn admits(&self, direction: Direction, bytes: usize) -> bool {
         let Some(rate) = self.bytes_per_second else {
             return true;
         };
-        let schedule = self.schedule(way);
+        let schedule = self.schedule(direction);
         let admits = schedule.0.get() <= Instant::now();
         if admits {
             schedule.append(bytes, rate);
@@ -107,10 +107,10 @@ impl Shaper {
         admits
     }
 
-    fn schedule(&self, way: Way) -> &Schedule {
-        match way {
-            Way::Up => &self.up,
-            Way::Down => &self.down,
+    fn schedule(&self, direction: Direction) -> &Schedule {
+        match direction {
+            Direction::Up => &self.up,
+            Direction::Down => &self.down,
         }
     }
 }
@@ -119,7 +119,7 @@ impl Shaper {
 /// back when it is dropped.
 pub(super) struct Permit {
     shaper: Rc<Shaper>,
-    way: Way,
+    direction: Direction,
     bytes: usize,
     due: Pin<Box<Sleep>>,
 }
@@ -145,7 +145,9 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(rate) = self.shaper.bytes_per_second {
-            self.shaper.schedule(self.way).take_back(self.bytes, rate);
+            self.shaper
+                .schedule(self.direction)
+                .take_back(self.bytes, rate);
         }
     }
 }
@@ -186,7 +188,7 @@ impl AsyncRead for Shaped {
                 return Poll::Ready(Ok(()));
             }
             let wanted = waiting.min(buffer.remaining());
-            this.up = Some(this.shaper.reserve(Way::Up, wanted));
+            this.up = Some(this.shaper.reserve(Direction::Up, wanted));
         }
         let Some(permit) = &mut this.up else {
             return Poll::Pending;
@@ -217,7 +219,7 @@ impl AsyncWrite for Shaped {
         }
         let permit = this
             .down
-            .get_or_insert_with(|| this.shaper.reserve(Way::Down, bytes.len()));
+            .get_or_insert_with(|| this.shaper.reserve(Direction::Down, bytes.len()));
         let most = ready!(permit.poll_due(context));
         let bytes = bytes.get(..most).unwrap_or(bytes);
         let written = ready!(Pin::new(&mut this.stream).poll_write(context, bytes))?;
@@ -247,7 +249,7 @@ mod tests {
         let transfer = async || {
             let mut left = 5000;
             while left > 0 {
-                let mut permit = shaper.reserve(Way::Up, left);
+                let mut permit = shaper.reserve(Direction::Up, left);
                 let passed = permit.due().await;
                 permit.spend(passed);
                 left -= passed;
@@ -256,10 +258,10 @@ mod tests {
         tokio::join!(transfer(), transfer());
         assert!(begin.elapsed() >= Duration::from_secs(10) - 2 * BURST);
         assert!(begin.elapsed() < Duration::from_secs(11));
-        assert!(shaper.admits(Way::Down, 100));
+        assert!(shaper.admits(Direction::Down, 100));
         tokio::time::sleep(2 * BURST).await;
-        assert!(shaper.admits(Way::Up, 500));
-        assert!(!shaper.admits(Way::Up, 1));
+        assert!(shaper.admits(Direction::Up, 500));
+        assert!(!shaper.admits(Direction::Up, 1));
     }
 
     /// Each waits for its own turn before the first byte passes.
@@ -268,7 +270,7 @@ mod tests {
         let shaper = Rc::new(Shaper::new(Some(1000)));
         let begin = Instant::now();
         let mut permits: Vec<Permit> = (0..100)
-            .map(|_| shaper.reserve(Way::Down, 1 << 20))
+            .map(|_| shaper.reserve(Direction::Down, 1 << 20))
             .collect();
         let mut passed = 0;
         for permit in &mut permits {
@@ -283,19 +285,19 @@ mod tests {
     async fn what_is_not_used_goes_back() {
         let shaper = Rc::new(Shaper::new(Some(1000)));
         for _ in 0..1000 {
-            shaper.reserve(Way::Up, 100).spend(0);
+            shaper.reserve(Direction::Up, 100).spend(0);
         }
-        drop(shaper.reserve(Way::Up, 100));
-        assert!(shaper.admits(Way::Up, 1));
+        drop(shaper.reserve(Direction::Up, 100));
+        assert!(shaper.admits(Direction::Up, 1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_a_bound_nothing_waits() {
         let shaper = Rc::new(Shaper::new(None));
         let begin = Instant::now();
-        let mut permit = shaper.reserve(Way::Down, usize::MAX);
+        let mut permit = shaper.reserve(Direction::Down, usize::MAX);
         assert_eq!(permit.due().await, usize::MAX);
-        assert!(shaper.admits(Way::Down, usize::MAX));
+        assert!(shaper.admits(Direction::Down, usize::MAX));
         assert_eq!(begin.elapsed(), Duration::ZERO);
     }
 }
