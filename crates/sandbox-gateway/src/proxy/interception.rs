@@ -14,9 +14,9 @@ use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
 
 use super::counted::{Counted, LastActivity};
 use super::limits::HANDSHAKE_DEADLINE;
-use super::passage::Way;
 use super::refusal::Refusal;
 use super::rewound::Rewound;
+use super::route::Route;
 use super::session::{Purpose, Session};
 use super::upstream::Upstream;
 use super::{Shared, serve};
@@ -35,42 +35,42 @@ pub(super) struct TlsUpstream {
 
 impl TlsUpstream {
     /// Begins HTTP on it.
-    pub(super) async fn begin(self, way: &Way) -> Result<Upstream, Refusal> {
+    pub(super) async fn begin(self, route: &Route) -> Result<Upstream, Refusal> {
         Upstream::begin(
-            way.clone(),
+            route.clone(),
             self.http2,
             self.address,
             self.stream,
             self.last,
         )
         .await
-        .map_err(|error| way.upstream_failed(&error))
+        .map_err(|error| route.upstream_failed(&error))
     }
 }
 
 /// Connects to the host and verifies it as a browser would.
 pub(super) async fn connect(
     shared: &Shared,
-    way: &Way,
+    route: &Route,
     protocols: &[&[u8]],
 ) -> Result<TlsUpstream, Refusal> {
-    let (stream, address) = way.connect().await?;
-    verify(shared, way, stream, address, protocols).await
+    let (stream, address) = route.connect().await?;
+    verify(shared, route, stream, address, protocols).await
 }
 
 async fn verify(
     shared: &Shared,
-    way: &Way,
+    route: &Route,
     stream: Counted<TcpStream>,
     address: SocketAddr,
     protocols: &[&[u8]],
 ) -> Result<TlsUpstream, Refusal> {
     let failed = |error: &str| Refusal::Upstream {
-        name: way.name.clone(),
+        name: route.name.clone(),
         error: error.into(),
     };
     let (Some(interceptor), Some(name)) =
-        (&shared.interceptor, interception::server_name(&way.name))
+        (&shared.interceptor, interception::server_name(&route.name))
     else {
         return Err(failed("its name cannot be verified"));
     };
@@ -80,7 +80,7 @@ async fn verify(
     let stream = handshake
         .await
         .map_err(|_| failed("its TLS handshake did not end in time"))?
-        .map_err(|error| way.upstream_failed(&error))?;
+        .map_err(|error| route.upstream_failed(&error))?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
     Ok(TlsUpstream {
         stream,
@@ -90,23 +90,23 @@ async fn verify(
     })
 }
 
-/// Serves a guest's TLS connection whose ClientHello names the host of `way`.
+/// Serves a guest's TLS connection whose ClientHello names the host of `route`.
 pub(super) async fn serve<S>(
     shared: &Rc<Shared>,
     guest: Rewound<S>,
-    way: Way,
+    route: Route,
     connected: Option<(Counted<TcpStream>, SocketAddr)>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let accepting = accept(shared, guest, &way, connected);
+    let accepting = accept(shared, guest, &route, connected);
     // Who fails in its handshake got an alert, and a host that fails is answered for over HTTP.
     let Some((guest, http2, upstream)) = accepting.await else {
         return;
     };
     let session = Session::new(
         Rc::clone(shared),
-        Purpose::InterceptedTls { way, http2 },
+        Purpose::InterceptedTls { route, http2 },
         upstream,
     );
     if http2 {
@@ -125,7 +125,7 @@ type Accepted<S> = (
 async fn accept<S>(
     shared: &Rc<Shared>,
     guest: Rewound<S>,
-    way: &Way,
+    route: &Route,
     connected: Option<(Counted<TcpStream>, SocketAddr)>,
 ) -> Option<Accepted<S>>
 where
@@ -144,8 +144,8 @@ where
         .filter_map(|protocol| [HTTP2, HTTP1].into_iter().find(|known| *known == protocol))
         .collect();
     let connected = match connected {
-        Some((stream, address)) => verify(shared, way, stream, address, &offered).await,
-        None => connect(shared, way, &offered).await,
+        Some((stream, address)) => verify(shared, route, stream, address, &offered).await,
+        None => connect(shared, route, &offered).await,
     };
     let http2 = match &connected {
         Ok(upstream) => upstream.http2,
@@ -153,13 +153,13 @@ where
     };
     // A failure is told and logged at the first request, which tries again.
     let upstream = match connected {
-        Ok(upstream) => upstream.begin(way).await.ok(),
+        Ok(upstream) => upstream.begin(route).await.ok(),
         Err(_) => None,
     };
     let protocol = if http2 { HTTP2 } else { HTTP1 };
     let protocol = offered.contains(&protocol).then_some(protocol);
     let interceptor = shared.interceptor.as_ref()?;
-    let config = interceptor.server_config(&way.name, protocol).ok()?;
+    let config = interceptor.server_config(&route.name, protocol).ok()?;
     let handshake = tokio::time::timeout(HANDSHAKE_DEADLINE, hello.into_stream(config));
     Some((handshake.await.ok()?.ok()?, http2, upstream))
 }

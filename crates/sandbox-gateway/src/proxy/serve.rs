@@ -11,10 +11,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client_hello::{self, ClientHelloError};
 use super::limits::{HEAD_LIMIT, MOST_HEADERS, MOST_STREAMS, REQUEST_DEADLINE};
-use super::passage::Way;
 use super::refusal::Refusal;
 use super::request_heads::RequestHeads;
 use super::rewound::Rewound;
+use super::route::Route;
 use super::session::{Next, Session};
 use super::upstream::LocalExecutor;
 use super::{Shared, alert, interception, tunnel};
@@ -60,8 +60,8 @@ pub(super) async fn http1_with_websockets<S>(guest: S, session: Rc<Session>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    if let Some((Next::Switched { way, upstream }, guest)) = http1(guest, &session).await {
-        tunnel::carry(guest, upstream.stream, upstream.last, way.until_cut()).await;
+    if let Some((Next::Switched { route, upstream }, guest)) = http1(guest, &session).await {
+        tunnel::carry(guest, upstream.stream, upstream.last, route.until_cut()).await;
     }
 }
 
@@ -90,12 +90,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     match http1(guest, &session).await {
-        Some((Next::Switched { way, upstream }, guest)) => {
-            tunnel::carry(guest, upstream.stream, upstream.last, way.until_cut()).await;
+        Some((Next::Switched { route, upstream }, guest)) => {
+            tunnel::carry(guest, upstream.stream, upstream.last, route.until_cut()).await;
         }
         Some((
             Next::Connect {
-                way,
+                route,
                 upstream,
                 address,
             },
@@ -104,14 +104,14 @@ where
             let mut first = Vec::new();
             let name = client_hello::read_server_name(&mut guest, &mut first).await;
             let guest = Rewound::new(first, guest);
-            match same_name(&way, name) {
-                Err(refusal) => refuse_tls(&way, guest, &refusal).await,
-                Ok(()) if shared.intercepts_tls(&way.name) => {
-                    interception::serve(shared, guest, way, Some((*upstream, address))).await;
+            match same_name(&route, name) {
+                Err(refusal) => refuse_tls(&route, guest, &refusal).await,
+                Ok(()) if shared.intercepts_tls(&route.name) => {
+                    interception::serve(shared, guest, route, Some((*upstream, address))).await;
                 }
                 Ok(()) => {
                     let last = upstream.last_activity();
-                    tunnel::carry(guest, upstream, last, way.until_cut()).await;
+                    tunnel::carry(guest, upstream, last, route.until_cut()).await;
                 }
             }
         }
@@ -120,20 +120,20 @@ where
 }
 
 /// Whether the ClientHello in a tunnel is for the tunnel's host.
-fn same_name(way: &Way, name: Result<DomainName, ClientHelloError>) -> Result<(), Refusal> {
+fn same_name(route: &Route, name: Result<DomainName, ClientHelloError>) -> Result<(), Refusal> {
     let found = name.map_err(Refusal::Hello)?;
-    if found == way.name {
+    if found == route.name {
         return Ok(());
     }
     Err(Refusal::OtherName { found })
 }
 
 /// Logs why a TLS connection is refused, and ends it.
-pub(super) async fn refuse_tls<S>(way: &Way, guest: S, refusal: &Refusal)
+pub(super) async fn refuse_tls<S>(route: &Route, guest: S, refusal: &Refusal)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    way.log_denied(refusal);
+    route.log_denied(refusal);
     if let Some(alert) = refusal.alert() {
         alert::refuse(guest, alert).await;
     }

@@ -8,9 +8,9 @@ use tokio::net::TcpStream;
 
 use super::counted::Counted;
 use super::limits::CONNECT_DEADLINE;
-use super::passage::Way;
 use super::refusal::Refusal;
 use super::rewound::Rewound;
+use super::route::Route;
 use super::session::{Purpose, Session};
 use super::{Shared, alert, client_hello, interception, serve, tunnel};
 use crate::access_log::{AskedBy, FlowStart};
@@ -48,25 +48,25 @@ where
             return;
         }
     };
-    let way = Way {
+    let route = Route {
         policy_engine: Rc::clone(&shared.policy_engine),
         asked_by: AskedBy::Sni,
         name,
         port: destination.port(),
         destination: Some(destination),
     };
-    if let Err(refusal) = way.agrees() {
-        return serve::refuse_tls(&way, guest, &refusal).await;
+    if let Err(refusal) = route.agrees() {
+        return serve::refuse_tls(&route, guest, &refusal).await;
     }
-    if shared.intercepts_tls(&way.name) {
-        return interception::serve(shared, guest, way, None).await;
+    if shared.intercepts_tls(&route.name) {
+        return interception::serve(shared, guest, route, None).await;
     }
-    match way.connect().await {
+    match route.connect().await {
         Ok((upstream, _)) => {
             let last = upstream.last_activity();
-            tunnel::carry(guest, upstream, last, way.until_cut()).await;
+            tunnel::carry(guest, upstream, last, route.until_cut()).await;
         }
-        Err(refusal) => serve::refuse_tls(&way, guest, &refusal).await,
+        Err(refusal) => serve::refuse_tls(&route, guest, &refusal).await,
     }
 }
 
@@ -88,14 +88,14 @@ pub(super) async fn allowed_tls<S>(
     let mut flow = FlowStart::to_address(destination, Transport::Tcp);
     if let Some(name) = name {
         if shared.intercepts_tls(&name) {
-            let way = Way {
+            let route = Route {
                 policy_engine: Rc::clone(&shared.policy_engine),
                 asked_by: AskedBy::Sni,
                 name,
                 port: destination.port(),
                 destination: Some(destination),
             };
-            return interception::serve(shared, guest, way, None).await;
+            return interception::serve(shared, guest, route, None).await;
         }
         flow.name = Some(name);
     }

@@ -13,8 +13,8 @@ use tokio::task::AbortHandle;
 
 use super::counted::LastActivity;
 use super::limits::{HEAD_LIMIT, MOST_HEADERS, MOST_STREAMS, READY_DEADLINE};
-use super::passage::Way;
 use super::rewound::Rewound;
+use super::route::Route;
 use sandbox_spec::domain::DomainName;
 
 /// An open connection with the name and address it was opened for.
@@ -59,9 +59,9 @@ impl<F: Future + 'static> Executor<F> for LocalExecutor {
 impl Upstream {
     /// Begins HTTP/1.1 on a connection, or HTTP/2 if that was agreed on.
     ///
-    /// The connection ends with the returned value, or when `way` is no longer allowed.
+    /// The connection ends with the returned value, or when `route` is no longer allowed.
     pub(super) async fn begin<S>(
-        way: Way,
+        route: Route,
         http2: bool,
         address: SocketAddr,
         stream: S,
@@ -70,11 +70,11 @@ impl Upstream {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let (name, port) = (way.name.clone(), way.port);
+        let (name, port) = (route.name.clone(), route.port);
         let (sender, task) = if http2 {
-            begin_http2(way, stream).await?
+            begin_http2(route, stream).await?
         } else {
-            begin_http1(way, stream, last).await?
+            begin_http1(route, stream, last).await?
         };
         Ok(Self {
             name,
@@ -127,7 +127,7 @@ impl Drop for Upstream {
 }
 
 async fn begin_http1<S>(
-    way: Way,
+    route: Route,
     stream: S,
     last: LastActivity,
 ) -> hyper::Result<(Sender, AbortHandle)>
@@ -151,7 +151,7 @@ where
                     let _ = switch.send(Switched { stream, last });
                 }
             }
-            () = way.until_cut() => {}
+            () = route.until_cut() => {}
         }
     });
     let sender = Sender::Http1 {
@@ -161,7 +161,7 @@ where
     Ok((sender, task.abort_handle()))
 }
 
-async fn begin_http2<S>(way: Way, stream: S) -> hyper::Result<(Sender, AbortHandle)>
+async fn begin_http2<S>(route: Route, stream: S) -> hyper::Result<(Sender, AbortHandle)>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -176,7 +176,7 @@ where
         tokio::select! {
             // How a connection ends is told to those who wait for answers on it.
             _ = connection => {}
-            () = way.until_cut() => {}
+            () = route.until_cut() => {}
         }
     });
     Ok((Sender::Http2(sender), task.abort_handle()))

@@ -6,14 +6,14 @@ use std::rc::Rc;
 use super::{HTTP_PORT, HTTPS_PORT, Purpose, Session};
 use crate::access_log::AskedBy;
 use crate::proxy::authority::{Authority, Host};
-use crate::proxy::passage::Way;
 use crate::proxy::refusal::Refusal;
+use crate::proxy::route::Route;
 use crate::proxy::target::{Form, Target};
 use sandbox_spec::domain::DomainName;
 
 impl Session {
     /// Which host a request is for, if this connection is for such requests.
-    pub(super) fn way(&self, target: &Target) -> Result<Way, Refusal> {
+    pub(super) fn route(&self, target: &Target) -> Result<Route, Refusal> {
         let name = || match &target.authority.host {
             Host::Name(name) => Ok(name.clone()),
             Host::Address(address) => Err(Refusal::Address(Some(*address))),
@@ -22,10 +22,10 @@ impl Session {
         let port = target.authority.port;
         match (&self.purpose, target.form) {
             (Purpose::Proxy, Form::Connect) => {
-                Ok(self.plain_way(AskedBy::Connect, name()?, port.unwrap_or(HTTPS_PORT), None))
+                Ok(self.name_route(AskedBy::Connect, name()?, port.unwrap_or(HTTPS_PORT), None))
             }
             (Purpose::Proxy, Form::Absolute) => {
-                Ok(self.plain_way(AskedBy::Http, name()?, port.unwrap_or(HTTP_PORT), None))
+                Ok(self.name_route(AskedBy::Http, name()?, port.unwrap_or(HTTP_PORT), None))
             }
             (Purpose::Proxy, Form::Origin) => Err(Refusal::Malformed(
                 "this is an HTTP proxy: requests name their host, as in `GET http://example.com/`",
@@ -37,31 +37,31 @@ impl Session {
                 if port != destination.port() {
                     return Err(Refusal::Malformed("the Host header names another port"));
                 }
-                let way = self.plain_way(AskedBy::Http, name, port, Some(*destination));
-                way.agrees()?;
-                Ok(way)
+                let route = self.name_route(AskedBy::Http, name, port, Some(*destination));
+                route.agrees()?;
+                Ok(route)
             }
-            (Purpose::InterceptedTls { way, .. }, _) => {
-                let same_port = port.unwrap_or(HTTPS_PORT) == way.port;
-                if same_port && target.authority.host == Host::Name(way.name.clone()) {
-                    return Ok(way.clone());
+            (Purpose::InterceptedTls { route, .. }, _) => {
+                let same_port = port.unwrap_or(HTTPS_PORT) == route.port;
+                if same_port && target.authority.host == Host::Name(route.name.clone()) {
+                    return Ok(route.clone());
                 }
                 Err(Refusal::Mismatch {
-                    expected: way.name.to_string(),
+                    expected: route.name.to_string(),
                     found: shown(&target.authority),
                 })
             }
         }
     }
 
-    fn plain_way(
+    fn name_route(
         &self,
         asked_by: AskedBy,
         name: DomainName,
         port: u16,
         destination: Option<SocketAddr>,
-    ) -> Way {
-        Way {
+    ) -> Route {
+        Route {
             policy_engine: Rc::clone(&self.shared.policy_engine),
             asked_by,
             name,

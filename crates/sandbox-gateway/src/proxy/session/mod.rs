@@ -19,8 +19,8 @@ use super::Shared;
 use super::authority::{Authority, Host};
 use super::body::ResponseBody;
 use super::counted::Counted;
-use super::passage::Way;
 use super::refusal::Refusal;
+use super::route::Route;
 use super::target::{self, Form, Target};
 use super::upstream::{Switched, Upstream};
 use crate::access_log::{AskedBy, FlowStart};
@@ -38,7 +38,7 @@ pub(super) enum Purpose {
     /// A host of a secret, whose TLS ends here.
     InterceptedTls {
         /// The name of CONNECT or of the ClientHello.
-        way: Way,
+        route: Route,
         http2: bool,
     },
 }
@@ -47,12 +47,12 @@ pub(super) enum Purpose {
 pub(super) enum Next {
     /// A tunnel for TLS, to the host that is connected already.
     Connect {
-        way: Way,
+        route: Route,
         upstream: Box<Counted<TcpStream>>,
         address: SocketAddr,
     },
     /// The bytes of a WebSocket.
-    Switched { way: Way, upstream: Switched },
+    Switched { route: Route, upstream: Switched },
 }
 
 /// One connection of the guest that carries HTTP.
@@ -113,21 +113,21 @@ impl Session {
     ) -> Result<Response<ResponseBody>, Refusal> {
         let target = target::read(&parts).and_then(|target| self.unambiguous(&parts, target));
         let target = target.inspect_err(|refusal| self.log(refusal, None))?;
-        let way = self
-            .way(&target)
+        let route = self
+            .route(&target)
             .inspect_err(|refusal| self.log(refusal, Some(&target.authority)))?;
         let passed = if target.form == Form::Connect {
-            self.connect(way.clone()).await
+            self.connect(route.clone()).await
         } else {
-            match self.prepare(&mut parts, &way) {
+            match self.prepare(&mut parts, &route) {
                 Ok(prepared) => {
-                    self.send(&way, Request::from_parts(parts, body), prepared)
+                    self.send(&route, Request::from_parts(parts, body), prepared)
                         .await
                 }
                 Err(refusal) => Err(refusal),
             }
         };
-        passed.inspect_err(|refusal| way.log_denied(refusal))
+        passed.inspect_err(|refusal| route.log_denied(refusal))
     }
 
     fn unambiguous(&self, parts: &Parts, target: Target) -> Result<Target, Refusal> {
@@ -140,15 +140,15 @@ impl Session {
     }
 
     /// CONNECT: the host is connected before the answer, so that failures have words.
-    async fn connect(&self, way: Way) -> Result<Response<ResponseBody>, Refusal> {
-        let rule = way.allowed()?;
+    async fn connect(&self, route: Route) -> Result<Response<ResponseBody>, Refusal> {
+        let rule = route.allowed()?;
         // Another port needs a rule of its own; the list is for the web.
-        if way.port != HTTPS_PORT && !matches!(rule, RuleName::Rule(_)) {
-            return Err(Refusal::Port(way.port));
+        if route.port != HTTPS_PORT && !matches!(rule, RuleName::Rule(_)) {
+            return Err(Refusal::Port(route.port));
         }
-        let (upstream, address) = way.connect().await?;
+        let (upstream, address) = route.connect().await?;
         self.next.replace(Some(Next::Connect {
-            way,
+            route,
             upstream: Box::new(upstream),
             address,
         }));
@@ -158,7 +158,7 @@ impl Session {
     /// Logs a request that has no way.
     fn log(&self, refusal: &Refusal, authority: Option<&Authority>) {
         let destination = match &self.purpose {
-            Purpose::InterceptedTls { way, .. } => return way.log_denied(refusal),
+            Purpose::InterceptedTls { route, .. } => return route.log_denied(refusal),
             Purpose::PlainServer(destination) => Some(*destination),
             Purpose::Proxy => None,
         };

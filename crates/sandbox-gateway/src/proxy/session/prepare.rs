@@ -8,8 +8,8 @@ use hyper::http::uri::{InvalidUri, PathAndQuery, Scheme, Uri};
 use super::{HTTP_PORT, HTTPS_PORT, Purpose, Session};
 use crate::proxy::hop_by_hop;
 use crate::proxy::mask::Mask;
-use crate::proxy::passage::Way;
 use crate::proxy::refusal::Refusal;
+use crate::proxy::route::Route;
 
 /// What is to be done with a request's answer.
 pub(super) struct Prepared {
@@ -20,55 +20,60 @@ pub(super) struct Prepared {
 
 impl Session {
     /// Makes the request what its host shall get.
-    pub(super) fn prepare(&self, parts: &mut Parts, way: &Way) -> Result<Prepared, Refusal> {
-        way.allowed()?;
+    pub(super) fn prepare(&self, parts: &mut Parts, route: &Route) -> Result<Prepared, Refusal> {
+        route.allowed()?;
         let http2 = self.speaks_http2();
         let intercepted = matches!(self.purpose, Purpose::InterceptedTls { .. });
         let websocket = hop_by_hop::clean_request(&mut parts.headers, http2);
         if parts.uri.scheme() == Some(&Scheme::HTTPS) && !intercepted {
             return Err(Refusal::Malformed("https:// needs CONNECT"));
         }
-        let mask = self.put_secrets(parts, way, intercepted)?;
+        let mask = self.put_secrets(parts, route, intercepted)?;
         if mask.is_some() {
             // Only what is not compressed can be looked through for the value.
             parts
                 .headers
                 .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        address_to(parts, way, intercepted, http2)?;
+        address_to(parts, route, intercepted, http2)?;
         Ok(Prepared { websocket, mask })
     }
 
     fn put_secrets(
         &self,
         parts: &mut Parts,
-        way: &Way,
+        route: &Route,
         intercepted: bool,
     ) -> Result<Option<Mask>, Refusal> {
         let Some(secrets) = self.shared.secrets() else {
             return Ok(None);
         };
         let put = if intercepted {
-            secrets.substitute(parts, &way.name).map(Mask::new)
+            secrets.substitute(parts, &route.name).map(Mask::new)
         } else {
-            secrets.keep_from_plain(parts, &way.name).map(|()| None)
+            secrets.keep_from_plain(parts, &route.name).map(|()| None)
         };
         put.map_err(|astray| Refusal::Secret {
             secret: astray.secret,
-            name: way.name.clone(),
+            name: route.name.clone(),
             own_host: astray.own_host,
         })
     }
 }
 
 /// Writes the target and the `Host` as the host itself expects them.
-fn address_to(parts: &mut Parts, way: &Way, intercepted: bool, http2: bool) -> Result<(), Refusal> {
+fn address_to(
+    parts: &mut Parts,
+    route: &Route,
+    intercepted: bool,
+    http2: bool,
+) -> Result<(), Refusal> {
     let unwritable = |_: hyper::http::Error| Refusal::Malformed("the target cannot be written");
     let default_port = if intercepted { HTTPS_PORT } else { HTTP_PORT };
-    let authority = if way.port == default_port {
-        way.name.to_string()
+    let authority = if route.port == default_port {
+        route.name.to_string()
     } else {
-        format!("{}:{}", way.name, way.port)
+        format!("{}:{}", route.name, route.port)
     };
     let path = parts.uri.path_and_query().cloned();
     let mut uri = hyper::http::uri::Parts::default();

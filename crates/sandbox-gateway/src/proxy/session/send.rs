@@ -7,8 +7,8 @@ use hyper::{Request, Response, StatusCode};
 use super::prepare::Prepared;
 use super::{Next, Purpose, Session};
 use crate::proxy::body::ResponseBody;
-use crate::proxy::passage::Way;
 use crate::proxy::refusal::Refusal;
+use crate::proxy::route::Route;
 use crate::proxy::upstream::{Switched, Upstream};
 use crate::proxy::{hop_by_hop, interception, mask};
 
@@ -19,14 +19,14 @@ impl Session {
     /// Sends the request to its host, on the open connection if that is still good.
     pub(super) async fn send(
         &self,
-        way: &Way,
+        route: &Route,
         mut request: Request<Incoming>,
         prepared: Prepared,
     ) -> Result<Response<ResponseBody>, Refusal> {
         let mut attempts_left = ATTEMPTS;
         loop {
             let mut slot = self.upstream.lock().await;
-            let (mut upstream, kept) = self.upstream_for(way, slot.take()).await?;
+            let (mut upstream, kept) = self.upstream_for(route, slot.take()).await?;
             let sending = upstream.send(request);
             let held = if self.speaks_http2() {
                 // Its other requests need not wait for this one's answer.
@@ -46,12 +46,12 @@ impl Session {
                         }
                         None => None,
                     };
-                    return self.received(way, response, prepared, switched);
+                    return self.received(route, response, prepared, switched);
                 }
                 Err(mut error) => match error.take_message() {
                     // The host closed a kept connection just now, and has not seen the request.
                     Some(unsent) if kept && attempts_left > 0 => request = unsent,
-                    _ => return Err(way.upstream_failed(error.error())),
+                    _ => return Err(route.upstream_failed(error.error())),
                 },
             }
         }
@@ -60,12 +60,12 @@ impl Session {
     /// An open connection to the host; true where it was open before.
     async fn upstream_for(
         &self,
-        way: &Way,
+        route: &Route,
         open: Option<Upstream>,
     ) -> Result<(Upstream, bool), Refusal> {
         if let Some(mut open) = open {
-            let same = open.name == way.name && open.port == way.port;
-            if same && way.still_allowed(open.address) && open.is_usable().await {
+            let same = open.name == route.name && open.port == route.port;
+            if same && route.still_allowed(open.address) && open.is_usable().await {
                 return Ok((open, true));
             }
         }
@@ -76,21 +76,21 @@ impl Session {
                 } else {
                     b"http/1.1"
                 };
-                let connected = interception::connect(&self.shared, way, &[protocol]).await?;
+                let connected = interception::connect(&self.shared, route, &[protocol]).await?;
                 if connected.http2 != *http2 {
                     return Err(Refusal::Upstream {
-                        name: way.name.clone(),
+                        name: route.name.clone(),
                         error: "it no longer speaks the same version of HTTP".into(),
                     });
                 }
-                connected.begin(way).await?
+                connected.begin(route).await?
             }
             _ => {
-                let (stream, address) = way.connect().await?;
+                let (stream, address) = route.connect().await?;
                 let last = stream.last_activity();
-                Upstream::begin(way.clone(), false, address, stream, last)
+                Upstream::begin(route.clone(), false, address, stream, last)
                     .await
-                    .map_err(|error| way.upstream_failed(&error))?
+                    .map_err(|error| route.upstream_failed(&error))?
             }
         };
         Ok((upstream, false))
@@ -99,7 +99,7 @@ impl Session {
     /// Makes the host's answer what the guest shall get.
     fn received(
         &self,
-        way: &Way,
+        route: &Route,
         response: Response<Incoming>,
         prepared: Prepared,
         switched: Option<Switched>,
@@ -110,12 +110,12 @@ impl Session {
         if switching {
             let (true, Some(upstream)) = (prepared.websocket, switched) else {
                 return Err(Refusal::Upstream {
-                    name: way.name.clone(),
+                    name: route.name.clone(),
                     error: "it switched to a protocol that nobody asked for".into(),
                 });
             };
             self.next.replace(Some(Next::Switched {
-                way: way.clone(),
+                route: route.clone(),
                 upstream,
             }));
         }

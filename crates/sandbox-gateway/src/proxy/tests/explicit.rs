@@ -13,7 +13,7 @@ use tokio_rustls::client::TlsStream;
 use super::servers::{self, Outside};
 use super::world::{World, exchange, on_gateway, read_head};
 use crate::access_log::{AskedBy, Outcome};
-use crate::proxy::passage::Way;
+use crate::proxy::route::Route;
 use sandbox_spec::policy::Reason;
 
 pub(super) fn client_config(roots: RootCertStore, protocols: &[&str]) -> Arc<ClientConfig> {
@@ -398,7 +398,7 @@ fn hundreds_of_tunnels_live_at_once() {
 fn what_is_taken_from_the_list_can_be_cut() {
     on_gateway(|| async {
         let world = World::new().await;
-        let way = Way {
+        let route = Route {
             policy_engine: std::rc::Rc::clone(&world.policy_engine),
             asked_by: AskedBy::Connect,
             name: "once.test".parse().unwrap(),
@@ -408,15 +408,15 @@ fn what_is_taken_from_the_list_can_be_cut() {
         world
             .policy_engine
             .allow_until_stop("once.test".parse().unwrap());
-        let kept = way.clone();
+        let kept = route.clone();
         let mut cut = Box::pin(async move { kept.until_cut().await });
         assert!(futures_util::poll!(&mut cut).is_pending());
         // Still allowed: nothing to cut.
         world.policy_engine.cut_now();
         assert!(futures_util::poll!(&mut cut).is_pending());
-        let not_listed = Way {
+        let not_listed = Route {
             name: "denied.test".parse().unwrap(),
-            ..way
+            ..route
         };
         let mut cut = Box::pin(not_listed.until_cut());
         assert!(futures_util::poll!(&mut cut).is_pending());

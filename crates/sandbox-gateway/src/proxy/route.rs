@@ -15,7 +15,7 @@ use sandbox_spec::policy::{NamedVerdict, RuleName, Transport};
 
 /// A name and a port, and by which way they are reached.
 #[derive(Clone)]
-pub(super) struct Way {
+pub(super) struct Route {
     pub(super) policy_engine: Rc<PolicyEngine>,
     pub(super) asked_by: AskedBy,
     pub(super) name: DomainName,
@@ -24,7 +24,7 @@ pub(super) struct Way {
     pub(super) destination: Option<SocketAddr>,
 }
 
-impl Way {
+impl Route {
     /// What allows the name at this moment, its addresses aside.
     pub(super) fn allowed(&self) -> Result<RuleName, Refusal> {
         match self.policy_engine.named(&self.name, self.port) {
