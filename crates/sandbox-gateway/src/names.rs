@@ -86,7 +86,7 @@ impl Names {
     }
 
     /// Whether `address` was given for `name` and is still valid.
-    pub fn agree(&self, name: &DomainName, address: IpAddr) -> bool {
+    pub fn contains(&self, name: &DomainName, address: IpAddr) -> bool {
         self.of(address).any(|known| known == name)
     }
 
@@ -118,9 +118,9 @@ mod tests {
             let mut names = Names::default();
             names.learn(&name("a.example"), ADDRESS, Duration::from_secs(ttl));
             tokio::time::advance(Duration::from_secs(lives - 1)).await;
-            assert!(names.agree(&name("a.example"), ADDRESS), "{ttl}");
+            assert!(names.contains(&name("a.example"), ADDRESS), "{ttl}");
             tokio::time::advance(Duration::from_secs(1)).await;
-            assert!(!names.agree(&name("a.example"), ADDRESS), "{ttl}");
+            assert!(!names.contains(&name("a.example"), ADDRESS), "{ttl}");
         }
     }
 
@@ -134,9 +134,9 @@ mod tests {
         let known: Vec<_> = names.of(ADDRESS).map(DomainName::as_str).collect();
         assert_eq!(known, ["a.example", "b.example"]);
         tokio::time::advance(Duration::from_secs(599)).await;
-        assert!(names.agree(&name("a.example"), ADDRESS));
-        assert!(!names.agree(&name("c.example"), ADDRESS));
-        assert!(!names.agree(&name("a.example"), Ipv4Addr::new(192, 0, 2, 2).into()));
+        assert!(names.contains(&name("a.example"), ADDRESS));
+        assert!(!names.contains(&name("c.example"), ADDRESS));
+        assert!(!names.contains(&name("a.example"), Ipv4Addr::new(192, 0, 2, 2).into()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -148,12 +148,12 @@ mod tests {
         }
         assert_eq!(names.len(), MOST_PAIRS);
         assert_eq!(names.by_address.len(), MOST_PAIRS);
-        assert!(!names.agree(&name("a.example"), Ipv4Addr::new(1, 0, 0, 0).into()));
+        assert!(!names.contains(&name("a.example"), Ipv4Addr::new(1, 0, 0, 0).into()));
         for number in 0..1000 {
             names.learn(&name(&format!("h{number}.example")), ADDRESS, TTL_FLOOR);
         }
         assert_eq!(names.of(ADDRESS).count(), MOST_NAMES);
-        assert!(names.agree(&name("h999.example"), ADDRESS));
+        assert!(names.contains(&name("h999.example"), ADDRESS));
         assert!(names.len() <= MOST_PAIRS);
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::core::{Core, asked, is_to_many};
+use super::core::{Core, destination, is_to_many};
 use super::link::Link;
 use super::packet::{self, Packet, Unreachable};
 use super::relay::relay;
@@ -44,7 +44,7 @@ impl Core {
         let flow = FlowStart::to_address(ends.remote, Transport::Tcp);
         if self.tcp.is_full() {
             self.policy_engine
-                .denied(flow, &RuleName::Bounds, Reason::Bounds);
+                .log_denied(flow, &RuleName::Bounds, Reason::Bounds);
             return refuse();
         }
         if guest_network::is_dns(ends.remote) {
@@ -53,7 +53,7 @@ impl Core {
             tokio::task::spawn_local(established(stream, |stream| core.questions(stream)));
             return;
         }
-        if guest_network::is_proxy(ends.remote) && self.policy_engine.is_proxy() {
+        if guest_network::is_proxy(ends.remote) && self.policy_engine.is_proxy_mode() {
             let serve = move |proxy: Proxy, stream: Shaped| async move {
                 proxy.explicit(stream).await;
             };
@@ -61,7 +61,7 @@ impl Core {
         }
         match self
             .policy_engine
-            .outbound(&asked(ends.remote, Transport::Tcp))
+            .outbound(&destination(ends.remote, Transport::Tcp))
         {
             Verdict::Intercept => {
                 let serve = move |proxy: Proxy, stream: Shaped| async move {
@@ -83,13 +83,13 @@ impl Core {
                     name: name.clone(),
                     ..flow
                 };
-                let entry = self.policy_engine.open(flow, &rule);
+                let entry = self.policy_engine.log_allowed(flow, &rule);
                 let syn = Syn::keep(packet);
                 let connecting = self.clone().connect(ends, syn, to, entry, name);
                 tokio::task::spawn_local(connecting);
             }
             Verdict::Deny { rule, reason } => {
-                self.policy_engine.denied(flow, &rule, reason);
+                self.policy_engine.log_denied(flow, &rule, reason);
                 refuse();
             }
         }
@@ -140,9 +140,11 @@ impl Core {
     /// Waits until connections are to be cut and the policy allows this one no
     /// more.
     async fn denied_later(&self, remote: SocketAddr, name: Option<DomainName>) {
-        let mut cut = self.policy_engine.cut();
+        let mut cut = self.policy_engine.rechecks();
         while cut.changed().await.is_ok() {
-            let by_address = self.policy_engine.outbound(&asked(remote, Transport::Tcp));
+            let by_address = self
+                .policy_engine
+                .outbound(&destination(remote, Transport::Tcp));
             // What DNS said of the name may be too old to allow a new one.
             let by_name = name
                 .as_ref()

@@ -26,7 +26,7 @@ use super::shaper::Shaper;
 use super::tcp::Table;
 use super::wire::{FrameTooLarge, Incoming};
 use crate::interception::Interceptor;
-use crate::policy_engine::{Asked, PolicyEngine};
+use crate::policy_engine::{Destination, PolicyEngine};
 use crate::proxy::Proxy;
 use crate::request::GatewayRequest;
 use sandbox_spec::guest_network;
@@ -220,9 +220,9 @@ impl Core {
     }
 }
 
-pub(super) fn asked(remote: SocketAddr, transport: Transport) -> Asked {
-    Asked {
-        destination: remote.ip(),
+pub(super) fn destination(remote: SocketAddr, transport: Transport) -> Destination {
+    Destination {
+        address: remote.ip(),
         port: remote.port(),
         transport,
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr};
 
-use super::core::{Core, asked, is_to_many};
+use super::core::{Core, destination, is_to_many};
 use super::datagrams::{Kind, Pair};
 use super::neighbors;
 use super::packet::{self, Packet, Unreachable, checksums};
@@ -44,7 +44,9 @@ impl Core {
             return;
         }
         let flow = FlowStart::to_address(pair.remote, transport);
-        let verdict = self.policy_engine.outbound(&asked(pair.remote, transport));
+        let verdict = self
+            .policy_engine
+            .outbound(&destination(pair.remote, transport));
         let verdict = match verdict {
             // QUIC would pass by whoever puts the secrets in.
             Verdict::Allow { .. }
@@ -59,7 +61,9 @@ impl Core {
         };
         match verdict {
             Verdict::Allow { to, rule, name } => {
-                let entry = self.policy_engine.open(FlowStart { name, ..flow }, &rule);
+                let entry = self
+                    .policy_engine
+                    .log_allowed(FlowStart { name, ..flow }, &rule);
                 match self.datagrams.begin(pair, to, entry) {
                     Ok(()) => drop(self.datagrams.send(pair, packet, content)),
                     Err(error) => {
@@ -70,7 +74,7 @@ impl Core {
             }
             Verdict::Intercept => {}
             Verdict::Deny { rule, reason } => {
-                self.policy_engine.denied(flow, &rule, reason);
+                self.policy_engine.log_denied(flow, &rule, reason);
                 self.send_back(packet, Unreachable::Prohibited);
             }
         }

@@ -248,7 +248,7 @@ impl Core {
                     Verdict::Allow { rule, .. } => Some(rule),
                     Verdict::Intercept => return refuse(&host),
                     Verdict::Deny { rule, reason } => {
-                        self.policy_engine.denied(flow, &rule, reason);
+                        self.policy_engine.log_denied(flow, &rule, reason);
                         return refuse(&host);
                     }
                 }
@@ -267,7 +267,7 @@ impl Core {
             return refuse(&host);
         }
         let _ = host.set_nodelay(true);
-        let entry = rule.map(|rule| self.policy_engine.open(flow, &rule));
+        let entry = rule.map(|rule| self.policy_engine.log_allowed(flow, &rule));
         relay(
             &stream,
             host,
@@ -320,7 +320,7 @@ impl Core {
                     port: guest_port,
                     transport: Transport::Udp,
                 };
-                return self.policy_engine.denied(flow, &rule, reason);
+                return self.policy_engine.log_denied(flow, &rule, reason);
             }
         }
         if !self.shaper.admits(Direction::Down, content.len()) {

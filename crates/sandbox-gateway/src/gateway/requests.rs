@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use tokio::sync::mpsc;
 
-use super::core::{Core, asked};
+use super::core::{Core, destination};
 use super::datagrams::Kind;
 use super::ports::PortError;
 use crate::request::GatewayRequest;
@@ -56,10 +56,12 @@ impl Core {
                 Kind::Udp => Transport::Udp,
                 Kind::Echo => Transport::Icmp,
             };
-            let verdict = self.policy_engine.outbound(&asked(pair.remote, transport));
+            let verdict = self
+                .policy_engine
+                .outbound(&destination(pair.remote, transport));
             !matches!(verdict, Verdict::Allow { .. })
         });
-        self.policy_engine.cut_now();
+        self.policy_engine.recheck_connections();
     }
 }
 

@@ -42,31 +42,31 @@ impl PolicyEngine {
             Received::Noise => None,
             Received::Refused(bytes) => Some(bytes),
             Received::NoName(bytes) => {
-                self.deny_question(None, &self.nameless_rule(), Reason::InvalidName);
+                self.deny_question(None, &self.default_rule(), Reason::InvalidName);
                 Some(bytes)
             }
             Received::Question(question) => {
-                let (code, records) = self.decide(&question).await;
+                let (code, records) = self.answer_question(&question).await;
                 Some(question.answer(code, records, over))
             }
         }
     }
 
-    async fn decide(&self, question: &Question) -> (ResponseCode, Vec<Record>) {
+    async fn answer_question(&self, question: &Question) -> (ResponseCode, Vec<Record>) {
         let empty = |code| (code, Vec::new());
         if question.name == self.host_name {
-            return (ResponseCode::NoError, self.own_addresses(question));
+            return (ResponseCode::NoError, self.host_addresses(question));
         }
         if question.name.is_below(&self.own_domain) || question.name == self.own_domain {
             return empty(ResponseCode::NXDomain);
         }
-        if let NamedVerdict::Deny { rule, reason } = self.may_ask(&question.name) {
-            if !self.asks_for_service_of_allowed(question) {
+        if let NamedVerdict::Deny { rule, reason } = self.may_resolve(&question.name) {
+            if !self.is_service_of_allowed_host(question) {
                 self.deny_question(Some(question), &rule, reason);
             }
             return empty(ResponseCode::NXDomain);
         }
-        if !self.may_ask_who_has(question.spelled_name()) {
+        if !self.may_resolve_reverse(question.spelled_name()) {
             let rule = RuleName::Preset(self.policy.preset);
             self.deny_question(Some(question), &rule, Reason::AddressBehindName);
             return empty(ResponseCode::NXDomain);
@@ -75,7 +75,7 @@ impl PolicyEngine {
             Treatment::Refuse => empty(ResponseCode::Refused),
             Treatment::Empty => empty(ResponseCode::NoError),
             Treatment::Withheld => {
-                self.deny_question(Some(question), &self.nameless_rule(), Reason::RecordType);
+                self.deny_question(Some(question), &self.default_rule(), Reason::RecordType);
                 empty(ResponseCode::NoError)
             }
             Treatment::Forward => self.forward(question, |_| true).await,
@@ -89,12 +89,12 @@ impl PolicyEngine {
     /// Whether somebody asks where an allowed host offers a service (RFC 2782),
     /// as apt does before it asks for the host itself: nothing that a person
     /// would have to decide about.
-    fn asks_for_service_of_allowed(&self, question: &Question) -> bool {
+    fn is_service_of_allowed_host(&self, question: &Question) -> bool {
         let mut labels = question.name.labels();
         let is_service = question.record_type == RecordType::SRV
             && labels.by_ref().take(2).all(|label| label.starts_with('_'));
         let host = labels.collect::<Vec<_>>().join(".");
-        let is_allowed = |host| matches!(self.may_ask(&host), NamedVerdict::Allow { .. });
+        let is_allowed = |host| matches!(self.may_resolve(&host), NamedVerdict::Allow { .. });
         is_service && host.parse().is_ok_and(is_allowed)
     }
 
@@ -128,10 +128,10 @@ impl PolicyEngine {
         let Some(address) = record.data.ip_addr() else {
             return true;
         };
-        if !self.may_stand_behind_a_name(address) {
-            let start = Self::start(Some(question)).at(address);
+        if !self.may_resolve_to(address) {
+            let flow = Self::flow(Some(question)).at(address);
             let rule = RuleName::Preset(self.policy.preset);
-            self.denied(start, &rule, Reason::AddressBehindName);
+            self.log_denied(flow, &rule, Reason::AddressBehindName);
             return false;
         }
         let ttl = std::time::Duration::from_secs(record.ttl.into());
@@ -140,7 +140,7 @@ impl PolicyEngine {
     }
 
     fn treatment(&self, record_type: RecordType) -> Treatment {
-        let by_name_only = self.is_proxy() || self.policy.preset == Preset::None;
+        let by_name_only = self.is_proxy_mode() || self.policy.preset == Preset::None;
         match record_type {
             RecordType::A => Treatment::Addresses,
             RecordType::AAAA if self.ipv6 => Treatment::Addresses,
@@ -163,7 +163,7 @@ impl PolicyEngine {
         }
     }
 
-    fn own_addresses(&self, question: &Question) -> Vec<Record> {
+    fn host_addresses(&self, question: &Question) -> Vec<Record> {
         let data = match question.record_type {
             RecordType::A => RData::A(GATEWAY.into()),
             RecordType::AAAA if self.ipv6 => RData::AAAA(GATEWAY6.into()),
@@ -175,7 +175,7 @@ impl PolicyEngine {
 
     /// Whether the name behind an address may be asked for: the host's resolver knows the names of
     /// networks that the guest has no business with.
-    fn may_ask_who_has(&self, name: &Name) -> bool {
+    fn may_resolve_reverse(&self, name: &Name) -> bool {
         let labels: Vec<_> = name.iter().rev().take(2).collect();
         let is_reverse = match labels.as_slice() {
             [top, zone] => {
@@ -194,15 +194,15 @@ impl PolicyEngine {
                 .is_ok_and(|network| may_know(network.addr()) && may_know(network.broadcast()))
     }
 
-    fn nameless_rule(&self) -> RuleName {
-        if self.is_proxy() {
+    fn default_rule(&self) -> RuleName {
+        if self.is_proxy_mode() {
             RuleName::Proxy
         } else {
             RuleName::Preset(self.policy.preset)
         }
     }
 
-    fn start(question: Option<&Question>) -> FlowStart {
+    fn flow(question: Option<&Question>) -> FlowStart {
         FlowStart {
             asked_by: AskedBy::Dns,
             name: question.map(|question| question.name.clone()),
@@ -213,6 +213,6 @@ impl PolicyEngine {
     }
 
     fn deny_question(&self, question: Option<&Question>, rule: &RuleName, reason: Reason) {
-        self.denied(Self::start(question), rule, reason);
+        self.log_denied(Self::flow(question), rule, reason);
     }
 }

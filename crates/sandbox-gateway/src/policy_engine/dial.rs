@@ -85,7 +85,7 @@ impl From<ResolveError> for DialError {
 
 impl PolicyEngine {
     /// Whether a name may be asked for at all, whatever for: what is denied is never forwarded.
-    pub fn may_ask(&self, name: &DomainName) -> NamedVerdict {
+    pub fn may_resolve(&self, name: &DomainName) -> NamedVerdict {
         let Policy { preset, .. } = self.policy;
         let deny = |rule, reason| NamedVerdict::Deny { rule, reason };
         if let Some(rule) = self.policy.about_name(name) {
@@ -95,8 +95,8 @@ impl PolicyEngine {
                 Action::Deny => deny(text, Reason::Rule),
             };
         }
-        if self.is_proxy() {
-            return match self.listed(name) {
+        if self.is_proxy_mode() {
+            return match self.allowlist_rule(name) {
                 Some(rule) => NamedVerdict::Allow { rule },
                 None => deny(RuleName::Proxy, Reason::NotListed),
             };
@@ -120,7 +120,7 @@ impl PolicyEngine {
                 ttl: OWN_TTL,
             });
         }
-        if let NamedVerdict::Deny { rule, reason } = self.may_ask(name) {
+        if let NamedVerdict::Deny { rule, reason } = self.may_resolve(name) {
             return Err(ResolveError::Denied { rule, reason });
         }
         let v6 = async {
@@ -141,7 +141,7 @@ impl PolicyEngine {
         let records = [v4.unwrap_or_default(), v6.unwrap_or_default()].concat();
         let mut found: Vec<_> = addresses(&records).take(MOST_ADDRESSES).collect();
         let had_any = !found.is_empty();
-        found.retain(|(address, _)| self.may_stand_behind_a_name(*address));
+        found.retain(|(address, _)| self.may_resolve_to(*address));
         let Some(ttl) = found.iter().map(|(_, ttl)| *ttl).min() else {
             return Err(if had_any {
                 ResolveError::Denied {

@@ -36,14 +36,14 @@ const OWN_DOMAIN: &str = "sandbox.internal";
 /// The most patterns that are allowed until the sandbox stops.
 const MOST_ONCE: usize = 1024;
 
-/// Where the guest asked to go.
+/// The destination of a new flow of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
-    /// The address of its packet.
-    pub destination: IpAddr,
+pub struct Destination {
+    /// The destination address of its packet.
+    pub address: IpAddr,
     /// The port; 0 for ICMP.
     pub port: u16,
-    /// What carries it.
+    /// The transport protocol.
     pub transport: Transport,
 }
 
@@ -56,7 +56,7 @@ pub struct PolicyEngine {
     hosts: HostAddresses,
     resolver: Resolver,
     log: Rc<AccessLog>,
-    cut: watch::Sender<u64>,
+    rechecks: watch::Sender<u64>,
     ipv6: bool,
     host_name: DomainName,
     own_domain: DomainName,
@@ -70,14 +70,14 @@ impl PolicyEngine {
     pub fn new(config: PolicyEngineConfig) -> Result<Rc<Self>, NetworkError> {
         let hosts = HostAddresses::of_system().map_err(NetworkError::HostAddresses)?;
         let resolver = Resolver::new(config.dns);
-        Self::with(config, hosts, resolver)
+        Self::with_host(config, hosts, resolver)
     }
 
     /// The same with another idea of the host.
     ///
     /// # Errors
     /// Where the log cannot be opened.
-    pub fn with(
+    pub fn with_host(
         config: PolicyEngineConfig,
         hosts: HostAddresses,
         resolver: Resolver,
@@ -93,7 +93,7 @@ impl PolicyEngine {
             hosts,
             resolver,
             log: AccessLog::open(&config.log_directory)?,
-            cut: watch::Sender::new(0),
+            rechecks: watch::Sender::new(0),
             ipv6: config.ipv6,
             own_domain: OWN_DOMAIN
                 .parse()
@@ -103,33 +103,33 @@ impl PolicyEngine {
     }
 
     /// Whether flows are decided by name.
-    pub fn is_proxy(&self) -> bool {
+    pub fn is_proxy_mode(&self) -> bool {
         self.list.is_some()
     }
 
     /// Begins the log's line of a flow that was let through.
-    pub fn open(&self, flow: FlowStart, rule: &RuleName) -> FlowEntry {
+    pub fn log_allowed(&self, flow: FlowStart, rule: &RuleName) -> FlowEntry {
         self.log.begin(flow, rule)
     }
 
     /// Writes the log's line of a refusal; of very many, only some.
-    pub fn denied(&self, flow: FlowStart, rule: &RuleName, reason: Reason) {
+    pub fn log_denied(&self, flow: FlowStart, rule: &RuleName, reason: Reason) {
         self.log.denied(flow, rule, reason);
     }
 
     /// Changes whenever running connections that are no longer allowed must end: who holds one
     /// asks again and ends it where the answer is no.
-    pub fn cut(&self) -> watch::Receiver<u64> {
-        self.cut.subscribe()
+    pub fn rechecks(&self) -> watch::Receiver<u64> {
+        self.rechecks.subscribe()
     }
 
-    /// Lets [`PolicyEngine::cut`] change. The list that counts is the one of this moment: whoever cuts has
+    /// Lets [`PolicyEngine::rechecks`] change. The list that counts is the one of this moment: whoever cuts has
     /// just edited it.
-    pub fn cut_now(&self) {
+    pub fn recheck_connections(&self) {
         if let Some(list) = &self.list {
             list.look_again();
         }
-        self.cut.send_modify(|count| *count += 1);
+        self.rechecks.send_modify(|count| *count += 1);
     }
 
     /// Allows names beyond the list until the sandbox stops; the oldest make room.
@@ -144,12 +144,12 @@ impl PolicyEngine {
     }
 
     /// Whether this sandbox got `address` from the gateway's DNS for `name`, and it is still valid.
-    pub fn agrees(&self, name: &DomainName, address: IpAddr) -> bool {
+    pub fn resolved_to(&self, name: &DomainName, address: IpAddr) -> bool {
         let address = address.to_canonical();
         if *name == self.host_name {
             return self.hosts.classify(address) == AddressKind::Gateway;
         }
-        self.names.borrow().agree(name, address)
+        self.names.borrow().contains(name, address)
     }
 
     /// The names for which this sandbox got `address` from the gateway's DNS and still may use it.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Asked, PolicyEngine};
+use super::{Destination, PolicyEngine};
 use sandbox_spec::address::AddressKind;
 use sandbox_spec::domain::{DomainName, DomainPattern};
 use sandbox_spec::guest_network::GATEWAY;
@@ -16,32 +16,34 @@ const WEB: [u16; 2] = [80, 443];
 
 impl PolicyEngine {
     /// What to do with a new flow of the guest to an address.
-    pub fn outbound(&self, asked: &Asked) -> Verdict {
-        let peer = self.peer(asked.destination);
-        let named = |pattern: &DomainPattern| self.goes_by(&peer, pattern);
+    pub fn outbound(&self, destination: &Destination) -> Verdict {
+        let peer = self.peer(destination.address);
+        let named = |pattern: &DomainPattern| self.has_name(&peer, pattern);
         let flow = Flow {
             direction: Direction::Out,
             peer: Some(peer),
             named: &named,
-            transport: asked.transport,
-            port: asked.port,
+            transport: destination.transport,
+            port: destination.port,
         };
         match self.policy.first_match(&flow) {
             Some(rule) if rule.action == Action::Allow => {
-                self.allow(&peer, asked.port, named_rule(rule))
+                self.allow(&peer, destination.port, rule_name(rule))
             }
-            Some(rule) => deny(named_rule(rule), Reason::Rule),
-            None if is_resolver(asked) => deny(RuleName::Resolvers, Reason::OtherResolver),
-            None if self.is_proxy() => self.outbound_by_proxy(&peer, asked),
-            None if self.policy.preset.allows(peer.kind) => {
-                self.allow(&peer, asked.port, RuleName::Preset(self.policy.preset))
-            }
+            Some(rule) => deny(rule_name(rule), Reason::Rule),
+            None if is_resolver(destination) => deny(RuleName::Resolvers, Reason::OtherResolver),
+            None if self.is_proxy_mode() => self.outbound_by_proxy(&peer, destination),
+            None if self.policy.preset.allows(peer.kind) => self.allow(
+                &peer,
+                destination.port,
+                RuleName::Preset(self.policy.preset),
+            ),
             None => deny(RuleName::Preset(self.policy.preset), Reason::Preset),
         }
     }
 
-    fn outbound_by_proxy(&self, peer: &Peer, asked: &Asked) -> Verdict {
-        match (asked.transport, asked.port) {
+    fn outbound_by_proxy(&self, peer: &Peer, destination: &Destination) -> Verdict {
+        match (destination.transport, destination.port) {
             (Transport::Udp, 443) => deny(RuleName::Proxy, Reason::Quic),
             (Transport::Tcp, port) if WEB.contains(&port) => {
                 if self.policy.preset.allows_behind_a_name(peer.kind) {
@@ -69,8 +71,8 @@ impl PolicyEngine {
             name: None,
         };
         match self.policy.first_match(&flow) {
-            Some(rule) if rule.action == Action::Allow => allow(named_rule(rule)),
-            Some(rule) => deny(named_rule(rule), Reason::Rule),
+            Some(rule) if rule.action == Action::Allow => allow(rule_name(rule)),
+            Some(rule) => deny(rule_name(rule), Reason::Rule),
             None => allow(RuleName::Published),
         }
     }
@@ -78,16 +80,16 @@ impl PolicyEngine {
     /// Whether a name may be reached at a TCP port, whatever its addresses are.
     pub fn named(&self, name: &DomainName, port: u16) -> NamedVerdict {
         if *name == self.host_name {
-            return self.hosts_own_name(&self.peer(GATEWAY.into()), port);
+            return self.host_name_verdict(&self.peer(GATEWAY.into()), port);
         }
         match self.rule_for_name(name, None, port) {
             Some(rule) if rule.action == Action::Allow => NamedVerdict::Allow {
-                rule: named_rule(rule),
+                rule: rule_name(rule),
             },
-            Some(rule) => named_deny(named_rule(rule), Reason::Rule),
-            None if self.is_proxy() => self.named_by_list(name, port),
+            Some(rule) => deny_name(rule_name(rule), Reason::Rule),
+            None if self.is_proxy_mode() => self.named_by_allowlist(name, port),
             None if self.policy.preset == Preset::None => {
-                named_deny(RuleName::Preset(Preset::None), Reason::Preset)
+                deny_name(RuleName::Preset(Preset::None), Reason::Preset)
             }
             None => NamedVerdict::Allow {
                 rule: RuleName::Preset(self.policy.preset),
@@ -105,16 +107,16 @@ impl PolicyEngine {
         })
     }
 
-    fn named_by_list(&self, name: &DomainName, port: u16) -> NamedVerdict {
-        match self.listed(name) {
-            Some(_) if !WEB.contains(&port) => named_deny(RuleName::Proxy, Reason::NotTheWeb),
+    fn named_by_allowlist(&self, name: &DomainName, port: u16) -> NamedVerdict {
+        match self.allowlist_rule(name) {
+            Some(_) if !WEB.contains(&port) => deny_name(RuleName::Proxy, Reason::NotTheWeb),
             Some(rule) => NamedVerdict::Allow { rule },
-            None => named_deny(RuleName::Proxy, Reason::NotListed),
+            None => deny_name(RuleName::Proxy, Reason::NotListed),
         }
     }
 
     /// What of the list, or of what was allowed beyond it, allows the name.
-    pub(super) fn listed(&self, name: &DomainName) -> Option<RuleName> {
+    pub(super) fn allowlist_rule(&self, name: &DomainName) -> Option<RuleName> {
         let list = self.list.as_ref()?.current();
         if let Some(pattern) = list.find(name) {
             return Some(RuleName::Listed(pattern.clone()));
@@ -145,25 +147,25 @@ impl PolicyEngine {
 
     fn named_by_address(&self, peer: &Peer, name: &DomainName, port: u16) -> NamedVerdict {
         if *name == self.host_name {
-            return self.hosts_own_name(peer, port);
+            return self.host_name_verdict(peer, port);
         }
         let rule = self.rule_for_name(name, Some(*peer), port);
         let is_about_names = |rule: &Rule| matches!(rule.target, Target::Domain(_));
         match rule {
-            Some(rule) if rule.action == Action::Deny => named_deny(named_rule(rule), Reason::Rule),
+            Some(rule) if rule.action == Action::Deny => deny_name(rule_name(rule), Reason::Rule),
             Some(rule) if !is_about_names(rule) => match self.named(name, port) {
                 // The address is allowed by itself, the name by something else.
                 NamedVerdict::Allow { .. } => NamedVerdict::Allow {
-                    rule: named_rule(rule),
+                    rule: rule_name(rule),
                 },
                 denied => denied,
             },
             Some(rule) if self.policy.behind_a_name(*peer) => NamedVerdict::Allow {
-                rule: named_rule(rule),
+                rule: rule_name(rule),
             },
-            Some(rule) => named_deny(named_rule(rule), Reason::AddressBehindName),
+            Some(rule) => deny_name(rule_name(rule), Reason::AddressBehindName),
             None if self.policy.preset.allows_behind_a_name(peer.kind) => self.named(name, port),
-            None => named_deny(
+            None => deny_name(
                 RuleName::Preset(self.policy.preset),
                 Reason::AddressBehindName,
             ),
@@ -172,25 +174,25 @@ impl PolicyEngine {
 
     /// The host is reached by its name as by the gateway's address: by a rule, whoever else is
     /// on the list.
-    fn hosts_own_name(&self, peer: &Peer, port: u16) -> NamedVerdict {
+    fn host_name_verdict(&self, peer: &Peer, port: u16) -> NamedVerdict {
         let preset = RuleName::Preset(self.policy.preset);
         if peer.kind != AddressKind::Gateway {
-            return named_deny(preset, Reason::NameMismatch);
+            return deny_name(preset, Reason::NameMismatch);
         }
         match self.rule_for_name(&self.host_name, Some(*peer), port) {
             Some(rule) if rule.action == Action::Allow => NamedVerdict::Allow {
-                rule: named_rule(rule),
+                rule: rule_name(rule),
             },
-            Some(rule) => named_deny(named_rule(rule), Reason::Rule),
-            None if self.is_proxy() => named_deny(RuleName::Proxy, Reason::NotListed),
+            Some(rule) => deny_name(rule_name(rule), Reason::Rule),
+            None if self.is_proxy_mode() => deny_name(RuleName::Proxy, Reason::NotListed),
             None if self.policy.preset.allows(peer.kind) => NamedVerdict::Allow { rule: preset },
-            None => named_deny(preset, Reason::Preset),
+            None => deny_name(preset, Reason::Preset),
         }
     }
 
     /// Whether the peer goes by a name of this pattern, as far as this sandbox's DNS knows. What
     /// may not stand behind a name goes by none.
-    fn goes_by(&self, peer: &Peer, pattern: &DomainPattern) -> bool {
+    fn has_name(&self, peer: &Peer, pattern: &DomainPattern) -> bool {
         if peer.kind == AddressKind::Gateway {
             return pattern.matches(&self.host_name);
         }
@@ -215,12 +217,12 @@ impl PolicyEngine {
     }
 
     /// Whether an address may stand behind a name at all, at whatever port.
-    pub(super) fn may_stand_behind_a_name(&self, address: IpAddr) -> bool {
+    pub(super) fn may_resolve_to(&self, address: IpAddr) -> bool {
         self.policy.behind_a_name(self.peer(address))
     }
 }
 
-fn named_rule(rule: &Rule) -> RuleName {
+fn rule_name(rule: &Rule) -> RuleName {
     RuleName::Rule(rule.to_string())
 }
 
@@ -228,11 +230,11 @@ fn deny(rule: RuleName, reason: Reason) -> Verdict {
     Verdict::Deny { rule, reason }
 }
 
-fn named_deny(rule: RuleName, reason: Reason) -> NamedVerdict {
+fn deny_name(rule: RuleName, reason: Reason) -> NamedVerdict {
     NamedVerdict::Deny { rule, reason }
 }
 
 /// DNS, and DNS over TLS and over QUIC (RFC 7858, RFC 9250).
-fn is_resolver(asked: &Asked) -> bool {
-    asked.transport != Transport::Icmp && matches!(asked.port, 53 | 853)
+fn is_resolver(destination: &Destination) -> bool {
+    destination.transport != Transport::Icmp && matches!(destination.port, 53 | 853)
 }

@@ -40,12 +40,12 @@ impl Route {
 
     /// In proxy mode, the guest's address must be one that DNS gave it for the name: whoever may
     /// reach a name may not reach every other host by claiming that name.
-    pub(super) fn agrees(&self) -> Result<(), Refusal> {
+    pub(super) fn check_destination(&self) -> Result<(), Refusal> {
         self.allowed()?;
         match self.destination {
             Some(destination)
-                if self.policy_engine.is_proxy()
-                    && !self.policy_engine.agrees(&self.name, destination.ip()) =>
+                if self.policy_engine.is_proxy_mode()
+                    && !self.policy_engine.resolved_to(&self.name, destination.ip()) =>
             {
                 Err(Refusal::OtherAddress {
                     name: self.name.clone(),
@@ -75,7 +75,7 @@ impl Route {
         let (stream, address) = dialled.map_err(|error| self.dial_refusal(error))?;
         let flow = self
             .policy_engine
-            .open(self.flow_start().at(address.ip()), &rule);
+            .log_allowed(self.flow_start().at(address.ip()), &rule);
         Ok((Counted::new(stream, flow), address))
     }
 
@@ -123,14 +123,14 @@ impl Route {
             Refusal::Upstream { .. } => self.allowed().unwrap_or_else(|_| refusal.rule()),
             _ => refusal.rule(),
         };
-        self.policy_engine.denied(flow, &rule, refusal.reason());
+        self.policy_engine.log_denied(flow, &rule, refusal.reason());
     }
 
     /// Ends when connections by this way must.
-    pub(super) async fn until_cut(&self) {
-        let mut cut = self.policy_engine.cut();
+    pub(super) async fn until_denied(&self) {
+        let mut rechecks = self.policy_engine.rechecks();
         loop {
-            if cut.changed().await.is_err() {
+            if rechecks.changed().await.is_err() {
                 // The policy engine itself is gone, and with it whoever could cut.
                 std::future::pending::<()>().await;
             }

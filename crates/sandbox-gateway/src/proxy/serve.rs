@@ -61,7 +61,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     if let Some((Next::Switched { route, upstream }, guest)) = http1(guest, &session).await {
-        tunnel::carry(guest, upstream.stream, upstream.last, route.until_cut()).await;
+        tunnel::carry(guest, upstream.stream, upstream.last, route.until_denied()).await;
     }
 }
 
@@ -91,7 +91,7 @@ where
 {
     match http1(guest, &session).await {
         Some((Next::Switched { route, upstream }, guest)) => {
-            tunnel::carry(guest, upstream.stream, upstream.last, route.until_cut()).await;
+            tunnel::carry(guest, upstream.stream, upstream.last, route.until_denied()).await;
         }
         Some((
             Next::Connect {
@@ -111,7 +111,7 @@ where
                 }
                 Ok(()) => {
                     let last = upstream.last_activity();
-                    tunnel::carry(guest, upstream, last, route.until_cut()).await;
+                    tunnel::carry(guest, upstream, last, route.until_denied()).await;
                 }
             }
         }

@@ -41,7 +41,7 @@ where
             let flow = FlowStart::to_address(destination, Transport::Tcp);
             shared
                 .policy_engine
-                .denied(flow, &refusal.rule(), refusal.reason());
+                .log_denied(flow, &refusal.rule(), refusal.reason());
             if let Some(alert) = refusal.alert() {
                 alert::refuse(guest, alert).await;
             }
@@ -55,7 +55,7 @@ where
         port: destination.port(),
         destination: Some(destination),
     };
-    if let Err(refusal) = route.agrees() {
+    if let Err(refusal) = route.check_destination() {
         return serve::refuse_tls(&route, guest, &refusal).await;
     }
     if shared.intercepts_tls(&route.name) {
@@ -64,7 +64,7 @@ where
     match route.connect().await {
         Ok((upstream, _)) => {
             let last = upstream.last_activity();
-            tunnel::carry(guest, upstream, last, route.until_cut()).await;
+            tunnel::carry(guest, upstream, last, route.until_denied()).await;
         }
         Err(refusal) => serve::refuse_tls(&route, guest, &refusal).await,
     }
@@ -101,30 +101,35 @@ pub(super) async fn allowed_tls<S>(
     }
     let connecting = tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect(to));
     let Ok(Ok(upstream)) = connecting.await else {
-        shared.policy_engine.denied(flow, rule, Reason::Upstream);
+        shared
+            .policy_engine
+            .log_denied(flow, rule, Reason::Upstream);
         return;
     };
     // Bytes from a tunnel are already as large as they get.
     let _ = upstream.set_nodelay(true);
-    let upstream = Counted::new(upstream, shared.policy_engine.open(flow, rule));
+    let upstream = Counted::new(upstream, shared.policy_engine.log_allowed(flow, rule));
     let last = upstream.last_activity();
-    let cut = still_allowed(shared, destination);
-    tunnel::carry(guest, upstream, last, cut).await;
+    let denied = until_denied(shared, destination);
+    tunnel::carry(guest, upstream, last, denied).await;
 }
 
 /// Ends when the policy engine no longer allows the address.
-async fn still_allowed(shared: &Shared, destination: SocketAddr) {
-    use crate::policy_engine::Asked;
+async fn until_denied(shared: &Shared, destination: SocketAddr) {
+    use crate::policy_engine::Destination;
     use sandbox_spec::policy::Verdict;
 
-    let asked = Asked {
-        destination: destination.ip(),
+    let destination = Destination {
+        address: destination.ip(),
         port: destination.port(),
         transport: Transport::Tcp,
     };
-    let mut cut = shared.policy_engine.cut();
-    while cut.changed().await.is_ok() {
-        if matches!(shared.policy_engine.outbound(&asked), Verdict::Deny { .. }) {
+    let mut rechecks = shared.policy_engine.rechecks();
+    while rechecks.changed().await.is_ok() {
+        if matches!(
+            shared.policy_engine.outbound(&destination),
+            Verdict::Deny { .. }
+        ) {
             return;
         }
     }

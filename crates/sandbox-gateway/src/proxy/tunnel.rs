@@ -9,12 +9,12 @@ use super::counted::LastActivity;
 use super::limits::{TUNNEL_BUFFER, TUNNEL_IDLE};
 
 /// Carries bytes until both sides have ended, one has failed, nothing came for four hours, or
-/// `cut` ends. When one side ends, the other is told and may go on.
+/// `denied` ends. When one side ends, the other is told and may go on.
 pub(super) async fn carry<A, B>(
     mut guest: A,
     mut upstream: B,
     last: LastActivity,
-    cut: impl Future<Output = ()>,
+    denied: impl Future<Output = ()>,
 ) where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -24,6 +24,6 @@ pub(super) async fn carry<A, B>(
         // Whichever side failed, there is nobody to tell: both ends are closed now.
         _ = copy_bidirectional_with_sizes(&mut guest, &mut upstream, TUNNEL_BUFFER, TUNNEL_BUFFER) => {}
         () = last.idle_for(TUNNEL_IDLE) => {}
-        () = cut => {}
+        () = denied => {}
     }
 }

@@ -151,7 +151,7 @@ where
                     let _ = switch.send(Switched { stream, last });
                 }
             }
-            () = route.until_cut() => {}
+            () = route.until_denied() => {}
         }
     });
     let sender = Sender::Http1 {
@@ -176,7 +176,7 @@ where
         tokio::select! {
             // How a connection ends is told to those who wait for answers on it.
             _ = connection => {}
-            () = route.until_cut() => {}
+            () = route.until_denied() => {}
         }
     });
     Ok((Sender::Http2(sender), task.abort_handle()))

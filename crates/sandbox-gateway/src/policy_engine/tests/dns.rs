@@ -195,11 +195,11 @@ async fn aliases_of_an_allowed_name_lead_to_its_addresses() {
     assert_eq!(data, ["edge.cdn.test.", "192.0.2.8"]);
     assert!(
         lab.policy_engine
-            .agrees(&name("www.example.com"), address("192.0.2.8"))
+            .resolved_to(&name("www.example.com"), address("192.0.2.8"))
     );
     assert!(
         !lab.policy_engine
-            .agrees(&name("edge.cdn.test"), address("192.0.2.8"))
+            .resolved_to(&name("edge.cdn.test"), address("192.0.2.8"))
     );
 }
 

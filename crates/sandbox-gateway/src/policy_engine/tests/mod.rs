@@ -63,7 +63,7 @@ impl Lab {
         let resolver = Resolver::with_sources(config.dns, sources);
         let own = HostAddresses::given(HOSTS.map(|text| text.parse().unwrap()));
         Self {
-            policy_engine: PolicyEngine::with(config, own, resolver).unwrap(),
+            policy_engine: PolicyEngine::with_host(config, own, resolver).unwrap(),
             upstream,
             directory,
         }

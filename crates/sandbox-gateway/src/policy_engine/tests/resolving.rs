@@ -7,9 +7,9 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-fn tcp(text: &str, port: u16) -> Asked {
-    Asked {
-        destination: address(text),
+fn tcp(text: &str, port: u16) -> Destination {
+    Destination {
+        address: address(text),
         port,
         transport: Transport::Tcp,
     }
@@ -32,19 +32,19 @@ async fn addresses_are_remembered_for_their_name() {
     assert!(resolved.ttl <= Duration::from_secs(300));
     assert!(
         lab.policy_engine
-            .agrees(&name("www.example.com"), address("2001:db8::1"))
+            .resolved_to(&name("www.example.com"), address("2001:db8::1"))
     );
     assert!(
         lab.policy_engine
-            .agrees(&name("www.example.com"), address("::ffff:192.0.2.1"))
+            .resolved_to(&name("www.example.com"), address("::ffff:192.0.2.1"))
     );
     assert!(
         !lab.policy_engine
-            .agrees(&name("www.example.com"), address("192.0.2.2"))
+            .resolved_to(&name("www.example.com"), address("192.0.2.2"))
     );
     assert!(
         !lab.policy_engine
-            .agrees(&name("a.example.com"), address("192.0.2.1"))
+            .resolved_to(&name("a.example.com"), address("192.0.2.1"))
     );
 }
 

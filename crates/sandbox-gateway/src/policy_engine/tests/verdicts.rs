@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use super::*;
 
-fn asked(text: &str) -> Asked {
+fn destination(text: &str) -> Destination {
     let (transport, target) = text.split_once(' ').unwrap();
     let transport: Transport = transport.parse().unwrap();
     if transport == Transport::Icmp {
-        return Asked {
-            destination: address(target),
+        return Destination {
+            address: address(target),
             port: 0,
             transport,
         };
     }
     let target: SocketAddr = target.parse().unwrap();
-    Asked {
-        destination: target.ip(),
+    Destination {
+        address: target.ip(),
         port: target.port(),
         transport,
     }
@@ -66,7 +66,7 @@ async fn presets_open_what_they_say() {
     for preset in [Preset::None, Preset::Public, Preset::Private, Preset::All] {
         let lab = Lab::open(preset, &[]).await;
         for (target, open_under) in targets {
-            let verdict = lab.policy_engine.outbound(&asked(target));
+            let verdict = lab.policy_engine.outbound(&destination(target));
             let expected = open_under.split(' ').any(|word| word == preset.as_str());
             let allowed = matches!(verdict, Verdict::Allow { .. });
             assert_eq!(allowed, expected, "{preset} {target} {verdict:?}");
@@ -118,7 +118,7 @@ async fn the_first_rule_that_matches_wins() {
         ("tcp [::ffff:192.0.2.9]:80", "Rule by deny@192.0.2.0/24"),
     ] {
         assert_eq!(
-            word(&lab.policy_engine.outbound(&asked(target))),
+            word(&lab.policy_engine.outbound(&destination(target))),
             expected,
             "{target}"
         );
@@ -135,13 +135,17 @@ async fn the_host_is_reached_by_group_address_or_name() {
         "allow@host.sandbox.internal:tcp:5432",
     ] {
         let lab = Lab::open(Preset::Public, &[rule]).await;
-        let verdict = lab.policy_engine.outbound(&asked("tcp 10.0.2.2:5432"));
+        let verdict = lab
+            .policy_engine
+            .outbound(&destination("tcp 10.0.2.2:5432"));
         let Verdict::Allow { to, name, .. } = verdict else {
             panic!("{rule} {verdict:?}");
         };
         assert_eq!(to, "127.0.0.1:5432".parse().unwrap());
         assert_eq!(name.unwrap().as_str(), HOST_NAME);
-        let other = lab.policy_engine.outbound(&asked("tcp 10.0.2.2:5433"));
+        let other = lab
+            .policy_engine
+            .outbound(&destination("tcp 10.0.2.2:5433"));
         assert!(matches!(other, Verdict::Deny { .. }), "{rule}");
         assert!(
             lab.policy_engine.named(&name_of_host(), 5432).is_allowed(),
@@ -158,7 +162,7 @@ async fn the_host_is_reached_by_group_address_or_name() {
         "tcp 127.0.0.1:5432",
         "tcp [fd00:5a4d:b0c5:2::2]:1",
     ] {
-        let verdict = lab.policy_engine.outbound(&asked(target));
+        let verdict = lab.policy_engine.outbound(&destination(target));
         assert_eq!(word(&verdict), "Rule by deny@loopback", "{target}");
     }
 }
@@ -201,7 +205,7 @@ async fn proxy_mode_looks_into_the_web_and_denies_the_rest() {
         ),
     ] {
         assert_eq!(
-            word(&lab.policy_engine.outbound(&asked(target))),
+            word(&lab.policy_engine.outbound(&destination(target))),
             expected,
             "{target}"
         );
@@ -309,9 +313,9 @@ async fn edits_of_the_list_act_on_a_running_gate() {
 #[tokio::test]
 async fn cutting_is_told_to_whoever_waits() {
     let lab = Lab::open(Preset::Public, &[]).await;
-    let mut cut = lab.policy_engine.cut();
+    let mut cut = lab.policy_engine.rechecks();
     assert!(!cut.has_changed().unwrap());
-    lab.policy_engine.cut_now();
+    lab.policy_engine.recheck_connections();
     cut.changed().await.unwrap();
     assert!(!cut.has_changed().unwrap());
 }
@@ -328,6 +332,6 @@ async fn cutting_goes_by_the_list_as_it_was_just_edited() {
     assert!(allowed());
     std::fs::write(lab.list(), "example.org\n").unwrap();
     assert!(allowed(), "not looked at since");
-    lab.policy_engine.cut_now();
+    lab.policy_engine.recheck_connections();
     assert!(!allowed());
 }

@@ -38,7 +38,7 @@ impl Session {
                     return Err(Refusal::Malformed("the Host header names another port"));
                 }
                 let route = self.name_route(AskedBy::Http, name, port, Some(*destination));
-                route.agrees()?;
+                route.check_destination()?;
                 Ok(route)
             }
             (Purpose::InterceptedTls { route, .. }, _) => {

@@ -179,7 +179,7 @@ impl Session {
         };
         self.shared
             .policy_engine
-            .denied(flow, &refusal.rule(), refusal.reason());
+            .log_denied(flow, &refusal.rule(), refusal.reason());
     }
 
     fn speaks_http2(&self) -> bool {

@@ -409,19 +409,19 @@ fn what_is_taken_from_the_list_can_be_cut() {
             .policy_engine
             .allow_until_stop("once.test".parse().unwrap());
         let kept = route.clone();
-        let mut cut = Box::pin(async move { kept.until_cut().await });
-        assert!(futures_util::poll!(&mut cut).is_pending());
+        let mut denied = Box::pin(async move { kept.until_denied().await });
+        assert!(futures_util::poll!(&mut denied).is_pending());
         // Still allowed: nothing to cut.
-        world.policy_engine.cut_now();
-        assert!(futures_util::poll!(&mut cut).is_pending());
+        world.policy_engine.recheck_connections();
+        assert!(futures_util::poll!(&mut denied).is_pending());
         let not_listed = Route {
             name: "denied.test".parse().unwrap(),
             ..route
         };
-        let mut cut = Box::pin(not_listed.until_cut());
-        assert!(futures_util::poll!(&mut cut).is_pending());
-        world.policy_engine.cut_now();
-        cut.await;
+        let mut denied = Box::pin(not_listed.until_denied());
+        assert!(futures_util::poll!(&mut denied).is_pending());
+        world.policy_engine.recheck_connections();
+        denied.await;
         assert_eq!(
             not_listed.allowed().unwrap_err().reason(),
             Reason::NotListed
