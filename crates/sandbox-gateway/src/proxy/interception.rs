@@ -9,124 +9,55 @@ use std::rc::Rc;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
-use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
+use tokio_rustls::LazyConfigAcceptor;
 
-use super::counted::{Counted, LastActivity};
+use super::context::ProxyContext;
+use super::http;
 use super::limits::HANDSHAKE_DEADLINE;
-use super::refusal::Refusal;
-use super::rewound::Rewound;
+use super::metered_stream::MeteredStream;
+use super::rewind::Rewind;
 use super::route::Route;
-use super::session::{Purpose, Session};
+use super::session::{ConnectionKind, Session};
+use super::tls_upstream::{self, HTTP1, HTTP2};
 use super::upstream::Upstream;
-use super::{Shared, serve};
-use crate::interception;
-
-const HTTP2: &[u8] = b"h2";
-const HTTP1: &[u8] = b"http/1.1";
-
-/// A verified TLS connection to a host.
-pub(super) struct TlsUpstream {
-    stream: TlsStream<Counted<TcpStream>>,
-    address: SocketAddr,
-    last: LastActivity,
-    pub(super) http2: bool,
-}
-
-impl TlsUpstream {
-    /// Begins HTTP on it.
-    pub(super) async fn begin(self, route: &Route) -> Result<Upstream, Refusal> {
-        Upstream::begin(
-            route.clone(),
-            self.http2,
-            self.address,
-            self.stream,
-            self.last,
-        )
-        .await
-        .map_err(|error| route.upstream_failed(&error))
-    }
-}
-
-/// Connects to the host and verifies it as a browser would.
-pub(super) async fn connect(
-    shared: &Shared,
-    route: &Route,
-    protocols: &[&[u8]],
-) -> Result<TlsUpstream, Refusal> {
-    let (stream, address) = route.connect().await?;
-    verify(shared, route, stream, address, protocols).await
-}
-
-async fn verify(
-    shared: &Shared,
-    route: &Route,
-    stream: Counted<TcpStream>,
-    address: SocketAddr,
-    protocols: &[&[u8]],
-) -> Result<TlsUpstream, Refusal> {
-    let failed = |error: &str| Refusal::Upstream {
-        name: route.name.clone(),
-        error: error.into(),
-    };
-    let (Some(interceptor), Some(name)) =
-        (&shared.interceptor, interception::server_name(&route.name))
-    else {
-        return Err(failed("its name cannot be verified"));
-    };
-    let last = stream.last_activity();
-    let connector = TlsConnector::from(interceptor.client_config(protocols));
-    let handshake = tokio::time::timeout(HANDSHAKE_DEADLINE, connector.connect(name, stream));
-    let stream = handshake
-        .await
-        .map_err(|_| failed("its TLS handshake did not end in time"))?
-        .map_err(|error| route.upstream_failed(&error))?;
-    let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
-    Ok(TlsUpstream {
-        stream,
-        address,
-        last,
-        http2,
-    })
-}
 
 /// Serves a guest's TLS connection whose ClientHello names the host of `route`.
 pub(super) async fn serve<S>(
-    shared: &Rc<Shared>,
-    guest: Rewound<S>,
+    context: &Rc<ProxyContext>,
+    guest: Rewind<S>,
     route: Route,
-    connected: Option<(Counted<TcpStream>, SocketAddr)>,
+    connected: Option<(MeteredStream<TcpStream>, SocketAddr)>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let accepting = accept(shared, guest, &route, connected);
+    let accepting = accept(context, guest, &route, connected);
     // Who fails in its handshake got an alert, and a host that fails is answered for over HTTP.
     let Some((guest, http2, upstream)) = accepting.await else {
         return;
     };
     let session = Session::new(
-        Rc::clone(shared),
-        Purpose::InterceptedTls { route, http2 },
+        Rc::clone(context),
+        ConnectionKind::InterceptedTls { route, http2 },
         upstream,
     );
     if http2 {
-        serve::http2(guest, session).await;
+        http::http2(guest, session).await;
     } else {
-        serve::http1_with_websockets(guest, session).await;
+        http::http1_with_websockets(guest, session).await;
     }
 }
 
 type Accepted<S> = (
-    tokio_rustls::server::TlsStream<Rewound<S>>,
+    tokio_rustls::server::TlsStream<Rewind<S>>,
     bool,
     Option<Upstream>,
 );
 
 async fn accept<S>(
-    shared: &Rc<Shared>,
-    guest: Rewound<S>,
+    context: &Rc<ProxyContext>,
+    guest: Rewind<S>,
     route: &Route,
-    connected: Option<(Counted<TcpStream>, SocketAddr)>,
+    connected: Option<(MeteredStream<TcpStream>, SocketAddr)>,
 ) -> Option<Accepted<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -144,8 +75,10 @@ where
         .filter_map(|protocol| [HTTP2, HTTP1].into_iter().find(|known| *known == protocol))
         .collect();
     let connected = match connected {
-        Some((stream, address)) => verify(shared, route, stream, address, &offered).await,
-        None => connect(shared, route, &offered).await,
+        Some((stream, address)) => {
+            tls_upstream::verify(context, route, stream, address, &offered).await
+        }
+        None => tls_upstream::connect(context, route, &offered).await,
     };
     let http2 = match &connected {
         Ok(upstream) => upstream.http2,
@@ -158,7 +91,7 @@ where
     };
     let protocol = if http2 { HTTP2 } else { HTTP1 };
     let protocol = offered.contains(&protocol).then_some(protocol);
-    let interceptor = shared.interceptor.as_ref()?;
+    let interceptor = context.interceptor.as_ref()?;
     let config = interceptor.server_config(&route.name, protocol).ok()?;
     let handshake = tokio::time::timeout(HANDSHAKE_DEADLINE, hello.into_stream(config));
     Some((handshake.await.ok()?.ok()?, http2, upstream))

@@ -5,22 +5,26 @@
 //! must be readable and unambiguous, or it ends here. May use the rest of `network`; used by the
 //! gateway, which hands in the guest's side of TCP connections.
 
-mod alert;
 mod authority;
 mod body;
 pub mod client_hello;
-mod counted;
+mod context;
+mod explicit;
 mod hop_by_hop;
+mod http;
 mod interception;
 mod limits;
+mod lingering_close;
 mod mask;
+mod metered_stream;
 mod refusal;
 mod request_heads;
-mod rewound;
+mod rewind;
 mod route;
-mod serve;
 mod session;
 mod target;
+mod tls_alert;
+mod tls_upstream;
 mod transparent;
 mod tunnel;
 mod upstream;
@@ -33,35 +37,21 @@ use std::rc::Rc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use self::session::{Purpose, Session};
-use super::interception::{Interceptor, Secrets};
+use self::context::ProxyContext;
+use self::session::{ConnectionKind, Session};
+use super::interception::Interceptor;
 use super::policy_engine::PolicyEngine;
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::policy::RuleName;
 
 /// The proxy of one sandbox. Cheap to clone; lives on the gateway's thread.
 #[derive(Clone)]
-pub struct Proxy(Rc<Shared>);
-
-struct Shared {
-    policy_engine: Rc<PolicyEngine>,
-    interceptor: Option<Interceptor>,
-}
-
-impl Shared {
-    fn secrets(&self) -> Option<&Secrets> {
-        self.interceptor.as_ref().map(Interceptor::secrets)
-    }
-
-    fn intercepts_tls(&self, name: &DomainName) -> bool {
-        self.secrets().is_some_and(|secrets| secrets.concern(name))
-    }
-}
+pub struct Proxy(Rc<ProxyContext>);
 
 impl Proxy {
     /// Proxy that ask `policy_engine`, with an interceptor where there are secrets.
     pub fn new(policy_engine: Rc<PolicyEngine>, interceptor: Option<Interceptor>) -> Self {
-        Self(Rc::new(Shared {
+        Self(Rc::new(ProxyContext {
             policy_engine,
             interceptor,
         }))
@@ -91,8 +81,8 @@ impl Proxy {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let session = Session::new(Rc::clone(&self.0), Purpose::Proxy, None);
-        serve::proxy(&self.0, guest, session).await;
+        let session = Session::new(Rc::clone(&self.0), ConnectionKind::ExplicitProxy, None);
+        explicit::serve(&self.0, guest, session).await;
     }
 
     /// Serves one connection of the guest to port 80 or 443 of `destination`, for which the policy engine

@@ -7,9 +7,9 @@ use hyper::body::Bytes;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 
-use super::alert::Alert;
 use super::body::ResponseBody;
 use super::client_hello::ClientHelloError;
+use super::tls_alert::Alert;
 use crate::policy_engine::HOST_NAME;
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::policy::{Reason, RuleName};

@@ -4,10 +4,12 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::counted::Counted;
+use super::metered_stream::MeteredStream;
 use super::refusal::Refusal;
+use super::tls_alert;
 use crate::access_log::{AskedBy, FlowStart};
 use crate::policy_engine::{DialError, PolicyEngine};
 use sandbox_spec::domain::DomainName;
@@ -62,7 +64,7 @@ impl Route {
     }
 
     /// Connects to the host, whose addresses are checked now, and begins its line in the log.
-    pub(super) async fn connect(&self) -> Result<(Counted<TcpStream>, SocketAddr), Refusal> {
+    pub(super) async fn connect(&self) -> Result<(MeteredStream<TcpStream>, SocketAddr), Refusal> {
         let rule = self.allowed()?;
         let dialled = match self.destination {
             Some(destination) => {
@@ -76,7 +78,7 @@ impl Route {
         let flow = self
             .policy_engine
             .log_allowed(self.flow_start().at(address.ip()), &rule);
-        Ok((Counted::new(stream, flow), address))
+        Ok((MeteredStream::new(stream, flow), address))
     }
 
     fn dial_refusal(&self, error: DialError) -> Refusal {
@@ -124,6 +126,17 @@ impl Route {
             _ => refusal.rule(),
         };
         self.policy_engine.log_denied(flow, &rule, refusal.reason());
+    }
+
+    /// Logs the refusal of a TLS connection, sends the alert for it and closes the connection.
+    pub(super) async fn refuse_tls<S>(&self, guest: S, refusal: &Refusal)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.log_denied(refusal);
+        if let Some(alert) = refusal.alert() {
+            tls_alert::send_fatal(guest, alert).await;
+        }
     }
 
     /// Ends when connections by this way must.

@@ -6,73 +6,74 @@ use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::counted::Counted;
+use super::context::ProxyContext;
 use super::limits::CONNECT_DEADLINE;
+use super::metered_stream::MeteredStream;
 use super::refusal::Refusal;
-use super::rewound::Rewound;
+use super::rewind::Rewind;
 use super::route::Route;
-use super::session::{Purpose, Session};
-use super::{Shared, alert, client_hello, interception, serve, tunnel};
+use super::session::{ConnectionKind, Session};
+use super::{client_hello, http, interception, tls_alert, tunnel};
 use crate::access_log::{AskedBy, FlowStart};
 use sandbox_spec::policy::{Reason, RuleName, Transport};
 
 /// Plain HTTP: each request is for the name in its `Host`.
-pub(super) async fn http<S>(shared: &Rc<Shared>, guest: S, destination: SocketAddr)
+pub(super) async fn http<S>(context: &Rc<ProxyContext>, guest: S, destination: SocketAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let purpose = Purpose::PlainServer(destination);
-    let session = Session::new(Rc::clone(shared), purpose, None);
-    serve::http1_with_websockets(guest, session).await;
+    let kind = ConnectionKind::PlainHttp(destination);
+    let session = Session::new(Rc::clone(context), kind, None);
+    http::http1_with_websockets(guest, session).await;
 }
 
 /// TLS: the connection is for the name in its ClientHello.
-pub(super) async fn tls<S>(shared: &Rc<Shared>, mut guest: S, destination: SocketAddr)
+pub(super) async fn tls<S>(context: &Rc<ProxyContext>, mut guest: S, destination: SocketAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let mut first = Vec::new();
     let name = client_hello::read_server_name(&mut guest, &mut first).await;
-    let guest = Rewound::new(first, guest);
+    let guest = Rewind::new(first, guest);
     let name = match name {
         Ok(name) => name,
         Err(error) => {
             let refusal = Refusal::Hello(error);
             let flow = FlowStart::to_address(destination, Transport::Tcp);
-            shared
+            context
                 .policy_engine
                 .log_denied(flow, &refusal.rule(), refusal.reason());
             if let Some(alert) = refusal.alert() {
-                alert::refuse(guest, alert).await;
+                tls_alert::send_fatal(guest, alert).await;
             }
             return;
         }
     };
     let route = Route {
-        policy_engine: Rc::clone(&shared.policy_engine),
+        policy_engine: Rc::clone(&context.policy_engine),
         asked_by: AskedBy::Sni,
         name,
         port: destination.port(),
         destination: Some(destination),
     };
     if let Err(refusal) = route.check_destination() {
-        return serve::refuse_tls(&route, guest, &refusal).await;
+        return route.refuse_tls(guest, &refusal).await;
     }
-    if shared.intercepts_tls(&route.name) {
-        return interception::serve(shared, guest, route, None).await;
+    if context.intercepts_tls(&route.name) {
+        return interception::serve(context, guest, route, None).await;
     }
     match route.connect().await {
         Ok((upstream, _)) => {
             let last = upstream.last_activity();
             tunnel::carry(guest, upstream, last, route.until_denied()).await;
         }
-        Err(refusal) => serve::refuse_tls(&route, guest, &refusal).await,
+        Err(refusal) => route.refuse_tls(guest, &refusal).await,
     }
 }
 
 /// TLS that may pass by its address: it is opened for the hosts of secrets.
 pub(super) async fn allowed_tls<S>(
-    shared: &Rc<Shared>,
+    context: &Rc<ProxyContext>,
     mut guest: S,
     destination: SocketAddr,
     to: SocketAddr,
@@ -84,38 +85,38 @@ pub(super) async fn allowed_tls<S>(
     let name = client_hello::read_server_name(&mut guest, &mut first)
         .await
         .ok();
-    let guest = Rewound::new(first, guest);
+    let guest = Rewind::new(first, guest);
     let mut flow = FlowStart::to_address(destination, Transport::Tcp);
     if let Some(name) = name {
-        if shared.intercepts_tls(&name) {
+        if context.intercepts_tls(&name) {
             let route = Route {
-                policy_engine: Rc::clone(&shared.policy_engine),
+                policy_engine: Rc::clone(&context.policy_engine),
                 asked_by: AskedBy::Sni,
                 name,
                 port: destination.port(),
                 destination: Some(destination),
             };
-            return interception::serve(shared, guest, route, None).await;
+            return interception::serve(context, guest, route, None).await;
         }
         flow.name = Some(name);
     }
     let connecting = tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect(to));
     let Ok(Ok(upstream)) = connecting.await else {
-        shared
+        context
             .policy_engine
             .log_denied(flow, rule, Reason::Upstream);
         return;
     };
     // Bytes from a tunnel are already as large as they get.
     let _ = upstream.set_nodelay(true);
-    let upstream = Counted::new(upstream, shared.policy_engine.log_allowed(flow, rule));
+    let upstream = MeteredStream::new(upstream, context.policy_engine.log_allowed(flow, rule));
     let last = upstream.last_activity();
-    let denied = until_denied(shared, destination);
+    let denied = until_denied(context, destination);
     tunnel::carry(guest, upstream, last, denied).await;
 }
 
 /// Ends when the policy engine no longer allows the address.
-async fn until_denied(shared: &Shared, destination: SocketAddr) {
+async fn until_denied(context: &ProxyContext, destination: SocketAddr) {
     use crate::policy_engine::Destination;
     use sandbox_spec::policy::Verdict;
 
@@ -124,10 +125,10 @@ async fn until_denied(shared: &Shared, destination: SocketAddr) {
         port: destination.port(),
         transport: Transport::Tcp,
     };
-    let mut rechecks = shared.policy_engine.rechecks();
+    let mut rechecks = context.policy_engine.rechecks();
     while rechecks.changed().await.is_ok() {
         if matches!(
-            shared.policy_engine.outbound(&destination),
+            context.policy_engine.outbound(&destination),
             Verdict::Deny { .. }
         ) {
             return;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
 
-use super::counted::LastActivity;
 use super::limits::{TUNNEL_BUFFER, TUNNEL_IDLE};
+use super::metered_stream::LastActivity;
 
 /// Carries bytes until both sides have ended, one has failed, nothing came for four hours, or
 /// `denied` ends. When one side ends, the other is told and may go on.

@@ -11,9 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use super::counted::LastActivity;
 use super::limits::{HEAD_LIMIT, MOST_HEADERS, MOST_STREAMS, READY_DEADLINE};
-use super::rewound::Rewound;
+use super::metered_stream::LastActivity;
+use super::rewind::Rewind;
 use super::route::Route;
 use sandbox_spec::domain::DomainName;
 
@@ -29,13 +29,13 @@ pub(super) struct Upstream {
 enum Sender {
     Http1 {
         sender: http1::SendRequest<Incoming>,
-        switched: Option<oneshot::Receiver<Switched>>,
+        upgraded: Option<oneshot::Receiver<UpgradedStream>>,
     },
     Http2(http2::SendRequest<Incoming>),
 }
 
 /// A connection after its `101 Switching Protocols`.
-pub(super) struct Switched {
+pub(super) struct UpgradedStream {
     pub(super) stream: Box<dyn Stream>,
     pub(super) last: LastActivity,
 }
@@ -112,11 +112,11 @@ impl Upstream {
     }
 
     /// The bytes of the connection after a `101`.
-    pub(super) async fn switched(mut self) -> Option<Switched> {
-        let Sender::Http1 { switched, .. } = &mut self.sender else {
+    pub(super) async fn upgraded(mut self) -> Option<UpgradedStream> {
+        let Sender::Http1 { upgraded, .. } = &mut self.sender else {
             return None;
         };
-        switched.take()?.await.ok()
+        upgraded.take()?.await.ok()
     }
 }
 
@@ -140,15 +140,15 @@ where
         .max_buf_size(HEAD_LIMIT)
         .handshake(TokioIo::new(stream))
         .await?;
-    let (switch, switched) = oneshot::channel();
+    let (upgrade, upgraded) = oneshot::channel();
     let task = tokio::task::spawn_local(async move {
         tokio::select! {
             parts = connection.without_shutdown() => {
                 if let Ok(parts) = parts {
-                    let stream = Rewound::new(parts.read_buf, parts.io.into_inner());
+                    let stream = Rewind::new(parts.read_buf, parts.io.into_inner());
                     let stream: Box<dyn Stream> = Box::new(stream);
                     // Nobody waits for it where the connection has simply ended.
-                    let _ = switch.send(Switched { stream, last });
+                    let _ = upgrade.send(UpgradedStream { stream, last });
                 }
             }
             () = route.until_denied() => {}
@@ -156,7 +156,7 @@ where
     });
     let sender = Sender::Http1 {
         sender,
-        switched: Some(switched),
+        upgraded: Some(upgraded),
     };
     Ok((sender, task.abort_handle()))
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::{HTTP_PORT, HTTPS_PORT, Purpose, Session};
+use super::{ConnectionKind, HTTP_PORT, HTTPS_PORT, Session};
 use crate::access_log::AskedBy;
 use crate::proxy::authority::{Authority, Host};
 use crate::proxy::refusal::Refusal;
@@ -20,18 +20,18 @@ impl Session {
             Host::Number(_) => Err(Refusal::Address(None)),
         };
         let port = target.authority.port;
-        match (&self.purpose, target.form) {
-            (Purpose::Proxy, Form::Connect) => {
+        match (&self.kind, target.form) {
+            (ConnectionKind::ExplicitProxy, Form::Connect) => {
                 Ok(self.name_route(AskedBy::Connect, name()?, port.unwrap_or(HTTPS_PORT), None))
             }
-            (Purpose::Proxy, Form::Absolute) => {
+            (ConnectionKind::ExplicitProxy, Form::Absolute) => {
                 Ok(self.name_route(AskedBy::Http, name()?, port.unwrap_or(HTTP_PORT), None))
             }
-            (Purpose::Proxy, Form::Origin) => Err(Refusal::Malformed(
+            (ConnectionKind::ExplicitProxy, Form::Origin) => Err(Refusal::Malformed(
                 "this is an HTTP proxy: requests name their host, as in `GET http://example.com/`",
             )),
             (_, Form::Connect) => Err(Refusal::Malformed("CONNECT is for the proxy")),
-            (Purpose::PlainServer(destination), _) => {
+            (ConnectionKind::PlainHttp(destination), _) => {
                 let name = name()?;
                 let port = port.unwrap_or(HTTP_PORT);
                 if port != destination.port() {
@@ -41,7 +41,7 @@ impl Session {
                 route.check_destination()?;
                 Ok(route)
             }
-            (Purpose::InterceptedTls { route, .. }, _) => {
+            (ConnectionKind::InterceptedTls { route, .. }, _) => {
                 let same_port = port.unwrap_or(HTTPS_PORT) == route.port;
                 if same_port && target.authority.host == Host::Name(route.name.clone()) {
                     return Ok(route.clone());
@@ -62,7 +62,7 @@ impl Session {
         destination: Option<SocketAddr>,
     ) -> Route {
         Route {
-            policy_engine: Rc::clone(&self.shared.policy_engine),
+            policy_engine: Rc::clone(&self.context.policy_engine),
             asked_by,
             name,
             port,

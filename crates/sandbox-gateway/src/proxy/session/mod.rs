@@ -1,7 +1,7 @@
 //! The requests of one connection of the guest: each is decided, changed and sent on.
 
 mod host;
-mod prepare;
+mod rewrite;
 mod send;
 
 use std::cell::{Cell, RefCell};
@@ -15,14 +15,14 @@ use hyper::{Method, Request, Response, Version};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
-use super::Shared;
 use super::authority::{Authority, Host};
 use super::body::ResponseBody;
-use super::counted::Counted;
+use super::context::ProxyContext;
+use super::metered_stream::MeteredStream;
 use super::refusal::Refusal;
 use super::route::Route;
 use super::target::{self, Form, Target};
-use super::upstream::{Switched, Upstream};
+use super::upstream::{UpgradedStream, Upstream};
 use crate::access_log::{AskedBy, FlowStart};
 use sandbox_spec::policy::{RuleName, Transport};
 
@@ -30,11 +30,11 @@ const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
 /// What a connection of the guest was opened for.
-pub(super) enum Purpose {
+pub(super) enum ConnectionKind {
     /// The explicit proxy: any name.
-    Proxy,
+    ExplicitProxy,
     /// A web server, by its address.
-    PlainServer(SocketAddr),
+    PlainHttp(SocketAddr),
     /// A host of a secret, whose TLS ends here.
     InterceptedTls {
         /// The name of CONNECT or of the ClientHello.
@@ -44,38 +44,41 @@ pub(super) enum Purpose {
 }
 
 /// What happens to the connection after its last answer.
-pub(super) enum Next {
+pub(super) enum Upgrade {
     /// A tunnel for TLS, to the host that is connected already.
     Connect {
         route: Route,
-        upstream: Box<Counted<TcpStream>>,
+        upstream: Box<MeteredStream<TcpStream>>,
         address: SocketAddr,
     },
     /// The bytes of a WebSocket.
-    Switched { route: Route, upstream: Switched },
+    WebSocket {
+        route: Route,
+        upstream: UpgradedStream,
+    },
 }
 
 /// One connection of the guest that carries HTTP.
 pub(super) struct Session {
-    shared: Rc<Shared>,
-    purpose: Purpose,
+    context: Rc<ProxyContext>,
+    kind: ConnectionKind,
     smuggling: RefCell<Rc<Cell<bool>>>,
     upstream: Mutex<Option<Upstream>>,
-    next: RefCell<Option<Next>>,
+    upgrade: RefCell<Option<Upgrade>>,
 }
 
 impl Session {
     pub(super) fn new(
-        shared: Rc<Shared>,
-        purpose: Purpose,
+        context: Rc<ProxyContext>,
+        kind: ConnectionKind,
         upstream: Option<Upstream>,
     ) -> Rc<Self> {
         Rc::new(Self {
-            shared,
-            purpose,
+            context,
+            kind,
             smuggling: RefCell::default(),
             upstream: Mutex::new(upstream),
-            next: RefCell::default(),
+            upgrade: RefCell::default(),
         })
     }
 
@@ -85,8 +88,8 @@ impl Session {
     }
 
     /// What follows the end of HTTP.
-    pub(super) fn take_next(&self) -> Option<Next> {
-        self.next.take()
+    pub(super) fn take_upgrade(&self) -> Option<Upgrade> {
+        self.upgrade.take()
     }
 
     /// Answers a request, one way or the other.
@@ -97,7 +100,7 @@ impl Session {
             Ok(response) => response,
             Err(refusal) => refusal.response(),
         };
-        if unwatched && self.next.borrow().is_none() {
+        if unwatched && self.upgrade.borrow().is_none() {
             // What follows such a request was not looked at: see `request_heads`.
             response
                 .headers_mut()
@@ -119,7 +122,7 @@ impl Session {
         let passed = if target.form == Form::Connect {
             self.connect(route.clone()).await
         } else {
-            match self.prepare(&mut parts, &route) {
+            match self.rewrite(&mut parts, &route) {
                 Ok(prepared) => {
                     self.send(&route, Request::from_parts(parts, body), prepared)
                         .await
@@ -147,7 +150,7 @@ impl Session {
             return Err(Refusal::Port(route.port));
         }
         let (upstream, address) = route.connect().await?;
-        self.next.replace(Some(Next::Connect {
+        self.upgrade.replace(Some(Upgrade::Connect {
             route,
             upstream: Box::new(upstream),
             address,
@@ -157,10 +160,10 @@ impl Session {
 
     /// Logs a request that has no way.
     fn log(&self, refusal: &Refusal, authority: Option<&Authority>) {
-        let destination = match &self.purpose {
-            Purpose::InterceptedTls { route, .. } => return route.log_denied(refusal),
-            Purpose::PlainServer(destination) => Some(*destination),
-            Purpose::Proxy => None,
+        let destination = match &self.kind {
+            ConnectionKind::InterceptedTls { route, .. } => return route.log_denied(refusal),
+            ConnectionKind::PlainHttp(destination) => Some(*destination),
+            ConnectionKind::ExplicitProxy => None,
         };
         let (name, address) = match authority.map(|authority| &authority.host) {
             Some(Host::Name(name)) => (Some(name.clone()), None),
@@ -177,13 +180,16 @@ impl Session {
                 .unwrap_or(0),
             transport: Transport::Tcp,
         };
-        self.shared
+        self.context
             .policy_engine
             .log_denied(flow, &refusal.rule(), refusal.reason());
     }
 
     fn speaks_http2(&self) -> bool {
-        matches!(self.purpose, Purpose::InterceptedTls { http2: true, .. })
+        matches!(
+            self.kind,
+            ConnectionKind::InterceptedTls { http2: true, .. }
+        )
     }
 }
 

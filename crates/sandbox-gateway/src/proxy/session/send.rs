@@ -4,13 +4,14 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 
-use super::prepare::Prepared;
-use super::{Next, Purpose, Session};
+use super::rewrite::ResponseHandling;
+use super::{ConnectionKind, Session, Upgrade};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::route::Route;
-use crate::proxy::upstream::{Switched, Upstream};
-use crate::proxy::{hop_by_hop, interception, mask};
+use crate::proxy::tls_upstream::{self, HTTP1, HTTP2};
+use crate::proxy::upstream::{UpgradedStream, Upstream};
+use crate::proxy::{hop_by_hop, mask};
 
 /// How often a request is tried that its host has not seen.
 const ATTEMPTS: u32 = 3;
@@ -21,7 +22,7 @@ impl Session {
         &self,
         route: &Route,
         mut request: Request<Incoming>,
-        prepared: Prepared,
+        prepared: ResponseHandling,
     ) -> Result<Response<ResponseBody>, Refusal> {
         let mut attempts_left = ATTEMPTS;
         loop {
@@ -39,7 +40,7 @@ impl Session {
             match sending.await {
                 Ok(response) => {
                     let switched = match held {
-                        Some((_, upstream)) if is_switching(&response) => upstream.switched().await,
+                        Some((_, upstream)) if is_switching(&response) => upstream.upgraded().await,
                         Some((mut slot, upstream)) => {
                             *slot = Some(upstream);
                             None
@@ -69,14 +70,10 @@ impl Session {
                 return Ok((open, true));
             }
         }
-        let upstream = match &self.purpose {
-            Purpose::InterceptedTls { http2, .. } => {
-                let protocol = if *http2 {
-                    b"h2".as_slice()
-                } else {
-                    b"http/1.1"
-                };
-                let connected = interception::connect(&self.shared, route, &[protocol]).await?;
+        let upstream = match &self.kind {
+            ConnectionKind::InterceptedTls { http2, .. } => {
+                let protocol = if *http2 { HTTP2 } else { HTTP1 };
+                let connected = tls_upstream::connect(&self.context, route, &[protocol]).await?;
                 if connected.http2 != *http2 {
                     return Err(Refusal::Upstream {
                         name: route.name.clone(),
@@ -101,8 +98,8 @@ impl Session {
         &self,
         route: &Route,
         response: Response<Incoming>,
-        prepared: Prepared,
-        switched: Option<Switched>,
+        prepared: ResponseHandling,
+        switched: Option<UpgradedStream>,
     ) -> Result<Response<ResponseBody>, Refusal> {
         let (mut parts, body) = response.into_parts();
         let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -114,7 +111,7 @@ impl Session {
                     error: "it switched to a protocol that nobody asked for".into(),
                 });
             };
-            self.next.replace(Some(Next::Switched {
+            self.upgrade.replace(Some(Upgrade::WebSocket {
                 route: route.clone(),
                 upstream,
             }));

@@ -5,14 +5,14 @@ use hyper::header::{ACCEPT_ENCODING, HOST, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::{InvalidUri, PathAndQuery, Scheme, Uri};
 
-use super::{HTTP_PORT, HTTPS_PORT, Purpose, Session};
+use super::{ConnectionKind, HTTP_PORT, HTTPS_PORT, Session};
 use crate::proxy::hop_by_hop;
 use crate::proxy::mask::Mask;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::route::Route;
 
 /// What is to be done with a request's answer.
-pub(super) struct Prepared {
+pub(super) struct ResponseHandling {
     /// Whether it may be `101`.
     pub(super) websocket: bool,
     pub(super) mask: Option<Mask>,
@@ -20,10 +20,14 @@ pub(super) struct Prepared {
 
 impl Session {
     /// Makes the request what its host shall get.
-    pub(super) fn prepare(&self, parts: &mut Parts, route: &Route) -> Result<Prepared, Refusal> {
+    pub(super) fn rewrite(
+        &self,
+        parts: &mut Parts,
+        route: &Route,
+    ) -> Result<ResponseHandling, Refusal> {
         route.allowed()?;
         let http2 = self.speaks_http2();
-        let intercepted = matches!(self.purpose, Purpose::InterceptedTls { .. });
+        let intercepted = matches!(self.kind, ConnectionKind::InterceptedTls { .. });
         let websocket = hop_by_hop::clean_request(&mut parts.headers, http2);
         if parts.uri.scheme() == Some(&Scheme::HTTPS) && !intercepted {
             return Err(Refusal::Malformed("https:// needs CONNECT"));
@@ -36,7 +40,7 @@ impl Session {
                 .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         address_to(parts, route, intercepted, http2)?;
-        Ok(Prepared { websocket, mask })
+        Ok(ResponseHandling { websocket, mask })
     }
 
     fn put_secrets(
@@ -45,7 +49,7 @@ impl Session {
         route: &Route,
         intercepted: bool,
     ) -> Result<Option<Mask>, Refusal> {
-        let Some(secrets) = self.shared.secrets() else {
+        let Some(secrets) = self.context.secrets() else {
             return Ok(None);
         };
         let put = if intercepted {

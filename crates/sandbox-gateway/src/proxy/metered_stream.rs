@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::access_log::FlowEntry;
 
 /// A connection to a host outside: what is written to it went up, what is read came down.
-pub(super) struct Counted<S> {
+pub(super) struct MeteredStream<S> {
     inner: S,
     flow: FlowEntry,
     last: LastActivity,
@@ -22,7 +22,7 @@ pub(super) struct Counted<S> {
 #[derive(Clone)]
 pub(super) struct LastActivity(Rc<Cell<Instant>>);
 
-impl<S> Counted<S> {
+impl<S> MeteredStream<S> {
     /// Counts for `flow`, which ends with the stream.
     pub(super) fn new(inner: S, flow: FlowEntry) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl LastActivity {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MeteredStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -64,7 +64,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -8,12 +8,12 @@ use hyper::body::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Yields `first`, then what `inner` still has.
-pub(crate) struct Rewound<S> {
+pub(crate) struct Rewind<S> {
     first: Bytes,
     inner: S,
 }
 
-impl<S> Rewound<S> {
+impl<S> Rewind<S> {
     /// Puts `first` in front of `inner`.
     pub(crate) fn new(first: impl Into<Bytes>, inner: S) -> Self {
         Self {
@@ -23,7 +23,7 @@ impl<S> Rewound<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Rewind<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -39,7 +39,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewind<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
