@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{AskedBy, Entry, Outcome};
+use super::entry::{AskedBy, Entry, Outcome};
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::policy::{Reason, Transport};
 

@@ -2,7 +2,8 @@
 
 mod blocked;
 mod entry;
-mod flow;
+mod flow_entry;
+mod flow_start;
 mod reader;
 mod writer;
 
@@ -11,7 +12,8 @@ mod tests;
 
 pub use blocked::{Blocked, BlockedAttempts, BlockedTarget};
 pub use entry::{AskedBy, Entry, Outcome};
-pub use flow::{FlowEntry, FlowStart};
+pub use flow_entry::FlowEntry;
+pub use flow_start::FlowStart;
 pub use reader::LogReader;
 pub use writer::AccessLog;
 

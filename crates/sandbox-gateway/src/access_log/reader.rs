@@ -5,7 +5,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{EARLIER_FILE, Entry, FILE};
+use super::entry::Entry;
+use super::{EARLIER_FILE, FILE};
 use sandbox_host::files::FileError;
 
 /// The longest line that is read, in bytes; ours are a tenth of it.

@@ -18,14 +18,14 @@ fn a_flow_is_one_line_when_it_has_ended() {
     let directory = tempfile::tempdir().unwrap();
     let log = AccessLog::open(directory.path()).unwrap();
     let mut reader = LogReader::new(directory.path());
-    let one = log.begin(flow("a.example"), &RULE);
+    let one = FlowEntry::begin(&log, flow("a.example"), &RULE);
     one.add_up(10);
     one.add_up(5);
     one.add_down(u64::MAX);
     one.add_down(1);
     assert!(reader.read_new().unwrap().is_empty(), "it still runs");
     one.finish();
-    drop(log.begin(flow("b.example"), &RULE));
+    drop(FlowEntry::begin(&log, flow("b.example"), &RULE));
     let entries = reader.read_new().unwrap();
     let names: Vec<_> = entries
         .iter()
@@ -68,7 +68,7 @@ fn the_log_is_bounded_and_a_follower_loses_nothing_by_its_rotation() {
     let mut read = 0;
     while size(EARLIER_FILE) == 0 || size(FILE) < LARGEST / 2 {
         for _ in 0..1000 {
-            drop(log.begin(flow(&long), &RULE));
+            drop(FlowEntry::begin(&log, flow(&long), &RULE));
         }
         written += 1000;
         if written % 3000 == 0 {
@@ -84,10 +84,10 @@ fn the_log_is_bounded_and_a_follower_loses_nothing_by_its_rotation() {
         "two files hold all of it"
     );
     while size(FILE) + 1_000_000 < LARGEST {
-        drop(log.begin(flow(&long), &RULE));
+        drop(FlowEntry::begin(&log, flow(&long), &RULE));
     }
     for _ in 0..10_000 {
-        drop(log.begin(flow(&long), &RULE));
+        drop(FlowEntry::begin(&log, flow(&long), &RULE));
     }
     assert!(size(FILE) <= LARGEST && size(EARLIER_FILE) <= LARGEST);
     let files = std::fs::read_dir(directory.path()).unwrap().count();
@@ -101,7 +101,7 @@ fn a_reader_waits_for_the_end_of_a_line_and_passes_over_others() {
     let mut reader = LogReader::new(directory.path());
     assert!(reader.read_new().unwrap().is_empty(), "there is none yet");
     let log = AccessLog::open(directory.path()).unwrap();
-    drop(log.begin(flow("a.example"), &RULE));
+    drop(FlowEntry::begin(&log, flow("a.example"), &RULE));
     let path = directory.path().join(FILE);
     let line = std::fs::read(&path).unwrap();
     let (begin, end) = line.split_at(20);
@@ -146,7 +146,7 @@ fn refusals_are_counted_by_whom_they_were_for() {
         "192.0.2.7:22".parse().unwrap(),
         Transport::Tcp,
     ));
-    drop(log.begin(flow("c.example"), &RULE));
+    drop(FlowEntry::begin(&log, flow("c.example"), &RULE));
     let mut blocked = BlockedAttempts::default();
     for entry in LogReader::new(directory.path()).read_new().unwrap() {
         blocked.add(&entry);

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::entry::Entry;
-use super::flow::{FlowEntry, FlowStart};
+use super::flow_start::FlowStart;
 use super::{EARLIER_FILE, FILE, LARGEST};
 use sandbox_host::files::FileError;
 use sandbox_spec::policy::{Reason, RuleName};
@@ -52,11 +52,6 @@ impl AccessLog {
                 suppressed: 0,
             }),
         }))
-    }
-
-    /// Begins the line of a flow that was let through.
-    pub fn begin(self: &Rc<Self>, flow: FlowStart, rule: &RuleName) -> FlowEntry {
-        FlowEntry::new(Rc::clone(self), flow, rule)
     }
 
     /// Writes the line of a refusal, or counts it where there were too many.

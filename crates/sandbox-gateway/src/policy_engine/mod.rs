@@ -109,7 +109,7 @@ impl PolicyEngine {
 
     /// Begins the log's line of a flow that was let through.
     pub fn log_allowed(&self, flow: FlowStart, rule: &RuleName) -> FlowEntry {
-        self.log.begin(flow, rule)
+        FlowEntry::begin(&self.log, flow, rule)
     }
 
     /// Writes the log's line of a refusal; of very many, only some.

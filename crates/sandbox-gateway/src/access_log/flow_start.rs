@@ -1,14 +1,10 @@
-//! A flow on its way into the log.
+//! The start of a flow, and the log line that it becomes.
 
-use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
-use std::time::Instant;
 
 use jiff::Timestamp;
 
 use super::entry::{AskedBy, Entry, Outcome};
-use super::writer::AccessLog;
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::policy::{Reason, RuleName, Transport};
 
@@ -56,7 +52,7 @@ impl FlowStart {
         self
     }
 
-    fn entry(self, verdict: Outcome, rule: String, reason: Option<Reason>) -> Entry {
+    pub(super) fn entry(self, verdict: Outcome, rule: String, reason: Option<Reason>) -> Entry {
         Entry {
             time: Timestamp::now(),
             verdict,
@@ -77,53 +73,5 @@ impl FlowStart {
     /// The line of a refusal.
     pub(super) fn denied(self, rule: &RuleName, reason: Reason) -> Entry {
         self.entry(Outcome::Denied, rule.to_string(), Some(reason))
-    }
-}
-
-/// A running flow: counts its bytes, and writes its line when it ends, by [`FlowEntry::finish`]
-/// or by being dropped.
-pub struct FlowEntry {
-    log: Rc<AccessLog>,
-    entry: Option<Entry>,
-    began: Instant,
-    up: Cell<u64>,
-    down: Cell<u64>,
-}
-
-impl FlowEntry {
-    pub(super) fn new(log: Rc<AccessLog>, flow: FlowStart, rule: &RuleName) -> Self {
-        Self {
-            log,
-            entry: Some(flow.entry(Outcome::Allowed, rule.to_string(), None)),
-            began: Instant::now(),
-            up: Cell::new(0),
-            down: Cell::new(0),
-        }
-    }
-
-    /// Counts bytes from the guest.
-    pub fn add_up(&self, bytes: u64) {
-        self.up.set(self.up.get().saturating_add(bytes));
-    }
-
-    /// Counts bytes to the guest.
-    pub fn add_down(&self, bytes: u64) {
-        self.down.set(self.down.get().saturating_add(bytes));
-    }
-
-    /// Writes the line.
-    pub fn finish(self) {}
-}
-
-impl Drop for FlowEntry {
-    fn drop(&mut self) {
-        if let Some(entry) = self.entry.take() {
-            self.log.write(&Entry {
-                up: self.up.get(),
-                down: self.down.get(),
-                seconds: (self.began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
-                ..entry
-            });
-        }
     }
 }
