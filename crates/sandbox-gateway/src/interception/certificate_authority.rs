@@ -18,7 +18,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
-use super::InterceptionError;
+use super::error::InterceptionError;
 use sandbox_spec::domain::{DomainName, DomainPattern};
 
 const COMMON_NAME: &str = "sandbox secrets gateway";

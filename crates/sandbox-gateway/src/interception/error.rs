@@ -9,13 +9,13 @@ use thiserror::Error;
 pub enum InterceptionError {
     /// The value is empty or has characters that no header may hold.
     #[error("the value of secret `{0}` cannot stand in a header")]
-    Value(String),
+    InvalidValue(String),
     /// The placeholder is not of the form `sandbox-secret-NAME-` and 32 digits.
     #[error("the placeholder of secret `{0}` is not one")]
-    Placeholder(String),
+    InvalidPlaceholder(String),
     /// The same name twice.
     #[error("secret `{0}` is given twice")]
-    Twice(String),
+    DuplicateName(String),
     /// A key or a certificate could not be made.
     #[error("could not make a certificate")]
     Certificate(#[from] rcgen::Error),
@@ -24,19 +24,23 @@ pub enum InterceptionError {
     Tls(#[from] rustls::Error),
     /// The host has no certificates of authorities.
     #[error("this host has no trusted certificate authorities")]
-    NoRoots,
+    NoTrustedAuthority,
 }
 
 impl InterceptionError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
-            Self::Value(_) => "a secret is one line of text, such as a token or a password".into(),
-            Self::Twice(_) => "several hosts go into one option: `--secret NAME@HOST,HOST`".into(),
-            Self::NoRoots => {
+            Self::InvalidValue(_) => {
+                "a secret is one line of text, such as a token or a password".into()
+            }
+            Self::DuplicateName(_) => {
+                "several hosts go into one option: `--secret NAME@HOST,HOST`".into()
+            }
+            Self::NoTrustedAuthority => {
                 "install `ca-certificates`, or let `SSL_CERT_FILE` name a file with them".into()
             }
-            Self::Placeholder(_) | Self::Certificate(_) | Self::Tls(_) => return None,
+            Self::InvalidPlaceholder(_) | Self::Certificate(_) | Self::Tls(_) => return None,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Puts values into the places of their placeholders, and finds placeholders that go astray.
+//! Puts values into the places of their placeholders, and finds placeholders that go misdirected.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,7 +7,7 @@ use hyper::http::request::Parts;
 use memchr::memmem;
 use zeroize::Zeroizing;
 
-use super::InterceptionError;
+use super::error::InterceptionError;
 use sandbox_spec::domain::{DomainName, DomainPattern};
 use sandbox_spec::secret::SecretSpec;
 
@@ -22,7 +22,7 @@ pub struct Secrets(Vec<SecretSpec>);
 
 /// A placeholder in a request to a host that must not get its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Astray {
+pub(crate) struct MisdirectedPlaceholder {
     /// The secret's name.
     pub(crate) secret: String,
     /// Whether the host would get the value over TLS.
@@ -30,7 +30,7 @@ pub(crate) struct Astray {
 }
 
 /// What was put into a request, so that it can be kept from coming back.
-pub(crate) type Inserted = Vec<Zeroizing<Vec<u8>>>;
+pub(crate) type InsertedValues = Vec<Zeroizing<Vec<u8>>>;
 
 impl Secrets {
     /// The secrets of a sandbox.
@@ -43,22 +43,22 @@ impl Secrets {
         for (index, secret) in secrets.iter().enumerate() {
             let same = |other: &SecretSpec| other.name == secret.name;
             if secrets.iter().skip(index + 1).any(same) {
-                return Err(InterceptionError::Twice(secret.name.clone()));
+                return Err(InterceptionError::DuplicateName(secret.name.clone()));
             }
             let value = secret.value.expose();
             if value.is_empty() || HeaderValue::from_str(value).is_err() {
-                return Err(InterceptionError::Value(secret.name.clone()));
+                return Err(InterceptionError::InvalidValue(secret.name.clone()));
             }
             let unique = secret.placeholder.strip_prefix(PLACEHOLDER_PREFIX);
             if unique.is_none_or(|unique| unique.len() < secret.name.len() + SHORTEST_UNIQUE) {
-                return Err(InterceptionError::Placeholder(secret.name.clone()));
+                return Err(InterceptionError::InvalidPlaceholder(secret.name.clone()));
             }
         }
         Ok(Self(secrets))
     }
 
     /// Whether some secret is for `host`, so that its connections are intercepted.
-    pub fn concern(&self, host: &DomainName) -> bool {
+    pub fn apply_to(&self, host: &DomainName) -> bool {
         self.0.iter().any(|secret| is_for(secret, host))
     }
 
@@ -72,10 +72,14 @@ impl Secrets {
     /// # Errors
     ///
     /// When there is one: no value travels without TLS.
-    pub(crate) fn keep_from_plain(&self, request: &Parts, host: &DomainName) -> Result<(), Astray> {
+    pub(crate) fn refuse_in_plaintext(
+        &self,
+        request: &Parts,
+        host: &DomainName,
+    ) -> Result<(), MisdirectedPlaceholder> {
         match self.0.iter().find(|secret| is_in_request(secret, request)) {
             None => Ok(()),
-            Some(secret) => Err(Astray {
+            Some(secret) => Err(MisdirectedPlaceholder {
                 secret: secret.name.clone(),
                 own_host: is_for(secret, host),
             }),
@@ -92,16 +96,16 @@ impl Secrets {
         &self,
         request: &mut Parts,
         host: &DomainName,
-    ) -> Result<Inserted, Astray> {
+    ) -> Result<InsertedValues, MisdirectedPlaceholder> {
         let (own, foreign): (Vec<_>, Vec<_>) =
             self.0.iter().partition(|secret| is_for(secret, host));
         if let Some(secret) = foreign.iter().find(|secret| is_in_request(secret, request)) {
-            return Err(Astray {
+            return Err(MisdirectedPlaceholder {
                 secret: secret.name.clone(),
                 own_host: false,
             });
         }
-        let mut inserted = Inserted::new();
+        let mut inserted = InsertedValues::new();
         for (name, value) in request.headers.iter_mut() {
             for secret in &own {
                 if let Some(replaced) = replace(secret, name, value, &mut inserted) {
@@ -138,7 +142,7 @@ fn replace(
     secret: &SecretSpec,
     name: &HeaderName,
     value: &HeaderValue,
-    inserted: &mut Inserted,
+    inserted: &mut InsertedValues,
 ) -> Option<HeaderValue> {
     let replaced = if contains(value.as_bytes(), secret) {
         replace_all(value.as_bytes(), secret)

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-use super::PolicyEngine;
+use super::engine::PolicyEngine;
 use crate::access_log::{AskedBy, FlowStart};
 use crate::dns::{Question, Received, read};
 use crate::names::TTL_CEILING;

@@ -8,7 +8,7 @@ use hickory_proto::rr::RecordType;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::PolicyEngine;
+use super::engine::PolicyEngine;
 use crate::resolver::{LookupError, addresses};
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::guest_network::GATEWAY;

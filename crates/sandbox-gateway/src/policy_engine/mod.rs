@@ -1,182 +1,21 @@
-//! The one place that decides about the guest's flows.
+//! The policy engine decides each flow and each DNS question of the guest.
+//!
+//! It holds the policy, the allowlist, the names from DNS, the resolver and the access log. No
+//! other code uses them. The gateway and the proxy use the policy engine.
 
 mod answer;
 mod config;
 mod dial;
+mod engine;
 mod verdicts;
 
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::rc::Rc;
-
-use tokio::sync::watch;
-
 pub use config::{Mode, PolicyEngineConfig};
 pub use dial::{DialError, ResolveError, Resolved};
+pub use engine::PolicyEngine;
+pub use verdicts::Destination;
 
-use super::access_log::{AccessLog, FlowEntry, FlowStart};
-use super::allowlist::WatchedList;
-use super::error::NetworkError;
-use super::host_addresses::HostAddresses;
-use super::names::Names;
-use super::resolver::Resolver;
-use sandbox_spec::address::AddressKind;
-use sandbox_spec::domain::{DomainName, DomainPattern};
-use sandbox_spec::guest_network::GUEST;
-use sandbox_spec::policy::{Peer, Policy, Reason, RuleName, Transport};
-
-/// The name by which the guest finds its host.
+/// The name by which the guest reaches its host.
 pub const HOST_NAME: &str = "host.sandbox.internal";
-/// The domain of such names, which nobody else is asked about.
-const OWN_DOMAIN: &str = "sandbox.internal";
-
-/// The most patterns that are allowed until the sandbox stops.
-const MOST_ONCE: usize = 1024;
-
-/// The destination of a new flow of the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Destination {
-    /// The destination address of its packet.
-    pub address: IpAddr,
-    /// The port; 0 for ICMP.
-    pub port: u16,
-    /// The transport protocol.
-    pub transport: Transport,
-}
-
-/// Policy, list, names, resolver and log of one sandbox. Lives on the gateway's thread.
-pub struct PolicyEngine {
-    policy: Policy,
-    list: Option<WatchedList>,
-    once: RefCell<Vec<DomainPattern>>,
-    names: RefCell<Names>,
-    hosts: HostAddresses,
-    resolver: Resolver,
-    log: Rc<AccessLog>,
-    rechecks: watch::Sender<u64>,
-    ipv6: bool,
-    host_name: DomainName,
-    own_domain: DomainName,
-}
-
-impl PolicyEngine {
-    /// Opens the log, reads the list and the host's addresses.
-    ///
-    /// # Errors
-    /// Where one of them cannot be read.
-    pub fn new(config: PolicyEngineConfig) -> Result<Rc<Self>, NetworkError> {
-        let hosts = HostAddresses::of_system().map_err(NetworkError::HostAddresses)?;
-        let resolver = Resolver::new(config.dns);
-        Self::with_host(config, hosts, resolver)
-    }
-
-    /// The same with another idea of the host.
-    ///
-    /// # Errors
-    /// Where the log cannot be opened.
-    pub fn with_host(
-        config: PolicyEngineConfig,
-        hosts: HostAddresses,
-        resolver: Resolver,
-    ) -> Result<Rc<Self>, NetworkError> {
-        Ok(Rc::new(Self {
-            policy: config.policy,
-            list: match config.mode {
-                Mode::Open => None,
-                Mode::Proxy { allowlist } => Some(WatchedList::new(allowlist)),
-            },
-            once: RefCell::default(),
-            names: RefCell::default(),
-            hosts,
-            resolver,
-            log: AccessLog::open(&config.log_directory)?,
-            rechecks: watch::Sender::new(0),
-            ipv6: config.ipv6,
-            own_domain: OWN_DOMAIN
-                .parse()
-                .expect("the product's domain is a domain name"),
-            host_name: HOST_NAME.parse().expect("the host's name is a domain name"),
-        }))
-    }
-
-    /// Whether flows are decided by name.
-    pub fn is_proxy_mode(&self) -> bool {
-        self.list.is_some()
-    }
-
-    /// Begins the log's line of a flow that was let through.
-    pub fn log_allowed(&self, flow: FlowStart, rule: &RuleName) -> FlowEntry {
-        FlowEntry::begin(&self.log, flow, rule)
-    }
-
-    /// Writes the log's line of a refusal; of very many, only some.
-    pub fn log_denied(&self, flow: FlowStart, rule: &RuleName, reason: Reason) {
-        self.log.denied(flow, rule, reason);
-    }
-
-    /// Changes whenever running connections that are no longer allowed must end: who holds one
-    /// asks again and ends it where the answer is no.
-    pub fn rechecks(&self) -> watch::Receiver<u64> {
-        self.rechecks.subscribe()
-    }
-
-    /// Lets [`PolicyEngine::rechecks`] change. The list that counts is the one of this moment: whoever cuts has
-    /// just edited it.
-    pub fn recheck_connections(&self) {
-        if let Some(list) = &self.list {
-            list.look_again();
-        }
-        self.rechecks.send_modify(|count| *count += 1);
-    }
-
-    /// Allows names beyond the list until the sandbox stops; the oldest make room.
-    pub fn allow_until_stop(&self, pattern: DomainPattern) {
-        let mut once = self.once.borrow_mut();
-        if !once.contains(&pattern) {
-            if once.len() >= MOST_ONCE {
-                once.remove(0);
-            }
-            once.push(pattern);
-        }
-    }
-
-    /// Whether this sandbox got `address` from the gateway's DNS for `name`, and it is still valid.
-    pub fn resolved_to(&self, name: &DomainName, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        if *name == self.host_name {
-            return self.hosts.classify(address) == AddressKind::Gateway;
-        }
-        self.names.borrow().contains(name, address)
-    }
-
-    /// The names for which this sandbox got `address` from the gateway's DNS and still may use it.
-    pub fn names_of(&self, address: IpAddr) -> Vec<DomainName> {
-        self.names
-            .borrow()
-            .of(address.to_canonical())
-            .cloned()
-            .collect()
-    }
-
-    fn peer(&self, address: IpAddr) -> Peer {
-        let asked = address.to_canonical();
-        let kind = self.hosts.classify(asked);
-        let reached = match (kind, asked) {
-            (AddressKind::Gateway, IpAddr::V4(_)) => Ipv4Addr::LOCALHOST.into(),
-            (AddressKind::Gateway, IpAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
-            _ => asked,
-        };
-        Peer {
-            asked,
-            reached,
-            kind,
-        }
-    }
-
-    fn guest(port: u16) -> SocketAddr {
-        (GUEST, port).into()
-    }
-}

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Destination, PolicyEngine};
+use super::engine::PolicyEngine;
 use sandbox_spec::address::AddressKind;
 use sandbox_spec::domain::{DomainName, DomainPattern};
 use sandbox_spec::guest_network::GATEWAY;
@@ -10,6 +10,17 @@ use sandbox_spec::policy::{
     Action, Direction, Flow, NamedVerdict, Peer, Preset, Reason, Rule, RuleName, Target, Transport,
     Verdict,
 };
+
+/// The destination of a new flow of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Destination {
+    /// The destination address of its packet.
+    pub address: IpAddr,
+    /// The port; 0 for ICMP.
+    pub port: u16,
+    /// The transport protocol.
+    pub transport: Transport,
+}
 
 /// The ports of the web, which proxy mode looks into.
 const WEB: [u16; 2] = [80, 443];

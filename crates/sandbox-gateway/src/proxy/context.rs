@@ -19,6 +19,6 @@ impl ProxyContext {
 
     /// Returns whether the proxy intercepts TLS to this host.
     pub(super) fn intercepts_tls(&self, name: &DomainName) -> bool {
-        self.secrets().is_some_and(|secrets| secrets.concern(name))
+        self.secrets().is_some_and(|secrets| secrets.apply_to(name))
     }
 }

@@ -14,7 +14,7 @@ use hyper::header::HeaderValue;
 use zeroize::Zeroizing;
 
 use super::body::ResponseBody;
-use crate::interception::Inserted;
+use crate::interception::InsertedValues;
 
 const SHORTEST: usize = 8;
 
@@ -23,7 +23,7 @@ pub(super) struct Mask(Vec<Zeroizing<Vec<u8>>>);
 
 impl Mask {
     /// Covers what was put into a request; `None` where nothing is to be covered.
-    pub(super) fn new(mut inserted: Inserted) -> Option<Self> {
+    pub(super) fn new(mut inserted: InsertedValues) -> Option<Self> {
         inserted.retain(|value| value.len() >= SHORTEST);
         // Where one begins like another, the longer is found first.
         inserted.sort_by(|one, other| other.len().cmp(&one.len()).then(one.cmp(other)));

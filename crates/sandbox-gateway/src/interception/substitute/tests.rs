@@ -86,18 +86,18 @@ fn placeholders_for_other_hosts_are_found_wherever_they_are() {
         ("/", vec![("authorization", basic.as_str())]),
     ] {
         let mut parts = request(uri, &headers);
-        let astray = secrets.substitute(&mut parts, &own()).unwrap_err();
+        let misdirected = secrets.substitute(&mut parts, &own()).unwrap_err();
         assert_eq!(
-            astray,
-            Astray {
+            misdirected,
+            MisdirectedPlaceholder {
                 secret: "B".into(),
                 own_host: false
             }
         );
-        let astray = secrets.keep_from_plain(&parts, &"b.example".parse().unwrap());
+        let misdirected = secrets.refuse_in_plaintext(&parts, &"b.example".parse().unwrap());
         assert_eq!(
-            astray,
-            Err(Astray {
+            misdirected,
+            Err(MisdirectedPlaceholder {
                 secret: "B".into(),
                 own_host: true
             })
@@ -109,14 +109,17 @@ fn placeholders_for_other_hosts_are_found_wherever_they_are() {
 fn unusable_secrets_are_refused() {
     for value in ["", "x\r\nHost: b", "x\n", "\u{7f}"] {
         let error = Secrets::new(vec![spec("A", "a.example", value)]).unwrap_err();
-        assert!(matches!(error, InterceptionError::Value(_)), "{value:?}");
+        assert!(
+            matches!(error, InterceptionError::InvalidValue(_)),
+            "{value:?}"
+        );
     }
     for placeholder in ["", "x", "sandbox-secret-A-0123"] {
         let mut short = secret("A", "a.example");
         short.placeholder = placeholder.into();
         let error = Secrets::new(vec![short]).unwrap_err();
         assert!(
-            matches!(error, InterceptionError::Placeholder(_)),
+            matches!(error, InterceptionError::InvalidPlaceholder(_)),
             "{placeholder}"
         );
     }
@@ -137,6 +140,6 @@ fn a_name_is_given_once() {
     let twice = vec![secret("A", "a.example"), secret("A", "b.example")];
     assert!(matches!(
         Secrets::new(twice),
-        Err(InterceptionError::Twice(_))
+        Err(InterceptionError::DuplicateName(_))
     ));
 }

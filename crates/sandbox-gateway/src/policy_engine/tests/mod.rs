@@ -5,14 +5,16 @@ mod resolving;
 mod upstream;
 mod verdicts;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::*;
 use crate::access_log::{Entry, FILE};
-use crate::resolver::Sources;
-use sandbox_spec::policy::{NamedVerdict, Preset, Rule, Verdict};
+use crate::host_addresses::HostAddresses;
+use crate::resolver::{Resolver, Sources};
+use sandbox_spec::domain::DomainName;
+use sandbox_spec::policy::{NamedVerdict, Policy, Preset, Reason, Rule, Transport, Verdict};
 use upstream::Upstream;
 
 /// The host's addresses in these tests.

@@ -55,12 +55,14 @@ impl Session {
         let put = if intercepted {
             secrets.substitute(parts, &route.name).map(Mask::new)
         } else {
-            secrets.keep_from_plain(parts, &route.name).map(|()| None)
+            secrets
+                .refuse_in_plaintext(parts, &route.name)
+                .map(|()| None)
         };
-        put.map_err(|astray| Refusal::Secret {
-            secret: astray.secret,
+        put.map_err(|misdirected| Refusal::Secret {
+            secret: misdirected.secret,
             name: route.name.clone(),
-            own_host: astray.own_host,
+            own_host: misdirected.own_host,
         })
     }
 }

@@ -7,15 +7,18 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{CertificateAuthority, InterceptionError, Interceptor, Secrets};
+use super::certificate_authority::CertificateAuthority;
+use super::error::InterceptionError;
+use super::interceptor::Interceptor;
+use super::substitute::Secrets;
 use sandbox_spec::secret::SecretSpec;
 
 /// Bytes that `Debug` does not show and that are wiped when they are dropped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Private(Zeroizing<Vec<u8>>);
+pub struct PrivateBytes(Zeroizing<Vec<u8>>);
 
-impl fmt::Debug for Private {
+impl fmt::Debug for PrivateBytes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("(private)")
     }
@@ -27,7 +30,7 @@ pub struct AuthorityParts {
     /// Its certificate for the guest's trust store, PEM.
     pub certificate: String,
     /// Its key, PKCS #8 in DER.
-    pub private_key: Private,
+    pub private_key: PrivateBytes,
 }
 
 impl AuthorityParts {
@@ -41,7 +44,7 @@ impl AuthorityParts {
         let authority = CertificateAuthority::generate(hosts)?;
         Ok(Self {
             certificate: authority.certificate_pem().to_owned(),
-            private_key: Private(Zeroizing::new(authority.private_key().to_vec())),
+            private_key: PrivateBytes(Zeroizing::new(authority.private_key().to_vec())),
         })
     }
 
