@@ -1,4 +1,4 @@
-//! What was refused, put together by whom it was for.
+//! Denied attempts, counted by target.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -11,15 +11,14 @@ use super::entry::{AskedBy, Entry, Outcome};
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::policy::{Reason, Transport};
 
-/// The most targets that are told apart; beyond them, those that were tried longest ago are
-/// forgotten.
-const MOST: usize = 10_000;
+/// The most targets that are counted. Beyond that, the older half is discarded.
+const MOST_TARGETS: usize = 10_000;
 
-/// Whom a refused attempt was for.
+/// The target of a denied attempt.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(untagged)]
 pub enum BlockedTarget {
-    /// A name, whatever the port.
+    /// A name, at any port.
     Name {
         /// The name.
         name: DomainName,
@@ -30,10 +29,10 @@ pub enum BlockedTarget {
         address: IpAddr,
         /// The port; 0 for ICMP.
         port: u16,
-        /// What should have carried it.
+        /// The transport protocol.
         transport: Transport,
     },
-    /// Neither was told.
+    /// The guest named neither.
     Nothing {},
 }
 
@@ -59,30 +58,30 @@ impl fmt::Display for BlockedTarget {
     }
 }
 
-/// Refused attempts for one target.
+/// The denied attempts for one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Blocked {
-    /// Whom they were for.
+    /// The target.
     #[serde(flatten)]
     pub target: BlockedTarget,
-    /// How many, as far as they were written down.
+    /// The number of attempts in the log. Suppressed lines do not count.
     pub attempts: u64,
-    /// The newest.
+    /// The time of the newest attempt.
     pub newest: Timestamp,
-    /// The ways by which they were asked for.
+    /// The protocols that the guest used.
     pub asked: BTreeSet<AskedBy>,
-    /// Why the newest was refused.
+    /// The reason for the newest denial.
     pub reason: Option<Reason>,
 }
 
-/// Refused attempts, counted.
+/// Denied attempts by target.
 #[derive(Debug, Default)]
 pub struct BlockedAttempts {
     by_target: HashMap<BlockedTarget, Blocked>,
 }
 
 impl BlockedAttempts {
-    /// Counts an entry, if it is a refusal: what it now amounts to.
+    /// Counts an entry. Returns the updated count of its target, or `None` if it is not a denial.
     pub fn add(&mut self, entry: &Entry) -> Option<&Blocked> {
         if entry.verdict != Outcome::Denied {
             return None;
@@ -96,8 +95,8 @@ impl BlockedAttempts {
             },
             (None, None) => BlockedTarget::Nothing {},
         };
-        if self.by_target.len() >= MOST && !self.by_target.contains_key(&target) {
-            self.forget_older_half();
+        if self.by_target.len() >= MOST_TARGETS && !self.by_target.contains_key(&target) {
+            self.discard_older_half();
         }
         let blocked = self.by_target.entry(target.clone()).or_insert(Blocked {
             target,
@@ -115,7 +114,7 @@ impl BlockedAttempts {
         Some(blocked)
     }
 
-    fn forget_older_half(&mut self) {
+    fn discard_older_half(&mut self) {
         let mut times: Vec<_> = self.by_target.values().map(|known| known.newest).collect();
         let middle = times.len() / 2;
         let (_, median, _) = times.select_nth_unstable(middle);
@@ -123,7 +122,7 @@ impl BlockedAttempts {
         self.by_target.retain(|_, known| known.newest > median);
     }
 
-    /// All of them, the newest first.
+    /// Returns all targets, the newest attempt first.
     pub fn newest_first(&self) -> Vec<&Blocked> {
         let mut all: Vec<_> = self.by_target.values().collect();
         all.sort_by(|one, other| (other.newest, &one.target).cmp(&(one.newest, &other.target)));

@@ -1,4 +1,4 @@
-//! A line of the access log.
+//! The format of a log line.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,21 +9,21 @@ use serde::{Deserialize, Serialize};
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::policy::{Reason, Transport};
 
-/// By which way the guest said where it wants to go.
+/// The protocol by which the guest named its destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AskedBy {
-    /// A question to the gateway's DNS.
+    /// A query to the gateway's DNS server.
     Dns,
-    /// The server's name in a TLS ClientHello.
+    /// The server name in a TLS ClientHello.
     Sni,
-    /// CONNECT at the explicit proxy.
+    /// A CONNECT request to the explicit proxy.
     Connect,
-    /// A Host header, or a request at the explicit proxy.
+    /// A Host header, or another request to the explicit proxy.
     Http,
     /// A packet to an address.
     Address,
-    /// Somebody outside, through a published port.
+    /// A client of a published port.
     Published,
 }
 
@@ -40,13 +40,13 @@ impl fmt::Display for AskedBy {
     }
 }
 
-/// What became of a flow.
+/// The outcome of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// It was let through; the line is written when it has ended.
+    /// The gateway allowed it. Its line is written when it ends.
     Allowed,
-    /// It was refused.
+    /// The gateway denied it.
     Denied,
 }
 
@@ -59,29 +59,29 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// One line of the access log: one flow, or one refusal.
+/// One line of the access log: an allowed flow, or a denial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// When it began.
+    /// The start of the flow.
     pub time: Timestamp,
-    /// What became of it.
+    /// The outcome.
     pub verdict: Outcome,
-    /// What decided.
+    /// The name of the rule that decided.
     pub rule: String,
-    /// Why it was denied.
+    /// The reason for a denial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// How the guest asked.
+    /// The protocol by which the guest named the destination.
     pub asked: AskedBy,
-    /// The name it asked for.
+    /// The destination's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<DomainName>,
-    /// The address it asked for, or that was connected to for its name.
+    /// The destination's address, or the address to which the gateway connected for the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
-    /// The port; 0 where there is none.
+    /// The destination port; 0 for protocols without ports.
     pub port: u16,
-    /// What carried it.
+    /// The transport protocol.
     pub transport: Transport,
     /// Bytes from the guest.
     #[serde(default)]
@@ -89,10 +89,10 @@ pub struct Entry {
     /// Bytes to the guest.
     #[serde(default)]
     pub down: u64,
-    /// From its first packet to its end, in seconds.
+    /// The duration from the first packet to the end, in seconds.
     #[serde(default)]
     pub seconds: f64,
-    /// Refusals before this one that got no line, since there were too many.
+    /// The number of denials since the last line that got no line, because there were too many.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub suppressed: u64,
 }

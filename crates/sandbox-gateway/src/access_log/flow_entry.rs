@@ -1,4 +1,4 @@
-//! The log line of a flow that is still open.
+//! The log line of an open flow.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,8 +9,7 @@ use super::flow_start::FlowStart;
 use super::writer::AccessLog;
 use sandbox_spec::policy::RuleName;
 
-/// A running flow: counts its bytes, and writes its line when it ends, by [`FlowEntry::finish`]
-/// or by being dropped.
+/// An open flow. It counts bytes, and writes its log line when it is finished or dropped.
 pub struct FlowEntry {
     log: Rc<AccessLog>,
     entry: Option<Entry>,
@@ -20,7 +19,7 @@ pub struct FlowEntry {
 }
 
 impl FlowEntry {
-    /// Starts the line of an allowed flow. `rule` is the rule that allowed it.
+    /// Starts the line of a flow that `rule` allowed.
     pub fn begin(log: &Rc<AccessLog>, flow: FlowStart, rule: &RuleName) -> Self {
         Self {
             log: Rc::clone(log),
@@ -41,7 +40,7 @@ impl FlowEntry {
         self.down.set(self.down.get().saturating_add(bytes));
     }
 
-    /// Writes the line.
+    /// Ends the flow, which writes its line.
     pub fn finish(self) {}
 }
 

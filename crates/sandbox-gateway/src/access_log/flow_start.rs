@@ -8,23 +8,23 @@ use super::entry::{AskedBy, Entry, Outcome};
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::policy::{Reason, RuleName, Transport};
 
-/// Where a flow goes, as far as it is known.
+/// The destination of a flow, as far as the gateway knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowStart {
-    /// How the guest said so.
+    /// The protocol by which the guest named it.
     pub asked_by: AskedBy,
     /// The name.
     pub name: Option<DomainName>,
     /// The address.
     pub address: Option<IpAddr>,
-    /// The port; 0 where there is none.
+    /// The port; 0 for protocols without ports.
     pub port: u16,
-    /// What carries it.
+    /// The transport protocol.
     pub transport: Transport,
 }
 
 impl FlowStart {
-    /// A flow to an address.
+    /// Returns a flow to an address.
     pub fn to_address(address: SocketAddr, transport: Transport) -> Self {
         Self {
             asked_by: AskedBy::Address,
@@ -35,7 +35,7 @@ impl FlowStart {
         }
     }
 
-    /// A flow to a name.
+    /// Returns a flow to a name.
     pub fn to_name(asked_by: AskedBy, name: DomainName, port: u16, transport: Transport) -> Self {
         Self {
             asked_by,
@@ -46,7 +46,7 @@ impl FlowStart {
         }
     }
 
-    /// The same, now that its address is known.
+    /// Returns this flow with its address.
     pub fn at(mut self, address: IpAddr) -> Self {
         self.address = Some(address);
         self
@@ -70,7 +70,7 @@ impl FlowStart {
         }
     }
 
-    /// The line of a refusal.
+    /// Returns the log line of a denial.
     pub(super) fn denied(self, rule: &RuleName, reason: Reason) -> Entry {
         self.entry(Outcome::Denied, rule.to_string(), Some(reason))
     }

@@ -1,4 +1,7 @@
-//! One line of JSON for each flow of the guest, in a file of bounded size.
+//! The access log: one line of JSON for each flow of the guest, in files of bounded size.
+//!
+//! The policy engine writes it, and the commands read it. A full log file is renamed once, so the
+//! log takes at most twice [`LARGEST`].
 
 mod blocked;
 mod entry;
@@ -17,9 +20,9 @@ pub use flow_start::FlowStart;
 pub use reader::LogReader;
 pub use writer::AccessLog;
 
-/// The log's file name in a sandbox's directory.
+/// The file name of the current log, in the sandbox's directory.
 pub const FILE: &str = "access.jsonl";
-/// The one before it.
+/// The file name of the previous log.
 pub const EARLIER_FILE: &str = "access.jsonl.1";
-/// At this size the log becomes the earlier one, in bytes.
+/// The size at which the current log becomes the previous one, in bytes.
 pub const LARGEST: u64 = 8 << 20;

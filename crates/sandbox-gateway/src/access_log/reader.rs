@@ -1,4 +1,4 @@
-//! Reading the log, and following it over its rotation.
+//! Reads the log, and follows it across rotations.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -9,23 +9,23 @@ use super::entry::Entry;
 use super::{EARLIER_FILE, FILE};
 use sandbox_host::files::FileError;
 
-/// The longest line that is read, in bytes; ours are a tenth of it.
+/// The longest line that is read, in bytes. The writer's lines have about a tenth of it.
 const LONGEST_LINE: u64 = 8 << 10;
 
-/// The entries of a log from its beginning, the earlier file first; each call tells what is new.
+/// Reads a log from its start, the previous file first. Each call returns the new entries.
 ///
-/// It holds the file open, so that what was written before a rotation is not lost with it.
+/// The reader keeps the file open, so that a rotation loses no entry.
 #[derive(Debug)]
 pub struct LogReader {
     directory: PathBuf,
     current: Option<BufReader<File>>,
-    /// The beginning of a line whose end is not written yet.
+    /// An incomplete line at the end of the file.
     partial: Vec<u8>,
     started: bool,
 }
 
 impl LogReader {
-    /// A reader of the log in `directory`, which need not exist yet.
+    /// Returns a reader of the log in `directory`, which need not exist yet.
     pub fn new(directory: &Path) -> Self {
         Self {
             directory: directory.to_owned(),
@@ -35,10 +35,10 @@ impl LogReader {
         }
     }
 
-    /// What was written since the last call. A line that is no entry is passed over.
+    /// Returns the entries since the last call. Ignores invalid lines.
     ///
     /// # Errors
-    /// Where the log is there and cannot be read.
+    /// If the log exists and cannot be read.
     pub fn read_new(&mut self) -> Result<Vec<Entry>, FileError> {
         let mut entries = Vec::new();
         if !self.started {
@@ -52,7 +52,7 @@ impl LogReader {
                 (_, None) => return Ok(entries),
                 (Some(current), Some(next)) if is_same(current, &next) => return Ok(entries),
                 (_, Some(next)) => {
-                    // Once more: lines may have come between reading to the end and the rotation.
+                    // The writer may have added lines between the last read and the rotation.
                     self.read_to_end(&mut entries)?;
                     self.partial.clear();
                     self.current = Some(next);

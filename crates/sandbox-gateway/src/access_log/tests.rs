@@ -1,4 +1,4 @@
-//! Lines, rotation, following, and the bounds of it all.
+//! Lines, rotation, following and limits.
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ fn flow(name: &str) -> FlowStart {
 const RULE: RuleName = RuleName::Preset(Preset::Public);
 
 #[test]
-fn a_flow_is_one_line_when_it_has_ended() {
+fn flow_end_writes_one_line() {
     let directory = tempfile::tempdir().unwrap();
     let log = AccessLog::open(directory.path()).unwrap();
     let mut reader = LogReader::new(directory.path());
@@ -23,7 +23,10 @@ fn a_flow_is_one_line_when_it_has_ended() {
     one.add_up(5);
     one.add_down(u64::MAX);
     one.add_down(1);
-    assert!(reader.read_new().unwrap().is_empty(), "it still runs");
+    assert!(
+        reader.read_new().unwrap().is_empty(),
+        "the flow is still open"
+    );
     one.finish();
     drop(FlowEntry::begin(&log, flow("b.example"), &RULE));
     let entries = reader.read_new().unwrap();
@@ -40,7 +43,7 @@ fn a_flow_is_one_line_when_it_has_ended() {
 }
 
 #[test]
-fn a_line_says_what_was_decided_and_why() {
+fn denial_line_has_rule_and_reason() {
     let directory = tempfile::tempdir().unwrap();
     let log = AccessLog::open(directory.path()).unwrap();
     log.denied(flow("a.example"), &RuleName::Proxy, Reason::NotListed);
@@ -58,7 +61,7 @@ fn a_line_says_what_was_decided_and_why() {
 }
 
 #[test]
-fn the_log_is_bounded_and_a_follower_loses_nothing_by_its_rotation() {
+fn rotation_bounds_log_and_loses_no_entry() {
     let directory = tempfile::tempdir().unwrap();
     let log = AccessLog::open(directory.path()).unwrap();
     let mut reader = LogReader::new(directory.path());
@@ -81,7 +84,7 @@ fn the_log_is_bounded_and_a_follower_loses_nothing_by_its_rotation() {
     assert_eq!(
         late.read_new().unwrap().len(),
         written,
-        "two files hold all of it"
+        "both files together have all entries"
     );
     while size(FILE) + 1_000_000 < LARGEST {
         drop(FlowEntry::begin(&log, flow(&long), &RULE));
@@ -95,11 +98,11 @@ fn the_log_is_bounded_and_a_follower_loses_nothing_by_its_rotation() {
 }
 
 #[test]
-fn a_reader_waits_for_the_end_of_a_line_and_passes_over_others() {
+fn reader_waits_for_partial_line_and_ignores_invalid_lines() {
     use std::io::Write;
     let directory = tempfile::tempdir().unwrap();
     let mut reader = LogReader::new(directory.path());
-    assert!(reader.read_new().unwrap().is_empty(), "there is none yet");
+    assert!(reader.read_new().unwrap().is_empty(), "there is no log yet");
     let log = AccessLog::open(directory.path()).unwrap();
     drop(FlowEntry::begin(&log, flow("a.example"), &RULE));
     let path = directory.path().join(FILE);
@@ -114,14 +117,14 @@ fn a_reader_waits_for_the_end_of_a_line_and_passes_over_others() {
 }
 
 #[test]
-fn a_guest_that_is_refused_in_a_loop_does_not_fill_the_log() {
+fn denials_in_loop_are_suppressed() {
     let directory = tempfile::tempdir().unwrap();
     let log = AccessLog::open(directory.path()).unwrap();
     for _ in 0..100_000 {
         log.denied(flow("a.example"), &RuleName::Proxy, Reason::NotListed);
     }
     let entries = LogReader::new(directory.path()).read_new().unwrap();
-    // At least the burst, and far from all, however slow this machine is.
+    // At least the burst, and far fewer than all, even on a slow machine.
     assert!(
         entries.len() >= 200 && entries.len() < 50_000,
         "{}",
@@ -132,7 +135,7 @@ fn a_guest_that_is_refused_in_a_loop_does_not_fill_the_log() {
 }
 
 #[test]
-fn refusals_are_counted_by_whom_they_were_for() {
+fn denials_are_counted_by_target() {
     let directory = tempfile::tempdir().unwrap();
     let log = AccessLog::open(directory.path()).unwrap();
     let deny = |start| log.denied(start, &RuleName::Proxy, Reason::NotListed);
@@ -175,7 +178,7 @@ fn refusals_are_counted_by_whom_they_were_for() {
 }
 
 #[test]
-fn very_many_targets_are_forgotten_by_age() {
+fn oldest_targets_are_discarded_beyond_limit() {
     let mut blocked = BlockedAttempts::default();
     let directory = tempfile::tempdir().unwrap();
     let log = AccessLog::open(directory.path()).unwrap();

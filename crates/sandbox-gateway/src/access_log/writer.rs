@@ -1,4 +1,4 @@
-//! Writing the log.
+//! Writes the log.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -14,14 +14,14 @@ use super::{EARLIER_FILE, FILE, LARGEST};
 use sandbox_host::files::FileError;
 use sandbox_spec::policy::{Reason, RuleName};
 
-/// Refusals that are written at once; a guest in a loop must not push everything else out of the
-/// log.
+/// The denials that are written without a pause. A guest that retries in a loop must not push all
+/// other lines out of the log.
 const BURST: u32 = 200;
-/// One more for each of these.
+/// The time after which one more denial may be written.
 const REFILL: Duration = Duration::from_millis(20);
 
-/// The access log of one sandbox. Each line is written in one piece when its flow has ended, so
-/// that a reader never waits for it.
+/// The access log of one sandbox. It writes each line with one system call when the flow has
+/// ended, so that readers see whole lines.
 pub struct AccessLog {
     directory: PathBuf,
     state: RefCell<State>,
@@ -36,10 +36,10 @@ struct State {
 }
 
 impl AccessLog {
-    /// Opens the log in `directory`, which must exist; what an earlier sandbox wrote stays.
+    /// Opens the log in `directory`, which must exist. Keeps the lines of earlier sandboxes.
     ///
     /// # Errors
-    /// Where the file cannot be opened.
+    /// If the file cannot be opened.
     pub fn open(directory: &Path) -> Result<Rc<Self>, FileError> {
         let file = append_to(directory)?;
         Ok(Rc::new(Self {
@@ -54,7 +54,7 @@ impl AccessLog {
         }))
     }
 
-    /// Writes the line of a refusal, or counts it where there were too many.
+    /// Writes the line of a denial. Only counts it if there were too many.
     pub fn denied(&self, flow: FlowStart, rule: &RuleName, reason: Reason) {
         let admitted = self.state.borrow_mut().admit();
         if let Some(suppressed) = admitted {
@@ -65,7 +65,7 @@ impl AccessLog {
         }
     }
 
-    /// Writes a line. The network goes on where that fails; it is said once.
+    /// Writes a line. A failure does not stop the network; the first one of a series is logged.
     pub(super) fn write(&self, entry: &Entry) {
         let mut line = serde_json::to_vec(entry).expect("an entry has only keys of text");
         line.push(b'\n');
@@ -74,7 +74,7 @@ impl AccessLog {
             Ok(()) => state.broken = false,
             Err(error) if !state.broken => {
                 state.broken = true;
-                tracing::warn!(%error, "the access log cannot be written");
+                tracing::warn!(%error, "could not write the access log");
             }
             Err(_) => {}
         }
@@ -84,8 +84,8 @@ impl AccessLog {
 impl State {
     fn append(&mut self, line: &[u8], directory: &Path) -> io::Result<()> {
         let length = line.len() as u64;
-        // Sandboxes of one directory share its log: another may have written to
-        // this file, or set it aside already.
+        // The sandboxes of one directory share a log. Another one may have written to this file, or
+        // rotated it already.
         if self.size()? + length > LARGEST {
             self.file = append_to(directory).map_err(|error| error.source)?;
             if self.size()? + length > LARGEST {
@@ -100,7 +100,7 @@ impl State {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Whether a refusal may be written now, and how many before it were not.
+    /// Returns the number of suppressed denials if one more may be written now.
     fn admit(&mut self) -> Option<u64> {
         let earned = self.refilled.elapsed().as_nanos() / REFILL.as_nanos();
         if earned > 0 {
