@@ -1,4 +1,4 @@
-//! Editing the list's file: in one step, one editor at a time, everything else of it kept.
+//! Edits the allowlist's file. An edit is atomic, excludes other edits and keeps all other lines.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,34 +12,34 @@ use sandbox_host::files::{
 };
 use sandbox_spec::domain::DomainPattern;
 
-/// The most bytes of a list that are read.
+/// The most bytes of an allowlist that are read.
 pub(super) const LARGEST: u64 = 4 << 20;
 
-/// The comment that marks hosts on which everybody can store data.
+/// The comment of entries for hosts to which anyone can upload data.
 pub const OPEN_TO_UPLOADS: &str = "anyone can upload";
 
-/// One entry of a list, with what stands beside it.
+/// An entry of the allowlist with its line and comment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListedEntry {
-    /// The names.
+    /// The names that it allows.
     pub pattern: DomainPattern,
-    /// The line's number, from 1.
+    /// The line number, from 1.
     pub line: usize,
-    /// The line's comment.
+    /// The comment of the line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
 }
 
-/// What became of a pattern that should be added.
+/// The outcome of adding a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 pub enum Added {
-    /// It is on the list now.
+    /// The allowlist now contains it.
     New {
         /// The pattern.
         pattern: DomainPattern,
     },
-    /// An entry allows it already.
+    /// An entry already allows it.
     Already {
         /// The pattern.
         pattern: DomainPattern,
@@ -48,52 +48,52 @@ pub enum Added {
     },
 }
 
-/// What became of a pattern that should be removed.
+/// The outcome of removing a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 pub enum Removed {
-    /// It is gone, and allowed by nothing else.
+    /// The entry was removed, and no other entry allows the pattern.
     Gone {
         /// The pattern.
         pattern: DomainPattern,
     },
-    /// It is no entry, or no longer, but another entry still allows it.
+    /// Another entry still allows the pattern.
     StillAllowed {
         /// The pattern.
         pattern: DomainPattern,
         /// The other entry.
         by: DomainPattern,
     },
-    /// It is no entry.
+    /// There is no such entry.
     NotListed {
         /// The pattern.
         pattern: DomainPattern,
     },
 }
 
-/// The list's file of one sandbox.
+/// The allowlist file of one sandbox.
 #[derive(Debug, Clone)]
 pub struct ListFile {
     path: PathBuf,
 }
 
 impl ListFile {
-    /// The list in a sandbox's proxy directory.
+    /// Returns the allowlist of a sandbox's proxy directory.
     pub fn in_directory(directory: &Path) -> Self {
         Self {
             path: directory.join(FILE),
         }
     }
 
-    /// Where it lies.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes the default list where there is none; true if it did.
+    /// Writes the default allowlist if the file is missing. Returns true if it did.
     ///
     /// # Errors
-    /// Where the directory or the file cannot be written.
+    /// If the directory or the file cannot be written.
     pub fn create_if_absent(&self) -> Result<bool, FileError> {
         let _lock = self.lock()?;
         if self.path.exists() {
@@ -103,19 +103,19 @@ impl ListFile {
         Ok(true)
     }
 
-    /// Brings the default list back.
+    /// Replaces the allowlist with the default one.
     ///
     /// # Errors
-    /// Where the directory or the file cannot be written.
+    /// If the directory or the file cannot be written.
     pub fn reset(&self) -> Result<(), FileError> {
         let _lock = self.lock()?;
         write_private(&self.path, DEFAULT.as_bytes())
     }
 
-    /// The entries and the lines that cannot be read; the default ones where there is no file.
+    /// Returns the entries and the invalid lines. If the file is missing, these are the defaults.
     ///
     /// # Errors
-    /// Where the file is there and cannot be read.
+    /// If the file exists and cannot be read.
     pub fn entries(&self) -> Result<(Vec<ListedEntry>, Vec<Fault>), FileError> {
         let text = self.text()?;
         let mut entries = Vec::new();
@@ -140,10 +140,10 @@ impl ListFile {
         Ok((entries, faults))
     }
 
-    /// Adds patterns at the end of the list, but those that it allows already.
+    /// Appends the patterns that the allowlist does not already allow.
     ///
     /// # Errors
-    /// Where the file cannot be read or written.
+    /// If the file cannot be read or written.
     pub fn add(&self, patterns: &[DomainPattern]) -> Result<Vec<Added>, FileError> {
         let _lock = self.lock()?;
         let mut text = self.text()?;
@@ -173,7 +173,7 @@ impl ListFile {
     /// Removes the lines of these patterns.
     ///
     /// # Errors
-    /// Where the file cannot be read or written.
+    /// If the file cannot be read or written.
     pub fn remove(&self, patterns: &[DomainPattern]) -> Result<Vec<Removed>, FileError> {
         let _lock = self.lock()?;
         let text = self.text()?;
@@ -209,7 +209,8 @@ impl ListFile {
         })
     }
 
-    /// Held while the file is read and replaced; a file of its own, since the list is replaced.
+    /// Locks the allowlist for an edit. The lock is a separate file, because an edit replaces the
+    /// allowlist.
     fn lock(&self) -> Result<File, FileError> {
         let directory = self.path.parent().unwrap_or(Path::new("/"));
         create_private_directory(directory)?;
@@ -223,7 +224,7 @@ impl ListFile {
             file.lock()?;
             Ok(file)
         };
-        lock().map_err(FileError::new("lock the allowlist by", &path))
+        lock().map_err(FileError::new("lock the allowlist with", &path))
     }
 }
 
@@ -231,7 +232,7 @@ fn is_entry_for(line: &str, pattern: &DomainPattern) -> bool {
     matches!(entry(line), Some(Ok(found)) if found == *pattern)
 }
 
-/// The entry of the list that allows all that the pattern does.
+/// Returns the entry that allows all names of the pattern.
 fn covering(list: &AllowList, pattern: &DomainPattern) -> Option<DomainPattern> {
     if let Some(same) = list.patterns().iter().find(|entry| *entry == pattern) {
         return Some(same.clone());

@@ -1,24 +1,26 @@
-//! One entry a line: `example.com`, `*.example.com`, `.example.com`, `^…$`; `#` begins a comment.
+//! The allowlist's format: one entry a line (`example.com`, `*.example.com`, `.example.com`,
+//! `^…$`). `#` starts a comment.
 
 use std::collections::HashMap;
 
 use sandbox_spec::domain::{DomainError, DomainName, DomainPattern};
 
-/// The most entries that are read, and the most expressions among them: each of those is tried
-/// on each name.
+/// The most entries that are read.
 const MOST_ENTRIES: usize = 50_000;
+/// The most regular expressions among them. A lookup tries each of them.
 const MOST_EXPRESSIONS: usize = 500;
 
-/// A line that could not be read. It allows nothing.
+/// An invalid line. It allows no name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// The line's number, from 1.
+    /// The line number, from 1.
     pub line: usize,
-    /// What is wrong.
+    /// The reason.
     pub error: DomainError,
 }
 
-/// A list as it is looked at: names are found by their suffixes, whatever the list's length is.
+/// A parsed allowlist. A lookup hashes each suffix of the name, so that its cost does not depend on
+/// the number of domains.
 #[derive(Debug, Default)]
 pub struct AllowList {
     patterns: Vec<DomainPattern>,
@@ -29,7 +31,7 @@ pub struct AllowList {
 }
 
 impl AllowList {
-    /// Reads a list. What cannot be read is a fault and allows nothing.
+    /// Parses an allowlist. An invalid line becomes a [`Fault`] and allows no name.
     pub fn parse(text: &str) -> Self {
         let mut list = Self::default();
         for (index, line) in text.lines().enumerate() {
@@ -67,7 +69,7 @@ impl AllowList {
         self.patterns.push(pattern);
     }
 
-    /// The entry that allows the name.
+    /// Returns the entry that allows the name.
     pub fn find(&self, name: &DomainName) -> Option<&DomainPattern> {
         let by_suffix = || {
             let text = name.as_str();
@@ -89,18 +91,18 @@ impl AllowList {
         self.patterns.get(*index)
     }
 
-    /// The entries, in their order.
+    /// Returns the entries in the order of the file.
     pub fn patterns(&self) -> &[DomainPattern] {
         &self.patterns
     }
 
-    /// The lines that could not be read.
+    /// Returns the invalid lines.
     pub fn faults(&self) -> &[Fault] {
         &self.faults
     }
 }
 
-/// What a line holds besides its comment, if anything.
+/// Returns the entry of a line without its comment, or `None` for a line without an entry.
 pub(super) fn entry(line: &str) -> Option<Result<DomainPattern, DomainError>> {
     let text = line.split('#').next().unwrap_or_default().trim();
     (!text.is_empty()).then(|| text.parse())

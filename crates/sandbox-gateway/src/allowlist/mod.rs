@@ -1,18 +1,20 @@
-//! The list of domains that proxy mode allows: its format, its file, its default.
+//! The allowlist of proxy mode: its format, its file and its default.
+//!
+//! The policy engine reads it, and the `sandbox proxy` commands edit it.
 
 mod edit;
 mod list;
-mod watched;
+mod reloading;
 
 #[cfg(test)]
 mod tests;
 
 pub use edit::{Added, ListFile, ListedEntry, OPEN_TO_UPLOADS, Removed};
 pub use list::{AllowList, Fault};
-pub use watched::WatchedList;
+pub use reloading::ReloadingList;
 
-/// The list's file name in a sandbox's directory.
+/// The file name of the allowlist, in the sandbox's directory.
 pub const FILE: &str = "allowlist.txt";
 
-/// What a new sandbox's list holds: what developers need, by purpose.
+/// The allowlist of a new sandbox: the domains that developers need, by purpose.
 pub const DEFAULT: &str = include_str!("default.txt");

@@ -1,4 +1,4 @@
-//! A list whose file may change at any time.
+//! An allowlist that is read again when its file changes.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -12,15 +12,15 @@ use super::{AllowList, Fault};
 use sandbox_host::file_stamp::FileStamp;
 use sandbox_host::files::read_whole_if_present;
 
-/// An edit is seen at the first question after so long.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// The time between two checks of the file. A lookup after an edit and this time sees the edit.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The list of a file, read again when the file has changed.
+/// The allowlist of a file, which a lookup reads again if the file has changed.
 ///
-/// It looks at the file when it is asked, and so needs no thread and no descriptor, and works on
-/// file systems that tell nobody of changes. A list that is gone or cannot be read allows nothing.
+/// It checks the file on demand. So it needs no thread and no descriptor, and works on file systems
+/// without change notifications. A missing or unreadable file allows no name.
 #[derive(Debug)]
-pub struct WatchedList {
+pub struct ReloadingList {
     path: PathBuf,
     state: RefCell<State>,
 }
@@ -28,40 +28,40 @@ pub struct WatchedList {
 #[derive(Debug)]
 struct State {
     list: Rc<AllowList>,
-    /// Why there is no content.
-    unreadable: Option<String>,
+    /// The error of an unreadable file.
+    read_error: Option<String>,
     stamp: Option<FileStamp>,
-    /// Whether the file may have changed since without a change of its stamp.
-    uncertain: bool,
-    look_again_at: Instant,
+    /// Whether the file can have changed since without a change of its stamp.
+    may_be_stale: bool,
+    next_check: Instant,
 }
 
-impl WatchedList {
-    /// The list of the file at `path`, which may be absent.
+impl ReloadingList {
+    /// Reads the file at `path`, which need not exist.
     pub fn new(path: PathBuf) -> Self {
         let state = read(&path);
-        tell_faults(&state, None);
+        log_faults(&state, None);
         Self {
             path,
             state: RefCell::new(state),
         }
     }
 
-    /// Makes the next question look at the file, however short ago one did.
-    pub fn look_again(&self) {
-        self.state.borrow_mut().look_again_at = Instant::now();
+    /// Makes the next lookup check the file.
+    pub fn check_now(&self) {
+        self.state.borrow_mut().next_check = Instant::now();
     }
 
-    /// The list as it is now, at most 200 ms old.
+    /// Returns the allowlist. Its last check was at most 200 ms ago.
     pub fn current(&self) -> Rc<AllowList> {
         let mut state = self.state.borrow_mut();
-        if Instant::now() >= state.look_again_at {
-            if state.uncertain || FileStamp::of(&self.path) != state.stamp {
+        if Instant::now() >= state.next_check {
+            if state.may_be_stale || FileStamp::of(&self.path) != state.stamp {
                 let new = read(&self.path);
-                tell_faults(&new, Some(&state));
+                log_faults(&new, Some(&state));
                 *state = new;
             } else {
-                state.look_again_at = Instant::now() + LOOK_AGAIN;
+                state.next_check = Instant::now() + CHECK_INTERVAL;
             }
         }
         Rc::clone(&state.list)
@@ -70,31 +70,31 @@ impl WatchedList {
 
 fn read(path: &Path) -> State {
     let stamp = FileStamp::of(path);
-    let uncertain = stamp.is_some_and(|stamp| stamp.is_fresh());
-    let (content, unreadable) = match read_whole_if_present(path, LARGEST) {
+    let may_be_stale = stamp.is_some_and(|stamp| stamp.is_fresh());
+    let (content, read_error) = match read_whole_if_present(path, LARGEST) {
         Ok(content) => (content.unwrap_or_default(), None),
         Err(error) => (Vec::new(), Some(error.source.to_string())),
     };
     let list = AllowList::parse(&String::from_utf8_lossy(&content));
     State {
         list: Rc::new(list),
-        unreadable,
+        read_error,
         stamp,
-        uncertain,
-        look_again_at: Instant::now() + LOOK_AGAIN,
+        may_be_stale,
+        next_check: Instant::now() + CHECK_INTERVAL,
     }
 }
 
-/// Writes what is wrong with the list into the supervisor's log, once.
-fn tell_faults(new: &State, old: Option<&State>) {
-    if let Some(error) = &new.unreadable
-        && old.is_none_or(|old| old.unreadable != new.unreadable)
+/// Logs a new read error and new invalid lines.
+fn log_faults(new: &State, old: Option<&State>) {
+    if let Some(error) = &new.read_error
+        && old.is_none_or(|old| old.read_error != new.read_error)
     {
-        tracing::warn!(%error, "the list of allowed domains cannot be read: nothing is allowed");
+        tracing::warn!(%error, "could not read the allowlist: no domain is allowed");
     }
     if old.is_none_or(|old| old.list.faults() != new.list.faults()) {
         for Fault { line, error } in new.list.faults() {
-            tracing::warn!(line, %error, "a line of the list of allowed domains is ignored");
+            tracing::warn!(line, %error, "ignored an invalid line of the allowlist");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The format, the edits and the default list.
+//! The format, edits and the default allowlist.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -18,7 +18,7 @@ fn found(list: &AllowList, text: &str) -> Option<String> {
 }
 
 #[test]
-fn entries_comments_and_old_expressions_are_read() {
+fn allowlist_parses_entries_comments_and_expressions() {
     let list = AllowList::parse(
         "# a comment\n\nexample.com # beside\n  *.example.org  \r\n.Bücher.example\n\
          ^(.*\\.)?old\\.example$\n^api[0-9]+\\.example\\.net$\n",
@@ -44,7 +44,7 @@ fn entries_comments_and_old_expressions_are_read() {
 }
 
 #[test]
-fn bad_lines_are_told_by_number_and_allow_nothing() {
+fn invalid_lines_are_reported_and_allow_no_name() {
     let list = AllowList::parse("a.example\n*\nb..example\n10.0.0.1\n^(c$\nhttps://d.example\n");
     let lines: Vec<_> = list.faults().iter().map(|fault| fault.line).collect();
     assert_eq!(lines, [2, 3, 4, 5, 6]);
@@ -55,7 +55,7 @@ fn bad_lines_are_told_by_number_and_allow_nothing() {
 }
 
 #[test]
-fn a_huge_list_is_cut() {
+fn huge_allowlist_is_truncated() {
     let text: String = (0..60_000)
         .map(|number| format!("h{number}.example\n"))
         .collect();
@@ -69,12 +69,12 @@ fn a_huge_list_is_cut() {
 }
 
 #[test]
-fn the_default_list_has_no_faults_and_marks_open_hosts() {
+fn default_allowlist_is_valid_and_marks_upload_hosts() {
     let list = AllowList::parse(DEFAULT);
     assert_eq!(list.faults(), []);
     let mut seen = std::collections::HashSet::new();
     for entry in list.patterns() {
-        assert!(seen.insert(entry.to_string()), "{entry} stands there twice");
+        assert!(seen.insert(entry.to_string()), "{entry} is a duplicate");
         assert!(!matches!(entry, DomainPattern::Expression(_)));
     }
     for text in [
@@ -97,7 +97,7 @@ fn the_default_list_has_no_faults_and_marks_open_hosts() {
 }
 
 #[test]
-fn edits_keep_everything_else() {
+fn edits_keep_other_lines() {
     let directory = tempfile::tempdir().unwrap();
     let file = ListFile::in_directory(&directory.path().join("new"));
     assert!(file.create_if_absent().unwrap());
@@ -155,7 +155,7 @@ fn edits_keep_everything_else() {
 }
 
 #[test]
-fn an_absent_list_is_the_default_one_when_it_is_edited() {
+fn edit_of_missing_file_starts_from_default() {
     let directory = tempfile::tempdir().unwrap();
     let file = ListFile::in_directory(directory.path());
     let (entries, _) = file.entries().unwrap();
@@ -172,7 +172,7 @@ fn an_absent_list_is_the_default_one_when_it_is_edited() {
 }
 
 #[test]
-fn editors_at_the_same_time_lose_nothing() {
+fn concurrent_edits_lose_no_entry() {
     let directory = tempfile::tempdir().unwrap();
     let file = ListFile::in_directory(directory.path());
     std::thread::scope(|scope| {

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::HOST_NAME;
 use super::config::{Mode, PolicyEngineConfig};
 use crate::access_log::{AccessLog, FlowEntry, FlowStart};
-use crate::allowlist::WatchedList;
+use crate::allowlist::ReloadingList;
 use crate::error::NetworkError;
 use crate::host_addresses::HostAddresses;
 use crate::names::Names;
@@ -28,7 +28,7 @@ const MOST_ONCE: usize = 1024;
 /// Policy, list, names, resolver and log of one sandbox. Lives on the gateway's thread.
 pub struct PolicyEngine {
     pub(super) policy: Policy,
-    pub(super) list: Option<WatchedList>,
+    pub(super) list: Option<ReloadingList>,
     pub(super) once: RefCell<Vec<DomainPattern>>,
     pub(super) names: RefCell<Names>,
     hosts: HostAddresses,
@@ -64,7 +64,7 @@ impl PolicyEngine {
             policy: config.policy,
             list: match config.mode {
                 Mode::Open => None,
-                Mode::Proxy { allowlist } => Some(WatchedList::new(allowlist)),
+                Mode::Proxy { allowlist } => Some(ReloadingList::new(allowlist)),
             },
             once: RefCell::default(),
             names: RefCell::default(),
@@ -105,7 +105,7 @@ impl PolicyEngine {
     /// just edited it.
     pub fn recheck_connections(&self) {
         if let Some(list) = &self.list {
-            list.look_again();
+            list.check_now();
         }
         self.rechecks.send_modify(|count| *count += 1);
     }
