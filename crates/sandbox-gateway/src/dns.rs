@@ -1,5 +1,5 @@
-//! DNS messages of the guest (RFC 1035, RFC 6891): one question read, one answer written. What
-//! the answer says is decided by `policy_engine`.
+//! Reads the guest's DNS queries and writes the answers (RFC 1035, RFC 6891). `policy_engine`
+//! decides the content of the answers.
 
 use hickory_proto::op::{Edns, Message, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
@@ -7,43 +7,43 @@ use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::policy::Transport;
 
-/// The longest message that is read as a question, in bytes; a question with every option that
-/// programs send is a tenth of it.
+/// The longest query that is read, in bytes. A query with all options that programs send has a
+/// tenth of it.
 const LONGEST_QUESTION: usize = 4096;
-/// The most that is sent in one datagram, whatever the guest can take (the DNS flag day of 2020).
+/// The largest answer over UDP, in bytes, even if the guest accepts more (DNS flag day 2020).
 const LARGEST_DATAGRAM: u16 = 1232;
-/// What fits into a message over TCP.
+/// The largest message over TCP, in bytes (RFC 1035, section 4.2.2).
 const LARGEST_MESSAGE: usize = u16::MAX as usize;
-/// The length of a message's header.
+/// The length of a message header, in bytes (RFC 1035, section 4.1.1).
 const HEADER: usize = 12;
 
-/// A question that can be answered.
+/// A valid question.
 #[derive(Debug)]
 pub struct Question {
     request: Metadata,
     query: Query,
-    /// What the guest can take in one datagram, if it says.
+    /// The largest UDP payload that the guest accepts, from its EDNS record.
     payload: Option<u16>,
-    /// The name.
+    /// The name in its canonical form.
     pub name: DomainName,
-    /// The type of records.
+    /// The record type.
     pub record_type: RecordType,
 }
 
-/// What a message of the guest turned out to be.
+/// A parsed message of the guest.
 #[derive(Debug)]
 pub enum Received {
-    /// A question.
+    /// A valid question.
     Question(Box<Question>),
-    /// A question for what can be no host's name; the answer is ready.
+    /// A question for a name that no host can have, with its NXDOMAIN answer.
     NoName(Vec<u8>),
-    /// Something else, with the answer that says so.
+    /// An unsupported or malformed query, with its error answer.
     Refused(Vec<u8>),
-    /// Nothing that an answer is due to.
+    /// A message that gets no answer.
     Noise,
 }
 
-/// Reads a message. Never fails and never allocates more than a few times its length.
+/// Parses a message. Allocates at most a few times its length.
 pub fn read(bytes: &[u8]) -> Received {
     let Some((id, is_response)) = header(bytes) else {
         return Received::Noise;
@@ -83,7 +83,7 @@ pub fn read(bytes: &[u8]) -> Received {
     }
 }
 
-/// The identifier, and whether it is an answer.
+/// Returns the identifier, and whether the message is a response.
 fn header(bytes: &[u8]) -> Option<(u16, bool)> {
     match bytes {
         [high, low, flags, ..] if bytes.len() >= HEADER => {
@@ -93,8 +93,8 @@ fn header(bytes: &[u8]) -> Option<(u16, bool)> {
     }
 }
 
-/// The name as hosts have them; others (bytes that are no letters, a label with a dot in it) are
-/// not asked for.
+/// Returns the domain name. Names with other bytes or with a dot in a label have none: the gateway
+/// does not resolve them.
 fn domain_name(name: &Name) -> Option<DomainName> {
     let mut text = String::new();
     for label in name.iter() {
@@ -128,7 +128,7 @@ fn edns(code: ResponseCode) -> Edns {
 }
 
 impl Question {
-    /// The answer with these records, cut short where it does not fit the way it goes.
+    /// Returns the answer with these records. Truncates it if it is too large for the transport.
     pub fn answer(&self, code: ResponseCode, records: Vec<Record>, over: Transport) -> Vec<u8> {
         let mut message = Message::response(self.request.id, self.request.op_code);
         message.metadata = Metadata::response_from_request(&self.request);
@@ -150,13 +150,13 @@ impl Question {
         encode(&message, most)
     }
 
-    /// The question's name with the guest's spelling: some programs compare it.
+    /// Returns the name in the guest's spelling. Some programs compare it.
     pub fn spelled_name(&self) -> &Name {
         self.query.name()
     }
 }
 
-/// The message, or as much of it as fits with the bit that says so.
+/// Encodes the message. One that is too large loses its records and gets the TC bit.
 fn encode(message: &Message, most: usize) -> Vec<u8> {
     match message.to_vec() {
         Ok(bytes) if bytes.len() <= most => bytes,

@@ -1,39 +1,39 @@
-//! What can go wrong with the network before any flow is decided.
+//! Errors in the network settings of a sandbox, before its first flow.
 
-use sandbox_host::hint::Hint;
 use std::io;
 
 use sandbox_host::files::FileError;
+use sandbox_host::hint::Hint;
 use sandbox_spec::domain::DomainError;
 use sandbox_spec::policy::RuleError;
 use sandbox_spec::publish::PublishError;
 use sandbox_spec::secret::SecretError;
 
-/// A failure of the network's side of a sandbox.
+/// An error in the network settings of a sandbox, or of the host that they need.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// The access log or the list of allowed domains could not be used.
+    /// The access log or the allowlist could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The host does not tell its own addresses, which must be known to be closed.
-    #[error("could not read the addresses of this machine's interfaces")]
+    /// The host's own addresses could not be read. The policy needs them to deny access to the host.
+    #[error("could not read the addresses of the host's interfaces")]
     HostAddresses(#[source] io::Error),
-    /// A rule or a preset that cannot be read.
+    /// A rule or a preset is invalid.
     #[error(transparent)]
     Rule(#[from] RuleError),
-    /// A domain that cannot be read.
+    /// A domain is invalid.
     #[error(transparent)]
     Domain(#[from] DomainError),
-    /// A published port that cannot be read.
+    /// A published port is invalid.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// A secret that cannot be used.
+    /// A secret is invalid.
     #[error(transparent)]
     Secret(#[from] SecretError),
 }
 
 impl NetworkError {
-    /// What the user can do about it.
+    /// Returns a hint for the user.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::File(error) => error.hint(),

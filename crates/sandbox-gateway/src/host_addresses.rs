@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sandbox_spec::address::{AddressKind, classify};
 
-/// The addresses of the host's interfaces, read again at most once a second.
+/// The addresses of the host's interfaces. A lookup reads them again at most once a second.
 #[derive(Debug)]
 pub struct HostAddresses {
     known: RefCell<Known>,
@@ -16,29 +16,29 @@ pub struct HostAddresses {
 #[derive(Debug)]
 struct Known {
     addresses: HashSet<IpAddr>,
-    /// When to read again; never for addresses that were given.
+    /// When to read them again; `None` for fixed addresses.
     stale_at: Option<Instant>,
 }
 
-/// How long what `getifaddrs` said is believed.
-const BELIEVED: Duration = Duration::from_secs(1);
+/// The time for which an answer of getifaddrs(3) is cached.
+const CACHE_TIME: Duration = Duration::from_secs(1);
 
 impl HostAddresses {
-    /// Those of this machine.
+    /// Reads the addresses of this machine.
     ///
     /// # Errors
-    /// Where the system does not tell.
+    /// If getifaddrs(3) fails.
     pub fn of_system() -> std::io::Result<Self> {
         Ok(Self {
             known: RefCell::new(Known {
                 addresses: read_interfaces()?,
-                stale_at: Some(Instant::now() + BELIEVED),
+                stale_at: Some(Instant::now() + CACHE_TIME),
             }),
         })
     }
 
-    /// These and no others.
-    pub fn given(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+    /// Returns a fixed set of addresses.
+    pub fn fixed(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
         Self {
             known: RefCell::new(Known {
                 addresses: addresses.into_iter().collect(),
@@ -47,21 +47,21 @@ impl HostAddresses {
         }
     }
 
-    /// Whether the host has the address now.
+    /// Returns whether the host currently has the address.
     pub fn contains(&self, address: IpAddr) -> bool {
         let mut known = self.known.borrow_mut();
         let now = Instant::now();
         if known.stale_at.is_some_and(|stale_at| stale_at <= now) {
-            // A failure leaves what was known: it must not open the host's addresses.
+            // After a failure the old addresses stay denied.
             if let Ok(addresses) = read_interfaces() {
                 known.addresses = addresses;
             }
-            known.stale_at = Some(now + BELIEVED);
+            known.stale_at = Some(now + CACHE_TIME);
         }
         known.addresses.contains(&address)
     }
 
-    /// What `address` is on this host.
+    /// Returns the kind of `address` on this host.
     pub fn classify(&self, address: IpAddr) -> AddressKind {
         classify(address, &|address| self.contains(address))
     }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_system_knows_its_loopback() {
+    fn system_addresses_contain_loopback() {
         let hosts = HostAddresses::of_system().unwrap();
         assert!(hosts.contains(Ipv4Addr::LOCALHOST.into()));
         assert!(!hosts.contains("192.0.2.77".parse().unwrap()));

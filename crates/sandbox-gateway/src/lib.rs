@@ -1,10 +1,11 @@
-//! The guest's network: who may talk to whom, and what carries it.
+//! The guest's network: the gateway, its policy engine, DNS, the proxy and TLS interception.
 //!
-//! The guest's network card is a socket of the supervisor, which ends every flow of the guest in
-//! user space and asks [`policy_engine::PolicyEngine`], the one place that decides. It may use `host`; the
-//! supervisor and the commands use it.
+//! The guest's network card is a socket of the supervisor. [`gateway::Gateway`] terminates all flows
+//! of the guest in user space, and [`policy_engine::PolicyEngine`] decides about each of them. The
+//! crate uses `sandbox-spec`, `sandbox-protocol` and `sandbox-host`. The supervisor and the commands
+//! use the crate.
 //!
-//! Everything that the guest sends is hostile: whatever it can make grow is bounded.
+//! The guest is hostile: everything that its packets can make grow has a limit.
 
 pub mod access_log;
 pub mod allowlist;

@@ -1,4 +1,4 @@
-//! Which addresses this sandbox got from the gateway's DNS for which name, and until when.
+//! The names of addresses, from the DNS answers that the gateway gave to this sandbox.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -8,24 +8,23 @@ use tokio::time::Instant;
 
 use sandbox_spec::domain::DomainName;
 
-/// An address counts as the name's at least so long, whatever the answer's TTL says: programs
-/// resolve, do something else, and connect.
+/// The shortest time for which an address belongs to a name, even if the TTL is shorter. Programs
+/// can connect some time after they resolved the name.
 pub const TTL_FLOOR: Duration = Duration::from_secs(60);
-/// And at most so long, unless it is asked for again. Longer TTLs are shortened in answers, so
-/// that the guest asks again in time.
+/// The longest time for which an address belongs to a name without a new query. Answers contain no
+/// longer TTL, so that the guest asks again in time.
 pub const TTL_CEILING: Duration = Duration::from_secs(3600);
 
-/// The most pairs of address and name that are remembered; the oldest make room.
+/// The most pairs of an address and a name. A new pair replaces the oldest.
 const MOST_PAIRS: usize = 16 * 1024;
-/// The most names of one address: each new flow looks at all of them.
+/// The most names of one address. Each new flow checks all of them.
 const MOST_NAMES: usize = 64;
 
-/// The memory of what DNS answered. Bounded; nothing in it is ever older than [`TTL_CEILING`] for
-/// those who ask.
+/// The names of addresses, in bounded memory. An entry expires after at most [`TTL_CEILING`].
 #[derive(Debug, Default)]
 pub struct Names {
     by_address: HashMap<IpAddr, Vec<Learned>>,
-    /// Every pair once, in the order in which they came.
+    /// All pairs, the oldest first.
     order: VecDeque<(IpAddr, DomainName)>,
 }
 
@@ -36,11 +35,12 @@ struct Learned {
 }
 
 impl Names {
-    /// Remembers that `name` has `address` for the next `ttl`, within floor and ceiling.
+    /// Records that `name` has `address` for `ttl`, which is clamped to [`TTL_FLOOR`] and
+    /// [`TTL_CEILING`].
     pub fn learn(&mut self, name: &DomainName, address: IpAddr, ttl: Duration) {
         let until = Instant::now() + ttl.clamp(TTL_FLOOR, TTL_CEILING);
         let names = self.by_address.entry(address).or_default();
-        // The newest stands last.
+        // The newest is last.
         if let Some(index) = names.iter().position(|learned| learned.name == *name) {
             let mut learned = names.remove(index);
             learned.until = learned.until.max(until);
@@ -73,7 +73,7 @@ impl Names {
         }
     }
 
-    /// The names that the address stands for now, the newest first.
+    /// Returns the current names of the address, the newest first.
     pub fn of(&self, address: IpAddr) -> impl Iterator<Item = &DomainName> {
         let now = Instant::now();
         self.by_address
@@ -85,17 +85,17 @@ impl Names {
             .map(|learned| &learned.name)
     }
 
-    /// Whether `address` was given for `name` and is still valid.
+    /// Returns whether `address` currently belongs to `name`.
     pub fn contains(&self, name: &DomainName, address: IpAddr) -> bool {
         self.of(address).any(|known| known == name)
     }
 
-    /// How many pairs are remembered, expired ones included.
+    /// Returns the number of pairs, including expired ones.
     pub fn len(&self) -> usize {
         self.order.len()
     }
 
-    /// Whether none is.
+    /// Returns whether there is no pair.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
@@ -113,7 +113,7 @@ mod tests {
     const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
     #[tokio::test(start_paused = true)]
-    async fn the_time_to_live_has_a_floor_and_a_ceiling() {
+    async fn ttl_is_clamped_to_floor_and_ceiling() {
         for (ttl, lives) in [(0, 60), (59, 60), (300, 300), (86_400, 3600)] {
             let mut names = Names::default();
             names.learn(&name("a.example"), ADDRESS, Duration::from_secs(ttl));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_second_answer_prolongs_and_never_shortens() {
+    async fn second_answer_never_shortens_lifetime() {
         let mut names = Names::default();
         names.learn(&name("a.example"), ADDRESS, Duration::from_secs(600));
         names.learn(&name("b.example"), ADDRESS, Duration::from_secs(600));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_guest_that_asks_for_everything_fills_no_memory() {
+    async fn number_of_pairs_is_bounded() {
         let mut names = Names::default();
         for number in 0..20_000_u32 {
             let address = IpAddr::V4(Ipv4Addr::from(0x0100_0000 + number));

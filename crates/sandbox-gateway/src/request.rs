@@ -1,13 +1,13 @@
-//! Commands on their way to a running gateway.
+//! Requests to a running gateway.
 
 use sandbox_protocol::gateway::{GatewayCommand, GatewayReply};
 use tokio::sync::oneshot;
 
-/// A command on its way to the gateway's thread. Dropping it without an answer refuses it.
+/// A command for the gateway's thread. Dropping the request without a reply rejects it.
 #[derive(Debug)]
 pub struct GatewayRequest {
-    /// What is wanted.
+    /// The command.
     pub command: GatewayCommand,
-    /// Takes the answer.
+    /// Receives the reply.
     pub reply: oneshot::Sender<GatewayReply>,
 }

@@ -1,5 +1,5 @@
-//! Resolving names as the host does: `/etc/hosts`, then the resolvers of `resolv.conf`, or the
-//! one that the user names.
+//! Resolves names as the host does: with `/etc/hosts`, then with the resolvers of `resolv.conf` or
+//! the one that the user named.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -24,22 +24,22 @@ use tokio::time::Instant;
 use sandbox_host::file_stamp::FileStamp;
 use sandbox_spec::domain::DomainName;
 
-/// Questions under way at once; the next ones wait.
+/// The most concurrent queries. Further queries wait.
 const MOST_AT_ONCE: usize = 64;
-/// Questions that wait; more are refused.
-const MOST_WAITING: usize = 512;
-/// From the question to the answer, all attempts included.
+/// The most open queries, including waiting ones. Further queries fail.
+const MOST_OPEN: usize = 512;
+/// The time from a query to its answer, including all attempts.
 const DEADLINE: Duration = Duration::from_secs(12);
-/// How long a configuration is used before its files are looked at again.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The time between two checks of the configuration files.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The most bytes of a configuration file that are read.
 const LONGEST_FILE: u64 = 4 << 20;
-/// Answers that are kept.
+/// The most cached answers.
 const CACHED_ANSWERS: u64 = 1024;
-/// A name that appears on the internet is seen after at most so long.
+/// The longest time for which a missing name is cached.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(10);
 
-/// Where the host's configuration lies.
+/// The paths of the host's configuration files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sources {
     /// hosts(5).
@@ -63,71 +63,70 @@ pub enum LookupError {
     /// The name does not exist.
     #[error("no such name")]
     NoSuchName,
-    /// It exists and has no such records.
+    /// The name exists and has no records of this type.
     #[error("the name has no such records")]
     NoRecords,
-    /// The resolvers gave this answer.
-    #[error("the resolver answers `{0}`")]
+    /// The resolver answered with this error code.
+    #[error("the resolver answered `{0}`")]
     Refused(ResponseCode),
-    /// Too many questions at once.
-    #[error("too many questions at once")]
+    /// There were too many concurrent queries.
+    #[error("too many concurrent queries")]
     Busy,
-    /// No answer in time.
-    #[error("no answer in time")]
+    /// There was no answer in time.
+    #[error("the resolver did not answer in time")]
     Timeout,
-    /// The resolvers could not be asked.
-    #[error("the resolver could not be asked: {0}")]
+    /// The query could not be sent.
+    #[error("could not query the resolver: {0}")]
     Failed(String),
 }
 
-/// The host's resolver. Questions are asked for full names only: the host's search list is not
-/// applied.
+/// The host's resolver. It resolves full names only and ignores the host's search list.
 pub struct Resolver {
     upstream: Option<SocketAddr>,
     sources: Sources,
     current: RefCell<Option<Current>>,
     permits: Semaphore,
-    waiting: Cell<usize>,
+    open_queries: Cell<usize>,
 }
 
 struct Current {
     resolver: TokioResolver,
     stamps: [Option<FileStamp>; 2],
-    /// Whether a file may have changed since without a change of its stamp.
-    uncertain: bool,
-    look_again_at: Instant,
+    /// Whether a file can have changed since without a change of its stamp.
+    may_be_stale: bool,
+    next_check: Instant,
 }
 
 impl Resolver {
-    /// The host's, or `upstream` in place of the resolvers of `resolv.conf`.
+    /// Returns the host's resolver. `upstream` replaces the resolvers of `resolv.conf`.
     pub fn new(upstream: Option<SocketAddr>) -> Self {
         Self::with_sources(upstream, Sources::default())
     }
 
-    /// The same with other files.
+    /// Returns a resolver with other configuration files.
     pub fn with_sources(upstream: Option<SocketAddr>, sources: Sources) -> Self {
         Self {
             upstream,
             sources,
             current: RefCell::new(None),
             permits: Semaphore::new(MOST_AT_ONCE),
-            waiting: Cell::new(0),
+            open_queries: Cell::new(0),
         }
     }
 
-    /// The records of one type, aliases on the way included.
+    /// Returns the records of one type, including the aliases that lead to them.
     ///
     /// # Errors
-    /// [`LookupError`]; names without such records are an error too.
+    /// [`LookupError`], also if the name has no such records.
     pub async fn records(
         &self,
         name: &DomainName,
         record_type: RecordType,
     ) -> Result<Vec<Record>, LookupError> {
-        if self.waiting.get() >= MOST_WAITING {
+        if self.open_queries.get() >= MOST_OPEN {
             return Err(LookupError::Busy);
         }
-        let _waiting = Waiting::new(&self.waiting);
+        let _open = OpenQuery::new(&self.open_queries);
         let looked_up = async {
             let _permit = self
                 .permits
@@ -147,27 +146,27 @@ impl Resolver {
         Ok(with_remaining_time(&lookup))
     }
 
-    /// The resolver of the present configuration.
+    /// Returns the resolver of the current configuration.
     fn current(&self) -> Result<TokioResolver, NetError> {
         let mut current = self.current.borrow_mut();
         let now = Instant::now();
         if let Some(known) = current.as_mut() {
-            if now < known.look_again_at {
+            if now < known.next_check {
                 return Ok(known.resolver.clone());
             }
-            known.look_again_at = now + LOOK_AGAIN;
-            if !known.uncertain && known.stamps == self.stamps() {
+            known.next_check = now + CHECK_INTERVAL;
+            if !known.may_be_stale && known.stamps == self.stamps() {
                 return Ok(known.resolver.clone());
             }
         }
         let stamps = self.stamps();
-        let uncertain = stamps.iter().flatten().any(FileStamp::is_fresh);
+        let may_be_stale = stamps.iter().flatten().any(FileStamp::is_fresh);
         let resolver = self.build()?;
         *current = Some(Current {
             resolver: resolver.clone(),
             stamps,
-            uncertain,
-            look_again_at: now + LOOK_AGAIN,
+            may_be_stale,
+            next_check: now + CHECK_INTERVAL,
         });
         Ok(resolver)
     }
@@ -180,7 +179,7 @@ impl Resolver {
         let (config, mut options) = match self.upstream {
             Some(upstream) => (only(upstream), ResolverOpts::default()),
             None => parse_resolv_conf(read(&self.sources.resolv_conf)?)
-                // As resolv.conf(5) says of a file without resolvers.
+                // The default of resolv.conf(5) for a file without resolvers.
                 .unwrap_or_else(|_| {
                     (
                         only((Ipv4Addr::LOCALHOST, 53).into()),
@@ -188,8 +187,8 @@ impl Resolver {
                     )
                 }),
         };
-        // One after the other and in their order, as the C library asks: behind a VPN, the first
-        // resolver may know names that the second must not hear of.
+        // One resolver at a time, in the order of the file, like the C library. Behind a VPN, the
+        // second resolver must not see the names that only the first one knows.
         options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
         options.num_concurrent_reqs = 1;
         options.try_tcp_on_error = true;
@@ -206,17 +205,17 @@ impl Resolver {
     }
 }
 
-/// Counts one who waits, whatever becomes of the waiting.
-struct Waiting<'a>(&'a Cell<usize>);
+/// Counts an open query until it is dropped.
+struct OpenQuery<'a>(&'a Cell<usize>);
 
-impl<'a> Waiting<'a> {
+impl<'a> OpenQuery<'a> {
     fn new(count: &'a Cell<usize>) -> Self {
         count.set(count.get() + 1);
         Self(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for OpenQuery<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get().saturating_sub(1));
     }
@@ -236,7 +235,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(content.unwrap_or_default())
 }
 
-/// The answer's records; those from the cache with the rest of their time.
+/// Returns the records of an answer. Those from the cache have their remaining TTL.
 fn with_remaining_time(lookup: &Lookup) -> Vec<Record> {
     let remaining = lookup
         .valid_until()
@@ -263,7 +262,7 @@ fn translate(error: NetError) -> LookupError {
     }
 }
 
-/// The addresses among records, each with its time to live.
+/// Returns the addresses among the records, each with its TTL.
 pub fn addresses(records: &[Record]) -> impl Iterator<Item = (IpAddr, Duration)> {
     records.iter().filter_map(|record| {
         let ttl = Duration::from_secs(record.ttl.into());

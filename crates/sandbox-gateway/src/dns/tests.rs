@@ -1,4 +1,4 @@
-//! Questions, answers, and bytes that are neither.
+//! Queries, answers and invalid messages.
 
 use super::*;
 use hickory_proto::op::MessageType;
@@ -36,7 +36,7 @@ fn addresses(count: u8) -> Vec<Record> {
 }
 
 #[test]
-fn a_name_is_read_in_its_canonical_form_and_answered_as_it_was_spelled() {
+fn question_has_canonical_name_and_answer_has_spelled_name() {
     let asked = question(&query("WwW.ExAmPlE.cOm.", RecordType::AAAA));
     assert_eq!(asked.name.as_str(), "www.example.com");
     assert_eq!(asked.record_type, RecordType::AAAA);
@@ -50,7 +50,7 @@ fn a_name_is_read_in_its_canonical_form_and_answered_as_it_was_spelled() {
 }
 
 #[test]
-fn large_answers_are_cut_for_datagrams_only() {
+fn large_answers_are_truncated_over_udp_only() {
     let mut message = query("a.example.", RecordType::A);
     let plain = question(&message);
     message.set_edns(edns(ResponseCode::NoError));
@@ -72,7 +72,7 @@ fn large_answers_are_cut_for_datagrams_only() {
 }
 
 #[test]
-fn what_is_no_question_is_refused_in_its_own_terms() {
+fn unsupported_queries_get_matching_error_codes() {
     let mut update = query("a.example.", RecordType::A);
     update.metadata.op_code = OpCode::Update;
     assert_eq!(
@@ -102,7 +102,7 @@ fn what_is_no_question_is_refused_in_its_own_terms() {
 }
 
 #[test]
-fn names_that_are_no_hosts_do_not_exist() {
+fn invalid_host_names_get_nxdomain() {
     for labels in [
         &[&b"a b"[..], b"example"][..],
         &[b"a.b", b"example"],
@@ -124,7 +124,7 @@ fn names_that_are_no_hosts_do_not_exist() {
 }
 
 #[test]
-fn any_bytes_are_survived() {
+fn damaged_queries_never_panic() {
     let valid = query("www.example.com.", RecordType::A).to_vec().unwrap();
     for end in 0..valid.len() {
         let short = &valid[..end];
@@ -141,7 +141,7 @@ fn any_bytes_are_survived() {
             read(&changed);
         }
     }
-    // A compression pointer to itself, and more than a question may have.
+    // A compression pointer to itself, and a query that is too long.
     let mut looped = valid[..HEADER].to_vec();
     looped.extend([0xc0, 12, 0, 1, 0, 1]);
     assert!(matches!(read(&looped), Received::Refused(_)));

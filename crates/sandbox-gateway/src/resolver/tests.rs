@@ -1,11 +1,11 @@
-//! Configurations that change.
+//! Changes of the configuration files.
 
 use std::fs;
 
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_configuration_is_read_again() {
+async fn resolver_reads_changed_configuration() {
     let directory = tempfile::tempdir().unwrap();
     let sources = Sources {
         hosts: directory.path().join("hosts"),
@@ -22,7 +22,7 @@ async fn a_changed_configuration_is_read_again() {
     };
     assert_eq!(ask().await, ["192.0.2.1"]);
     fs::write(&sources.hosts, "192.0.2.2 a.example\n").unwrap();
-    assert_eq!(ask().await, ["192.0.2.1"], "not looked at yet");
-    tokio::time::advance(LOOK_AGAIN).await;
+    assert_eq!(ask().await, ["192.0.2.1"], "the files are not checked yet");
+    tokio::time::advance(CHECK_INTERVAL).await;
     assert_eq!(ask().await, ["192.0.2.2"]);
 }

@@ -63,7 +63,7 @@ impl Lab {
             resolv_conf: directory.path().join("resolv.conf"),
         };
         let resolver = Resolver::with_sources(config.dns, sources);
-        let own = HostAddresses::given(HOSTS.map(|text| text.parse().unwrap()));
+        let own = HostAddresses::fixed(HOSTS.map(|text| text.parse().unwrap()));
         Self {
             policy_engine: PolicyEngine::with_host(config, own, resolver).unwrap(),
             upstream,
