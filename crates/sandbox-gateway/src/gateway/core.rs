@@ -1,5 +1,4 @@
-//! From frames to flows: what the guest sends is taken apart here, and each
-//! new flow is put before the policy engine.
+//! Parses the guest's frames and dispatches their packets to the flows.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -32,19 +31,17 @@ use crate::request::GatewayRequest;
 use sandbox_spec::guest_network;
 use sandbox_spec::policy::Transport;
 
-/// When the guest is told that there is IPv6, in seconds from the start: a
-/// restored guest hears nothing at first. Then once in [`ADVERTISE_EACH`].
+/// Times of the first router advertisements, in seconds after the start. There are several, since
+/// a restored guest misses the first ones.
 const ADVERTISE_AT: [u64; 5] = [0, 1, 2, 5, 15];
+
+/// The interval of the later router advertisements, in seconds.
 const ADVERTISE_EACH: u64 = 300;
 
-/// How long the gateway sleeps where nothing is due.
+/// The gateway's sleep while no TCP timer is set.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// The DNS questions that the gateway answers at the same time. It drops others, and their
-/// clients ask again.
-const MOST_QUESTIONS: usize = 128;
-
-/// The gateway.
+/// The state of the gateway, shared by its tasks.
 pub(super) struct Core {
     pub(super) policy_engine: Rc<PolicyEngine>,
     pub(super) link: Rc<Link>,
@@ -82,7 +79,7 @@ impl Core {
         }))
     }
 
-    /// Serves the guest until QEMU closes its end.
+    /// Serves the guest until QEMU closes its end of the wire.
     pub(super) async fn run(
         self: Rc<Self>,
         wire: StdStream,
@@ -95,7 +92,7 @@ impl Core {
         tokio::select! {
             ended = serving => {
                 if let Err(error) = ended {
-                    tracing::warn!(%error, "the guest's network has failed");
+                    tracing::warn!(%error, "the guest's network failed");
                 }
             }
             () = self.advertise(), if self.has_ipv6 => {}
@@ -112,22 +109,22 @@ impl Core {
         }
     }
 
-    /// Moves frames in both directions.
+    /// Reads frames from QEMU and writes frames to it, until QEMU closes its end.
     async fn move_frames(self: &Rc<Self>, mut wire: UnixStream) -> io::Result<()> {
         let (mut reader, writer) = wire.split();
         let mut incoming = Incoming::new();
         let mut alarm = pin!(sleep(IDLE));
         loop {
             let unsent = self.link.write(|outgoing| !outgoing.unsent().is_empty());
-            // Only ever set earlier, until it rings: each setting costs the
-            // runtime two system calls, and each segment moves the next timer.
+            // The alarm only moves earlier until it fires. Each reset costs the runtime two
+            // system calls, and each segment moves the next timer.
             if let Some(timer) = self.tcp.next_timer()
                 && timer < alarm.deadline()
             {
                 alarm.as_mut().reset(timer);
             }
             tokio::select! {
-                // What of a frame was read is kept, whatever comes first.
+                // Cancellation loses nothing: `incoming` keeps the part of a frame that was read.
                 read = reader.read_buf(incoming.space()) => {
                     if read? == 0 {
                         return Ok(());
@@ -151,7 +148,7 @@ impl Core {
         Ok(())
     }
 
-    /// Sends as much as QEMU takes, and lets those write on who waited for it.
+    /// Sends as much as QEMU takes. After each write, connections that waited for room continue.
     fn send(&self, wire: &WriteHalf<'_>) -> io::Result<()> {
         loop {
             let sent = self.link.write(|outgoing| {
@@ -171,7 +168,7 @@ impl Core {
         }
     }
 
-    /// Takes one frame of the guest's.
+    /// Handles one frame from the guest.
     pub(super) fn frame(self: &Rc<Self>, bytes: &[u8]) {
         let Ok(frame) = EthernetFrame::new_checked(bytes) else {
             return;
@@ -192,7 +189,7 @@ impl Core {
     }
 
     fn packet(self: &Rc<Self>, packet: &Packet<'_>) {
-        // A guest without an address yet asks for one.
+        // Before the source check: a guest that asks for an address does not have one yet.
         if let Some((_, server, content)) = packet.udp_if_any()
             && server.port() == DHCP_SERVER
             && server.is_ipv4()
@@ -214,6 +211,7 @@ impl Core {
         }
     }
 
+    /// Answers a packet from the guest with an ICMP "destination unreachable".
     pub(super) fn send_back(&self, packet: &Packet<'_>, why: Unreachable) {
         self.link
             .write(|outgoing| packet::unreachable(outgoing, packet, why));
@@ -228,7 +226,7 @@ pub(super) fn destination(remote: SocketAddr, transport: Transport) -> Destinati
     }
 }
 
-/// Whether an address means more than one host: nobody answers there.
+/// Returns whether an address is multicast or broadcast. No host answers there.
 pub(super) fn is_to_many(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
@@ -240,8 +238,8 @@ pub(super) fn is_to_many(address: IpAddr) -> bool {
     }
 }
 
-/// Whether the host has a way to the IPv6 internet: a look at its routes,
-/// nothing is sent.
+/// Returns whether the host has a route to the IPv6 internet. Connecting a UDP socket only looks up
+/// the route and sends nothing.
 pub(super) fn host_has_ipv6() -> bool {
     let anywhere = "[2000::1]:53";
     std::net::UdpSocket::bind("[::]:0").is_ok_and(|socket| socket.connect(anywhere).is_ok())

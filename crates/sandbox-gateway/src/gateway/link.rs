@@ -1,5 +1,5 @@
-//! What all parts of the gateway share: the bytes on their way to QEMU, and
-//! the clock.
+//! State that all parts of the gateway share: the bytes on their way to QEMU, the clock and the
+//! source of random seeds.
 
 use std::cell::{Cell, RefCell};
 
@@ -9,7 +9,7 @@ use tokio::time;
 
 use super::wire::Outgoing;
 
-/// The way to the guest.
+/// The link to the guest.
 pub(super) struct Link {
     outgoing: RefCell<Outgoing>,
     unsent: Notify,
@@ -18,7 +18,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// `seed` is random.
+    /// Creates a link without unsent bytes. `seed` must be random.
     pub(super) fn new(seed: u64) -> Self {
         Self {
             outgoing: RefCell::new(Outgoing::new()),
@@ -28,7 +28,11 @@ impl Link {
         }
     }
 
-    /// Lets `write` append frames. Must not be nested.
+    /// Calls `write`, which appends frames.
+    ///
+    /// # Panics
+    ///
+    /// If `write` calls this function again.
     pub(super) fn write<R>(&self, write: impl FnOnce(&mut Outgoing) -> R) -> R {
         let mut outgoing = self.outgoing.borrow_mut();
         let result = write(&mut outgoing);
@@ -38,31 +42,32 @@ impl Link {
         result
     }
 
-    /// Waits until something may have been appended.
+    /// Waits until frames may have been appended.
     pub(super) async fn written(&self) {
         self.unsent.notified().await;
     }
 
-    /// The time as smoltcp counts it, from the gateway's start on.
+    /// Returns the current time on smoltcp's clock, which starts with the gateway.
     pub(super) fn now(&self) -> Instant {
         self.at(time::Instant::now())
     }
 
-    /// A moment of the runtime's clock, as smoltcp counts it.
+    /// Converts a time of the runtime's clock into one of smoltcp's.
     pub(super) fn at(&self, moment: time::Instant) -> Instant {
         let elapsed = moment.saturating_duration_since(self.started);
         Instant::from_micros(i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX))
     }
 
-    /// The moment that smoltcp means.
+    /// Converts a time of smoltcp's clock into one of the runtime's.
     pub(super) fn moment(&self, instant: Instant) -> time::Instant {
         let micros = u64::try_from(instant.total_micros()).unwrap_or(0);
         self.started + std::time::Duration::from_micros(micros)
     }
 
-    /// A number that differs for each connection.
+    /// Returns the random seed of the next connection. No seed repeats.
     pub(super) fn next_seed(&self) -> u64 {
-        // Weyl's sequence with the golden ratio: never the same twice.
+        // A Weyl sequence: this odd increment, 2^64 divided by the golden ratio, reaches every
+        // number before it repeats one.
         let seed = self.seed.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.seed.set(seed);
         seed

@@ -1,10 +1,9 @@
-//! The gateway: the guest's only way to any network.
+//! The gateway: the guest's only connection to any network.
 //!
-//! QEMU's NIC is one end of a pair of sockets. At the other, on a thread of
-//! its own, every flow of the guest ends in user space; the [policy engine](super::policy_engine)
-//! says which of them may go on as a socket of the host. The guest is hostile:
-//! connections, exchanges of datagrams, buffers and descriptors are bounded
-//! (docs/networking.md has the figures).
+//! QEMU's NIC is one end of a socket pair. At the other end, a thread of the gateway terminates
+//! every flow of the guest in user space. The policy engine decides which flows continue as host
+//! sockets. The guest is hostile, so connections, datagram exchanges, buffers and descriptors are
+//! bounded (docs/networking.md, "Bounds").
 
 mod connections;
 mod core;
@@ -39,25 +38,25 @@ use super::policy_engine::{PolicyEngine, PolicyEngineConfig};
 use super::request::GatewayRequest;
 use sandbox_spec::secret::SecretSpec;
 
-/// Why the gateway could not be made.
+/// An error at the start of the gateway.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// The policy's own parts.
+    /// The policy engine could not start.
     #[error(transparent)]
-    PolicyEngine(#[from] NetworkError),
-    /// Secrets and their authority.
+    Gate(#[from] NetworkError),
+    /// TLS interception could not start.
     #[error(transparent)]
-    Interception(#[from] InterceptionError),
-    /// A port of the host.
+    Intercept(#[from] InterceptError),
+    /// A host port could not be bound or found.
     #[error(transparent)]
     Port(#[from] PortError),
-    /// The host failed at something basic.
-    #[error("the gateway of the guest's network cannot be started")]
+    /// A system call failed, or the thread ended.
+    #[error("could not start the network gateway")]
     System(#[from] io::Error),
 }
 
 impl GatewayError {
-    /// What the user can do about it.
+    /// Returns the hint of the cause, if it has one.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::PolicyEngine(error) => error.hint(),
@@ -68,18 +67,18 @@ impl GatewayError {
     }
 }
 
-/// What a gateway is made from.
+/// The settings of a gateway.
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
-    /// Who may talk to whom.
-    pub policy_engine: PolicyEngineConfig,
-    /// At most so many TCP connections at once.
+    /// The settings of the policy engine.
+    pub gate: GateConfig,
+    /// The most TCP connections at once that the guest opens, and the most that the host opens.
     pub connections: usize,
-    /// At most so many bytes per second in each direction.
+    /// The bandwidth in bytes per second, separate for each direction; unlimited if `None`.
     pub bytes_per_second: Option<u64>,
-    /// Values that stay outside.
+    /// Secrets whose values never enter the guest.
     pub secrets: Vec<SecretSpec>,
-    /// The authority that the guest trusts, where there are secrets.
+    /// The certificate authority that the guest trusts, if there are secrets.
     pub authority: Option<AuthorityParts>,
 }
 
@@ -90,11 +89,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts the gateway at the other end of QEMU's socket.
+    /// Starts the gateway on `wire`, whose other end is QEMU's NIC.
     ///
     /// # Errors
-    /// When a port cannot be used, a file of the policy's cannot be read, or
-    /// the host has no thread for it.
+    ///
+    /// If a port cannot be used, the policy engine cannot start, the secrets' certificate
+    /// authority is invalid, or the host refuses a thread.
     pub fn start(
         wire: UnixStream,
         config: GatewayConfig,
@@ -110,8 +110,7 @@ impl Gateway {
                     Ok(runtime) => runtime,
                     Err(error) => return drop(started.send(Err(error.into()))),
                 };
-                // A task, and not what is blocked on: to wake that costs the
-                // runtime two system calls.
+                // A task, since waking the future that `block_on` polls costs two system calls.
                 let serving = runtime.spawn_local(async move {
                     match prepare(config, ports) {
                         Ok(core) => {
@@ -127,21 +126,21 @@ impl Gateway {
             })?;
         starting
             .recv()
-            .unwrap_or_else(|_| Err(io::Error::other("its thread ended").into()))?;
+            .unwrap_or_else(|_| Err(io::Error::other("the gateway's thread ended").into()))?;
         Ok(Self { requests, thread })
     }
 
-    /// Asks the gateway for something; a gateway that has ended refuses it by
-    /// dropping the request.
+    /// Sends a request to the gateway. A gateway that has ended drops the request, so its sender
+    /// gets no reply.
     pub fn ask(&self, request: GatewayRequest) {
         drop(self.requests.send(request));
     }
 
-    /// Ends it. All connections are cut.
+    /// Waits until the gateway ends, which it does once QEMU has closed its end of the wire. This
+    /// cuts all connections.
     pub fn finish(self) {
         let Self { requests, thread } = self;
-        // Others may have a clone: it is the wire that ends the gateway, and
-        // QEMU is gone by now.
+        // This does not end the gateway; the closed wire does.
         drop(requests);
         if thread.join().is_err() {
             tracing::error!("the gateway's thread panicked");
@@ -149,14 +148,14 @@ impl Gateway {
     }
 }
 
-/// What the gateway's thread runs in: its tasks never leave it.
+/// Builds the runtime of the gateway's thread, whose tasks never leave that thread.
 pub(super) fn runtime() -> io::Result<LocalRuntime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
 }
 
-/// Makes the gateway on its own thread.
+/// Builds the gateway, on the thread that it then runs on.
 fn prepare(config: GatewayConfig, ports: HostPorts) -> Result<Rc<Core>, GatewayError> {
     raise_descriptor_limit();
     let ipv6 = config.policy_engine.ipv6 && core::host_has_ipv6();
@@ -179,14 +178,14 @@ fn prepare(config: GatewayConfig, ports: HostPorts) -> Result<Rc<Core>, GatewayE
     Ok(core)
 }
 
-/// Each connection of the guest's takes a descriptor of the host's; the usual
-/// soft limit of 1024 is for programs that use select(2).
+/// Raises the soft descriptor limit to the hard limit, since each flow needs a host descriptor.
+/// The usual soft limit of 1024 exists for programs that use select(2).
 fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
-        tracing::warn!(%error, "the limit of descriptors stays as it is");
+        tracing::warn!(%error, "could not raise the descriptor limit");
     }
 }
 

@@ -1,5 +1,5 @@
-//! IP packets: taken apart as they come from the guest, put together for it.
-//! Formats: RFC 791, 8200, 768, 9293, 792, 4443.
+//! Parses IP packets from the guest and builds packets for it. Formats: RFC 791 (IPv4), 8200
+//! (IPv6), 768 (UDP), 9293 (TCP), 792 (ICMP), 4443 (ICMPv6).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -12,22 +12,22 @@ use smoltcp::wire::{
 
 use super::wire::Outgoing;
 
-/// Hops of what the gateway sends.
+/// The hop limit of packets that the gateway sends.
 pub(super) const HOP_LIMIT: u8 = 64;
 
-/// How much of a refused packet's payload its refusal quotes, in bytes; it
-/// must hold the ports.
+/// The most that an ICMP error quotes of a packet's payload, in bytes. The quote must include the
+/// ports.
 const QUOTED: usize = 512;
 
-/// The largest content of a UDP packet in one IP packet of either version, in
-/// bytes.
+/// The largest UDP content that fits into one IP packet of either version, in bytes.
 pub(super) const LARGEST_DATAGRAM: usize =
     sandbox_spec::guest_network::MTU as usize - smoltcp::wire::IPV6_HEADER_LEN - UDP_HEADER;
 
+/// Size of a UDP header, in bytes.
 const UDP_HEADER: usize = 8;
 
-/// What is verified and computed: nothing is lost or damaged between QEMU and
-/// the gateway, and the guest's kernel checks what it gets.
+/// Returns the checksums that smoltcp handles. It verifies none, since nothing gets damaged between
+/// QEMU and the gateway. It computes all, since the guest's kernel verifies them.
 pub(super) fn checksums() -> ChecksumCapabilities {
     let mut checksums = ChecksumCapabilities::ignored();
     checksums.ipv4 = Checksum::Tx;
@@ -38,20 +38,20 @@ pub(super) fn checksums() -> ChecksumCapabilities {
     checksums
 }
 
-/// A whole, unfragmented IP packet of the guest's.
+/// A complete, unfragmented IP packet from the guest.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Packet<'a> {
     pub(super) source: IpAddr,
     pub(super) destination: IpAddr,
     pub(super) protocol: IpProtocol,
-    /// All of it, the header included.
+    /// The whole packet, header included.
     pub(super) whole: &'a [u8],
-    /// What follows the header.
+    /// The bytes after the IP header.
     pub(super) payload: &'a [u8],
 }
 
 impl<'a> Packet<'a> {
-    /// Reads an IPv4 packet; `None` if it is malformed or a fragment.
+    /// Parses an IPv4 packet. Returns `None` if it is malformed or a fragment.
     pub(super) fn v4(bytes: &'a [u8]) -> Option<Self> {
         let packet = Ipv4Packet::new_checked(bytes).ok()?;
         if packet.version() != 4 || packet.more_frags() || packet.frag_offset() != 0 {
@@ -66,8 +66,8 @@ impl<'a> Packet<'a> {
         })
     }
 
-    /// Reads an IPv6 packet; `None` if it is malformed. Extension headers are
-    /// not followed: nothing that a guest needs to say has one.
+    /// Parses an IPv6 packet. Returns `None` if it is malformed. Extension headers stay part of the
+    /// payload, since no flow that the gateway forwards needs one.
     pub(super) fn v6(bytes: &'a [u8]) -> Option<Self> {
         let packet = Ipv6Packet::new_checked(bytes).ok()?;
         if packet.version() != 6 {
@@ -82,12 +82,13 @@ impl<'a> Packet<'a> {
         })
     }
 
-    /// The UDP packet in it, if that is what it is.
+    /// Returns the ends and the content of the UDP packet in it, if its protocol is UDP.
     pub(super) fn udp_if_any(&self) -> Option<(SocketAddr, SocketAddr, &'a [u8])> {
         (self.protocol == IpProtocol::Udp).then(|| self.udp())?
     }
 
-    /// The UDP packet in it: ports and content.
+    /// Parses the payload as a UDP packet. Returns its source, destination and content, or `None`
+    /// if it is malformed or has a port 0.
     pub(super) fn udp(&self) -> Option<(SocketAddr, SocketAddr, &'a [u8])> {
         let packet = UdpPacket::new_checked(self.payload).ok()?;
         if packet.src_port() == 0 || packet.dst_port() == 0 {
@@ -100,25 +101,25 @@ impl<'a> Packet<'a> {
         ))
     }
 
-    /// The TCP segment in it.
+    /// Parses the payload as a TCP segment. Returns `None` if it is malformed or has a port 0.
     pub(super) fn tcp(&self) -> Option<TcpPacket<&'a [u8]>> {
         let segment = TcpPacket::new_checked(self.payload).ok()?;
         (segment.src_port() != 0 && segment.dst_port() != 0).then_some(segment)
     }
 }
 
-/// Why a packet comes back.
+/// The reason of an ICMP "destination unreachable".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unreachable {
-    /// The policy says so.
+    /// The policy denies the packet.
     Prohibited,
-    /// Nobody listens there.
+    /// Nothing listens on the port.
     Port,
-    /// There is no way.
+    /// The host cannot be reached.
     Host,
 }
 
-/// An IP header between two addresses of one family.
+/// Returns an IP header for a payload of `length` bytes. Both addresses must be of one family.
 fn header(source: IpAddr, destination: IpAddr, protocol: IpProtocol, length: usize) -> IpRepr {
     IpRepr::new(
         source.into(),
@@ -136,7 +137,7 @@ fn ethertype(header: &IpRepr) -> EthernetProtocol {
     }
 }
 
-/// Appends an IP packet whose payload `fill` writes into zeroes.
+/// Appends an IP packet whose zeroed payload `fill` writes to. Drops it if there is no room.
 fn emit(outgoing: &mut Outgoing, header: &IpRepr, fill: impl FnOnce(&mut [u8])) {
     if !outgoing.has_room_for_urgent() {
         return;
@@ -148,7 +149,7 @@ fn emit(outgoing: &mut Outgoing, header: &IpRepr, fill: impl FnOnce(&mut [u8])) 
     });
 }
 
-/// Sends a UDP packet to the guest. Too large a content is not sent.
+/// Sends a UDP packet to the guest. Drops content larger than [`LARGEST_DATAGRAM`].
 pub(super) fn send_udp(
     outgoing: &mut Outgoing,
     source: SocketAddr,
@@ -176,8 +177,7 @@ pub(super) fn send_udp(
     });
 }
 
-/// Answers a segment that belongs to no connection by a reset (RFC 9293,
-/// 3.10.7.1).
+/// Answers a segment that belongs to no connection with a reset (RFC 9293, 3.10.7.1).
 pub(super) fn reset(outgoing: &mut Outgoing, packet: &Packet<'_>, segment: &TcpPacket<&[u8]>) {
     if segment.rst() {
         return;
@@ -215,7 +215,7 @@ pub(super) fn reset(outgoing: &mut Outgoing, packet: &Packet<'_>, segment: &TcpP
     });
 }
 
-/// Sends a packet of the guest's back: it came not through.
+/// Answers a packet from the guest with an ICMP "destination unreachable".
 pub(super) fn unreachable(outgoing: &mut Outgoing, packet: &Packet<'_>, why: Unreachable) {
     let quoted = packet.payload.get(..QUOTED).unwrap_or(packet.payload);
     let whole = packet.payload.len();
@@ -286,8 +286,8 @@ pub(super) fn send_icmp4(
     });
 }
 
-/// Sends an ICMPv6 message to the guest. Neighbour discovery wants a hop limit
-/// of 255 (RFC 4861, 11.2).
+/// Sends an ICMPv6 message to the guest. Neighbor discovery needs a hop limit of 255 (RFC 4861,
+/// 11.2).
 pub(super) fn send_icmp6(
     outgoing: &mut Outgoing,
     source: Ipv6Addr,
@@ -315,7 +315,7 @@ mod tests {
     const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
     const DESTINATION: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 
-    /// A UDP datagram of eight bytes for port 443.
+    /// Returns an IPv4 packet with a UDP datagram of eight bytes for port 443.
     fn datagram() -> Vec<u8> {
         let header = header(SOURCE.into(), DESTINATION.into(), IpProtocol::Udp, 16);
         let mut bytes = vec![0; 36];
@@ -328,11 +328,11 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_packets_are_packets() {
+    fn packet_v4_rejects_fragments_and_truncated_packets() {
         let whole = datagram();
         let packet = Packet::v4(&whole).unwrap();
         assert_eq!(packet.udp().unwrap().1.port(), 443);
-        // The first, one in the middle, the last: whichever has the ports.
+        // The first fragment, which has the ports, one in the middle, and the last.
         for (more, offset) in [(true, 0), (true, 8), (false, 8)] {
             let mut bytes = whole.clone();
             let mut fragment = Ipv4Packet::new_unchecked(&mut bytes);
@@ -346,10 +346,10 @@ mod tests {
         }
     }
 
-    /// Behind an extension header, a fragment's or another, nothing is found:
-    /// the packet is one of a protocol that nobody knows.
+    /// The extension header's number is the packet's protocol, which the policy engine does not
+    /// know.
     #[test]
-    fn extension_headers_hide_nothing() {
+    fn packet_v6_does_not_read_behind_extension_headers() {
         for extension in [
             IpProtocol::HopByHop,
             IpProtocol::Ipv6Route,

@@ -1,4 +1,4 @@
-//! What commands ask of a running gateway.
+//! Requests of commands to a running gateway.
 
 use std::future::pending;
 use std::rc::Rc;
@@ -13,15 +13,16 @@ use sandbox_protocol::gateway::{GatewayCommand, GatewayReply};
 use sandbox_spec::policy::{Transport, Verdict};
 
 impl Core {
+    /// Answers requests. Never returns.
     pub(super) async fn obey(
         self: &Rc<Self>,
         requests: &mut mpsc::UnboundedReceiver<GatewayRequest>,
     ) {
         while let Some(GatewayRequest { command, reply }) = requests.recv().await {
-            // Who asked may be gone by now.
+            // The sender of the request may be gone.
             let _ = reply.send(self.answer(command));
         }
-        // Nobody asks any more; the guest still has its network.
+        // Without senders, the guest still needs its network.
         pending().await
     }
 
@@ -49,7 +50,7 @@ impl Core {
         }
     }
 
-    /// Ends what the policy does not allow any more.
+    /// Ends all flows that the policy no longer allows.
     pub(super) fn cut(&self) {
         self.datagrams.end(|pair| {
             let transport = match pair.kind {

@@ -1,34 +1,34 @@
-//! Frames between QEMU and the gateway: in QEMU's stream back end each is
-//! preceded by its length, four bytes in network order (qemu/net/stream.c).
+//! Frames between QEMU and the gateway. QEMU's stream back end puts a length of four bytes in
+//! network order before each frame (qemu/net/stream.c).
 
 use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr};
 
 use sandbox_spec::guest_network::{GATEWAY_MAC, GUEST_MAC, MTU};
 
-/// Bytes of the length before each frame.
+/// Size of the length before each frame, in bytes.
 const PREFIX: usize = 4;
 
-/// Bytes of an Ethernet header.
+/// Size of an Ethernet header, in bytes.
 const HEADER: usize = 14;
 
-/// The largest frame of either side, in bytes, with room for a VLAN's tag.
+/// The largest frame in either direction, in bytes, with room for a VLAN tag.
 const LARGEST_FRAME: usize = MTU as usize + HEADER + 4;
 
-/// How much is read from QEMU at once, in bytes.
+/// The most that one read takes from QEMU, in bytes.
 const READ_SIZE: usize = 256 << 10;
 
-/// Beyond this many unsent bytes, TCP waits.
+/// The number of unsent bytes from which on TCP waits.
 const HIGH_WATER: usize = 512 << 10;
 
-/// Beyond this many unsent bytes, whatever cannot wait is lost, as on any wire.
+/// The number of unsent bytes from which on the gateway drops packets that cannot wait.
 const LIMIT: usize = 1 << 20;
 
-/// What QEMU sent is none of its frames.
+/// QEMU announced a frame larger than [`LARGEST_FRAME`]. It sends none that large.
 #[derive(Debug, thiserror::Error)]
 #[error("QEMU announced a frame of {0} bytes")]
 pub(super) struct FrameTooLarge(u32);
 
-/// Bytes from QEMU, cut into frames.
+/// Bytes from QEMU that wait to be split into frames.
 pub(super) struct Incoming {
     buffer: Vec<u8>,
     begin: usize,
@@ -42,7 +42,7 @@ impl Incoming {
         }
     }
 
-    /// Where to read to; what was not taken yet is moved to the front.
+    /// Returns the buffer to append read bytes to, and moves the unread bytes to its front.
     pub(super) fn space(&mut self) -> &mut Vec<u8> {
         self.buffer.drain(..self.begin);
         self.begin = 0;
@@ -51,7 +51,7 @@ impl Incoming {
         &mut self.buffer
     }
 
-    /// Takes the next whole frame.
+    /// Returns the next complete frame, or `None` until more bytes arrive.
     pub(super) fn next(&mut self) -> Result<Option<&[u8]>, FrameTooLarge> {
         let unread = self.buffer.get(self.begin..).unwrap_or_default();
         let Some((prefix, rest)) = unread.split_first_chunk::<PREFIX>() else {
@@ -71,7 +71,7 @@ impl Incoming {
     }
 }
 
-/// Bytes to QEMU that it has not taken yet.
+/// Bytes that QEMU has not taken yet.
 pub(super) struct Outgoing {
     buffer: Vec<u8>,
     sent: usize,
@@ -85,12 +85,12 @@ impl Outgoing {
         }
     }
 
-    /// What has yet to be sent.
+    /// Returns the bytes that are still to be sent.
     pub(super) fn unsent(&self) -> &[u8] {
         self.buffer.get(self.sent..).unwrap_or_default()
     }
 
-    /// Notes that so many of the unsent bytes are sent.
+    /// Removes `count` sent bytes.
     pub(super) fn advance(&mut self, count: usize) {
         self.sent += count;
         if self.sent >= self.buffer.len() {
@@ -102,18 +102,18 @@ impl Outgoing {
         }
     }
 
-    /// Whether there is room for packets that can be sent later just as well.
+    /// Returns whether there is room for packets that can wait.
     pub(super) fn has_room(&self) -> bool {
         self.unsent().len() < HIGH_WATER
     }
 
-    /// Whether there is room for packets that are lost otherwise.
+    /// Returns whether there is room for packets that cannot wait.
     pub(super) fn has_room_for_urgent(&self) -> bool {
         self.unsent().len() < LIMIT
     }
 
-    /// Appends a frame with an IP packet of `length` bytes that `fill` writes
-    /// into zeroes; its version tells the frame's type.
+    /// Appends a frame with an IP packet of `length` zeroed bytes that `fill` writes to. The
+    /// packet's IP version sets the frame's type.
     pub(super) fn packet<R>(&mut self, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
         let begin = self.buffer.len();
         let result = self.frame(EthernetProtocol::Ipv4, length, fill);
@@ -127,8 +127,7 @@ impl Outgoing {
         result
     }
 
-    /// Appends a frame to the guest with an IP or ARP packet of `length` bytes
-    /// that `fill` writes into zeroes.
+    /// Appends a frame with an IP or ARP packet of `length` zeroed bytes that `fill` writes to.
     pub(super) fn frame<R>(
         &mut self,
         ethertype: EthernetProtocol,
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_found_however_the_stream_is_cut() {
+    fn incoming_finds_frames_at_every_split_of_the_stream() {
         let stream = [0, 0, 0, 3, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 1, 9];
         let expected = vec![vec![1, 2, 3], vec![], vec![9]];
         assert_eq!(frames(&[&stream]).unwrap(), expected);
@@ -181,18 +180,17 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_of_impossible_length_ends_the_stream() {
+    fn incoming_rejects_oversized_frames() {
         assert!(frames(&[&[0xff, 0xff, 0xff, 0xff]]).is_err());
     }
 
     #[test]
-    fn what_is_sent_can_be_read_again() {
+    fn incoming_reads_the_frames_of_outgoing() {
         let mut outgoing = Outgoing::new();
         for length in [5, 1500] {
             outgoing.frame(EthernetProtocol::Arp, length, |packet| packet.fill(7));
         }
         let mut incoming = Incoming::new();
-        // Taken in two parts.
         incoming.space().extend_from_slice(&outgoing.unsent()[..10]);
         outgoing.advance(10);
         incoming.space().extend_from_slice(outgoing.unsent());
@@ -208,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_reads_nothing_fills_no_memory() {
+    fn outgoing_is_bounded_if_the_guest_reads_nothing() {
         let mut outgoing = Outgoing::new();
         while outgoing.has_room() {
             outgoing.frame(EthernetProtocol::Ipv4, 60000, |_| ());
