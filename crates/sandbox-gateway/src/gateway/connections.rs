@@ -1,5 +1,5 @@
-//! The guest's TCP connections, from the SYN on: each is refused, connected to
-//! the host that it is for, or looked into.
+//! Dispatch of the guest's new TCP connections. The gateway refuses a connection, connects it to
+//! its host, serves it itself, or passes it to the proxy.
 
 use std::future::pending;
 use std::io;
@@ -22,10 +22,10 @@ use sandbox_spec::domain::DomainName;
 use sandbox_spec::guest_network;
 use sandbox_spec::policy::{Reason, RuleName, Transport, Verdict};
 
-/// How long a host may take to accept a connection.
+/// The time limit for a host to accept a connection.
 const CONNECT: Duration = Duration::from_secs(60);
 
-/// How long the guest may take for its part of a handshake.
+/// The time limit for the guest's part of a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(15);
 
 impl Core {
@@ -95,7 +95,7 @@ impl Core {
         }
     }
 
-    /// Accepts a connection whose first bytes decide where it goes.
+    /// Accepts a connection whose first bytes decide its destination, and lets the proxy serve it.
     fn look_into<F: Future<Output = ()> + 'static>(
         self: &Rc<Self>,
         ends: Ends,
@@ -108,7 +108,7 @@ impl Core {
         tokio::task::spawn_local(established(stream, serve));
     }
 
-    /// Connects the guest with the host that it asked for.
+    /// Connects to the host at `to`. Then accepts the guest's connection and relays between them.
     async fn connect(
         self: Rc<Self>,
         ends: Ends,
@@ -126,7 +126,7 @@ impl Core {
                 return;
             }
         };
-        // Nothing is gained by waiting: the guest's own kernel has waited.
+        // The guest's kernel already delays small segments.
         let _ = host.set_nodelay(true);
         let guest = self.tcp.accept(ends, &syn.0);
         if !matches!(timeout(HANDSHAKE, guest.established()).await, Ok(Ok(()))) {
@@ -137,15 +137,12 @@ impl Core {
         relay(&guest, host, &self.shaper, Some(&entry), denied).await;
     }
 
-    /// Waits until connections are to be cut and the policy allows this one no
-    /// more.
+    /// Waits for a cut after which the policy no longer allows this connection.
     async fn denied_later(&self, remote: SocketAddr, name: Option<DomainName>) {
         let mut cut = self.policy_engine.rechecks();
         while cut.changed().await.is_ok() {
-            let by_address = self
-                .policy_engine
-                .outbound(&destination(remote, Transport::Tcp));
-            // What DNS said of the name may be too old to allow a new one.
+            let by_address = self.gate.outbound(&asked(remote, Transport::Tcp));
+            // The DNS answer that allowed the address may have expired, so the name also counts.
             let by_name = name
                 .as_ref()
                 .map(|name| self.policy_engine.named(name, remote.port()));
@@ -159,7 +156,7 @@ impl Core {
     }
 }
 
-/// A SYN of the guest's that has not been answered yet.
+/// A SYN of the guest that the gateway has not answered yet: a whole IP packet.
 struct Syn(Vec<u8>);
 
 impl Syn {
@@ -167,8 +164,8 @@ impl Syn {
         Self(packet.whole.to_vec())
     }
 
-    /// Tells the guest that nobody accepts: because nobody listens, or because
-    /// there is no way.
+    /// Answers the SYN with a reset if the host refused the connection, else with "host
+    /// unreachable".
     fn answer(&self, link: &Link, refused: bool) {
         let packet = Packet::v4(&self.0).or_else(|| Packet::v6(&self.0));
         let Some(packet) = packet else { return };
@@ -179,7 +176,8 @@ impl Syn {
     }
 }
 
-/// Waits for the guest's part of the handshake, then serves the connection.
+/// Waits for the guest's part of the handshake, then serves the connection. Resets it if the guest
+/// takes longer than [`HANDSHAKE`].
 async fn established<F: Future<Output = ()>>(
     stream: GuestStream,
     serve: impl FnOnce(GuestStream) -> F,

@@ -1,4 +1,4 @@
-//! Bytes between a connection of the guest's and one of the host's.
+//! Passes bytes between a guest connection and a host connection.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -14,8 +14,8 @@ use super::shaper::{Direction, Permit, Shaper};
 use super::tcp::GuestStream;
 use crate::access_log::FlowEntry;
 
-/// Passes bytes on in both directions until both have ended, `cut` has come,
-/// or one end was reset: then the other is, too.
+/// Passes bytes in both directions until both have ended. If `cut` completes or one connection
+/// fails first, resets both connections.
 pub(super) async fn relay(
     guest: &GuestStream,
     mut host: TcpStream,
@@ -36,12 +36,13 @@ pub(super) async fn relay(
     };
     if !whole {
         guest.reset();
-        // Closing then resets. It cannot fail on a socket that is open.
+        // With a linger time of zero, close(2) resets the connection. The call cannot fail on an
+        // open socket.
         let _ = rustix::net::sockopt::set_socket_linger(&host, Some(std::time::Duration::ZERO));
     }
 }
 
-/// From the guest to the host.
+/// Passes bytes from the guest to the host until the guest's end.
 async fn up(
     guest: &GuestStream,
     mut host: WriteHalf<'_>,
@@ -64,12 +65,12 @@ async fn up(
             entry.add_up(taken as u64);
         }
     }
-    // Tells the host that nothing more comes.
+    // Passes the guest's end to the host.
     poll_fn(|context| Pin::new(&mut host).poll_shutdown(context)).await
 }
 
-/// Writes at most so much of what the guest has sent; gives how many bytes, or
-/// none at the end.
+/// Writes at most `most` bytes from the guest to the host. Returns their number, or `None` at the
+/// guest's end.
 fn poll_up(
     guest: &GuestStream,
     host: &mut WriteHalf<'_>,
@@ -90,7 +91,7 @@ fn poll_up(
     }
 }
 
-/// From the host to the guest.
+/// Passes bytes from the host to the guest until the host's end.
 async fn down(
     guest: &GuestStream,
     mut host: ReadHalf<'_>,
@@ -103,9 +104,9 @@ async fn down(
             poll_fn(|context| poll_readable(guest, &host, context)).await?;
             let waiting = rustix::io::ioctl_fionread(host.as_ref())?;
             let waiting = usize::try_from(waiting).unwrap_or(usize::MAX);
-            // None are waiting at the end, or where it was said too early: then
-            // a byte is not worth a queue of its own.
-            permit = Some(shaper.reserve(Direction::Down, waiting.max(1)));
+            // No bytes wait at the end of the stream or after a spurious wake-up. A permit for one
+            // byte covers both cases.
+            permit = Some(shaper.reserve(Way::Down, waiting.max(1)));
         }
         let most = most(&mut permit).await;
         let given = poll_fn(|context| poll_down(guest, &mut host, most, context)).await?;
@@ -122,8 +123,8 @@ async fn down(
     }
 }
 
-/// Reads at most so much of what the host has sent, straight to where the
-/// guest's packets are made from; gives how many bytes, none of them at the end.
+/// Reads at most `most` bytes from the host, directly into the send buffer of the guest connection.
+/// Returns their number, 0 at the host's end.
 fn poll_down(
     guest: &GuestStream,
     host: &mut ReadHalf<'_>,
@@ -144,30 +145,30 @@ fn poll_down(
     });
     let given = ready!(given)?;
     if given.is_pending() {
-        gone(guest, context)?;
+        check_open(guest, context)?;
     }
     given
 }
 
-/// Waits for bytes of the host's, or for the end of them.
+/// Waits for bytes from the host, or for their end.
 fn poll_readable(
     guest: &GuestStream,
     host: &ReadHalf<'_>,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    gone(guest, context)?;
+    check_open(guest, context)?;
     host.as_ref().poll_read_ready(context)
 }
 
-/// A guest that is gone must be noticed though the host says nothing.
-fn gone(guest: &GuestStream, context: &mut Context<'_>) -> io::Result<()> {
+/// Fails if the guest has reset the connection. A wait for the host would not notice that.
+fn check_open(guest: &GuestStream, context: &mut Context<'_>) -> io::Result<()> {
     if guest.poll_closed(context) {
         return Err(io::ErrorKind::ConnectionReset.into());
     }
     Ok(())
 }
 
-/// How many bytes may pass now, where a bound asks for a permit.
+/// Waits until the permit is due. Returns the number of bytes that may pass; without a permit, all.
 async fn most(permit: &mut Option<Permit>) -> usize {
     match permit {
         Some(permit) => permit.due().await,

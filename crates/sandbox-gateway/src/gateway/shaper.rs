@@ -1,4 +1,4 @@
-//! A bound on bytes per second, the same for each direction.
+//! The bandwidth limit: bytes per second, the same for each direction.
 
 use std::cell::Cell;
 use std::io;
@@ -12,8 +12,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::tcp::GuestStream;
 
-/// How far transfers may run ahead of the rate; also the time for which one
-/// transfer may have the whole rate before it queues again.
+/// How far transfers may run ahead of the rate. Also the time for which one transfer may use the
+/// whole rate before it queues again.
 const BURST: Duration = Duration::from_millis(100);
 
 /// The direction of a transfer.
@@ -25,14 +25,14 @@ pub(super) enum Direction {
     Down,
 }
 
-/// Makes transfers wait so that together they keep to a rate.
+/// Delays transfers so that together they keep to a rate.
 pub(super) struct Shaper {
     up: Schedule,
     down: Schedule,
     bytes_per_second: Option<u64>,
 }
 
-/// When all that was admitted so far will have been sent at the rate.
+/// The time at which all admitted bytes will have passed at the rate.
 struct Schedule(Cell<Instant>);
 
 impl Schedule {
@@ -40,7 +40,7 @@ impl Schedule {
         Self(Cell::new(Instant::now()))
     }
 
-    /// Appends bytes; gives when the first of them is due.
+    /// Appends bytes. Returns the time at which the first of them is due.
     fn append(&self, bytes: usize, bytes_per_second: u64) -> Instant {
         let now = Instant::now();
         let begin = self.0.get().max(now.checked_sub(BURST).unwrap_or(now));
@@ -48,7 +48,7 @@ impl Schedule {
         begin
     }
 
-    /// Takes bytes back that were appended and are not sent.
+    /// Removes appended bytes that did not pass.
     fn take_back(&self, bytes: usize, bytes_per_second: u64) {
         let end = self.0.get();
         let taken = end.checked_sub(time_of(bytes, bytes_per_second));
@@ -56,13 +56,13 @@ impl Schedule {
     }
 }
 
-/// How long bytes take at a rate.
+/// Returns the time that bytes take at a rate.
 fn time_of(bytes: usize, bytes_per_second: u64) -> Duration {
     Duration::from_secs_f64(bytes as f64 / bytes_per_second as f64)
 }
 
 impl Shaper {
-    /// A bound in bytes per second, at least 1; none without.
+    /// Creates a shaper for a rate in bytes per second, at least 1; unlimited if `None`.
     pub(super) fn new(bytes_per_second: Option<u64>) -> Self {
         Self {
             up: Schedule::new(),
@@ -71,13 +71,13 @@ impl Shaper {
         }
     }
 
-    /// Whether there is a bound: without one, nobody need ask for a permit.
+    /// Returns whether there is a limit. Without one, transfers need no permit.
     pub(super) fn is_bound(&self) -> bool {
         self.bytes_per_second.is_some()
     }
 
-    /// Reserves the next moments for up to so many bytes.
-    pub(super) fn reserve(self: &Rc<Self>, direction: Direction, bytes: usize) -> Permit {
+    /// Reserves time for at most `bytes` bytes, and for at most [`BURST`]'s worth.
+    pub(super) fn reserve(self: &Rc<Self>, way: Way, bytes: usize) -> Permit {
         let (bytes, due) = match self.bytes_per_second {
             None => (bytes, Instant::now()),
             Some(rate) => {
@@ -94,8 +94,8 @@ impl Shaper {
         }
     }
 
-    /// Whether bytes that cannot wait may pass now.
-    pub(super) fn admits(&self, direction: Direction, bytes: usize) -> bool {
+    /// Returns whether bytes that cannot wait may pass now, and counts them if so.
+    pub(super) fn admits(&self, way: Way, bytes: usize) -> bool {
         let Some(rate) = self.bytes_per_second else {
             return true;
         };
@@ -115,8 +115,7 @@ impl Shaper {
     }
 }
 
-/// The right to pass some bytes on from a moment on. What is left of it goes
-/// back when it is dropped.
+/// The right to pass bytes from a certain time on. Dropping it returns the unused bytes.
 pub(super) struct Permit {
     shaper: Rc<Shaper>,
     direction: Direction,
@@ -125,18 +124,18 @@ pub(super) struct Permit {
 }
 
 impl Permit {
-    /// Waits for the moment; gives how many bytes may pass.
+    /// Waits until the permit is due. Returns the number of bytes that may pass.
     pub(super) fn poll_due(&mut self, context: &mut Context<'_>) -> Poll<usize> {
         self.due.as_mut().poll(context).map(|()| self.bytes)
     }
 
-    /// The same.
+    /// Waits until the permit is due. Returns the number of bytes that may pass.
     pub(super) async fn due(&mut self) -> usize {
         self.due.as_mut().await;
         self.bytes
     }
 
-    /// Notes that so many bytes have passed, and ends.
+    /// Uses the permit for `bytes` bytes, and returns the others.
     pub(super) fn spend(mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
@@ -152,7 +151,7 @@ impl Drop for Permit {
     }
 }
 
-/// A stream of the guest's whose reader and writer wait until bytes are due.
+/// A guest stream whose reader and writer wait until their bytes are due.
 pub(super) struct Shaped {
     stream: GuestStream,
     shaper: Rc<Shaper>,
@@ -184,7 +183,7 @@ impl AsyncRead for Shaped {
         if this.up.is_none() {
             let waiting = ready!(this.stream.poll_waiting(context))?;
             if waiting == 0 {
-                // The end needs no permit.
+                // The end of the stream needs no permit.
                 return Poll::Ready(Ok(()));
             }
             let wanted = waiting.min(buffer.remaining());
@@ -243,7 +242,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn together_transfers_keep_to_the_rate_and_each_direction_has_its_own() {
+    async fn shaper_limits_all_transfers_of_one_direction_together() {
         let shaper = Rc::new(Shaper::new(Some(1000)));
         let begin = Instant::now();
         let transfer = async || {
@@ -264,9 +263,8 @@ mod tests {
         assert!(!shaper.admits(Direction::Up, 1));
     }
 
-    /// Each waits for its own turn before the first byte passes.
     #[tokio::test(start_paused = true)]
-    async fn many_transfers_at_once_are_no_faster_than_one() {
+    async fn shaper_delays_the_first_byte_of_each_concurrent_transfer() {
         let shaper = Rc::new(Shaper::new(Some(1000)));
         let begin = Instant::now();
         let mut permits: Vec<Permit> = (0..100)
@@ -282,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_not_used_goes_back() {
+    async fn permit_returns_unused_bytes() {
         let shaper = Rc::new(Shaper::new(Some(1000)));
         for _ in 0..1000 {
             shaper.reserve(Direction::Up, 100).spend(0);
@@ -292,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_bound_nothing_waits() {
+    async fn shaper_without_a_limit_delays_nothing() {
         let shaper = Rc::new(Shaper::new(None));
         let begin = Instant::now();
         let mut permit = shaper.reserve(Direction::Down, usize::MAX);

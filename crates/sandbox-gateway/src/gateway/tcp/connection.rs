@@ -1,6 +1,6 @@
-//! One TCP connection of the guest's, ended by smoltcp. Each has an interface
-//! of its own that knows one address, so that the cost of a segment does not
-//! depend on how many connections there are.
+//! One TCP connection of the guest, terminated by smoltcp. Each connection has its own smoltcp
+//! interface with one address. So the cost of a segment does not depend on the number of
+//! connections.
 
 use std::net::SocketAddr;
 
@@ -16,15 +16,14 @@ use super::super::packet::checksums;
 use super::super::wire::Outgoing;
 use sandbox_spec::guest_network::MTU;
 
-/// Bytes of each of a connection's two buffers: four of the largest packets.
-/// Pages that are never written take no memory.
+/// The size of each of a connection's two buffers, in bytes: four of the largest packets. Pages
+/// that are never written take no memory.
 pub(in super::super) const BUFFER: usize = 256 << 10;
 
-/// How long an end of a connection may keep silent while it is being opened or
-/// closed.
+/// How long the guest may be silent while a connection opens or closes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often the guest is asked whether it still knows a silent connection.
+/// The interval of keep-alive probes on a silent connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(300);
 
 /// The two ends of a connection, as the guest's packets name them.
@@ -34,18 +33,18 @@ pub(in super::super) struct Ends {
     pub(in super::super) remote: SocketAddr,
 }
 
-/// What a connection needs next.
+/// The next needs of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Needs {
-    /// It has something to say for which there is no room.
+    /// The connection has segments to send and found no room for them.
     pub(super) room: bool,
-    /// When it wants to be asked again.
+    /// The time of the next call of [`Connection::send`].
     pub(super) timer: Option<Instant>,
-    /// Nothing more: it is over.
+    /// The connection has ended.
     pub(super) over: bool,
 }
 
-/// A connection of the guest's.
+/// A TCP connection of the guest.
 pub(super) struct Connection {
     interface: Interface,
     sockets: SocketSet<'static>,
@@ -53,25 +52,25 @@ pub(super) struct Connection {
     farewell: Option<Farewell>,
 }
 
-/// The end of a connection that nobody on this side reads or writes any more.
+/// The end of an abandoned connection.
 struct Farewell {
-    /// What the guest had not taken when it was last looked at, in bytes.
+    /// The bytes that the guest had not acknowledged at the last check.
     unsent: usize,
-    /// When the guest has had its time.
+    /// The time of the reset, unless the guest acknowledges more bytes.
     until: Instant,
 }
 
 impl Connection {
-    /// One that waits for the guest's SYN. `seed` is random.
+    /// Creates a connection that waits for the guest's SYN. `seed` must be random.
     pub(super) fn accepting(ends: Ends, seed: u64, now: Instant) -> Self {
         let mut connection = Self::new(ends, seed, now);
-        // It cannot fail: the socket is closed, and the port is not 0.
+        // This cannot fail: the socket is closed, and the port is not 0.
         let listening = connection.socket().listen(ends.remote);
         debug_assert!(listening.is_ok());
         connection
     }
 
-    /// One that the gateway opens towards the guest.
+    /// Creates a connection that the gateway opens to the guest. `seed` must be random.
     pub(super) fn opening(ends: Ends, seed: u64, now: Instant) -> Self {
         let mut connection = Self::new(ends, seed, now);
         let socket = connection
@@ -88,7 +87,7 @@ impl Connection {
         let mut interface = Interface::new(config, &mut Wire::silent(), now);
         interface.update_ip_addrs(|addresses| {
             let length = if ends.remote.is_ipv4() { 32 } else { 128 };
-            // There is room for two.
+            // This cannot fail: the list has room for two addresses.
             let _ = addresses.push(IpCidr::new(ends.remote.ip().into(), length));
         });
         let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
@@ -109,7 +108,7 @@ impl Connection {
         self.sockets.get_mut(self.handle)
     }
 
-    /// Takes a packet of the guest's.
+    /// Handles a packet from the guest.
     pub(super) fn receive(&mut self, now: Instant, packet: &[u8], outgoing: &mut Outgoing) {
         let mut wire = Wire {
             packet: Some(packet),
@@ -123,9 +122,9 @@ impl Connection {
         {}
     }
 
-    /// Sends what there is to send.
+    /// Sends all segments that are due, as far as there is room.
     pub(super) fn send(&mut self, now: Instant, outgoing: &mut Outgoing) -> Needs {
-        self.hurry(now);
+        self.reset_if_stalled(now);
         let mut wire = Wire {
             packet: None,
             outgoing: Some(outgoing),
@@ -147,8 +146,8 @@ impl Connection {
         Needs {
             room,
             timer,
-            // The guest has its last acknowledgement, and nothing is lost on
-            // the way to it: there is no reason to linger in TIME-WAIT.
+            // TIME-WAIT exists for a last acknowledgement that gets lost. Nothing gets lost on the
+            // way to the guest.
             over: !room
                 && matches!(
                     self.socket().state(),
@@ -157,16 +156,16 @@ impl Connection {
         }
     }
 
-    /// It is established, and may be silent for as long as both ends like.
+    /// Removes the time limit of the handshake: an established connection may be silent forever.
     pub(super) fn established(&mut self) {
         let socket = self.socket();
         socket.set_timeout(None);
-        // A guest that has forgotten it says so when it is asked.
+        // A guest that no longer knows the connection answers the probe with a reset.
         socket.set_keep_alive(Some(KEEP_ALIVE));
     }
 
-    /// Nobody reads or writes it any more: what was written is still
-    /// delivered, as long as the guest takes it.
+    /// Closes a connection that the gateway no longer reads or writes. Written bytes are still
+    /// delivered, as long as the guest acknowledges some within [`PATIENCE`].
     pub(super) fn abandon(&mut self, now: Instant) {
         let socket = self.socket();
         socket.close();
@@ -176,8 +175,8 @@ impl Connection {
         });
     }
 
-    /// Resets an abandoned connection whose guest takes nothing.
-    fn hurry(&mut self, now: Instant) {
+    /// Resets an abandoned connection if the guest acknowledges nothing in time.
+    fn reset_if_stalled(&mut self, now: Instant) {
         let unsent = self.socket().send_queue();
         let Some(farewell) = &mut self.farewell else {
             return;
@@ -192,8 +191,8 @@ impl Connection {
     }
 }
 
-/// What an interface takes for a network card: one packet in, and the bytes to
-/// QEMU out.
+/// The network device of a connection's interface. It receives at most one packet, and sends to
+/// QEMU.
 struct Wire<'a> {
     packet: Option<&'a [u8]>,
     outgoing: Option<&'a mut Outgoing>,
@@ -223,7 +222,7 @@ impl Device for Wire<'_> {
     fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Sending<'_>)> {
         let packet = self.packet.take()?;
         let outgoing = self.outgoing.as_deref_mut()?;
-        // An answer that finds no room is lost; the guest asks again.
+        // Without room for an answer, the packet is lost. The guest retransmits it.
         outgoing
             .has_room_for_urgent()
             .then_some((Received(packet), Sending(outgoing)))

@@ -1,5 +1,4 @@
-//! The guest's TCP connections: a table, and for each an ordinary stream of
-//! bytes to whoever serves it.
+//! The table of the guest's TCP connections. Each connection is a byte stream to its user.
 
 mod connection;
 mod stream;
@@ -18,52 +17,52 @@ pub(super) use self::stream::GuestStream;
 use super::link::Link;
 use super::packet::{self, Packet};
 
-/// The shortest time between two looks at a silent connection.
+/// The shortest time until a connection's timer fires.
 const SHORTEST_TIMER: Duration = Duration::from_millis(1);
 
-/// What is known of two ends.
+/// The state of a pair of ends.
 enum Entry {
-    /// The guest's SYN came, and nobody has answered it yet.
+    /// The guest sent a SYN, and the gateway has not answered it yet.
     Offered,
     Open(Rc<RefCell<Open>>),
 }
 
-/// A connection, and where it stands in the table's queues.
+/// A connection, and its place in the table's queues.
 struct Open {
     connection: Connection,
     timer: Option<Instant>,
     waits_for_room: bool,
     heard: bool,
-    /// Whether the host opened it.
+    /// Whether the host opened the connection.
     is_hosts: bool,
 }
 
-/// What to do with a segment that the table had no use for.
+/// The outcome of a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
-    /// It belonged to a connection, or to none and is answered.
+    /// The table handled the segment.
     Taken,
-    /// The guest wants a new one: it is to be offered, or refused.
+    /// The guest opens a connection between these ends. The caller accepts, offers or refuses it.
     New(Ends),
 }
 
-/// All connections.
+/// All connections of the guest.
 pub(super) struct Table {
     link: Rc<Link>,
     entries: RefCell<HashMap<Ends, Entry>>,
     timers: RefCell<BTreeSet<(Instant, Ends)>>,
-    /// Those that have something to say and no room for it, in turn.
+    /// Connections that wait for room to send, oldest first.
     waiting: RefCell<VecDeque<Ends>>,
-    /// Those that heard something since they last spoke.
+    /// Connections that received a segment since they last sent.
     heard: RefCell<Vec<Ends>>,
-    /// How many of the entries the host opened.
+    /// The number of entries that the host opened.
     hosts: Cell<usize>,
     limit: usize,
 }
 
 impl Table {
-    /// A table for at most `limit` connections that the guest opens, and as
-    /// many that the host does.
+    /// Creates a table for at most `limit` connections that the guest opens, and as many that the
+    /// host opens.
     pub(super) fn new(link: Rc<Link>, limit: usize) -> Self {
         Self {
             link,
@@ -76,18 +75,18 @@ impl Table {
         }
     }
 
-    /// Whether there is no place for another one of the guest's.
+    /// Returns whether the guest has opened as many connections as it may.
     pub(super) fn is_full(&self) -> bool {
         self.entries.borrow().len().saturating_sub(self.hosts.get()) >= self.limit
     }
 
-    /// Whether there is no place for another one of the host's, which has as
-    /// many: a guest that has taken all it may must not shut it out.
+    /// Returns whether the host has opened as many connections as it may. The host has a limit of
+    /// its own, so that the guest cannot lock it out.
     pub(super) fn is_full_for_the_host(&self) -> bool {
         self.hosts.get() >= self.limit
     }
 
-    /// Takes a segment of the guest's.
+    /// Handles a segment from the guest.
     pub(super) fn segment(&self, packet: &Packet<'_>, segment: &TcpPacket<&[u8]>) -> Arrival {
         let ends = Ends {
             guest: (packet.source, segment.src_port()).into(),
@@ -95,7 +94,7 @@ impl Table {
         };
         let open = match self.entries.borrow().get(&ends) {
             Some(Entry::Open(open)) => Some(open.clone()),
-            // The guest repeats its SYN, since it has heard nothing.
+            // The guest retransmits its SYN, since it has got no answer.
             Some(Entry::Offered) => return Arrival::Taken,
             None => None,
         };
@@ -118,17 +117,17 @@ impl Table {
         Arrival::Taken
     }
 
-    /// Notes that a SYN of the guest's is being thought about.
+    /// Marks a connection as offered: the gateway decides later how to answer its SYN.
     pub(super) fn offer(&self, ends: Ends) {
         self.entries.borrow_mut().insert(ends, Entry::Offered);
     }
 
-    /// Forgets an offer that came to nothing.
+    /// Removes an offered connection that the gateway does not accept.
     pub(super) fn withdraw(&self, ends: Ends) {
         self.entries.borrow_mut().remove(&ends);
     }
 
-    /// Accepts a connection by the guest's SYN, a whole IP packet.
+    /// Accepts a connection with the guest's SYN, a whole IP packet.
     pub(super) fn accept(self: &Rc<Self>, ends: Ends, syn: &[u8]) -> GuestStream {
         let now = self.link.now();
         let mut connection = Connection::accepting(ends, self.link.next_seed(), now);
@@ -137,15 +136,14 @@ impl Table {
         self.insert(ends, connection, false)
     }
 
-    /// Opens a connection to the guest. It is established once the stream says
-    /// so.
+    /// Opens a connection to the guest. [`GuestStream::established`] waits for its handshake.
     pub(super) fn open(self: &Rc<Self>, ends: Ends) -> GuestStream {
         let connection = Connection::opening(ends, self.link.next_seed(), self.link.now());
         self.hosts.set(self.hosts.get() + 1);
         self.insert(ends, connection, true)
     }
 
-    /// Whether these ends are in use.
+    /// Returns whether these ends are in use.
     pub(super) fn has(&self, ends: Ends) -> bool {
         self.entries.borrow().contains_key(&ends)
     }
@@ -164,7 +162,7 @@ impl Table {
         GuestStream::new(self.clone(), ends, open)
     }
 
-    /// Lets those speak that heard something.
+    /// Lets all connections send that have received a segment.
     pub(super) fn speak_all_that_heard(&self) {
         let heard = std::mem::take(&mut *self.heard.borrow_mut());
         for ends in heard {
@@ -172,7 +170,7 @@ impl Table {
         }
     }
 
-    /// Lets those speak that waited for room, as long as there is any.
+    /// Lets the connections send that waited for room, as long as there is room.
     pub(super) fn speak_all_that_waited(&self) {
         let waiting = self.waiting.borrow().len();
         for _ in 0..waiting {
@@ -189,7 +187,7 @@ impl Table {
         }
     }
 
-    /// Lets those speak whose time has come.
+    /// Lets all connections send whose timer is due.
     pub(super) fn speak_all_that_are_due(&self) {
         let now = self.link.now();
         loop {
@@ -207,7 +205,7 @@ impl Table {
         }
     }
 
-    /// When the next one is due.
+    /// Returns the time of the earliest timer.
     pub(super) fn next_timer(&self) -> Option<time::Instant> {
         let first = self.timers.borrow().first().map(|(at, _)| *at);
         first.map(|at| self.link.moment(at))
@@ -221,7 +219,7 @@ impl Table {
         self.speak(ends, &open);
     }
 
-    /// Forgets a connection, but not another one that has its ends by now.
+    /// Removes an ended connection, but not a new one that already has its ends.
     fn forget(&self, ends: Ends, over: &RefCell<Open>) {
         let mut entries = self.entries.borrow_mut();
         let is_same = match entries.get(&ends) {
@@ -233,7 +231,7 @@ impl Table {
         }
     }
 
-    /// Lets one connection send what it has, and notes what it needs next.
+    /// Lets one connection send its segments, and queues it for its next need.
     fn speak(&self, ends: Ends, cell: &RefCell<Open>) {
         let mut open = cell.borrow_mut();
         open.heard = false;

@@ -1,4 +1,4 @@
-//! The gateway's side of a connection of the guest's, as a stream of bytes.
+//! The gateway's side of a guest connection, as a byte stream.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -12,9 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Ends, Open, Table};
 
-/// A connection of the guest's: what is read comes from the guest, what is
-/// written goes to it. Dropping it closes it; what was written before is still
-/// delivered.
+/// The gateway's side of a guest connection: reads come from the guest, writes go to it. Dropping
+/// the stream closes the connection. Bytes written before that are still delivered.
 pub(in super::super) struct GuestStream {
     table: Rc<Table>,
     ends: Ends,
@@ -38,7 +37,8 @@ impl GuestStream {
     /// Waits for the three-way handshake.
     ///
     /// # Errors
-    /// When the guest refuses, or does not answer for a minute.
+    ///
+    /// If the guest refuses the connection, or does not answer for a minute.
     pub(in super::super) async fn established(&self) -> io::Result<()> {
         poll_fn(|context| {
             let mut open = self.open.borrow_mut();
@@ -59,8 +59,8 @@ impl GuestStream {
         .await
     }
 
-    /// Lets `take` have the bytes that have come, without copying them; it says
-    /// how many it took. `None` at the end of what the guest sends.
+    /// Passes received bytes to `take` without copying them. `take` returns the number of bytes
+    /// that it took, and a result. Returns that result, or `None` at the end of the guest's bytes.
     pub(in super::super) fn poll_take<R>(
         &self,
         context: &mut Context<'_>,
@@ -91,8 +91,7 @@ impl GuestStream {
         })
     }
 
-    /// Waits for bytes of the guest's; gives how many have come at least, none
-    /// at the end.
+    /// Waits for bytes from the guest. Returns a lower bound of their number, or 0 at their end.
     pub(in super::super) fn poll_waiting(
         &self,
         context: &mut Context<'_>,
@@ -101,8 +100,8 @@ impl GuestStream {
         waiting.map_ok(Option::unwrap_or_default)
     }
 
-    /// Lets `give` write into the connection's buffer; it says how much it
-    /// wrote.
+    /// Lets `give` write into the connection's send buffer. `give` returns the number of bytes that
+    /// it wrote, and a result.
     pub(in super::super) fn poll_give<R>(
         &self,
         context: &mut Context<'_>,
@@ -129,8 +128,8 @@ impl GuestStream {
         Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
     }
 
-    /// Whether the guest has reset the connection; if not, the task is woken
-    /// when that may have changed.
+    /// Returns whether the guest has reset the connection. If not, wakes the task when that may
+    /// have changed.
     pub(in super::super) fn poll_closed(&self, context: &mut Context<'_>) -> bool {
         let mut open = self.open.borrow_mut();
         let socket = open.connection.socket();
@@ -141,13 +140,13 @@ impl GuestStream {
         false
     }
 
-    /// Tells the guest that nothing more comes.
+    /// Ends the direction to the guest. The guest can still send.
     pub(in super::super) fn finish(&self) {
         self.open.borrow_mut().connection.socket().close();
         self.table.speak(self.ends, &self.open);
     }
 
-    /// Ends the connection in both directions with a reset.
+    /// Resets the connection.
     pub(in super::super) fn reset(&self) {
         self.open.borrow_mut().connection.socket().abort();
         self.table.speak(self.ends, &self.open);
