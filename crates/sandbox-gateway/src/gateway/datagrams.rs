@@ -1,5 +1,5 @@
-//! What the guest says without connections: UDP, and pings. Each pair of ends
-//! has a socket of the host's for as long as it is used.
+//! Exchanges of UDP datagrams and pings. The gateway keeps one host socket for each pair of ends
+//! while the pair is in use.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -22,24 +22,23 @@ use super::packet::{self, Packet, Unreachable, checksums};
 use super::shaper::{Direction, Shaper};
 use crate::access_log::FlowEntry;
 
-/// At most so many exchanges at once; the one that was silent for longest
-/// makes room for a new one.
+/// The most exchanges at once. A new one replaces the one that was silent for longest.
 pub(super) const LIMIT: usize = 512;
 
-/// After this silence an exchange is over.
+/// The silence after which an exchange ends.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// How much of a packet's payload is kept to be quoted, in bytes.
+/// The most that an exchange keeps of a packet's payload, to quote it in an ICMP error, in bytes.
 const QUOTED: usize = 64;
 
-/// The largest content of one datagram, in bytes.
+/// The largest datagram that can be received, in bytes.
 const LARGEST: usize = 65535;
 
-/// What is exchanged.
+/// The protocol of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Udp,
-    /// The guest's port is the ping's identifier, the remote one 0.
+    /// Pings. The guest's port is the identifier of its pings, and the remote port is 0.
     Echo,
 }
 
@@ -51,17 +50,17 @@ pub(super) struct Pair {
     pub(super) remote: SocketAddr,
 }
 
-/// One exchange.
+/// One exchange, and the task that receives for it.
 struct Exchange {
     socket: Rc<UdpSocket>,
     used: Rc<Cell<Instant>>,
     entry: Rc<FlowEntry>,
-    /// How the guest's last packet began, to be quoted when it comes back.
+    /// The beginning of the guest's last payload, for ICMP errors.
     begin: Rc<RefCell<Vec<u8>>>,
     task: AbortHandle,
 }
 
-/// All exchanges.
+/// All exchanges of the guest.
 pub(super) struct Datagrams {
     link: Rc<Link>,
     shaper: Rc<Shaper>,
@@ -79,8 +78,7 @@ impl Datagrams {
         }
     }
 
-    /// Sends what the guest sent in an exchange that is known.
-    /// Gives whether it is.
+    /// Sends the guest's content in an existing exchange. Returns whether the exchange exists.
     pub(super) fn send(&self, pair: Pair, packet: &Packet<'_>, content: &[u8]) -> bool {
         let exchanges = self.exchanges.borrow();
         let Some(exchange) = exchanges.get(&pair) else {
@@ -90,9 +88,9 @@ impl Datagrams {
         let mut begin = exchange.begin.borrow_mut();
         begin.clear();
         begin.extend_from_slice(packet.payload.get(..QUOTED).unwrap_or(packet.payload));
-        if self.shaper.admits(Direction::Up, content.len()) {
-            // The runtime would say that a new socket is not ready yet. Full
-            // buffers and errors of before: datagrams get lost.
+        if self.shaper.admits(Way::Up, content.len()) {
+            // A direct call, since the runtime considers a new socket not ready. If it fails, for a
+            // full buffer or an earlier error, the datagram is lost.
             if rustix::net::send(&*exchange.socket, content, SendFlags::DONTWAIT).is_ok() {
                 exchange.entry.add_up(content.len() as u64);
             }
@@ -100,11 +98,12 @@ impl Datagrams {
         true
     }
 
-    /// Begins an exchange with `to`, which is where the host reaches the
-    /// remote end. `entry` is written down when it has ended.
+    /// Begins an exchange with `to`, the host's address of the remote end. `entry` is logged when
+    /// the exchange ends.
     ///
     /// # Errors
-    /// When the host has no socket for it, or no way to there.
+    ///
+    /// If the host has no socket for it, or no route to `to`.
     pub(super) fn begin(
         self: &Rc<Self>,
         pair: Pair,
@@ -139,7 +138,7 @@ impl Datagrams {
         Ok(())
     }
 
-    /// Ends all exchanges that `ends` says of.
+    /// Ends all exchanges for which `ends` returns true.
     pub(super) fn end(&self, mut ends: impl FnMut(&Pair) -> bool) {
         self.exchanges.borrow_mut().retain(|pair, exchange| {
             let over = ends(pair);
@@ -150,7 +149,7 @@ impl Datagrams {
         });
     }
 
-    /// Ends the exchange that was silent for longest, if there are too many.
+    /// Ends the exchange that was silent for longest, if there are [`LIMIT`] exchanges.
     fn make_room(&self) {
         let mut exchanges = self.exchanges.borrow_mut();
         if exchanges.len() < LIMIT {
@@ -163,7 +162,7 @@ impl Datagrams {
         }
     }
 
-    /// Passes on what comes from the remote end, until there is silence.
+    /// Delivers datagrams from the remote end, until the exchange was silent for [`IDLE`].
     async fn listen(
         &self,
         pair: Pair,
@@ -172,7 +171,7 @@ impl Datagrams {
         entry: &FlowEntry,
         begin: &RefCell<Vec<u8>>,
     ) {
-        // What the network says of what was sent before is no reading.
+        // An ICMP error about an earlier datagram does not make the socket readable.
         let interest = Interest::READABLE | Interest::ERROR;
         let receive = || {
             let mut buffer = self.buffer.borrow_mut();
@@ -200,7 +199,7 @@ impl Datagrams {
         }
     }
 
-    /// Tells the guest that its last packet did not arrive.
+    /// Answers the guest's last packet with an ICMP "destination unreachable".
     fn send_back(&self, pair: Pair, payload: &[u8], error: &io::Error) {
         let why = match error.kind() {
             io::ErrorKind::ConnectionRefused => Unreachable::Port,
@@ -221,6 +220,7 @@ impl Datagrams {
             .write(|outgoing| packet::unreachable(outgoing, &packet, why));
     }
 
+    /// Sends a received datagram or echo reply to the guest.
     fn deliver(&self, pair: Pair, content: &[u8]) {
         let Pair {
             kind,
@@ -280,8 +280,8 @@ fn udp_socket(to: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket)
 }
 
-/// A socket for pings, as Linux gives one to those whom
-/// `net.ipv4.ping_group_range` names (icmp(7)): it speaks like one of UDP.
+/// Opens a socket for pings. Linux gives it to the groups of `net.ipv4.ping_group_range` (icmp(7)).
+/// Its calls are those of a UDP socket.
 fn echo_socket(to: SocketAddr) -> io::Result<UdpSocket> {
     let (family, protocol) = match to {
         SocketAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP),

@@ -1,4 +1,5 @@
-//! The guest's datagrams and pings.
+//! Dispatch of the guest's UDP datagrams and pings: to the gateway itself, to a client of a
+//! published port, or to a remote host if the policy allows it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -32,7 +33,7 @@ impl Core {
         self.exchange(pair, packet, content, Transport::Udp);
     }
 
-    /// Sends a datagram or a ping on its way, if it is allowed to.
+    /// Forwards a datagram or a ping to the remote end, if the policy allows it.
     fn exchange(
         self: &Rc<Self>,
         pair: Pair,
@@ -48,10 +49,8 @@ impl Core {
             .policy_engine
             .outbound(&destination(pair.remote, transport));
         let verdict = match verdict {
-            // QUIC would pass by whoever puts the secrets in.
-            Verdict::Allow { .. }
-                if pair.kind == Kind::Udp && self.proxy.intercepts(pair.remote) =>
-            {
+            // QUIC would bypass the TLS interception that inserts secrets.
+            Verdict::Allow { .. } if pair.kind == Kind::Udp && self.doors.inspects(pair.remote) => {
                 Verdict::Deny {
                     rule: RuleName::Secrets,
                     reason: Reason::Quic,
@@ -67,7 +66,7 @@ impl Core {
                 match self.datagrams.begin(pair, to, entry) {
                     Ok(()) => drop(self.datagrams.send(pair, packet, content)),
                     Err(error) => {
-                        tracing::debug!(%error, ?pair, "the host sends no such datagrams");
+                        tracing::debug!(%error, ?pair, "could not open a socket for an exchange");
                         self.send_back(packet, Unreachable::Host);
                     }
                 }

@@ -1,6 +1,6 @@
-//! What a guest asks its own network: who has an address (ARP, RFC 826; and
-//! neighbour discovery, RFC 4861), and which address it may have (DHCP, RFC
-//! 2131; router advertisements, RFC 4862).
+//! Answers about the guest's own network: the owners of addresses (ARP, RFC 826, and neighbor
+//! discovery, RFC 4861) and the guest's own addresses (DHCP, RFC 2131, and router advertisements,
+//! RFC 4862).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -18,30 +18,31 @@ use sandbox_spec::guest_network::{
     PROXY,
 };
 
-/// How long a lease is good for, in seconds; the address is the guest's for as
-/// long as it lives anyway.
+/// The lifetime of a DHCP lease, in seconds. No other machine can get the address.
 const LEASE: u32 = 86400;
 
-/// How long the gateway is a router, RFC 4861's default in seconds.
+/// The router lifetime that the gateway advertises: the default of RFC 4861.
 const ROUTER_LIFETIME: Duration = Duration::from_secs(1800);
 
-/// How long an address of the advertised network may be used.
+/// The lifetime of addresses in the advertised network.
 const ADDRESS_LIFETIME: Duration = Duration::from_secs(86400);
 
-/// All nodes of the link (RFC 4291).
+/// The multicast address of all nodes on the link (RFC 4291).
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
-/// Neighbour discovery's hop limit.
+/// The hop limit of neighbor discovery (RFC 4861, 11.2).
 const ON_LINK: u8 = 255;
 
-/// DHCP's option for the MTU (RFC 2132, 5.1).
+/// The DHCP option that holds the MTU (RFC 2132, 5.1).
 const OPTION_MTU: u8 = 26;
 
-/// DHCP's ports.
+/// The port of DHCP servers.
 pub(super) const DHCP_SERVER: u16 = 67;
+
+/// The port of DHCP clients.
 const DHCP_CLIENT: u16 = 68;
 
-/// Answers who has an address of the gateway's.
+/// Answers ARP requests for the gateway's addresses.
 pub(super) fn answer_arp(outgoing: &mut Outgoing, bytes: &[u8]) {
     let Ok(packet) = ArpPacket::new_checked(bytes) else {
         return;
@@ -71,8 +72,8 @@ pub(super) fn answer_arp(outgoing: &mut Outgoing, bytes: &[u8]) {
     });
 }
 
-/// Answers DHCP's DISCOVER and REQUEST; whatever address is asked for, the
-/// guest's is the only one.
+/// Answers DHCP requests. Each answer offers the guest's one address, and a request for another
+/// address gets a NAK.
 pub(super) fn answer_dhcp(outgoing: &mut Outgoing, bytes: &[u8]) {
     let Ok(packet) = DhcpPacket::new_checked(bytes) else {
         return;
@@ -129,8 +130,8 @@ pub(super) fn answer_dhcp(outgoing: &mut Outgoing, bytes: &[u8]) {
     }
 }
 
-/// Answers neighbour and router solicitations. `advertises`: the host has IPv6,
-/// so the guest may have it too.
+/// Answers neighbor solicitations for the gateway's addresses. Also answers router solicitations if
+/// `advertises` is set, which means that the host has IPv6.
 pub(super) fn answer_discovery(
     outgoing: &mut Outgoing,
     guest: Ipv6Addr,
@@ -155,7 +156,7 @@ pub(super) fn answer_discovery(
     }
 }
 
-/// Tells the guest that there is IPv6, and through whom.
+/// Sends a router advertisement, which gives the guest IPv6 through the gateway.
 pub(super) fn advertise_router(outgoing: &mut Outgoing) {
     let advertisement = Icmpv6Repr::Ndisc(NdiscRepr::RouterAdvert {
         hop_limit: 64,

@@ -1,5 +1,5 @@
-//! The gateway's DNS server: questions by UDP and TCP (RFC 1035, 7766),
-//! answered by the policy engine.
+//! The gateway's DNS server for UDP and TCP (RFC 1035, 7766). The policy engine answers the
+//! questions.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -13,11 +13,15 @@ use super::packet;
 use super::tcp::GuestStream;
 use sandbox_spec::policy::Transport;
 
-/// How long a TCP connection may be silent.
+/// The most questions in progress at once. Beyond that, questions by UDP are lost, and clients
+/// retry. Questions by TCP wait.
+pub(super) const AT_ONCE: usize = 128;
+
+/// The time limit for each read and write of a TCP connection.
 const IDLE: Duration = Duration::from_secs(30);
 
 impl Core {
-    /// Answers one question that came by UDP.
+    /// Answers a question that came by UDP.
     pub(super) fn question(self: &Rc<Self>, guest: SocketAddr, server: SocketAddr, query: &[u8]) {
         let Ok(turn) = self.questions.clone().try_acquire_owned() else {
             return;
@@ -32,7 +36,7 @@ impl Core {
         });
     }
 
-    /// Answers the questions of one TCP connection, one after the other.
+    /// Answers the questions of one TCP connection, one at a time.
     pub(super) async fn questions(self: Rc<Self>, mut guest: GuestStream) {
         while let Ok(Ok(length)) = timeout(IDLE, guest.read_u16()).await {
             let mut query = vec![0; length.into()];
