@@ -1,4 +1,4 @@
-//! Ports of the host that lead into the guest.
+//! Host ports that the gateway forwards to the guest.
 
 use sandbox_host::hint::Hint;
 use std::io;
@@ -18,51 +18,62 @@ use sandbox_spec::guest_network::GUEST;
 use sandbox_spec::policy::{Transport, Verdict};
 use sandbox_spec::publish::PublishedPort;
 
-/// The guest's port of sshd.
+/// The port of the guest's sshd.
 const SSH: u16 = 22;
 
-/// How long accepting pauses when it fails, as it does without descriptors.
+/// Ports of the gateway that stand for the host's clients in the guest: the dynamic ports of RFC
+/// 6335.
+const DYNAMIC: std::ops::Range<u16> = 49152..65535;
+
+/// The most clients of published UDP ports that the gateway remembers.
+const UDP_CLIENTS: usize = 512;
+
+/// The pause after a failed accept(2), as happens without free descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Why a port of the host cannot lead into the guest.
+/// An error with a published port.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
-    /// The host refuses it.
-    #[error("port {} of {} cannot be published", .address.port(), .address.ip())]
+    /// The host port could not be bound.
+    #[error("could not publish port {} of {}", .address.port(), .address.ip())]
     Bind {
-        /// Where it should have listened.
+        /// The host's address and port.
         address: SocketAddr,
         /// The cause.
         #[source]
         source: io::Error,
     },
-    /// There is no such port.
+    /// The port to remove is not published.
     #[error("`{0}` is not published")]
     NotPublished(PublishedPort),
 }
 
 impl PortError {
-    /// What the user can do about it.
+    /// Returns what the user can do about the error.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Some(
-                "another program has it (`ss -ltnup` names it); choose another, or 0 for any that is free: `-p 0:80`"
-                    .into(),
+                Hint::text(
+                    "find the program that uses the port with `ss -ltnup`, or take any free port: ",
+                )
+                .setting("publish", "0:80"),
             ),
-            Self::Bind { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some("ports below 1024 are root's; choose a higher one: `-p 8080:80`".into())
-            }
+            Self::Bind { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Some(
+                Hint::text("choose a port of at least 1024, since lower ones need root: ")
+                    .setting("publish", "8080:80"),
+            ),
             Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrNotAvailable => {
-                Some("this host does not have that address; `ip addr` lists those it has".into())
+                Some("choose an address of this host; `ip addr` lists them".into())
             }
             Self::Bind { .. } => None,
-            Self::NotPublished(_) => Some("`sandbox port ls` lists the ports".into()),
+            Self::NotPublished(_) => {
+                Some(Hint::text("list the published ports with ").command("port ls"))
+            }
         }
     }
 }
 
-/// Sockets of the host that are bound before the guest starts, so that a port
-/// that is taken is an error of the start.
+/// Host sockets, bound before the guest starts, so that a used port makes the start fail.
 #[derive(Debug)]
 pub struct HostPorts {
     ssh: TcpListener,
@@ -99,10 +110,11 @@ impl Bound {
 }
 
 impl HostPorts {
-    /// Binds a port for SSH, which the kernel chooses, and the published ones.
+    /// Binds the published ports, and a port for SSH that the kernel chooses.
     ///
     /// # Errors
-    /// When one of them cannot be had.
+    ///
+    /// [`PortError::Bind`] for the first port that cannot be bound.
     pub fn bind(published: &[PublishedPort]) -> Result<Self, PortError> {
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         let failed = |source| PortError::Bind { address, source };
@@ -117,23 +129,23 @@ impl HostPorts {
         })
     }
 
-    /// The port of 127.0.0.1 that leads to the guest's sshd.
+    /// Returns the port of 127.0.0.1 that forwards to the guest's sshd.
     pub fn ssh_port(&self) -> u16 {
         self.ssh_port
     }
 
-    /// The published ports, with the numbers that they came to have.
+    /// Returns the published ports, with the kernel's choice in place of port 0.
     pub fn published(&self) -> Vec<PublishedPort> {
         self.published.iter().map(|(port, _)| *port).collect()
     }
 }
 
-/// By which port of the host somebody enters the guest.
+/// The kind of a host port that forwards to the guest.
 #[derive(Debug, Clone, Copy)]
 enum Entrance {
-    /// The host's own, to the guest's sshd, whatever rules say of others.
+    /// The host's own port to the guest's sshd, which no rule closes.
     Own,
-    /// A published one, to this port of the guest's.
+    /// A published port, and the guest port that it forwards to.
     Published(u16),
 }
 
@@ -146,10 +158,92 @@ impl Entrance {
     }
 }
 
+/// The published ports of a running gateway.
+#[derive(Default)]
+pub(super) struct Ports {
+    published: RefCell<Vec<(PublishedPort, AbortHandle)>>,
+    clients: RefCell<HashMap<SocketAddr, Client>>,
+    next: Cell<u16>,
+}
+
+/// A client of a published UDP port. The guest sees it as a port of the gateway.
+struct Client {
+    address: SocketAddr,
+    guest_port: u16,
+    socket: Rc<tokio::net::UdpSocket>,
+    used: Cell<Instant>,
+}
+
+impl Ports {
+    /// Returns the next gateway port that is not in use, or `None` if all are.
+    fn free(&self, is_used: impl Fn(SocketAddr) -> bool) -> Option<SocketAddr> {
+        for _ in DYNAMIC {
+            let port = self.next.get().max(DYNAMIC.start);
+            self.next
+                .set(if port + 1 < DYNAMIC.end { port + 1 } else { 0 });
+            let address = SocketAddr::new(IpAddr::V4(GATEWAY), port);
+            if !is_used(address) {
+                return Some(address);
+            }
+        }
+        None
+    }
+
+    /// Returns the gateway's address that stands for this client in the guest. A new client
+    /// replaces the one that was silent for longest, if there are too many.
+    fn client(
+        &self,
+        address: SocketAddr,
+        guest_port: u16,
+        socket: &Rc<tokio::net::UdpSocket>,
+    ) -> Option<SocketAddr> {
+        let mut clients = self.clients.borrow_mut();
+        let known = clients.iter().find(|(_, client)| {
+            client.address == address
+                && client.guest_port == guest_port
+                && Rc::ptr_eq(&client.socket, socket)
+        });
+        if let Some((known, client)) = known {
+            client.used.set(Instant::now());
+            return Some(*known);
+        }
+        if clients.len() >= UDP_CLIENTS {
+            let oldest = clients.iter().min_by_key(|(_, client)| client.used.get());
+            let oldest = oldest.map(|(known, _)| *known)?;
+            clients.remove(&oldest);
+        }
+        let known = self.free(|address| clients.contains_key(&address))?;
+        let client = Client {
+            address,
+            guest_port,
+            socket: socket.clone(),
+            used: Cell::new(Instant::now()),
+        };
+        clients.insert(known, client);
+        Some(known)
+    }
+
+    /// Forwards an answer of the guest to its client. Returns whether there is such a client.
+    pub(super) fn answer(&self, remote: SocketAddr, guest_port: u16, content: &[u8]) -> bool {
+        let clients = self.clients.borrow();
+        let Some(client) = clients.get(&remote) else {
+            return false;
+        };
+        if client.guest_port != guest_port {
+            return false;
+        }
+        client.used.set(Instant::now());
+        // A datagram that cannot be sent at once is lost.
+        let flags = rustix::net::SendFlags::DONTWAIT;
+        let _ = rustix::net::sendto(&*client.socket, content, flags, &client.address);
+        true
+    }
+}
+
 impl Core {
-    /// Serves the ports that were bound before the start.
+    /// Starts serving the ports that were bound before the start.
     pub(super) fn serve_ports(self: &Rc<Self>, ports: HostPorts) -> io::Result<()> {
-        // Nobody can stop this one: it is how sessions enter.
+        // Sessions need this port, so nothing stops its task.
         let _ = self.listen(ports.ssh, Entrance::Own)?;
         for (port, bound) in ports.published {
             self.serve(port, bound)?;
@@ -157,8 +251,7 @@ impl Core {
         Ok(())
     }
 
-    /// Publishes a port of the guest's. Gives the port with the host's address
-    /// as it came to be.
+    /// Publishes a port. Returns it with the kernel's choice in place of port 0.
     pub(super) fn add_port(
         self: &Rc<Self>,
         port: &PublishedPort,
@@ -172,16 +265,28 @@ impl Core {
         Ok(port)
     }
 
-    /// Stops publishing a port. Connections that run go on.
+    /// Stops publishing a port. Its open connections continue.
     pub(super) fn remove_port(&self, port: &PublishedPort) -> Result<(), PortError> {
-        if self.published.remove(port) {
+        let mut published = self.ports.published.borrow_mut();
+        let before = published.len();
+        published.retain(|(one, task)| {
+            let same = one == port;
+            if same {
+                task.abort();
+            }
+            !same
+        });
+        if published.len() < before {
+            // Each of its clients holds the UDP socket, and with it the host port.
+            let mut clients = self.ports.clients.borrow_mut();
+            clients.retain(|_, client| client.socket.local_addr().ok() != Some(port.host));
             Ok(())
         } else {
             Err(PortError::NotPublished(*port))
         }
     }
 
-    /// The published ports.
+    /// Returns the published ports.
     pub(super) fn list_ports(&self) -> Vec<PublishedPort> {
         self.published.list()
     }
@@ -210,7 +315,7 @@ impl Core {
                         tokio::task::spawn_local(core.clone().enter(host, client, entrance));
                     }
                     Err(error) => {
-                        tracing::warn!(%error, ?entrance, "a client could not be accepted");
+                        tracing::warn!(%error, ?entrance, "could not accept a client");
                         tokio::time::sleep(PAUSE).await;
                     }
                 }
@@ -219,7 +324,7 @@ impl Core {
         Ok(tokio::task::spawn_local(listening).abort_handle())
     }
 
-    /// Leads one client into the guest.
+    /// Forwards the connection of one client to the guest, until it ends.
     async fn enter(
         self: Rc<Self>,
         host: tokio::net::TcpStream,
@@ -228,7 +333,8 @@ impl Core {
     ) {
         let guest_port = entrance.guest_port();
         let refuse = |host: &tokio::net::TcpStream| {
-            // Closing then resets. It cannot fail on a socket that is open.
+            // With a linger time of zero, close(2) resets the connection. The call cannot fail on
+            // an open socket.
             let _ = rustix::net::sockopt::set_socket_linger(host, Some(Duration::ZERO));
         };
         let flow = FlowStart {
@@ -290,15 +396,17 @@ impl Core {
                         let content = buffer.get(..length).unwrap_or_default();
                         core.pass_in(&socket, client, guest_port, content);
                     }
-                    // What the network says of an answer that was sent before.
-                    Err(error) => tracing::debug!(%error, guest_port, "a published UDP port"),
+                    // An ICMP error about an earlier answer.
+                    Err(error) => {
+                        tracing::debug!(%error, guest_port, "error on a published UDP port");
+                    }
                 }
             }
         };
         Ok(tokio::task::spawn_local(receiving).abort_handle())
     }
 
-    /// Passes a datagram of a client's on to the guest.
+    /// Forwards a client's datagram to the guest, if the policy and the bandwidth allow it.
     fn pass_in(
         &self,
         socket: &Rc<tokio::net::UdpSocket>,
