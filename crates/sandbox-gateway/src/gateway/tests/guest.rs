@@ -1,4 +1,4 @@
-//! A guest in a test: another IP stack at QEMU's end of the wire.
+//! A guest for tests: a second IP stack at QEMU's end of the wire.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -15,19 +15,19 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 
 use sandbox_spec::guest_network::{GATEWAY, GUEST, GUEST_MAC, MTU, NETWORK};
 
-/// Far more than anything here takes on a busy machine.
+/// The time limit for each wait, far more than a busy machine needs.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The guest's end of the wire, frame by frame.
+/// The guest's end of the wire, which sends and receives frames.
 pub(super) struct Frames {
     wire: UnixStream,
     unread: Vec<u8>,
     received: VecDeque<Vec<u8>>,
-    /// Types and codes of the ICMP messages that have come.
+    /// The types and codes of the received ICMP messages.
     pub(super) icmp: Vec<(u8, u8)>,
 }
 
-/// The type and code of the ICMP message in a frame, if there is one.
+/// Returns the type and code of the ICMP message in a frame, if there is one.
 fn icmp(frame: &[u8]) -> Option<(u8, u8)> {
     let is_icmp = frame.get(12..14)? == [8, 0] && *frame.get(23)? == 1;
     is_icmp.then_some((*frame.get(34)?, *frame.get(35)?))
@@ -44,14 +44,14 @@ impl Frames {
         }
     }
 
-    /// Writes bytes as they are, waiting for the gateway to take them.
+    /// Writes bytes without a length before them, and waits until the gateway takes them.
     fn write_raw(&mut self, mut bytes: &[u8]) {
         let begin = Instant::now();
         while !bytes.is_empty() {
             match self.wire.write(bytes) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    assert!(begin.elapsed() < DEADLINE, "the gateway reads nothing");
+                    assert!(begin.elapsed() < DEADLINE, "the gateway does not read");
                     self.read();
                     thread::yield_now();
                 }
@@ -65,7 +65,7 @@ impl Frames {
         self.write_raw(&[&length.to_be_bytes()[..], frame].concat());
     }
 
-    /// Takes what has come.
+    /// Receives all available frames.
     fn read(&mut self) {
         let mut buffer = [0; 65536];
         while let Ok(count) = self.wire.read(&mut buffer) {
@@ -127,7 +127,7 @@ impl TxToken for Sending<'_> {
     }
 }
 
-/// A guest with an address.
+/// A guest with an IPv4 address and a route.
 pub(super) struct Guest {
     pub(super) frames: Frames,
     interface: Interface,
@@ -159,7 +159,7 @@ impl Guest {
         }
     }
 
-    /// Lets the guest live until `done` gives something.
+    /// Runs the guest until `done` returns a value.
     pub(super) fn until<T>(
         &mut self,
         what: &str,
@@ -173,12 +173,12 @@ impl Guest {
             if let Some(result) = done(&mut self.sockets) {
                 return result;
             }
-            assert!(begin.elapsed() < DEADLINE, "waited in vain for {what}");
+            assert!(begin.elapsed() < DEADLINE, "timed out waiting for {what}");
             thread::sleep(Duration::from_micros(200));
         }
     }
 
-    /// Lets the guest live until such an ICMP message has come.
+    /// Runs the guest until it has received an ICMP message of this type and code.
     pub(super) fn until_icmp(&mut self, message: (u8, u8)) {
         let begin = Instant::now();
         while !self.frames.icmp.contains(&message) {
@@ -196,7 +196,7 @@ impl Guest {
         self.sockets.add(tcp::Socket::new(buffer(), buffer()))
     }
 
-    /// Begins to connect.
+    /// Begins a TCP connection.
     pub(super) fn connect(&mut self, remote: SocketAddr) -> SocketHandle {
         self.next_port += 1;
         let local = (IpAddr::V4(GUEST), self.next_port);
@@ -208,7 +208,7 @@ impl Guest {
         handle
     }
 
-    /// Waits until a connection is established, or refused: then `false`.
+    /// Waits until a connection is established or refused. Returns whether it is established.
     pub(super) fn is_established(&mut self, handle: SocketHandle) -> bool {
         self.until("the connection", |sockets| {
             match sockets.get::<tcp::Socket<'_>>(handle).state() {
@@ -219,7 +219,7 @@ impl Guest {
         })
     }
 
-    /// Sends all of it, and then the end; gives all that comes until the end.
+    /// Sends a request and its end. Returns the bytes received until the other side's end.
     pub(super) fn converse(&mut self, handle: SocketHandle, request: &[u8]) -> Vec<u8> {
         let mut sent = 0;
         let mut answer = Vec::new();
@@ -244,7 +244,7 @@ impl Guest {
         answer
     }
 
-    /// Accepts connections at a port.
+    /// Accepts one TCP connection at a port.
     pub(super) fn listen(&mut self, port: u16) -> SocketHandle {
         let handle = self.tcp_socket();
         let socket = self.sockets.get_mut::<tcp::Socket<'_>>(handle);

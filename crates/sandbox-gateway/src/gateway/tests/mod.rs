@@ -1,5 +1,4 @@
-//! The whole gateway, with another IP stack in the guest's place and real
-//! sockets of the host.
+//! Tests of the whole gateway. A second IP stack plays the guest, and the host sockets are real.
 
 mod guest;
 
@@ -20,7 +19,7 @@ use sandbox_spec::guest_network::{GATEWAY, GUEST};
 use sandbox_spec::policy::Policy;
 use sandbox_spec::publish::PublishedPort;
 
-/// A gateway with a guest.
+/// A gateway, and a guest connected to it.
 struct Network {
     guest: Guest,
     ssh_port: u16,
@@ -29,7 +28,7 @@ struct Network {
 }
 
 impl Network {
-    /// A gateway with this preset.
+    /// Starts a gateway with a preset and a connection limit.
     fn new(preset: &str, connections: usize) -> Self {
         let log = tempfile::tempdir().unwrap();
         let (wire, guests_end) = UnixStream::pair().unwrap();
@@ -58,14 +57,14 @@ impl Network {
         }
     }
 
-    /// What the gateway answers a command.
+    /// Sends a command and waits for the reply.
     fn ask(&self, command: GatewayCommand) -> GatewayReply {
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.gateway.ask(GatewayRequest { command, reply });
         answer.blocking_recv().unwrap()
     }
 
-    /// Ends the guest, and gives the access log.
+    /// Ends the guest. Returns the access log.
     fn finish(self) -> String {
         drop(self.guest);
         self.gateway.finish();
@@ -73,12 +72,12 @@ impl Network {
     }
 }
 
-/// Where the guest finds a port of the host's loopback.
+/// Returns the guest's address of a port of the host's loopback.
 fn host(port: u16) -> SocketAddr {
     (IpAddr::V4(GATEWAY), port).into()
 }
 
-/// A server that answers with what it got, upside down, once it has got all.
+/// Starts a server that answers each request with its bytes reversed. Returns its port.
 fn reversing_server() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -89,7 +88,7 @@ fn reversing_server() -> u16 {
                 let mut request = Vec::new();
                 client.read_to_end(&mut request).unwrap();
                 request.reverse();
-                // The other side may be gone.
+                // The client may be gone.
                 let _ = client.write_all(&request);
             });
         }
@@ -97,7 +96,7 @@ fn reversing_server() -> u16 {
     port
 }
 
-/// Bytes that are not the same everywhere.
+/// Returns bytes that differ by position and seed.
 fn content(length: usize, seed: usize) -> Vec<u8> {
     (0..length)
         .map(|index| (index.wrapping_mul(31) ^ (index >> 8) ^ seed) as u8)
@@ -110,7 +109,7 @@ fn reversed(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn connections_carry_bytes_both_ways_and_end_one_way_at_a_time() {
+fn tcp_connection_carries_bytes_after_a_half_close() {
     let mut network = Network::new("all", 1024);
     let port = reversing_server();
     for length in [0, 1, 100_000, 5_000_000] {
@@ -126,7 +125,7 @@ fn connections_carry_bytes_both_ways_and_end_one_way_at_a_time() {
 }
 
 #[test]
-fn many_connections_at_once_do_not_disturb_each_other() {
+fn tcp_connections_in_parallel_keep_their_bytes_apart() {
     let mut network = Network::new("all", 1024);
     let port = reversing_server();
     let connections: Vec<_> = (0..100)
@@ -142,7 +141,7 @@ fn many_connections_at_once_do_not_disturb_each_other() {
 }
 
 #[test]
-fn what_is_denied_is_refused_at_once_and_written_down() {
+fn tcp_connection_denied_by_the_policy_is_reset_and_logged() {
     let mut network = Network::new("public", 1024);
     let port = reversing_server();
     let connection = network.guest.connect(host(port));
@@ -153,9 +152,9 @@ fn what_is_denied_is_refused_at_once_and_written_down() {
 }
 
 #[test]
-fn nobody_listening_is_a_refusal_too() {
+fn tcp_connection_to_a_closed_port_is_reset() {
     let mut network = Network::new("all", 1024);
-    // Bound, but not listening.
+    // The port is bound but does not listen, so no other test can take it.
     let taken = rustix::net::socket(
         rustix::net::AddressFamily::INET,
         rustix::net::SocketType::STREAM,
@@ -171,7 +170,7 @@ fn nobody_listening_is_a_refusal_too() {
 }
 
 #[test]
-fn there_are_never_more_connections_than_were_allowed() {
+fn tcp_connection_beyond_the_limit_is_reset_until_another_ends() {
     let mut network = Network::new("all", 3);
     let port = reversing_server();
     let held: Vec<_> = (0..3).map(|_| network.guest.connect(host(port))).collect();
@@ -180,16 +179,15 @@ fn there_are_never_more_connections_than_were_allowed() {
     }
     let refused = network.guest.connect(host(port));
     assert!(!network.guest.is_established(refused));
-    // The host has its own places.
+    // The host's limit is separate.
     let listening = network.guest.listen(22);
     let ssh_port = network.ssh_port;
     let client = thread::spawn(move || TcpStream::connect(("127.0.0.1", ssh_port)).unwrap());
     assert!(network.guest.is_established(listening));
     drop(client.join().unwrap());
-    // Room is made by one that ends.
+    // The end of a connection makes room, once the guest has acknowledged that end.
     assert!(network.guest.converse(held[0], b"").is_empty());
     loop {
-        // As soon as the guest has acknowledged its end.
         let connection = network.guest.connect(host(port));
         if network.guest.is_established(connection) {
             break;
@@ -200,7 +198,7 @@ fn there_are_never_more_connections_than_were_allowed() {
 }
 
 #[test]
-fn the_hosts_port_leads_to_the_guests_sshd() {
+fn ssh_port_forwards_to_the_guests_port_22() {
     let mut network = Network::new("none", 1024);
     let ssh_port = network.ssh_port;
     let listening = network.guest.listen(22);
@@ -219,7 +217,7 @@ fn the_hosts_port_leads_to_the_guests_sshd() {
         .guest
         .until("the client's end", |_| client.is_finished().then_some(()));
     assert_eq!(client.join().unwrap(), b"from the guest");
-    // Nobody listens any more.
+    // The guest no longer listens.
     let client = thread::spawn(move || {
         let mut client = TcpStream::connect(("127.0.0.1", ssh_port)).unwrap();
         client.read(&mut [0]).map_err(|error| error.kind())
@@ -233,7 +231,7 @@ fn the_hosts_port_leads_to_the_guests_sshd() {
 }
 
 #[test]
-fn datagrams_go_out_and_their_answers_come_back() {
+fn udp_datagrams_and_their_answers_pass() {
     let mut network = Network::new("all", 1024);
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port();
@@ -256,7 +254,7 @@ fn datagrams_go_out_and_their_answers_come_back() {
 }
 
 #[test]
-fn ports_that_are_published_no_more_are_closed() {
+fn udp_port_is_closed_after_port_remove() {
     let mut network = Network::new("none", 1024);
     let socket = network.guest.udp(7);
     let any: PublishedPort = "0:7/udp".parse().unwrap();
@@ -265,7 +263,7 @@ fn ports_that_are_published_no_more_are_closed() {
         panic!("{reply:?}");
     };
     let port = ports[0];
-    // A client that the gateway remembers, for the guest's answers.
+    // The gateway remembers this client for the guest's answers.
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.send_to(b"hello", port.host).unwrap();
     assert_eq!(network.guest.receive_udp(socket).0, b"hello");
@@ -279,11 +277,11 @@ fn ports_that_are_published_no_more_are_closed() {
 }
 
 #[test]
-fn denied_datagrams_and_pings_come_back() {
+fn undelivered_udp_gets_an_icmp_error() {
     for (preset, port, expected) in [
-        // Destination unreachable: administratively prohibited.
+        // Destination unreachable, administratively prohibited.
         ("public", 9, (3, 13)),
-        // Destination unreachable: port. Nobody listens at 1 of the loopback.
+        // Destination unreachable, port unreachable: nothing listens on port 1 of the loopback.
         ("all", 1, (3, 3)),
     ] {
         let mut network = Network::new(preset, 1024);
@@ -295,7 +293,7 @@ fn denied_datagrams_and_pings_come_back() {
 }
 
 #[test]
-fn a_guest_that_asks_for_an_address_gets_its_own() {
+fn dhcp_gives_the_guest_its_address() {
     let mut network = Network::new("none", 1024);
     let socket = network.guest.add(dhcpv4::Socket::new());
     let (address, router, dns) = network.guest.until("a lease", |sockets| {
@@ -313,12 +311,12 @@ fn a_guest_that_asks_for_an_address_gets_its_own() {
 }
 
 #[test]
-fn whatever_a_guest_sends_the_gateway_lives_on() {
+fn gateway_survives_malformed_frames_and_a_syn_flood() {
     let mut network = Network::new("all", 64);
     let port = reversing_server();
     let connection = network.guest.connect(host(port));
     assert!(network.guest.is_established(connection));
-    // Frames that begin well and go on anyhow.
+    // Frames with a valid beginning and random bytes after it.
     let mut random = 1_u32;
     for round in 0..20_000_u32 {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -340,7 +338,7 @@ fn whatever_a_guest_sends_the_gateway_lives_on() {
         }
         network.guest.frames.write(&frame);
     }
-    // A flood of a million SYNs, each another flow, to where nobody is.
+    // A flood of a million SYNs, each a new flow, to ports on which nothing listens.
     for destination in 1..=20 {
         for source in 1..=50_000 {
             network.guest.frames.write(&syn(source, destination));
@@ -351,7 +349,7 @@ fn whatever_a_guest_sends_the_gateway_lives_on() {
     network.finish();
 }
 
-/// A SYN from a port of the guest's to one of the host's.
+/// Returns a SYN from a guest port to a port of the host's loopback.
 fn syn(source: u16, destination: u16) -> Vec<u8> {
     let mut frame = vec![0; 54];
     frame[12..14].copy_from_slice(&[0x08, 0x00]);
