@@ -16,7 +16,7 @@ fn judge(verdict: &KvmVerdict) -> Finding {
             "{}: VMs run in software emulation, many times slower",
             verdict.reason()
         );
-        Finding::warning(CHECK, detail, verdict.mend())
+        Finding::warning(CHECK, detail, verdict.fix())
     }
 }
 

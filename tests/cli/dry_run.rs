@@ -258,7 +258,7 @@ fn accelerator_choice_follows_kvm_availability() {
         assert!(!chosen.stderr.contains("emulation"), "{}", chosen.stderr);
     } else {
         assert_eq!(required.status, 125, "{required}");
-        assert!(required.stderr.starts_with("error: cannot use KVM: "));
+        assert!(required.stderr.starts_with("error: could not use KVM: "));
         assert!(required.stderr.contains("hint: "), "{required}");
         assert!(required.stderr.contains("`--accel tcg`"), "{required}");
         assert_eq!(required.stdout, "");

@@ -1,9 +1,8 @@
-//! How QEMU executes the guest: with the processor's virtualization (KVM) or
-//! by translating its code (TCG).
+//! How QEMU executes the guest: with the processor's virtualization (KVM), or by translating the
+//! guest's code (TCG).
 //!
-//! A `/dev/kvm` that opens proves nothing: on some machines it is an emulation
-//! a thousand times slower than hardware. So the choice rests on a
-//! measurement, made once per boot of the host.
+//! On some machines `/dev/kvm` opens but is an emulation, a thousand times slower than hardware. So
+//! the choice needs a measurement, made once per boot of the host.
 
 mod device;
 mod guest_code;
@@ -21,22 +20,22 @@ pub use processor::{Processor, Vendor};
 use sandbox_spec::{Accelerator, AcceleratorChoice};
 pub use verdict::{KvmVerdict, Permissions, ProbeStep};
 
-/// What will execute the guest.
+/// The accelerator for a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The accelerator to start QEMU with.
     pub accelerator: Accelerator,
-    /// Set when the user gets less than could be: tell them once.
+    /// A warning for the user, if QEMU emulates because KVM does not work.
     pub warning: Option<FallbackWarning>,
 }
 
-/// Why TCG is used although KVM was wanted. One line as text.
+/// Why QEMU uses TCG although KVM was preferred. Its text is one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FallbackWarning {
-    /// What is wrong with KVM.
+    /// The obstacle to KVM.
     pub reason: String,
-    /// What would make it usable.
-    pub mend: Option<String>,
+    /// An instruction that makes KVM usable.
+    pub fix: Option<String>,
 }
 
 impl fmt::Display for FallbackWarning {
@@ -46,43 +45,43 @@ impl fmt::Display for FallbackWarning {
             "the VM runs in software emulation, many times slower, because {}",
             self.reason
         )?;
-        match &self.mend {
-            Some(mend) => write!(formatter, "; to mend it, {mend}"),
+        match &self.fix {
+            Some(fix) => write!(formatter, "; to fix this, {fix}"),
             None => Ok(()),
         }
     }
 }
 
-/// No accelerator as the user wants it.
+/// The chosen accelerator is not available.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum AcceleratorError {
-    /// KVM was required and does not work.
-    #[error("cannot use KVM: {}", verdict.reason())]
+    /// The user requires KVM, and it does not work.
+    #[error("could not use KVM: {}", verdict.reason())]
     KvmUnusable {
-        /// What the probe found.
+        /// The result of the probe.
         verdict: KvmVerdict,
     },
 }
 
 impl AcceleratorError {
-    /// What the user can do.
+    /// Returns what the user can do about the error.
     pub fn hint(&self) -> Option<Hint> {
+        const EMULATE: &str = "run in software emulation with ";
         Some(match self {
-            Self::KvmUnusable { verdict } => match verdict.mend() {
-                Some(mend) => {
-                    format!("{mend}; or run in software emulation with `--accel tcg`").into()
-                }
-                None => "run in software emulation with `--accel tcg`".into(),
-            },
+            Self::KvmUnusable { verdict } => match verdict.fix() {
+                Some(fix) => Hint::text(format!("{fix}; or {EMULATE}")),
+                None => Hint::text(EMULATE),
+            }
+            .setting("accel", "tcg"),
         })
     }
 }
 
-/// Chooses from what the user wants and what the probe found.
+/// Decides from the user's choice and the probe's verdict.
 ///
 /// # Errors
 ///
-/// [`AcceleratorError::KvmUnusable`] if only KVM will do and it does not work.
+/// [`AcceleratorError::KvmUnusable`] if the user requires KVM and it does not work.
 pub fn decide(
     choice: AcceleratorChoice,
     verdict: &KvmVerdict,
@@ -97,8 +96,8 @@ pub fn decide(
             return Err(AcceleratorError::KvmUnusable { verdict });
         }
         AcceleratorChoice::Auto => {
-            let (reason, mend) = (verdict.reason(), verdict.mend());
-            (Accelerator::Tcg, Some(FallbackWarning { reason, mend }))
+            let (reason, fix) = (verdict.reason(), verdict.fix());
+            (Accelerator::Tcg, Some(FallbackWarning { reason, fix }))
         }
     };
     Ok(Decision {
@@ -107,8 +106,8 @@ pub fn decide(
     })
 }
 
-/// Chooses for this machine: [`decide`] on the verdict of this boot, which is
-/// remembered in `cache_directory`. With `tcg`, KVM is not looked at.
+/// Decides for this machine, as [`decide`] does. Probes KVM once per boot and caches the verdict in
+/// `cache_directory`. The choice `tcg` needs no probe.
 ///
 /// # Errors
 ///
@@ -126,9 +125,8 @@ pub fn select(
     decide(choice, &probe_kvm_once_per_boot(cache_directory))
 }
 
-/// What a guest under KVM sees of the host's processor, and what a saved guest
-/// would miss on another one: its model, its microcode and its flags, as
-/// `/proc/cpuinfo` tells them of the first processor.
+/// Returns the properties of the host's processor that a guest with KVM sees: model, microcode and
+/// flags of the first processor in `/proc/cpuinfo`. A saved guest needs the same ones.
 pub fn host_processor() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     processor::identity(&text)
@@ -146,7 +144,7 @@ mod tests {
     };
 
     #[test]
-    fn every_choice_with_and_without_kvm() {
+    fn decide_follows_choice_and_verdict() {
         use AcceleratorChoice::{Auto, Kvm, Tcg};
         let cases = [
             (Auto, USABLE, Some((Accelerator::Kvm, false))),
@@ -164,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fallback_says_why_and_what_mends_it_in_one_line() {
+    fn fallback_warning_names_reason_and_fix_in_one_line() {
         let warning = decide(AcceleratorChoice::Auto, &EMULATED)
             .unwrap()
             .warning
@@ -172,19 +170,23 @@ mod tests {
         assert_eq!(
             warning.to_string(),
             "the VM runs in software emulation, many times slower, because `/dev/kvm` is not \
-             backed by hardware here (950 ns per instruction); to mend it, enable nested \
+             backed by hardware here (950 ns per instruction); to fix this, enable nested \
              virtualization for this machine in the host that runs it"
         );
     }
 
     #[test]
-    fn a_refusal_names_the_way_out() {
+    fn kvm_unusable_hint_names_the_emulation() {
         let error = decide(AcceleratorChoice::Kvm, &EMULATED).unwrap_err();
         assert!(
             error
                 .to_string()
-                .starts_with("cannot use KVM: `/dev/kvm` is not backed")
+                .starts_with("could not use KVM: `/dev/kvm` is not backed")
         );
-        assert!(error.hint().unwrap().to_string().ends_with("`--accel tcg`"));
+        assert_eq!(
+            error.hint().unwrap().to_string(),
+            "enable nested virtualization for this machine in the host that runs it; or run in \
+             software emulation with `accel = tcg`"
+        );
     }
 }

@@ -1,5 +1,4 @@
-//! `/dev/kvm` as a file: whether it opens, who may open it, and the probe's
-//! verdict remembered for this boot of the host.
+//! The device file `/dev/kvm`: opening it, its permissions, and the cached verdict of its probe.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -17,10 +16,11 @@ use crate::probe_cache;
 
 const DEVICE: &str = "/dev/kvm";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// The file that remembers the verdict, in the cache directory.
+
+/// The name of the file in the cache directory that holds the verdict.
 pub const CACHE_FILE: &str = "kvm-verdict.json";
 
-/// Everything a remembered verdict depends on.
+/// Everything that a cached verdict depends on.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct CacheKey {
@@ -33,8 +33,7 @@ struct CacheKey {
     caller: u32,
 }
 
-/// Probes `/dev/kvm` now. Takes a millisecond on hardware, a tenth of a second
-/// on an emulation, at most two and a half seconds on anything.
+/// Probes `/dev/kvm`. This takes 1 ms on hardware, 0.1 s on an emulation, and at most 2.5 s.
 pub fn probe_kvm() -> KvmVerdict {
     match open(Path::new(DEVICE)) {
         Ok(device) => probe::measure(device),
@@ -42,11 +41,10 @@ pub fn probe_kvm() -> KvmVerdict {
     }
 }
 
-/// As [`probe_kvm`], but a verdict of this boot is taken from
-/// `kvm-verdict.json` in `cache_directory`, or put there.
+/// Returns the verdict of [`probe_kvm`], from [`CACHE_FILE`] in `cache_directory` if it is from
+/// this boot. Otherwise probes, and caches the verdict there.
 ///
-/// The device is opened each time all the same, so a change of permissions is
-/// noticed.
+/// Opens the device in each case, and so notices changed permissions.
 pub fn probe_kvm_once_per_boot(cache_directory: &Path) -> KvmVerdict {
     match open(Path::new(DEVICE)) {
         Ok(device) => recall_or_measure(device, cache_directory, probe::measure),
@@ -94,7 +92,7 @@ fn open(path: &Path) -> Result<File, KvmVerdict> {
     };
     let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
     Err(match errno {
-        // A device node can be there without a driver behind it.
+        // A device node can exist without a driver.
         Errno::ENOENT | Errno::ENODEV | Errno::ENXIO => KvmVerdict::Missing {
             processor: Processor::of_this_machine(),
         },
@@ -140,14 +138,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_absent_device_is_missing() {
+    fn open_absent_device_is_missing() {
         let home = tempfile::tempdir().unwrap();
         let verdict = open(&home.path().join("kvm")).unwrap_err();
         assert!(matches!(verdict, KvmVerdict::Missing { .. }), "{verdict:?}");
     }
 
     #[test]
-    fn an_ordinary_file_is_not_kvm() {
+    fn measure_ordinary_file_fails_to_read_the_version() {
         let verdict = probe::measure(tempfile::tempfile().unwrap());
         let expected = KvmVerdict::Failed {
             step: ProbeStep::ReadVersion,
@@ -166,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_lasting_verdict_is_measured_once() {
+    fn recall_or_measure_caches_only_lasting_verdicts() {
         let cases = [
             (
                 KvmVerdict::Emulated {
@@ -193,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_permissions_forgets_the_verdict() {
+    fn recall_or_measure_measures_again_after_changed_permissions() {
         let cache = tempfile::tempdir().unwrap();
         let device = tempfile::tempfile().unwrap();
         let slow = KvmVerdict::Emulated {

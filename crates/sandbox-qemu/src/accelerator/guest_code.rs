@@ -1,19 +1,19 @@
-//! The smallest 64-bit guest: page tables, a descriptor table and a counted
-//! loop, laid out as the bytes of its physical memory.
+//! The smallest 64-bit guest: page tables, a descriptor table and a counted loop, laid out as the
+//! bytes of its physical memory.
 //!
-//! Long mode is what real guests run in. Real mode would not do as a measure:
-//! Intel processors without "unrestricted guest" make KVM interpret it.
+//! Real guests run in long mode. Real mode would give a wrong measurement, since KVM interprets it
+//! on Intel processors without "unrestricted guest".
 
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 
-/// Bytes of guest-physical memory, starting at address 0.
+/// The size of guest-physical memory in bytes, from address 0.
 pub(super) const MEMORY_SIZE: usize = 0x6000;
 
-/// Instructions between two exits: the loop's body is two instructions.
+/// The number of instructions between two exits. The loop's body has two instructions.
 pub(super) const INSTRUCTIONS_PER_ROUND: u32 = ITERATIONS * 2;
 
-/// The guest writes to this port at the start of each round. Port 0x80 is the
-/// diagnostic port of the PC: no in-kernel device answers it, so KVM exits.
+/// The port that the guest writes to at the start of each round. 0x80 is the PC's diagnostic port.
+/// No device in the kernel handles it, so KVM exits.
 pub(super) const ROUND_PORT: u16 = 0x80;
 
 const ITERATIONS: u32 = 15_000;
@@ -45,17 +45,17 @@ const RFLAGS_RESERVED: u64 = 0b10;
 const CODE_SELECTOR: u16 = 8;
 const DATA_SELECTOR: u16 = 16;
 
-/// Descriptors (Intel SDM volume 3, section 3.4.5): none, 64-bit code
-/// (present, execute/read, accessed, long), data (present, read/write, accessed).
+/// The segment descriptors (Intel SDM volume 3, section 3.4.5): null, 64-bit code (present,
+/// execute/read, accessed, long), data (present, read/write, accessed).
 const DESCRIPTORS: [u64; 3] = [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
 
-/// The bytes of the guest's memory, from address 0.
+/// Returns the bytes of the guest's memory, from address 0.
 pub(super) fn memory() -> Vec<u8> {
     let mut memory = vec![0; MEMORY_SIZE];
     let mut put = |at: usize, bytes: &[u8]| memory[at..at + bytes.len()].copy_from_slice(bytes);
     let entry = |table: usize| (table as u64 | PRESENT_WRITABLE).to_le_bytes();
 
-    // One page of 2 MiB maps address 0 to itself: all the guest has.
+    // One page of 2 MiB maps address 0 to itself. The guest's memory is smaller.
     put(PAGE_MAP_LEVEL_4, &entry(PAGE_DIRECTORY_POINTERS));
     put(PAGE_DIRECTORY_POINTERS, &entry(PAGE_DIRECTORY));
     put(
@@ -69,7 +69,7 @@ pub(super) fn memory() -> Vec<u8> {
     memory
 }
 
-/// An endless sequence of rounds, each an exit to the host and a counted loop.
+/// Returns the guest's code: endless rounds, each with an exit to the host and a counted loop.
 fn code() -> Vec<u8> {
     let mut code = vec![0xe6, ROUND_PORT as u8]; // round: out 0x80, al
     code.push(0xb9); //                                    mov ecx, ITERATIONS
@@ -80,7 +80,7 @@ fn code() -> Vec<u8> {
     code
 }
 
-/// Puts `special` (as read from a fresh vCPU) into long mode on [`memory`].
+/// Changes `special`, the registers of a new vCPU, to long mode on [`memory`].
 pub(super) fn enter_long_mode(special: &mut kvm_sregs) {
     let segment = |selector: u16, code: bool| kvm_segment {
         base: 0,
@@ -110,7 +110,7 @@ pub(super) fn enter_long_mode(special: &mut kvm_sregs) {
     special.efer = EFER_LONG_MODE_ENABLE | EFER_LONG_MODE_ACTIVE;
 }
 
-/// The general registers at the first instruction.
+/// Returns the general registers at the first instruction.
 pub(super) fn start_registers() -> kvm_regs {
     kvm_regs {
         rip: CODE as u64,
@@ -123,13 +123,13 @@ pub(super) fn start_registers() -> kvm_regs {
 mod tests {
     use super::*;
 
-    /// Where a two-byte jump at `at` lands.
+    /// Returns the target of the two-byte jump at `at`.
     fn jump_target(code: &[u8], at: usize) -> isize {
         at as isize + 2 + isize::from(code[at + 1] as i8)
     }
 
     #[test]
-    fn jumps_land_on_the_instructions_they_name() {
+    fn code_jumps_land_on_their_instructions() {
         let code = code();
         let dec = 7;
         assert_eq!(code[dec..dec + 2], [0xff, 0xc9]);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn page_tables_lead_to_a_page_that_holds_the_code() {
+    fn memory_page_tables_map_the_code() {
         let memory = memory();
         let entry = |at: usize| {
             let bytes = memory[at..at + 8].try_into().expect("eight bytes");

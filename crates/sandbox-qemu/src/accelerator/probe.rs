@@ -1,7 +1,7 @@
 //! Runs the guest of [`super::guest_code`] on `/dev/kvm` and measures it.
 //!
-//! Everything happens in a thread of its own, which is interrupted when its
-//! time is over: an emulated device may take for ever in any of the calls.
+//! The probe has its own thread, which is interrupted after a time limit: on an emulated device,
+//! any call may never return.
 
 use std::fs::File;
 use std::os::fd::{FromRawFd, IntoRawFd};
@@ -23,41 +23,39 @@ use nix::sys::signal::{self, SaFlags, SigAction, SigHandler, SigSet, Signal};
 use super::guest_code::{self, INSTRUCTIONS_PER_ROUND, MEMORY_SIZE, ROUND_PORT};
 use super::verdict::{KvmVerdict, ProbeStep};
 
-/// The slowest execution that still counts as hardware, in nanoseconds per
-/// instruction. Hardware needs less than one, QEMU's TCG about two, and
-/// emulations of `/dev/kvm` were seen at about a thousand.
+/// The slowest execution that still counts as hardware, in nanoseconds per instruction. Hardware
+/// needs less than 1, QEMU's TCG about 2. Emulations of `/dev/kvm` needed about 1000.
 pub const SLOWEST_USABLE: f64 = 20.0;
 
-/// Rounds measured at most: a round can be slow because the host was busy, so
-/// only the fastest of them tells.
+/// The most rounds to measure. A busy host can slow down a round, so the fastest one counts.
 const ROUNDS: u32 = 3;
 
-/// How long the whole probe may take. Hardware needs a millisecond.
+/// The time limit of the whole probe. Hardware needs a millisecond.
 const TIME_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long the thread may take to notice that it is interrupted.
+/// The time limit for an interrupted thread to end.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Time between two interruptions: one that arrives just before the thread
-/// enters `KVM_RUN` is lost.
+/// The time between two interrupts. There are several, since one that arrives just before the
+/// thread enters `KVM_RUN` is lost.
 const INTERRUPT_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Its default action is to be ignored, so one that arrives late is harmless.
+/// The signal that interrupts the thread. Its default action is to be ignored, so a late one is
+/// harmless.
 const INTERRUPT: Signal = Signal::SIGURG;
 
-/// Where QEMU, too, puts the pages that KVM needs on Intel for real mode
-/// (Linux `Documentation/virt/kvm/api.rst`, `KVM_SET_IDENTITY_MAP_ADDR` and
-/// `KVM_SET_TSS_ADDR`): below the firmware, away from the guest's memory.
+/// The addresses of the pages that KVM needs on Intel for real mode (Linux
+/// `Documentation/virt/kvm/api.rst`, `KVM_SET_IDENTITY_MAP_ADDR` and `KVM_SET_TSS_ADDR`). QEMU uses
+/// the same ones: below the firmware, away from the guest's memory.
 const IDENTITY_MAP_ADDRESS: u64 = 0xfffb_c000;
 const TASK_STATE_ADDRESS: usize = 0xfffb_d000;
 
-/// Tries the opened device, within [`TIME_LIMIT`].
+/// Probes the opened device, within [`TIME_LIMIT`].
 pub(super) fn measure(device: File) -> KvmVerdict {
     within(TIME_LIMIT, move |progress| try_device(device, progress))
 }
 
-/// Carries out `work`, which reports each step it begins, and interrupts it
-/// when the time is over.
+/// Runs `work`, which reports the beginning of each step, and interrupts it after `limit`.
 fn within<Work>(limit: Duration, work: Work) -> KvmVerdict
 where
     Work: FnOnce(&dyn Fn(ProbeStep)) -> KvmVerdict + Send + 'static,
@@ -66,7 +64,7 @@ where
     let (sender, receiver) = mpsc::channel();
     let thread = thread::spawn(move || {
         let progress = |step| {
-            // The receiver is gone once the time is over; then nobody asks.
+            // After the time limit, the receiver no longer exists.
             let _ = sender.send(Message::Reached(step));
         };
         let verdict = work(&progress);
@@ -95,8 +93,8 @@ enum Message {
     Finished(KvmVerdict),
 }
 
-/// Signals the thread until it ends. One that does not end within [`GRACE`]
-/// is stuck inside the kernel, where nothing reaches it: it is left behind.
+/// Signals the thread until it ends. A thread that does not end within [`GRACE`] is stuck in the
+/// kernel, and no signal reaches it. It is left running.
 fn interrupt(thread: &thread::JoinHandle<()>) {
     let give_up = Instant::now() + GRACE;
     while !thread.is_finished() && Instant::now() < give_up {
@@ -106,8 +104,8 @@ fn interrupt(thread: &thread::JoinHandle<()>) {
     }
 }
 
-/// While it lives, [`INTERRUPT`] makes system calls return `EINTR`. One at a
-/// time: the action of a signal belongs to the whole process.
+/// While it exists, [`INTERRUPT`] makes system calls return `EINTR`. Only one exists at a time,
+/// since the action of a signal belongs to the whole process.
 struct Interruptible {
     previous: Option<SigAction>,
     _only: MutexGuard<'static, ()>,
@@ -141,7 +139,7 @@ impl Drop for Interruptible {
     }
 }
 
-/// Whether the device runs guest code, and how fast. `progress` is told each step.
+/// Measures whether and how fast the device runs guest code. Reports each step to `progress`.
 fn try_device(device: File, progress: &dyn Fn(ProbeStep)) -> KvmVerdict {
     match run_rounds(device, progress) {
         Ok(ns_per_instruction) if ns_per_instruction <= SLOWEST_USABLE => {
@@ -152,14 +150,14 @@ fn try_device(device: File, progress: &dyn Fn(ProbeStep)) -> KvmVerdict {
     }
 }
 
-/// The nanoseconds per instruction of the fastest round.
+/// Returns the nanoseconds per instruction of the fastest round.
 fn run_rounds(device: File, progress: &dyn Fn(ProbeStep)) -> Result<f64, KvmVerdict> {
     progress(ProbeStep::ReadVersion);
-    // SAFETY: the descriptor is open and ours; `into_raw_fd` gives it away.
+    // SAFETY: the descriptor is open and ours; `into_raw_fd` transfers it.
     let kvm = unsafe { Kvm::from_raw_fd(device.into_raw_fd()) };
     match kvm.get_api_version() {
         version if version == KVM_API_VERSION as i32 => {}
-        // Not an answer but a failed call, for example on an ordinary file.
+        // The call failed, for example on an ordinary file.
         version if version < 0 => {
             return Err(failed(ProbeStep::ReadVersion)(kvm_ioctls::Error::last()));
         }
@@ -196,7 +194,8 @@ fn run_rounds(device: File, progress: &dyn Fn(ProbeStep)) -> Result<f64, KvmVerd
     prepare(&kvm, &vcpu).map_err(failed(ProbeStep::SetRegisters))?;
 
     progress(ProbeStep::Run);
-    // The first exit comes before the loop: it pays for every page fault.
+    // The guest exits before its first loop, so that no round includes the page faults of the
+    // start.
     run_to_next_round(&mut vcpu)?;
     let mut fastest = f64::INFINITY;
     for _ in 0..ROUNDS {
@@ -236,7 +235,7 @@ fn failed(step: ProbeStep) -> impl Fn(kvm_ioctls::Error) -> KvmVerdict {
     }
 }
 
-/// Anonymous memory that holds the guest of [`guest_code::memory`].
+/// Anonymous memory with the content of [`guest_code::memory`].
 struct GuestMemory {
     start: NonNull<c_void>,
 }
@@ -264,7 +263,7 @@ impl GuestMemory {
 
 impl Drop for GuestMemory {
     fn drop(&mut self) {
-        // SAFETY: mapped by `map` with this length; no vCPU runs any more.
+        // SAFETY: `map` made the mapping with this length, and no vCPU is running.
         let _ = unsafe { munmap(self.start, MEMORY_SIZE) };
     }
 }
@@ -274,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_that_never_returns_is_interrupted() {
+    fn within_interrupts_a_call_that_never_returns() {
         let (reader, _writer) = nix::unistd::pipe().unwrap();
         let (sender, receiver) = mpsc::channel();
         let verdict = within(Duration::from_millis(20), move |progress| {

@@ -1,15 +1,15 @@
-//! What `/proc/cpuinfo` tells about the processor's virtualization.
+//! The processor's properties in `/proc/cpuinfo` that concern virtualization.
 
 use serde::{Deserialize, Serialize};
 
-/// What the kernel of this machine sees of its processor.
+/// The processor, as this machine's kernel sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Processor {
-    /// Who made it.
+    /// The processor's maker.
     pub vendor: Vendor,
-    /// Hardware virtualization is offered to this kernel (flag `vmx` or `svm`).
+    /// Whether the kernel can use hardware virtualization (flag `vmx` or `svm`).
     pub virtualization: bool,
-    /// This machine is itself a virtual machine (flag `hypervisor`).
+    /// Whether this machine is itself a virtual machine (flag `hypervisor`).
     pub virtual_machine: bool,
 }
 
@@ -19,15 +19,15 @@ pub struct Processor {
 pub enum Vendor {
     /// VT-x, module `kvm_intel`.
     Intel,
-    /// SVM (AMD-V), module `kvm_amd`; also Hygon, whose processors are AMD's design.
+    /// SVM (AMD-V), module `kvm_amd`. This includes Hygon, whose processors are AMD's design.
     Amd,
-    /// Anything else.
+    /// Any other maker.
     Other,
 }
 
 impl Processor {
-    /// Reads the content of `/proc/cpuinfo` (Linux `arch/x86/kernel/cpu/proc.c`);
-    /// the first processor speaks for all.
+    /// Parses the content of `/proc/cpuinfo` (Linux `arch/x86/kernel/cpu/proc.c`). Only the first
+    /// processor counts.
     pub fn parse(cpuinfo: &str) -> Self {
         let field = |name: &str| {
             cpuinfo
@@ -48,13 +48,14 @@ impl Processor {
         }
     }
 
-    /// The processor of this machine; an unreadable `/proc` tells nothing.
+    /// Returns the processor of this machine. If `/proc/cpuinfo` is unreadable, its vendor is
+    /// [`Vendor::Other`] and it has no flags.
     pub(super) fn of_this_machine() -> Self {
         Self::parse(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
     }
 }
 
-/// The lines of `/proc/cpuinfo` that tell one kind of processor from another.
+/// Returns the values in `/proc/cpuinfo` that differ between kinds of processors.
 pub(super) fn identity(cpuinfo: &str) -> String {
     let names = [
         "vendor_id",
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_vendor_and_flags() {
+    fn processor_parse_reads_vendor_and_flags() {
         let cases = [
             ("", Vendor::Other, false, false),
             (
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn processors_are_told_apart_by_what_a_guest_sees() {
+    fn identity_contains_only_stable_fields_of_the_first_processor() {
         let text = "processor\t: 0\nvendor_id\t: X\nmodel\t\t: 5\ncpu MHz\t\t: 1234.5\nflags\t\t: a b\n\nprocessor\t: 1\nflags\t\t: c\n";
         assert_eq!(identity(text), "X; 5; a b");
     }

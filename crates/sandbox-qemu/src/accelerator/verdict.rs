@@ -1,4 +1,4 @@
-//! What the probe of `/dev/kvm` found, in words for a user.
+//! The result of the `/dev/kvm` probe, and its texts for the user.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::processor::{Processor, Vendor};
 
-/// What the probe of `/dev/kvm` found.
+/// The result of the `/dev/kvm` probe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     tag = "verdict",
@@ -20,46 +20,45 @@ pub enum KvmVerdict {
         /// Nanoseconds per guest instruction.
         ns_per_instruction: f64,
     },
-    /// There is no such device, or no driver behind it.
+    /// The device does not exist, or has no driver.
     Missing {
-        /// Decides how to get one.
+        /// The host's processor, on which the fix depends.
         processor: Processor,
     },
-    /// The device may not be opened by this user.
+    /// The user may not open the device.
     Forbidden(Permissions),
-    /// Another hypervisor holds the processor's virtualization.
+    /// Another hypervisor uses the processor's virtualization.
     Busy,
-    /// The device speaks another version of KVM's interface than 12, the only
-    /// one since Linux 2.6.22.
+    /// The device's API version is not 12, the only one since Linux 2.6.22.
     WrongVersion {
-        /// The version it speaks.
+        /// The device's API version.
         found: i32,
     },
-    /// A call failed.
+    /// A step failed.
     Failed {
-        /// What was tried.
+        /// The step.
         step: ProbeStep,
         /// The system's error number.
         errno: i32,
     },
-    /// The guest stopped in a way that its code cannot cause.
+    /// The test guest stopped for a reason that its code cannot cause.
     WrongExit {
-        /// KVM's name for it.
+        /// KVM's name of the exit.
         exit: String,
     },
-    /// A call did not return in time.
+    /// A step did not end in time.
     Unresponsive {
-        /// What was tried.
+        /// The step.
         step: ProbeStep,
     },
-    /// Guest code runs, but far slower than hardware would run it.
+    /// Guest code runs far slower than on hardware.
     Emulated {
         /// Nanoseconds per guest instruction.
         ns_per_instruction: f64,
     },
 }
 
-/// Who may open the device, and why this user may not.
+/// The device's permissions, and the caller's relation to them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Permissions {
@@ -67,11 +66,11 @@ pub struct Permissions {
     pub owner: String,
     /// The group's name, or its number if it has none.
     pub group: String,
-    /// Permission bits.
+    /// The permission bits.
     pub mode: u32,
-    /// The caller is root, whom permission bits do not stop: something else does.
+    /// Whether the caller is root. Permission bits do not stop root, so something else does.
     pub caller_is_root: bool,
-    /// The user database lists the caller in the group, but this session began before.
+    /// Whether the user database lists the caller in the group. Then the session began before that.
     pub caller_joined_group: bool,
 }
 
@@ -110,12 +109,12 @@ impl fmt::Display for ProbeStep {
 }
 
 impl KvmVerdict {
-    /// Whether guests can run with KVM.
+    /// Returns whether guests can run with KVM.
     pub fn is_usable(&self) -> bool {
         matches!(self, Self::Usable { .. })
     }
 
-    /// Whether the verdict was dear to get and holds until the next boot.
+    /// Returns whether the verdict was expensive to get and holds until the next boot.
     pub(super) fn is_lasting(&self) -> bool {
         match self {
             Self::Usable { .. } | Self::Unresponsive { .. } | Self::Emulated { .. } => true,
@@ -128,7 +127,7 @@ impl KvmVerdict {
         }
     }
 
-    /// What was found, as one sentence without a full stop.
+    /// Returns the verdict as one clause, without a full stop.
     pub fn reason(&self) -> String {
         match self {
             Self::Usable { ns_per_instruction } => {
@@ -136,7 +135,7 @@ impl KvmVerdict {
                     "`/dev/kvm` runs guest code in hardware ({ns_per_instruction:.1} ns per instruction)"
                 )
             }
-            Self::Missing { .. } => "there is no KVM on this machine (`/dev/kvm`)".into(),
+            Self::Missing { .. } => "`/dev/kvm` does not exist or has no driver".into(),
             Self::Forbidden(permissions) if permissions.caller_is_root => {
                 "even root may not open `/dev/kvm` here".into()
             }
@@ -147,7 +146,7 @@ impl KvmVerdict {
             ),
             Self::Busy => "another hypervisor is using the processor's virtualization".into(),
             Self::WrongVersion { found } => {
-                format!("`/dev/kvm` speaks version {found} of its interface, not 12")
+                format!("`/dev/kvm` has API version {found}, not 12")
             }
             Self::Failed { step, errno } => format!(
                 "`/dev/kvm` does not work: {step} failed ({})",
@@ -165,8 +164,8 @@ impl KvmVerdict {
         }
     }
 
-    /// What would make KVM usable, as an instruction; nothing if it is usable.
-    pub fn mend(&self) -> Option<String> {
+    /// Returns an instruction that makes KVM usable, or `None` if it is usable.
+    pub fn fix(&self) -> Option<String> {
         const IN_THE_HOST: &str =
             "enable nested virtualization for this machine in the host that runs it";
         match self {
@@ -193,7 +192,7 @@ impl KvmVerdict {
                     }
                 },
             }),
-            Self::Forbidden(permissions) => Some(permissions.mend()),
+            Self::Forbidden(permissions) => Some(permissions.fix()),
             Self::Busy => {
                 Some("stop the other hypervisor, for example VirtualBox or VMware".into())
             }
@@ -202,7 +201,7 @@ impl KvmVerdict {
             | Self::Failed { .. }
             | Self::WrongExit { .. }
             | Self::Unresponsive { .. } => {
-                Some("look for what KVM reports: `sudo dmesg | grep -i kvm`".into())
+                Some("read KVM's kernel messages: `sudo dmesg | grep -i kvm`".into())
             }
         }
     }
@@ -211,13 +210,13 @@ impl KvmVerdict {
 impl Permissions {
     const GROUP_READ_WRITE: u32 = 0o060;
 
-    fn mend(&self) -> String {
+    fn fix(&self) -> String {
         let group = &self.group;
         let group_may = self.mode & Self::GROUP_READ_WRITE == Self::GROUP_READ_WRITE;
         if self.caller_is_root {
             "let this container use the device, for example with `--device /dev/kvm`".into()
         } else if !group_may || group == "root" {
-            "give the device to a group of yours: `sudo usermod -aG kvm $USER && \
+            "give the device to group `kvm` and join it: `sudo usermod -aG kvm $USER && \
              sudo chgrp kvm /dev/kvm && sudo chmod 0660 /dev/kvm`, then log in again"
                 .into()
         } else if self.caller_joined_group {
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cause_has_its_own_mend() {
+    fn fix_depends_on_the_verdict() {
         let cases = [
             (missing(Vendor::Intel, true, false), "modprobe kvm_intel"),
             (missing(Vendor::Amd, true, true), "modprobe kvm_amd"),
@@ -293,13 +292,13 @@ mod tests {
             (KvmVerdict::Busy, "VirtualBox"),
         ];
         for (verdict, expected) in cases {
-            let mend = verdict.mend().unwrap();
-            assert!(mend.contains(expected), "{verdict:?}: {mend}");
+            let fix = verdict.fix().unwrap();
+            assert!(fix.contains(expected), "{verdict:?}: {fix}");
         }
     }
 
     #[test]
-    fn reasons_carry_the_values() {
+    fn reason_contains_the_values() {
         let cases = [
             (
                 KvmVerdict::Emulated {
@@ -333,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_survives_its_file() {
+    fn verdict_round_trips_through_json() {
         for verdict in [
             KvmVerdict::Usable {
                 ns_per_instruction: 0.25,
