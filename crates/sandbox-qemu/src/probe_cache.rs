@@ -1,6 +1,5 @@
-//! Small JSON files that remember what a probe found, and for which state of
-//! the world it holds. They only save time: whatever is wrong with one, the
-//! probe runs again.
+//! Small JSON files that cache the results of probes. Each holds a result and a key, the state that
+//! the result depends on. If a file is missing or damaged, the probe runs again.
 
 use std::path::Path;
 
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sandbox_host::files;
 use sandbox_host::files::FileError;
 
-/// More than any of these files holds.
+/// The largest file to read, in bytes. All cache files are smaller.
 const LARGEST: u64 = 64 * 1024;
 
 #[derive(Serialize, Deserialize)]
@@ -19,8 +18,7 @@ struct Entry<Key, Value> {
     value: Value,
 }
 
-/// What `file` remembers for exactly this `key`; nothing if it is missing,
-/// damaged, or holds for another key.
+/// Returns the value in `file`, or `None` if the file is missing, damaged, or has another key.
 pub(super) fn recall<Key, Value>(file: &Path, key: &Key) -> Option<Value>
 where
     Key: DeserializeOwned + PartialEq,
@@ -31,15 +29,15 @@ where
     (entry.key == *key).then_some(entry.value)
 }
 
-/// Replaces `file` (mode 0600, its directories 0700) as one step. A failure is
-/// only logged: the next start is slower, nothing else.
+/// Replaces `file` atomically (mode 0600, its directories 0700). Only logs a failure, since it only
+/// makes the next start slower.
 pub(super) fn remember<Key, Value>(file: &Path, key: Key, value: Value)
 where
     Key: Serialize,
     Value: Serialize,
 {
     if let Err(error) = replace(file, &Entry { key, value }) {
-        tracing::debug!(file = %file.display(), %error, "cannot remember a probe's result");
+        tracing::debug!(file = %file.display(), %error, "could not cache a probe result");
     }
 }
 
@@ -60,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn remembers_for_the_same_key_only() {
+    fn recall_needs_the_same_key() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("new/probe.json");
         remember(&file, "boot 1", 42);
@@ -72,11 +70,11 @@ mod tests {
             0o600
         );
         let names = fs::read_dir(file.parent().unwrap()).unwrap().count();
-        assert_eq!(names, 1, "no temporary file stays behind");
+        assert_eq!(names, 1, "a temporary file is left");
     }
 
     #[test]
-    fn a_damaged_file_is_no_memory() {
+    fn recall_ignores_a_damaged_file() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("probe.json");
         for damage in [
@@ -96,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_cannot_be_written_is_no_failure() {
+    fn remember_ignores_an_unwritable_directory() {
         remember(Path::new("/proc/nowhere/probe.json"), "boot 1", 42);
     }
 }

@@ -1,4 +1,4 @@
-//! The QEMU program: where it is, its version, and what was built into it.
+//! The QEMU program: its path, its version and its features.
 
 mod features;
 mod version;
@@ -21,68 +21,70 @@ use crate::probe_cache;
 use sandbox_host::bounded_command::run_bounded;
 use sandbox_host::distribution::Distribution;
 
-/// The program's name, as every distribution calls it.
+/// The program's name in every distribution.
 pub const PROGRAM: &str = "qemu-system-x86_64";
 
-/// The environment variable that names another program. Read by the caller.
+/// The environment variable that overrides the program. The caller reads it.
 pub const OVERRIDE_VARIABLE: &str = "SANDBOX_QEMU";
 
-/// The file that remembers the version, in the cache directory.
+/// The name of the file in the cache directory that holds the version.
 pub const CACHE_FILE: &str = "qemu-version.json";
 
-/// QEMU tells its version in 20 ms; a cold disk on a busy machine takes longer.
+/// The time limit for an answer of the program. QEMU reports its version in 20 ms; a cold disk on a
+/// busy machine takes longer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
-/// A QEMU program that can be used.
+/// A usable QEMU program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QemuProgram {
-    /// Its path, absolute unless the search path or the override is relative.
+    /// The path, absolute unless the search path or the override is relative.
     pub path: PathBuf,
-    /// Its version, at least [`LEAST_VERSION`].
+    /// The version, at least [`LEAST_VERSION`].
     pub version: QemuVersion,
 }
 
-/// Where to look for QEMU.
+/// The parameters of the search for QEMU.
 #[derive(Clone, Copy, Debug)]
 pub struct Search<'a> {
-    /// The value of [`OVERRIDE_VARIABLE`]: a path, or a name to look for on the search path.
+    /// The value of [`OVERRIDE_VARIABLE`]: a path, or a name on the search path. An empty value
+    /// counts as unset.
     pub program_override: Option<&'a OsStr>,
     /// The value of `PATH`.
     pub search_path: Option<&'a OsStr>,
-    /// Where the version is remembered between starts.
+    /// The directory that caches the version.
     pub cache_directory: &'a Path,
 }
 
-/// There is no usable QEMU.
+/// No usable QEMU was found.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
-    /// Nothing of that name can be executed.
+    /// The search path has no executable program of that name.
     #[error("QEMU is not installed: no program `{name}` on the `PATH`")]
     Missing {
-        /// The name searched for.
+        /// The program's name.
         name: String,
     },
-    /// [`OVERRIDE_VARIABLE`] names no program.
-    #[error("`{OVERRIDE_VARIABLE}` names no program that can be executed: `{value}`")]
+    /// [`OVERRIDE_VARIABLE`] names a program that does not exist or is not executable.
+    #[error("program `{value}` of `{OVERRIDE_VARIABLE}` not found or not executable")]
     OverrideMissing {
         /// The variable's value.
         value: String,
     },
-    /// The program could not be asked for its version.
+    /// The program could not be run.
     #[error("could not run `{} --version`", path.display())]
     Run {
         /// The program.
         path: PathBuf,
-        /// Why; [`io::ErrorKind::TimedOut`] if it did not answer.
+        /// The cause; [`io::ErrorKind::TimedOut`] if the program did not answer.
         #[source]
         source: io::Error,
     },
-    /// The program's answer is not QEMU's.
-    #[error("`{} --version` does not tell a QEMU version: `{answer}`", path.display())]
+    /// The program's answer contains no QEMU version.
+    #[error("`{} --version` did not report a QEMU version: `{answer}`", path.display())]
     UnknownVersion {
         /// The program.
         path: PathBuf,
-        /// The first line of its answer.
+        /// The first line of the answer.
         answer: String,
     },
     /// The program is older than [`LEAST_VERSION`].
@@ -90,13 +92,13 @@ pub enum ProgramError {
     TooOld {
         /// The program.
         path: PathBuf,
-        /// Its version.
+        /// The program's version.
         version: QemuVersion,
     },
 }
 
 impl ProgramError {
-    /// What the user can do, in terms of this machine's distribution.
+    /// Returns what the user can do about the error on this machine's distribution.
     pub fn hint(&self) -> Option<Hint> {
         self.hint_for(Distribution::of_this_machine())
             .map(Hint::from)
@@ -107,7 +109,7 @@ impl ProgramError {
             Self::Missing { .. } => match distribution.install_command(package(distribution)) {
                 Some(command) => format!("install it: `{command}`"),
                 None => format!(
-                    "install QEMU's system emulation for x86-64, or name it in `{OVERRIDE_VARIABLE}`"
+                    "install QEMU's system emulation for x86-64, or set `{OVERRIDE_VARIABLE}` to its path"
                 ),
             },
             Self::OverrideMissing { .. } | Self::UnknownVersion { .. } => {
@@ -116,13 +118,13 @@ impl ProgramError {
             Self::Run { path, .. } => format!("try it yourself: `{} --version`", path.display()),
             Self::TooOld { .. } => format!(
                 "install QEMU {LEAST_VERSION} or later (Debian 12, Ubuntu 24.04 and later have \
-                 it), or name one in `{OVERRIDE_VARIABLE}`"
+                 it), or set `{OVERRIDE_VARIABLE}` to its path"
             ),
         })
     }
 }
 
-/// The package that holds [`PROGRAM`].
+/// Returns the package that contains [`PROGRAM`].
 fn package(distribution: Distribution) -> &'static str {
     match distribution {
         Distribution::Suse => "qemu-x86",
@@ -133,12 +135,12 @@ fn package(distribution: Distribution) -> &'static str {
     }
 }
 
-/// Finds QEMU and its version. The program is asked only if it is not the one
-/// of the last time (path, size and time of change).
+/// Finds QEMU and its version. Runs the program only if its path, size or modification time differ
+/// from those of the cached version.
 ///
 /// # Errors
 ///
-/// [`ProgramError`] if it is missing, does not answer, or is too old.
+/// If QEMU is missing, does not answer, or is too old.
 pub fn locate(search: Search<'_>) -> Result<QemuProgram, ProgramError> {
     let path = find(search)?;
     let version = version_of(&path, search.cache_directory)?;
@@ -148,8 +150,7 @@ pub fn locate(search: Search<'_>) -> Result<QemuProgram, ProgramError> {
     Ok(QemuProgram { path, version })
 }
 
-/// The version of the program that [`locate`] would find, if it is remembered: the program is
-/// not run.
+/// Returns the cached version of the program that [`locate`] would find. Never runs the program.
 pub fn remembered_version(search: Search<'_>) -> Option<QemuVersion> {
     let path = find(search).ok()?;
     let key = CacheKey::of(&path).ok()?;
@@ -168,8 +169,8 @@ fn find(search: Search<'_>) -> Result<PathBuf, ProgramError> {
     })
 }
 
-/// The program that a shell would run for `name`: with a slash in it a path,
-/// otherwise the first match in the directories of `search_path`.
+/// Returns the program that a shell would run for `name`. A name with a slash is a path. Any other
+/// name is looked up in the directories of `search_path`, and the first match wins.
 pub fn on_search_path(name: &OsStr, search_path: Option<&OsStr>) -> Option<PathBuf> {
     let is_program =
         |path: &PathBuf| path.is_file() && access(path.as_path(), AccessFlags::X_OK).is_ok();
@@ -181,7 +182,7 @@ pub fn on_search_path(name: &OsStr, search_path: Option<&OsStr>) -> Option<PathB
         .find(is_program)
 }
 
-/// Tells one build of a program from the next.
+/// Identifies a build of a program.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct CacheKey {
     path: PathBuf,

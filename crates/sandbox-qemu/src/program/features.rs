@@ -1,4 +1,4 @@
-//! What was built into a QEMU program: distributions and users leave parts out.
+//! The features of a QEMU build. Distributions and users leave some out.
 
 use std::io;
 use std::path::Path;
@@ -9,20 +9,20 @@ use serde::Serialize;
 use super::ANSWER_LIMIT;
 use sandbox_host::bounded_command::run_bounded;
 
-/// Parts that can be left out of a build and that a sandbox needs.
+/// Optional features of a build that a sandbox needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Features {
     /// `-netdev stream` (QEMU 7.2 and later).
     pub stream_network: bool,
-    /// Sharing directories over 9p (built with VirtFS).
+    /// 9p shares (built with VirtFS).
     pub shared_directories: bool,
     /// `-sandbox on` (built with libseccomp).
     pub seccomp: bool,
 }
 
 impl Features {
-    /// What is absent, each as a user would look it up.
+    /// Returns the absent features, in words that a user can search for.
     pub fn missing(self) -> Vec<&'static str> {
         [
             (self.stream_network, "network by a stream (QEMU 7.2)"),
@@ -35,11 +35,11 @@ impl Features {
     }
 }
 
-/// Asks the program, which takes three calls of about 20 ms.
+/// Runs the program three times, for about 20 ms each, to find its features.
 ///
 /// # Errors
 ///
-/// The program cannot be run, or does not answer in time.
+/// If the program cannot be run, or does not answer in time.
 pub fn probe_features(program: &Path) -> io::Result<Features> {
     let ask = |arguments: &[&str]| run_bounded(Command::new(program).args(arguments), ANSWER_LIMIT);
     Ok(Features {
@@ -49,14 +49,14 @@ pub fn probe_features(program: &Path) -> io::Result<Features> {
             &ask(&["-device", "virtio-9p-pci,help"])?.text,
             "virtio-9p-pci options:",
         ),
-        // Without libseccomp the option itself is refused, before any other is looked at.
+        // Without libseccomp, QEMU rejects the option before it looks at any other.
         seccomp: ask(&["-sandbox", "on", "-machine", "help"])?
             .status
             .success(),
     })
 }
 
-/// Whether a line of the list is exactly `item`.
+/// Returns whether a line of the list is exactly `item`.
 fn lists(answer: &str, item: &str) -> bool {
     answer.lines().any(|line| line.trim() == item)
 }
@@ -66,14 +66,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn backends_are_whole_lines() {
+    fn lists_compares_whole_lines() {
         let answer = "Available netdev backend types:\nsocket\nvhost-user\n";
         assert!(lists(answer, "vhost-user"));
         assert!(!lists(answer, "user"));
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_names_the_absent_features() {
         let features = Features {
             stream_network: false,
             shared_directories: true,

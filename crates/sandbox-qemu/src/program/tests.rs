@@ -1,4 +1,4 @@
-//! Stand-ins for QEMU: shell scripts in a directory of the test's own.
+//! Tests of the search, with shell scripts in place of QEMU.
 
 use std::ffi::OsString;
 use std::fs;
@@ -23,9 +23,8 @@ impl Machine {
         let path = self.home.path().join(name);
         let source = self.home.path().join("source");
         fs::write(&source, format!("#!/bin/sh\n{script}\n")).unwrap();
-        // By another process: a file that this one had open for writing may
-        // still be open in a child that another test's thread is just forking,
-        // and then it cannot be executed ("text file busy").
+        // Another process writes the program. If this one did, a child that another test's thread
+        // forks could inherit the open file, and running it would fail ("text file busy").
         let mut install = Command::new("install");
         install.args(["-m", "755"]).arg(source).arg(&path);
         assert!(install.status().unwrap().success());
@@ -46,7 +45,7 @@ impl Machine {
 }
 
 #[test]
-fn an_unchanged_program_is_asked_once() {
+fn locate_runs_an_unchanged_program_once() {
     let machine = Machine::new();
     let log = machine.home.path().join("log");
     let script = |version: &str| {
@@ -76,7 +75,7 @@ fn an_unchanged_program_is_asked_once() {
 }
 
 #[test]
-fn a_version_is_remembered_for_the_program_that_told_it() {
+fn remembered_version_holds_for_an_unchanged_program() {
     let machine = Machine::new();
     let remembered = || machine.with_search(remembered_version);
     assert_eq!(remembered(), None);
@@ -89,7 +88,7 @@ fn a_version_is_remembered_for_the_program_that_told_it() {
 }
 
 #[test]
-fn a_missing_program_names_the_package() {
+fn missing_program_hint_names_the_package() {
     let machine = Machine::new();
     fs::write(machine.home.path().join(PROGRAM), "not executable").unwrap();
     let error = machine.locate().unwrap_err();
@@ -103,7 +102,7 @@ fn a_missing_program_names_the_package() {
 }
 
 #[test]
-fn an_old_program_is_refused_with_the_least_version() {
+fn locate_rejects_an_old_program() {
     let machine = Machine::new();
     machine.install(PROGRAM, "echo QEMU emulator version 5.2.0");
     let error = machine.locate().unwrap_err().to_string();
@@ -115,7 +114,7 @@ fn an_old_program_is_refused_with_the_least_version() {
 }
 
 #[test]
-fn the_override_is_a_path_or_a_name() {
+fn locate_accepts_a_path_or_a_name_as_override() {
     let mut machine = Machine::new();
     let path = machine.install("my-qemu", "echo QEMU emulator version 9.0.0");
     for value in [path.as_os_str(), OsStr::new("my-qemu")] {
@@ -131,22 +130,22 @@ fn the_override_is_a_path_or_a_name() {
 }
 
 #[test]
-fn another_program_is_not_taken_for_qemu() {
+fn locate_rejects_a_program_other_than_qemu() {
     let machine = Machine::new();
     machine.install(PROGRAM, "echo hello; echo more");
     let error = machine.locate().unwrap_err();
     assert!(
         error
             .to_string()
-            .ends_with("does not tell a QEMU version: `hello`"),
+            .ends_with("did not report a QEMU version: `hello`"),
         "{error}"
     );
 }
 
 #[test]
-fn features_follow_the_programs_answers() {
+fn probe_features_reads_the_answers_of_the_program() {
     let machine = Machine::new();
-    // As QEMU 10 answers, whose status is 0 even where it complains.
+    // QEMU 10 answers like this: its status is 0 even after an error.
     let path = machine.install(
         PROGRAM,
         "case $1 in

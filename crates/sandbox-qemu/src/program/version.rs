@@ -4,14 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The oldest QEMU that is supported, from December 2022: the one of Debian
-/// 12, the oldest distribution that is. It has all that is used (SMBIOS type 11
-/// strings from files and free-page reporting since 5.1), and `-netdev stream`
-/// with Unix sockets, which the gateway needs, is new in it (QEMU
-/// `qapi/net.json`, `NetdevStreamOptions`).
+/// The oldest supported QEMU, from December 2022. Debian 12, the oldest supported distribution, has
+/// it. It is the first with `-netdev stream` over Unix sockets, which the gateway needs (QEMU
+/// `qapi/net.json`, `NetdevStreamOptions`). SMBIOS type 11 strings from files and free-page
+/// reporting exist since 5.1.
 pub const LEAST_VERSION: QemuVersion = QemuVersion::new(7, 2, 0);
 
-/// A version of QEMU, ordered as released.
+/// A version of QEMU, ordered by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct QemuVersion {
     major: u32,
@@ -20,7 +19,7 @@ pub struct QemuVersion {
 }
 
 impl QemuVersion {
-    /// `major.minor.micro`.
+    /// Creates the version `major.minor.micro`.
     pub const fn new(major: u32, minor: u32, micro: u32) -> Self {
         Self {
             major,
@@ -29,13 +28,13 @@ impl QemuVersion {
         }
     }
 
-    /// Reads the answer to `--version`, as in
+    /// Parses the answer to `--version`, such as
     /// `QEMU emulator version 7.2.15 (Debian 1:7.2+dfsg-7+deb12u12)`.
     pub fn parse_answer(answer: &str) -> Option<Self> {
         let version = answer
             .lines()
             .find_map(|line| line.strip_prefix("QEMU emulator version "))?;
-        // Development and candidate versions go on: `8.2.0-rc1`, `9.0.50 (v9.0…)`.
+        // Candidate and development versions have a suffix: `8.2.0-rc1`, `9.0.50 (v9.0…)`.
         let end = version
             .find(|character: char| !character.is_ascii_digit() && character != '.')
             .unwrap_or(version.len());
@@ -59,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_of_distributions() {
+    fn parse_answer_reads_versions_of_distributions() {
         let cases = [
             (
                 "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)\n\
@@ -90,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn order_is_by_number() {
+    fn version_order_is_numeric() {
         assert!(QemuVersion::new(10, 0, 0) > QemuVersion::new(9, 2, 0));
         assert!(QemuVersion::new(7, 1, 9) < LEAST_VERSION);
         assert!(QemuVersion::new(7, 2, 0) >= LEAST_VERSION);
