@@ -1,57 +1,56 @@
-//! From the description of a machine to QEMU's command line: a pure function.
+//! Turns the description of a machine into QEMU's command line, as a pure function.
 //!
-//! Option names are those of qemu(1) of QEMU 7.2 to 10.0. Nothing else in this
-//! crate writes a QEMU argument.
+//! The option names are those of qemu(1) from QEMU 7.2 to 10.0. No other module writes arguments of
+//! a machine.
 
 use std::path::PathBuf;
 
 use sandbox_spec::Accelerator;
 
-/// The name of the virtio-serial port on which the guest tells its events.
+/// The name of the virtio-serial port on which the guest reports its events.
 pub const EVENT_PORT: &str = "org.sandbox.guest.0";
 
-/// The descriptor by which QEMU reaches the guest's gateway.
+/// The descriptor that connects QEMU's NIC to the gateway.
 pub const NETWORK_DESCRIPTOR: i32 = 3;
 
-/// One host directory offered to the guest over 9p.
+/// A host directory that QEMU shares with the guest over 9p.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NinePDevice {
-    /// The tag that the guest mounts; `[A-Za-z0-9]`, at most 31 bytes.
+    /// The tag that the guest mounts: `[A-Za-z0-9]`, at most 31 bytes.
     pub tag: String,
     /// The host directory.
     pub directory: PathBuf,
-    /// `security_model=`: `mapped-xattr` or `none`.
+    /// The value of `security_model=`: `mapped-xattr` or `none`.
     pub security_model: &'static str,
-    /// Whether QEMU refuses the guest's writes.
+    /// Whether QEMU rejects the guest's writes.
     pub read_only: bool,
 }
 
 /// The guest's NIC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NetworkCard {
-    /// Its hardware address.
+    /// The MAC address.
     pub address: [u8; 6],
-    /// The largest IP packet in bytes, which the guest's driver takes over.
+    /// The MTU in bytes, which the guest's driver adopts.
     pub mtu: u16,
 }
 
-/// Where the guest's memory lies.
+/// The location of the guest's memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Memory {
-    /// In QEMU's own.
+    /// Anonymous memory of QEMU.
     Anonymous,
-    /// In a file that becomes part of a template: what the guest writes goes
-    /// into it.
+    /// A file that becomes part of a template. The guest writes into it.
     Template(PathBuf),
-    /// What the guest writes is QEMU's own; the rest is the file's, shared
-    /// with every other QEMU that has it as its memory.
+    /// A template's file, mapped privately. All guests of the template share the pages that they
+    /// have not written to.
     Restored(PathBuf),
 }
 
-/// How the guest's state comes about.
+/// The origin of the guest's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// A kernel starts.
+    /// A kernel boots.
     Boot {
         /// An ELF `vmlinux` with a PVH note, or a bzImage.
         kernel: PathBuf,
@@ -60,76 +59,74 @@ pub enum Origin {
         /// The kernel's command line.
         command_line: String,
     },
-    /// QEMU waits for a saved state, and the guest for being continued.
+    /// QEMU waits for a saved state. The guest stays paused until it is continued.
     Restore,
 }
 
-/// Where the guest's memory begins in a template's file: 1 TiB, the rest of
-/// the file being a hole. So a request to punch a hole into the memory is told
-/// from one to punch a hole into a disk; see [`crate::discard_filter`].
+/// The offset of the guest's memory in a template's file: 1 TiB, after a hole. The offset
+/// distinguishes punching a hole into the memory from punching one into a disk; see
+/// [`crate::discard_filter`].
 pub const MEMORY_OFFSET: u64 = 1 << 40;
 
-/// The machine type and what is left out of it: no device of a PC but those
-/// that Linux cannot do without, since each costs the guest's kernel time to
-/// find. If QEMU crashes, the guest's memory, gigabytes that may hold secrets, is
-/// not part of what the host keeps of it (core(5)).
+/// The machine type, without the PC devices that Linux does not need, since the guest's kernel
+/// spends time on each. If QEMU crashes, its core dump (core(5)) omits the guest's memory:
+/// gigabytes that may hold secrets.
 pub const MACHINE: &str = "q35,usb=off,sata=off,smbus=off,i8042=off,vmport=off,smm=off,hpet=off,graphics=off,dump-guest-core=off";
 
-/// The processor's model, as `-cpu` takes it.
+/// Returns the processor model, as a value of `-cpu`.
 pub const fn cpu_model(accelerator: Accelerator) -> &'static str {
     match accelerator {
         Accelerator::Kvm => "host",
-        // Nothing in the guest runs guests of its own by emulating SVM in an
-        // emulation, and a kernel that sees it loads code for it. With ERMS and
-        // FSRM it clears and copies memory by single bytes, which are fast in
-        // hardware and an emulated loop here.
+        // No guest needs SVM inside an emulation, and a kernel that sees it loads code for it. With
+        // ERMS and FSRM, Linux clears and copies memory by single bytes, which is fast in hardware
+        // and a slow loop in an emulation.
         Accelerator::Tcg => "max,svm=off,erms=off,fsrm=off",
     }
 }
 
-/// A machine with everything that reaches QEMU's command line.
+/// A machine, with every value that reaches QEMU's command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
     /// The QEMU program.
     pub program: PathBuf,
-    /// `-name`, shown in process lists.
+    /// The value of `-name`, which process lists show.
     pub name: String,
-    /// How the processors run.
+    /// The accelerator of the processors.
     pub accelerator: Accelerator,
-    /// Number of virtual processors.
+    /// The number of virtual processors.
     pub cpus: u32,
-    /// Size of the memory in bytes, a multiple of 1 MiB.
+    /// The size of the memory in bytes, a multiple of 1 MiB.
     pub memory_bytes: u64,
-    /// Where that lies.
+    /// The location of the memory.
     pub memory: Memory,
-    /// How the guest's state comes about.
+    /// The origin of the guest's state.
     pub origin: Origin,
-    /// The root disk, qcow2; everything written to it is thrown away.
+    /// The root disk, in qcow2. It is discarded with QEMU.
     pub disk: PathBuf,
-    /// The NIC, whose frames go by [`NETWORK_DESCRIPTOR`].
+    /// The NIC, whose frames pass through [`NETWORK_DESCRIPTOR`].
     pub network_card: NetworkCard,
-    /// Host directories.
+    /// The shared host directories.
     pub shares: Vec<NinePDevice>,
     /// Files that hold one SMBIOS type 11 string each.
     pub smbios_strings: Vec<PathBuf>,
-    /// Firmware configuration items: (name, file).
+    /// The firmware configuration items: name and file.
     pub firmware_files: Vec<(String, PathBuf)>,
-    /// Where QEMU listens for QMP.
+    /// The socket on which QEMU serves QMP.
     pub qmp_socket: PathBuf,
-    /// Where QEMU listens for the serial console.
+    /// The socket on which QEMU serves the serial console.
     pub console_socket: PathBuf,
-    /// Where QEMU appends what the console prints.
+    /// The file to which QEMU appends the console's output.
     pub console_log: PathBuf,
-    /// Where QEMU listens for the reader of the guest's events.
+    /// The socket on which QEMU serves the guest's events.
     pub event_socket: PathBuf,
-    /// Where QEMU listens for the guest agent's peer.
+    /// The socket on which QEMU serves the guest agent's port.
     pub agent_port_socket: PathBuf,
-    /// Where QEMU writes its pid.
+    /// The file to which QEMU writes its pid.
     pub pid_file: PathBuf,
 }
 
 impl Machine {
-    /// The complete command line, the program first.
+    /// Returns the complete command line, which begins with the program.
     pub fn to_argv(&self) -> Vec<String> {
         let mut argv = Argv(vec![text(&self.program)]);
         self.base(&mut argv);
@@ -150,7 +147,7 @@ impl Machine {
         argv.flag("-nodefaults");
         argv.flag("-no-user-config");
         argv.option("-display", "none");
-        // Everything that a QEMU taken over by its guest would like to do next.
+        // A QEMU that its guest has taken over can run no program and gain no privilege.
         argv.option(
             "-sandbox",
             "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
@@ -163,8 +160,7 @@ impl Machine {
             Memory::Anonymous => argv.option("-machine", MACHINE),
             _ => argv.option("-machine", format!("{MACHINE},memory-backend=memory")),
         }
-        // An option ROM and a patcher of guests' code, for the task priorities of
-        // 32-bit Windows.
+        // vAPIC is an option ROM that patches guest code for the task priorities of 32-bit Windows.
         argv.option("-global", "apic-common.vapic=off");
         argv.option("-accel", accelerator);
         argv.option("-cpu", cpu_model(self.accelerator));
@@ -189,7 +185,7 @@ impl Machine {
                 escaped(path)
             ),
         );
-        // Tells the kernel that it is a copy: it seeds its random generator anew.
+        // Reports to the kernel that it is a copy, so that it reseeds its random generator.
         argv.device("vmgenid,guid=auto");
     }
 
@@ -232,8 +228,8 @@ impl Machine {
     }
 
     fn devices(&self, argv: &mut Argv) {
-        // The disk lives as long as QEMU does, so nothing needs to survive a
-        // crash of the host: flushes are not passed on.
+        // The disk is discarded with QEMU, so nothing on it needs to survive a crash of the host,
+        // and QEMU can ignore flushes.
         argv.option(
             "-blockdev",
             format!(
@@ -247,7 +243,7 @@ impl Machine {
             "-netdev",
             format!("stream,id=net,server=off,addr.type=fd,addr.str={NETWORK_DESCRIPTOR}"),
         );
-        // An empty romfile: there is nothing to boot from the network.
+        // The empty `romfile` drops the option ROM for network boot.
         argv.device(&format!(
             "virtio-net-pci,netdev=net,mac={},host_mtu={},romfile=",
             hardware_address(self.network_card.address),
@@ -288,8 +284,8 @@ impl Machine {
                 escaped(directory)
             );
             if *security_model == "mapped-xattr" {
-                // What the guest creates is readable on the host by others, as
-                // the files of an ordinary umask are.
+                // The host's other users can read the files that the guest creates, as with the
+                // usual umask.
                 fsdev.push_str(",fmode=0644,dmode=0755");
             }
             if *read_only {
@@ -318,12 +314,12 @@ impl Argv {
     }
 }
 
-/// An address of a NIC as QEMU takes it.
+/// Returns a MAC address in QEMU's notation.
 fn hardware_address(bytes: [u8; 6]) -> String {
     bytes.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// A path as QEMU's option parser wants it: commas are doubled.
+/// Returns a path for QEMU's option parser, with doubled commas.
 fn escaped(path: &std::path::Path) -> String {
     text(path).replace(',', ",,")
 }
@@ -379,7 +375,7 @@ mod tests {
         }
     }
 
-    /// The values of an option, in order.
+    /// Returns the values of an option, in order.
     fn values<'a>(argv: &'a [String], option: &str) -> Vec<&'a str> {
         argv.windows(2)
             .filter(|pair| pair[0] == option)
@@ -388,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_with_commas_stay_one_value() {
+    fn argv_doubles_commas_in_paths() {
         let argv = machine().to_argv();
         assert_eq!(
             values(&argv, "-fsdev"),
@@ -402,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guest_gets_virtio_devices_only_and_no_boot_rom() {
+    fn argv_has_only_virtio_devices_and_no_network_boot_rom() {
         let argv = machine().to_argv();
         for device in values(&argv, "-device") {
             assert!(device.starts_with("virt"), "{device}");
@@ -413,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn qemu_is_confined_and_reaches_no_network_itself() {
+    fn argv_confines_qemu_and_gives_it_no_network() {
         let argv = machine().to_argv();
         let [sandbox] = values(&argv, "-sandbox")[..] else {
             panic!("one -sandbox");
@@ -428,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restored_machine_has_the_devices_of_its_template_and_no_kernel() {
+    fn restored_machine_has_the_devices_of_its_template_and_no_kernel() {
         let template = Machine {
             memory: Memory::Template("/t/ram".into()),
             ..machine()
@@ -450,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_accelerators_are_passed_on() {
+    fn argv_contains_memory_size_and_accelerator() {
         let kvm = machine().to_argv();
         assert_eq!(values(&kvm, "-m"), ["1536M"]);
         assert_eq!(values(&kvm, "-cpu"), ["host"]);

@@ -1,18 +1,15 @@
-//! Lets the memory that a restored guest gives back go to the host, and not
-//! to its template.
+//! A seccomp filter that protects a template from the free memory of its guests.
 //!
-//! The guest's memory is a private mapping of the template's file. When the
-//! guest reports free pages (virtio-balloon), QEMU first punches a hole into
-//! the file and then drops its own pages (`ram_block_discard_range`,
-//! system/physmem.c). The second is wanted; the first would take the memory
-//! of every other guest of that template, as QEMU itself warns. QEMU has no
-//! option to leave it out: with a file that it may not write to it does
-//! neither.
+//! The guest's memory is a private mapping of the template's file. When the guest reports free
+//! pages (virtio-balloon), QEMU first punches a hole into the file and then drops its own pages
+//! (`ram_block_discard_range`, system/physmem.c). The second step returns memory to the host. The
+//! first one would take the memory of every other guest of that template, as QEMU itself warns.
+//! QEMU has no option to omit only the first step: for a file that it may not write to, it omits
+//! both.
 //!
-//! So the kernel is told to answer such a `fallocate` with success, without
-//! doing it. It is told from those for disks by its offset: a template's
-//! memory begins at [`MEMORY_OFFSET`]. A QEMU that forgets to add the offset
-//! (before 9.1) punches into the hole before the memory.
+//! So the filter answers such a `fallocate` with success and does nothing. The offset distinguishes
+//! it from a call for a disk: a template's memory begins at [`MEMORY_OFFSET`]. QEMU before 9.1
+//! forgets to add the offset, and so punches into the hole before the memory.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,9 +25,9 @@ use super::argv::MEMORY_OFFSET;
 /// `FALLOC_FL_PUNCH_HOLE` (linux/falloc.h).
 const PUNCH_HOLE: u64 = 2;
 
-/// The filter could not be made: this processor is not supported.
+/// The filter could not be built, since this processor is not supported.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot make the filter that protects templates")]
+#[error("could not build the seccomp filter that protects templates")]
 pub struct FilterError(#[from] seccompiler::BackendError);
 
 /// A filter for a QEMU that runs a restored guest.
@@ -38,10 +35,11 @@ pub struct FilterError(#[from] seccompiler::BackendError);
 pub struct DiscardFilter(BpfProgram);
 
 impl DiscardFilter {
-    /// Makes it.
+    /// Builds the filter.
     ///
     /// # Errors
-    /// On a processor for which no filters can be made.
+    ///
+    /// If seccomp filters for this processor are not supported.
     pub fn new() -> Result<Self, FilterError> {
         // fallocate(fd, mode, offset, length): arguments count from zero.
         let rule = SeccompRule::new(vec![
@@ -56,18 +54,19 @@ impl DiscardFilter {
         let filter = SeccompFilter::new(
             BTreeMap::from([(libc::SYS_fallocate, vec![rule])]),
             SeccompAction::Allow,
-            // The error number zero: success.
+            // The error number 0 means success.
             SeccompAction::Errno(0),
             std::env::consts::ARCH.try_into()?,
         )?;
         Ok(Self(filter.try_into()?))
     }
 
-    /// Puts the filter on this thread and all that come from it. Allocates
-    /// nothing, so it may be called between fork and exec.
+    /// Installs the filter on this thread and its future children. Allocates nothing, so it may be
+    /// called between fork and exec.
     ///
     /// # Errors
-    /// When the kernel refuses it.
+    ///
+    /// If the kernel refuses the filter.
     pub fn install(&self) -> io::Result<()> {
         seccompiler::apply_filter(&self.0).map_err(|error| match error {
             seccompiler::Error::Prctl(cause) | seccompiler::Error::Seccomp(cause) => cause,
@@ -85,8 +84,8 @@ mod tests {
 
     use super::*;
 
-    /// Blocks of a file of 1 MiB at `offset` after its first half was punched
-    /// out under the filter, in a thread that keeps it.
+    /// Writes 1 MiB at `offset` of a file, and punches out its first half under the filter. Returns
+    /// the file's blocks before and after that. The filter stays on a thread that ends.
     fn blocks_after_punching(offset: u64) -> (u64, u64) {
         let file = tempfile::tempfile().unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &[1; 1 << 20], offset).unwrap();
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn holes_in_disks_are_real_and_holes_in_templates_are_not() {
+    fn filter_skips_holes_in_templates_but_not_in_disks() {
         let (before, after) = blocks_after_punching(0);
         assert!(after < before);
         let (before, after) = blocks_after_punching(MEMORY_OFFSET);

@@ -1,7 +1,7 @@
-//! QEMU: its command line, its monitor, its disk format.
+//! QEMU: its command line, its monitor, its accelerators and its disk format.
 //!
-//! Knows nothing of sandboxes: it turns a machine into a command line and speaks to the QEMU
-//! that runs it. The library `sandbox` decides what to run.
+//! This crate knows nothing about sandboxes. It turns the description of a machine into a command
+//! line, and talks to the QEMU that runs it. The library `sandbox` describes the machine.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -1,5 +1,4 @@
-//! The sandbox's own disk: a qcow2 file that holds only what differs from the
-//! base image below it.
+//! The sandbox's own disk: a qcow2 file that holds only the differences from its base image.
 
 use sandbox_host::hint::Hint;
 use std::io;
@@ -9,7 +8,7 @@ use imago::file::File as ImageFile;
 use imago::qcow2::Qcow2CreateBuilder;
 use imago::{FormatCreateBuilder, Storage, StorageCreateOptions};
 
-/// The overlay could not be made.
+/// The overlay could not be created.
 #[derive(Debug, thiserror::Error)]
 #[error("could not create the disk overlay `{}`", path.display())]
 pub struct OverlayError {
@@ -21,7 +20,7 @@ pub struct OverlayError {
 }
 
 impl OverlayError {
-    /// What the user can do about it.
+    /// Returns what the user can do about the error.
     pub fn hint(&self) -> Option<Hint> {
         (self.source.kind() == io::ErrorKind::StorageFull).then(|| {
             "the disk is full: free space there, or set `SANDBOX_HOME` to a directory on a larger disk"
@@ -30,8 +29,12 @@ impl OverlayError {
     }
 }
 
-/// Creates an overlay of `size_bytes` (a multiple of 512) on the qcow2 file
-/// `base`, whose path is recorded as it is given and so must be absolute.
+/// Creates an overlay of `size_bytes`, a multiple of 512, on the qcow2 file `base`. The path of
+/// `base` must be absolute, since the overlay records it unchanged. The overlay's mode is 0600.
+///
+/// # Errors
+///
+/// If the file cannot be created or written.
 pub fn create(path: &Path, base: &Path, size_bytes: u64) -> Result<(), OverlayError> {
     let create = || -> io::Result<()> {
         let file = ImageFile::create_open(StorageCreateOptions::new().filename(path))?;
