@@ -1,9 +1,8 @@
-//! Saving a paused guest into a file, and restoring it from one, with QEMU's
-//! migration (QEMU, docs/devel/migration).
+//! Saves a paused guest to a file, and restores it from one, with QEMU's migration (QEMU,
+//! docs/devel/migration).
 //!
-//! The guest's memory stays where it is, in a file of its own: the capability
-//! `x-ignore-shared` leaves memory that is shared with a file out of the
-//! stream, so that the file of the state holds devices only, half a megabyte.
+//! The guest's memory stays in its own file: the capability `x-ignore-shared` omits memory that is
+//! shared with a file. So the saved file holds only the state of the devices, half a megabyte.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,27 +12,27 @@ use qapi_qmp::{Event, MigrationCapability, MigrationCapabilityStatus, MigrationS
 use super::program::QemuVersion;
 use super::qmp::{Client, QmpError};
 
-/// The least QEMU that migrates to and from a file by name.
+/// The oldest QEMU that migrates to and from a named file.
 pub const LEAST_VERSION: QemuVersion = QemuVersion::new(8, 2, 0);
 
-/// How long QEMU may take to write or to read half a megabyte.
+/// The time limit for QEMU to write or read the state of the devices.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What saving and restoring can fail with.
+/// An error of saving or restoring.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
-    /// QEMU's monitor could not be used.
+    /// A command of QEMU's monitor failed.
     #[error(transparent)]
     Monitor(#[from] QmpError),
-    /// QEMU gave up.
+    /// QEMU reported a failure.
     #[error("QEMU could not {action} the guest's state{}{}", if reason.is_empty() { "" } else { ": " }, reason)]
     Failed {
         /// `save` or `restore`.
         action: &'static str,
-        /// QEMU's words, empty if it has none.
+        /// QEMU's error message; empty if it gave none.
         reason: String,
     },
-    /// It took too long.
+    /// QEMU did not finish in time.
     #[error("QEMU did not {action} the guest's state within {} s", DEADLINE.as_secs())]
     TimedOut {
         /// `save` or `restore`.
@@ -41,11 +40,12 @@ pub enum MigrationError {
     },
 }
 
-/// Pauses the guest and writes the state of its devices to `file`. The guest
-/// stays paused: what it would do from here on is no part of the state.
+/// Pauses the guest and writes the state of its devices to `file`. The guest stays paused, so that
+/// its memory still matches that state.
 ///
 /// # Errors
-/// When QEMU cannot write it; the guest is still paused then.
+///
+/// If QEMU cannot write the state. The guest stays paused.
 pub async fn save(monitor: &mut Client, file: &Path) -> Result<(), MigrationError> {
     monitor.execute(qapi_qmp::stop {}).await?;
     set_capabilities(monitor).await?;
@@ -60,11 +60,12 @@ pub async fn save(monitor: &mut Client, file: &Path) -> Result<(), MigrationErro
     completed(monitor, "save").await
 }
 
-/// Reads the state of the devices from `file` into a QEMU that was started
-/// with `-incoming defer`. The guest is paused afterwards.
+/// Reads the state of the devices from `file` into a QEMU that was started with `-incoming defer`.
+/// Leaves the guest paused.
 ///
 /// # Errors
-/// When the state does not fit this QEMU; it has ended then, or is about to.
+///
+/// If the state does not fit this QEMU. Then QEMU has ended or is about to end.
 pub async fn restore(monitor: &mut Client, file: &Path) -> Result<(), MigrationError> {
     set_capabilities(monitor).await?;
     monitor
