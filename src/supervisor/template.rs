@@ -91,7 +91,8 @@ async fn attempt(
 ) -> Result<TemplateTimes, SupervisorError> {
     let started = Instant::now();
     tell(TemplateStage::Booting);
-    overlay::create(&plan.target.disk, &plan.image.disk, plan.shape.disk.bytes())?;
+    // The store may be copied or moved, so its files name each other by relative paths.
+    overlay::create_relocatable(&plan.target.disk, &plan.image.disk, plan.shape.disk.bytes())?;
     // QEMU keeps the modes of files that are there.
     host_files::write_private_volatile(&plan.target.ram, b"")?;
     host_files::write_private_volatile(&plan.target.state, b"")?;
