@@ -19,6 +19,7 @@ mod metadata;
 mod modules;
 mod recipe;
 mod store;
+mod usage;
 
 pub use embedded::{GUEST_AGENT_SHA256, guest_agent};
 pub use error::{Damage, ImageError};
@@ -28,4 +29,5 @@ pub use metadata::{
 };
 pub use modules::UnknownModule;
 pub use recipe::{Recipe, RecipeError};
-pub use store::{Garbage, Image, ImageStore, StoreEntry, StoreUsage};
+pub use store::{Image, ImageStore, StoreEntry};
+pub use usage::{Garbage, StoreUsage};

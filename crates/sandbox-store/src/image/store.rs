@@ -10,8 +10,6 @@
 //! lock                           held while blobs are added or removed
 //! ```
 
-mod usage;
-
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
@@ -23,12 +21,10 @@ use super::fingerprint::{Fingerprint, Fingerprints};
 use super::metadata::{self, CONTRACT_VERSION, Metadata, MetadataFault};
 use sandbox_spec::{Digest, ImageReference};
 
-pub use self::usage::{Garbage, StoreUsage};
-
 /// The image store at one directory.
 #[derive(Debug, Clone)]
 pub struct ImageStore {
-    root: PathBuf,
+    pub(super) root: PathBuf,
 }
 
 /// A stored image and where its files are.
@@ -255,7 +251,7 @@ impl ImageStore {
 
     /// An image that cannot be read keeps all blobs: what it refers to is unknown, and a newer
     /// version of this program may still want it.
-    fn unreferenced_blobs(&self) -> Result<Vec<PathBuf>, ImageError> {
+    pub(super) fn unreferenced_blobs(&self) -> Result<Vec<PathBuf>, ImageError> {
         let mut referenced = BTreeSet::new();
         for entry in self.list()? {
             match entry.image {

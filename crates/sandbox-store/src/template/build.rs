@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use super::directory::{DISK, RAM, STATE, TemplateDirectory};
 use super::error::TemplateError;
-use super::metadata::{self, METADATA_VERSION, Metadata, StateFile, TemplateFiles};
-use super::shape::Shape;
+use super::metadata::{Metadata, StateFile, TemplateFiles};
+use super::shape::{METADATA_VERSION, Shape};
 use super::store::{
     BUILD_LOCK, BUILD_SHAPE, METADATA, Template, TemplateStore, is_occupied, is_removed_for,
     remove_all,
@@ -17,7 +17,7 @@ use super::store::{
 use sandbox_host::files;
 use sandbox_host::files::FileError;
 use sandbox_host::lock::{DirectoryLock, LockAttempt};
-use sandbox_spec::TemplateKey;
+use sandbox_spec::{Digest, TemplateKey};
 
 /// How much is free besides a template while one is made: sandboxes write, too.
 const RESERVE_BYTES: u64 = 1 << 30;
@@ -157,7 +157,7 @@ impl Build {
                 ram_bytes,
                 state: StateFile {
                     bytes: state.len() as u64,
-                    sha256: metadata::sha256(&state),
+                    sha256: Digest::of(&state).hex(),
                 },
                 disk_bytes: layer_bytes,
             },

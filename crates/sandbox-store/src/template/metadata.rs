@@ -1,16 +1,10 @@
 //! What the store records about a template: `<key>/template.json`.
 
-use sandbox_host::hexadecimal;
+use sandbox_spec::TemplateKey;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::error::TemplateFault;
-use super::shape::Shape;
-use sandbox_spec::TemplateKey;
-
-/// The version of the store's format that this program reads and writes; part of every key, so
-/// that a program of another version looks for other templates.
-pub const METADATA_VERSION: u32 = 1;
+use super::shape::{METADATA_VERSION, Shape};
 
 /// The record of one template.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,13 +63,10 @@ pub(super) fn parse(bytes: &[u8], key: &TemplateKey) -> Result<Metadata, Templat
     Ok(metadata)
 }
 
-/// SHA-256 of `bytes` in hexadecimal digits.
-pub(super) fn sha256(bytes: &[u8]) -> String {
-    hexadecimal::encode(&Sha256::digest(bytes))
-}
-
 #[cfg(test)]
 mod tests {
+    use sandbox_spec::Digest;
+
     use super::*;
     use crate::template::shape;
 
@@ -88,7 +79,7 @@ mod tests {
                 ram_bytes: 1 << 31,
                 state: StateFile {
                     bytes: 5,
-                    sha256: sha256(b"state"),
+                    sha256: Digest::of(b"state").hex(),
                 },
                 disk_bytes: 196_608,
             },
@@ -127,14 +118,5 @@ mod tests {
         let other = text.replacen("q35", "pc", 1);
         let fault = parse(other.as_bytes(), &key).unwrap_err();
         assert!(matches!(fault, TemplateFault::OtherShape));
-    }
-
-    #[test]
-    fn sha256_is_that_of_the_standard() {
-        // FIPS 180-2, appendix B.1.
-        assert_eq!(
-            sha256(b"abc"),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use sandbox_spec::{Digest, TemplateKey};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
-use super::metadata::METADATA_VERSION;
-use sandbox_spec::TemplateKey;
+/// The version of the store's format that this program reads and writes. It is part of every key,
+/// so a program of another version looks for other templates.
+pub const METADATA_VERSION: u32 = 1;
 
 /// The machine that a template was saved from. A start may use a template only if its own shape
 /// is equal, field by field.
@@ -45,12 +46,10 @@ impl Shape {
     /// The name of the template for this shape: SHA-256 over the version of the store's format
     /// and the compact JSON form, whose fields are in the order of declaration.
     pub fn key(&self) -> TemplateKey {
-        let mut hasher = Sha256::new();
-        hasher.update(format!("sandbox template {METADATA_VERSION}\n"));
-        hasher.update(
-            serde_json::to_vec(self).expect("a row of strings and numbers serializes to JSON"),
-        );
-        TemplateKey::new(hasher.finalize().into())
+        let mut canonical = format!("sandbox template {METADATA_VERSION}\n").into_bytes();
+        serde_json::to_writer(&mut canonical, self)
+            .expect("a row of strings and numbers serializes to JSON");
+        TemplateKey::new(Digest::of(&canonical).bytes())
     }
 }
 

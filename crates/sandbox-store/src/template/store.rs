@@ -28,7 +28,7 @@ use sandbox_host::directories::Directories;
 use sandbox_host::files;
 use sandbox_host::files::FileError;
 use sandbox_host::lock::{DirectoryLock, LockAttempt};
-use sandbox_spec::TemplateKey;
+use sandbox_spec::{Digest, TemplateKey};
 
 pub(super) const METADATA: &str = "template.json";
 
@@ -270,7 +270,7 @@ impl TemplateStore {
         let state = files::read_if_present(&template.directory.state(), STATE_LIMIT)?;
         Ok(Some(match state {
             None => Err(TemplateFault::Missing(STATE)),
-            Some(bytes) if metadata::sha256(&bytes) != template.metadata.files.state.sha256 => {
+            Some(bytes) if Digest::of(&bytes).hex() != template.metadata.files.state.sha256 => {
                 Err(TemplateFault::Changed(STATE))
             }
             Some(_) => Ok(template),

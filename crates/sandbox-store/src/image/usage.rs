@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::ImageStore;
-use crate::image::error::ImageError;
-use crate::image::files;
 use sandbox_host::files::allocated_bytes;
 use sandbox_host::lock::DirectoryLock;
+
+use super::error::ImageError;
+use super::files;
+use super::store::ImageStore;
 
 /// What the store takes on the disk.
 #[derive(Debug, Default)]
