@@ -1,13 +1,13 @@
 #!/bin/sh
-# Customize hook of mmdebstrap: puts the recipe's files into the new root and runs its script
-# there. Runs outside of the root, as its root user. $1 is the root.
+# Customize hook of mmdebstrap: copies the recipe's files to the new root $1 and runs the script
+# there. It runs outside of the new root, as the root user of that root.
 set -eu
 root=$1
 payload=$(dirname "$0")
 
-# mmdebstrap's copies of the host's files.
+# mmdebstrap has copied these files from the host.
 rm -f "$root/etc/hostname" "$root/etc/resolv.conf"
-# Settings for the build alone: the host's proxy, and dpkg's disregard of power losses.
+# These settings are only for the build: the host's proxy, and dpkg's skipped flushes.
 for file in "$root/etc/apt/apt.conf.d/99mmdebstrap" "$root/etc/dpkg/dpkg.cfg.d/99mmdebstrap"; do
     if [ -e "$file" ]; then
         sed -i -e '/^Acquire::https*::Proxy/d' -e '/^force-unsafe-io/d' "$file"
