@@ -100,7 +100,7 @@ fn image_build_on_full_disk_reports_no_space() {
             output.stderr.contains("error: the disk is full"),
             "{output}"
         );
-        assert!(output.stderr.contains("hint: at least"), "{output}");
+        assert!(output.stderr.contains("hint: free at least"), "{output}");
         assert_eq!(output.stdout, "", "{output}");
         host.assert_nothing_left();
     }

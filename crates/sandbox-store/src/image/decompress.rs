@@ -1,12 +1,12 @@
-//! Bounded decompression of what Debian compresses: kernels and kernel modules.
+//! Bounded decompression of Debian's kernels and kernel modules.
 
 use std::io::{self, BufRead as _, Read, Write};
 
-/// The largest zstd window that is accepted, in bytes. Kernels are compressed with
-/// `zstd --ultra -22` (Linux `scripts/Makefile.lib`), whose window is 128 MiB.
+/// The largest accepted zstd window, in bytes. Linux compresses kernels with `zstd --ultra -22`
+/// (`scripts/Makefile.lib`), whose window has 128 MiB.
 const ZSTD_WINDOW_LIMIT_BYTES: u64 = 128 << 20;
 
-/// A compression format, told by its first bytes.
+/// A compression format, detected by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Compression {
     /// RFC 1952.
@@ -18,7 +18,7 @@ pub(super) enum Compression {
 }
 
 impl Compression {
-    /// The format of `bytes`; `None` when they start like none of the known ones.
+    /// Returns the format of `bytes`, and `None` if it is unknown.
     pub(super) fn detect(bytes: &[u8]) -> Option<Self> {
         const MAGICS: [(&[u8], Compression); 3] = [
             (&[0x1f, 0x8b], Compression::Gzip),
@@ -31,12 +31,12 @@ impl Compression {
             .map(|(_, compression)| compression)
     }
 
-    /// The first compressed stream in `bytes`, decompressed; what follows it is ignored
-    /// (Linux appends the decompressed length to a compressed kernel).
+    /// Decompresses the first stream in `bytes`. Ignores the bytes behind it, since Linux appends
+    /// the decompressed length to a compressed kernel.
     ///
     /// # Errors
     ///
-    /// `bytes` is damaged, or more than `limit_bytes` would come out.
+    /// `bytes` is damaged, or has more than `limit_bytes` decompressed.
     pub(super) fn decompress(self, bytes: &[u8], limit_bytes: usize) -> io::Result<Vec<u8>> {
         match self {
             Self::Gzip => read_bounded(flate2::bufread::GzDecoder::new(bytes), limit_bytes),
@@ -66,7 +66,7 @@ fn read_bounded(decoder: impl Read, limit_bytes: usize) -> io::Result<Vec<u8>> {
     let mut bounded = io::BufReader::new(decoder.take(limit_bytes as u64));
     bounded.read_to_end(&mut output)?;
     if bounded.get_ref().limit() == 0 {
-        // At the limit: only the end of the stream may follow.
+        // The output has reached the limit, so only the end of the stream may follow.
         let mut rest = io::BufReader::new(bounded.into_inner().into_inner());
         if !rest.fill_buf()?.is_empty() {
             return Err(too_long(limit_bytes));
@@ -75,7 +75,7 @@ fn read_bounded(decoder: impl Read, limit_bytes: usize) -> io::Result<Vec<u8>> {
     Ok(output)
 }
 
-/// Collects at most `limit_bytes`.
+/// A buffer for at most `limit_bytes`.
 struct Bounded {
     bytes: Vec<u8>,
     limit_bytes: usize,
@@ -98,7 +98,7 @@ impl Write for Bounded {
 fn too_long(limit_bytes: usize) -> io::Error {
     io::Error::new(
         io::ErrorKind::FileTooLarge,
-        format!("more than {limit_bytes} bytes come out"),
+        format!("the content has more than {limit_bytes} bytes"),
     )
 }
 
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn every_format_is_detected_and_decompressed() {
+    fn decompress_returns_content_of_every_format() {
         let content = b"a kernel ".repeat(5000);
         for (compression, bytes) in compressed(&content) {
             assert_eq!(Compression::detect(&bytes), Some(compression));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn output_is_bounded() {
+    fn decompress_beyond_limit_fails() {
         let content = vec![0; 100_000];
         for (compression, bytes) in compressed(&content) {
             let error = compression
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_input_is_an_error() {
+    fn decompress_truncated_input_fails() {
         for (compression, bytes) in compressed(&b"a kernel ".repeat(5000)) {
             let half = &bytes[..bytes.len() / 2];
             assert!(
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_kernel_is_ignored() {
+    fn decompress_ignores_bytes_behind_stream() {
         for (compression, mut bytes) in compressed(b"kernel") {
             if compression == Compression::Xz {
                 continue;

@@ -1,13 +1,13 @@
-//! What `build.rs` puts into the program: the recipes' files and the guest agent.
+//! Files that `build.rs` embeds into the program: the recipes' files and the guest agent.
 
-/// A file of the repository, embedded.
+/// An embedded file of the repository.
 #[derive(Debug)]
 pub(super) struct EmbeddedFile {
     /// Path in the repository.
     pub(super) path: &'static str,
     /// Whether it has an execute bit.
     pub(super) executable: bool,
-    /// Its bytes.
+    /// Its content.
     pub(super) contents: &'static [u8],
 }
 
@@ -15,7 +15,7 @@ include!(concat!(env!("OUT_DIR"), "/embedded_files.rs"));
 
 static GUEST_AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest-agent"));
 
-/// The guest agent: a static ELF program, `/init` of the initrd.
+/// Returns the guest agent: a static ELF program, `/init` of the initrd.
 pub fn guest_agent() -> &'static [u8] {
     GUEST_AGENT
 }
@@ -25,11 +25,12 @@ pub const GUEST_AGENT_SHA256: &str = env!("GUEST_AGENT_SHA256");
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use sandbox_spec::Digest;
 
+    use super::*;
+
     #[test]
-    fn the_recorded_digest_is_that_of_the_embedded_agent() {
+    fn guest_agent_has_recorded_digest() {
         assert_eq!(Digest::of(guest_agent()).hex(), GUEST_AGENT_SHA256);
     }
 }

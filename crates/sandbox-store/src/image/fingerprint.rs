@@ -1,21 +1,21 @@
-//! A cheap way to notice that a stored file was touched.
+//! Fingerprints of stored files, which detect changes without hashing.
 //!
-//! Hashing a base disk takes seconds, a `stat` microseconds. The store records size, time of
-//! modification and inode of each file when it has verified it; as long as they are the same
-//! the content is taken to be the same too.
+//! Hashing a base disk takes seconds, a `stat` takes microseconds. The store records size,
+//! modification time and inode of each verified file. While these are the same, the content counts
+//! as unchanged.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::{fs, io};
 
+use sandbox_host::files::FileError;
+use sandbox_spec::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::error::ImageError;
 use super::files;
-use sandbox_spec::Digest;
 
-/// What `stat` says about a file.
+/// The properties of a file that stat(2) returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Fingerprint {
     pub(super) size_bytes: u64,
@@ -25,8 +25,8 @@ pub(super) struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// The fingerprint of the file at `path`; `None` when there is no regular file.
-    pub(super) fn of(path: &Path) -> Result<Option<Self>, ImageError> {
+    /// Returns the fingerprint of the file at `path`, and `None` if there is no regular file.
+    pub(super) fn of(path: &Path) -> Result<Option<Self>, FileError> {
         match fs::symlink_metadata(path) {
             Ok(status) if status.is_file() => Ok(Some(Self {
                 size_bytes: status.len(),
@@ -36,7 +36,7 @@ impl Fingerprint {
             })),
             Ok(_) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(ImageError::io("inspect", path)(error)),
+            Err(error) => Err(FileError::new("look at", path)(error)),
         }
     }
 }
@@ -46,7 +46,7 @@ impl Fingerprint {
 pub(super) struct Fingerprints(BTreeMap<Digest, Fingerprint>);
 
 impl Fingerprints {
-    /// Reads the file at `path`. It is only a cache: missing or damaged, it is empty.
+    /// Reads the file at `path`. It is a cache, so a missing or damaged file counts as empty.
     pub(super) fn read(path: &Path) -> Self {
         fs::read(path)
             .ok()
@@ -54,18 +54,17 @@ impl Fingerprints {
             .unwrap_or_default()
     }
 
-    /// Writes the file at `path`.
-    pub(super) fn write(&self, path: &Path) -> Result<(), ImageError> {
+    pub(super) fn write(&self, path: &Path) -> Result<(), FileError> {
         let bytes = serde_json::to_vec(self).expect("a map of numbers serializes to JSON");
         files::replace(path, &bytes)
     }
 
-    /// Whether the blob `digest` had this fingerprint when it was last verified.
+    /// Returns whether the blob `digest` had this fingerprint at its last verification.
     pub(super) fn confirm(&self, digest: &Digest, fingerprint: &Fingerprint) -> bool {
         self.0.get(digest) == Some(fingerprint)
     }
 
-    /// Records that the blob `digest` was verified with this fingerprint.
+    /// Records the fingerprint of the verified blob `digest`.
     pub(super) fn record(&mut self, digest: Digest, fingerprint: Fingerprint) {
         self.0.insert(digest, fingerprint);
     }

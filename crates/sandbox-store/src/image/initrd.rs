@@ -1,24 +1,24 @@
 //! The initrd: uncompressed cpio archives in the "newc" format
 //! (Linux `Documentation/driver-api/early-userspace/buffer-format.rst`).
 //!
-//! It has two parts. The image brings its kernel modules; the host puts the guest agent behind
-//! them at each start, so that init always has the host's version. The kernel unpacks both
-//! into one tree.
+//! It has two parts, which the kernel unpacks into one tree. The image contains the archive of
+//! kernel modules. The host appends the guest agent at each start, so that init always has the
+//! host's version.
 
-/// The permission bits and file type (`S_IFREG`, `S_IFDIR`) of an entry.
+/// File types of an entry: `S_IFREG` and `S_IFDIR`.
 const REGULAR_FILE: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
-/// Headers and contents start at multiples of this many bytes.
+/// Headers and contents start at multiples of this number of bytes.
 const ALIGNMENT_BYTES: usize = 4;
-/// Archives are padded to this many bytes, as cpio(1) does.
+/// Archives are padded to a multiple of this number of bytes, as by cpio(1).
 const BLOCK_BYTES: usize = 512;
-/// The name that ends an archive.
+/// The name of the entry that ends an archive.
 const TRAILER: &str = "TRAILER!!!";
 
-/// The image's part: `/modules/<file>` for each module and `/modules/load-order` with their
-/// file names, one a line.
+/// Returns the image's part: `/modules/<file>` for each module, and `/modules/load-order` with
+/// their file names, one per line.
 ///
-/// `modules` are file names and uncompressed contents in the order of loading.
+/// `modules` contains file names and uncompressed contents in the order of loading.
 pub fn modules_archive(modules: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut archive = Archive::default();
     archive.add("modules", DIRECTORY | 0o755, &[]);
@@ -36,8 +36,8 @@ pub fn modules_archive(modules: &[(String, Vec<u8>)]) -> Vec<u8> {
     archive.finish()
 }
 
-/// The whole initrd: the image's archive `modules_cpio`, then one with the guest agent as
-/// `/init`.
+/// Returns the whole initrd: the image's archive `modules_cpio`, then an archive with the guest
+/// agent as `/init`.
 pub fn compose(modules_cpio: &[u8], agent: &[u8]) -> Vec<u8> {
     let mut archive = Archive::default();
     archive.add("init", REGULAR_FILE | 0o755, agent);
@@ -50,7 +50,7 @@ pub fn compose(modules_cpio: &[u8], agent: &[u8]) -> Vec<u8> {
     initrd
 }
 
-/// A newc archive in the making.
+/// An unfinished newc archive.
 #[derive(Default)]
 struct Archive {
     bytes: Vec<u8>,
@@ -60,7 +60,7 @@ struct Archive {
 impl Archive {
     fn add(&mut self, name: &str, mode: u32, contents: &[u8]) {
         use std::io::Write as _;
-        // Inode numbers only tie hard links together; each entry gets its own.
+        // Inode numbers only identify hard links, so each entry gets its own.
         self.entries += 1;
         let links = 1;
         let fields: [u32; 13] = [
@@ -69,14 +69,14 @@ impl Archive {
             0, // owner
             0, // group
             links,
-            0, // time of modification
+            0, // modification time
             u32::try_from(contents.len()).expect("kernel modules and init are below 4 GiB"),
             0, // device of the file system, major
-            0, // and minor
+            0, // device of the file system, minor
             0, // device of the node, major
-            0, // and minor
+            0, // device of the node, minor
             u32::try_from(name.len() + 1).expect("names are short"),
-            0, // check sum, unused in this format
+            0, // checksum, unused in this format
         ];
         self.bytes.extend_from_slice(b"070701");
         for field in fields {
@@ -105,7 +105,7 @@ impl Archive {
 mod tests {
     use super::*;
 
-    /// Reads an initrd as the kernel does: archives one after another, zeros between them.
+    /// Reads an initrd as the kernel does: consecutive archives with zeros between them.
     fn unpack(mut initrd: &[u8]) -> Vec<(String, u32, Vec<u8>)> {
         let whole = initrd.len();
         let mut entries = Vec::new();
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn initrd_holds_modules_their_order_and_init() {
+    fn compose_appends_agent_to_modules_and_load_order() {
         let modules = [
             ("b.ko".to_owned(), vec![1, 2, 3]),
             ("a.ko".to_owned(), vec![4; 5000]),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn archive_of_odd_length_is_padded() {
+    fn compose_pads_archive_of_odd_length() {
         let mut modules = modules_archive(&[]);
         modules.extend([0, 0, 0]);
         assert_eq!(unpack(&compose(&modules, b"agent")).len(), 3);

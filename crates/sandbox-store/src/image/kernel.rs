@@ -1,13 +1,13 @@
-//! Gets the uncompressed kernel out of a bzImage.
+//! Extracts the uncompressed kernel from a bzImage.
 //!
-//! QEMU starts an ELF file with a PVH note directly in protected mode, which spares the guest
-//! the decompression (seconds under emulation). The layout is Linux's boot protocol
-//! (`Documentation/arch/x86/boot.rst`), the note Xen's `XEN_ELFNOTE_PHYS32_ENTRY`
-//! (`include/xen/interface/elfnote.h`).
+//! QEMU starts an ELF file with a PVH note directly in protected mode. So the guest does not
+//! decompress its kernel, which takes seconds in emulation. Linux's boot protocol defines the
+//! layout of a bzImage (`Documentation/arch/x86/boot.rst`). The note is Xen's
+//! `XEN_ELFNOTE_PHYS32_ENTRY` (`include/xen/interface/elfnote.h`).
 
 use super::decompress::Compression;
 
-/// Offset of `setup_sects`: length of the real-mode code in sectors, without the first.
+/// Offset of `setup_sects`: length of the real-mode code in sectors, without the first sector.
 const SETUP_SECTORS: usize = 0x1f1;
 /// Offset and value of the magic "HdrS".
 const HEADER_MAGIC: (usize, &[u8]) = (0x202, b"HdrS");
@@ -20,22 +20,23 @@ const PAYLOAD_OFFSET: usize = 0x248;
 /// Offset of `payload_length`.
 const PAYLOAD_LENGTH: usize = 0x24c;
 const SECTOR_BYTES: usize = 512;
-/// What `setup_sects` 0 means.
+/// The number of sectors that `setup_sects` 0 stands for.
 const DEFAULT_SETUP_SECTORS: usize = 4;
 
-/// The largest kernel that is decompressed; Debian's are under 80 MiB.
+/// The largest size of a decompressed kernel, in bytes. Debian's kernels have less than 80 MiB.
 const KERNEL_LIMIT_BYTES: usize = 256 << 20;
 
 const PROGRAM_HEADER_NOTE: u32 = 4;
 const NOTE_PHYS32_ENTRY: u32 = 18;
-/// Program headers that are looked at; kernels have five.
+/// The largest number of program headers that are read. Kernels have five.
 const PROGRAM_HEADERS_LIMIT: u16 = 64;
 
-/// The uncompressed ELF kernel in `bz_image`.
+/// Returns the uncompressed ELF kernel in `bz_image`.
 ///
 /// # Errors
 ///
-/// `bz_image` is not one, its payload is of an unknown format, damaged or no ELF file.
+/// `bz_image` is not a bzImage, or its payload has an unknown format, is damaged or is not an ELF
+/// file.
 pub fn extract_vmlinux(bz_image: &[u8]) -> Result<Vec<u8>, KernelError> {
     let payload = payload(bz_image)?;
     let compression = Compression::detect(payload).ok_or(KernelError::UnknownCompression {
@@ -50,7 +51,7 @@ pub fn extract_vmlinux(bz_image: &[u8]) -> Result<Vec<u8>, KernelError> {
     Ok(vmlinux)
 }
 
-/// Whether the 64-bit little-endian ELF file `vmlinux` has a PVH entry point.
+/// Returns whether the 64-bit little-endian ELF file `vmlinux` has a PVH entry point.
 pub fn has_pvh_entry(vmlinux: &[u8]) -> bool {
     pvh_note(vmlinux).is_some()
 }
@@ -77,7 +78,7 @@ fn payload(bz_image: &[u8]) -> Result<&[u8], KernelError> {
     range().ok_or(KernelError::PayloadOutside)
 }
 
-/// The descriptor of the PVH note, if there is one.
+/// Returns the descriptor of the PVH note, if there is one.
 fn pvh_note(elf: &[u8]) -> Option<&[u8]> {
     const CLASS_64_LITTLE_ENDIAN: &[u8] = &[2, 1];
     if !elf.starts_with(b"\x7fELF") || elf.get(4..6)? != CLASS_64_LITTLE_ENDIAN {
@@ -128,25 +129,25 @@ fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes))
 }
 
-/// Why no uncompressed kernel could be got out of a kernel file.
+/// The reason why a kernel file contains no usable kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
-    /// The header's magic is not there.
+    /// The header has no magic.
     #[error("the kernel is not a bzImage")]
     NotBzImage,
-    /// A kernel from before 2008.
+    /// The kernel was built before 2008.
     #[error(
-        "the kernel has boot protocol {:#06x}, which does not tell where its payload is",
+        "the kernel has boot protocol {:#06x}, which does not contain the payload's offset",
         version
     )]
     OldProtocol {
         /// The version in the header.
         version: u16,
     },
-    /// The header points behind the end of the file.
-    #[error("the kernel's payload lies outside of the file")]
+    /// The header points beyond the end of the file.
+    #[error("the kernel's payload extends beyond the end of the file")]
     PayloadOutside,
-    /// Neither gzip nor xz nor zstd.
+    /// The payload is neither gzip nor xz nor zstd.
     #[error(
         "the kernel's payload is compressed in an unknown format (it starts with {magic:02x?})"
     )]
@@ -155,13 +156,13 @@ pub enum KernelError {
         magic: Vec<u8>,
     },
     /// The payload is damaged or too large.
-    #[error("the kernel's payload cannot be decompressed")]
+    #[error("could not decompress the kernel's payload")]
     Payload {
         /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// Something else was compressed.
+    /// The decompressed payload is not an ELF file.
     #[error("the kernel's payload is not an ELF file")]
     PayloadNotElf,
 }
@@ -172,7 +173,7 @@ mod tests {
 
     use super::*;
 
-    /// A minimal ELF file with one segment of notes.
+    /// Returns a minimal ELF file with one segment of notes.
     fn elf(notes: &[u8]) -> Vec<u8> {
         let mut elf = vec![0; 64 + 56];
         elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
@@ -198,7 +199,7 @@ mod tests {
         note
     }
 
-    /// A bzImage with two setup sectors and `payload` 100 bytes into the protected-mode code.
+    /// Returns a bzImage with two setup sectors, and `payload` 100 bytes into the protected-mode code.
     fn bz_image(payload: &[u8]) -> Vec<u8> {
         let mut image = vec![0; 3 * SECTOR_BYTES + 100];
         image[SETUP_SECTORS] = 2;
@@ -218,13 +219,13 @@ mod tests {
     }
 
     #[test]
-    fn kernel_is_extracted() {
+    fn extract_vmlinux_returns_payload() {
         let kernel = elf(&[]);
         assert_eq!(extract_vmlinux(&bz_image(&gzip(&kernel))).unwrap(), kernel);
     }
 
     #[test]
-    fn wrong_kernels_are_refused() {
+    fn extract_vmlinux_of_invalid_kernel_fails() {
         let good = bz_image(&gzip(&elf(&[])));
         let mut old = good.clone();
         old[VERSION] = 0x07;
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn pvh_note_is_found_behind_others() {
+    fn pvh_entry_behind_other_notes_is_found() {
         let pvh = note(b"Xen\0", NOTE_PHYS32_ENTRY, &[0; 8]);
         let other = note(b"Linux\0", 257, &[1, 2, 3]);
         let same_number = note(b"GNU\0", NOTE_PHYS32_ENTRY, &[0; 8]);
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn truncated_elf_has_no_pvh_entry_and_does_not_panic() {
+    fn pvh_entry_of_truncated_elf_is_absent() {
         let whole = elf(&note(b"Xen\0", NOTE_PHYS32_ENTRY, &[0; 8]));
         for length in 0..whole.len() {
             assert!(!has_pvh_entry(&whole[..length]), "{length}");

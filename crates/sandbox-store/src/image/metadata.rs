@@ -1,16 +1,15 @@
-//! What the store records about an image: `images/<name>/metadata.json`.
+//! The record of an image, `images/<name>/metadata.json`.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use sandbox_spec::{Digest, ImageReference};
+use serde::{Deserialize, Serialize};
 
 /// The version of the metadata format that this program reads and writes.
 pub const METADATA_VERSION: u64 = 1;
 
-/// The contract between host and guest that images built by this program keep:
-/// names of credentials, the event port, the layout of the initrd.
+/// The version of the contract between host and guest in images that this program builds: the
+/// names of credentials, the event port and the layout of the initrd.
 pub const CONTRACT_VERSION: u32 = 2;
 
 /// The record of one stored image.
@@ -19,33 +18,33 @@ pub const CONTRACT_VERSION: u32 = 2;
 pub struct Metadata {
     /// [`METADATA_VERSION`] when it was written.
     pub version: u64,
-    /// The name it is stored under.
+    /// The name of the image.
     pub name: ImageReference,
-    /// Digest of the canonical form of `content`; two images with the same digest are the same.
+    /// Digest of the canonical form of `content`. Images with equal digests are equal.
     pub digest: Digest,
-    /// Everything else.
+    /// The image, apart from its name.
     pub content: ImageContent,
 }
 
-/// What an image is, independent of its name.
+/// An image, independent of its name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageContent {
-    /// Digest of everything of the recipe that went into the image.
+    /// Digest of the recipe and of the files that it puts into the image.
     pub recipe_hash: Digest,
     /// [`CONTRACT_VERSION`] when it was built.
     pub contract_version: u32,
     /// Debian's name of the processor architecture, `amd64`.
     pub architecture: String,
-    /// When the build finished.
+    /// The end of the build.
     pub created: jiff::Timestamp,
     /// The guest's device node of the root file system.
     pub root_device: String,
-    /// The kernel command line that the image wants.
+    /// The kernel command line of the image.
     pub command_line: String,
     /// The Debian suite, such as `trixie`.
     pub suite: String,
-    /// The mirror it was installed from.
+    /// The mirror that the packages come from.
     pub mirror: String,
     /// The kernel's release, such as `6.12.0-1-amd64`.
     pub kernel_release: String,
@@ -61,7 +60,7 @@ pub struct ImageContent {
 pub struct ImageFiles {
     /// The root file system in a qcow2 file, without a partition table.
     pub disk: DiskFile,
-    /// What QEMU's `-kernel` gets.
+    /// The argument of QEMU's `-kernel`.
     pub kernel: KernelFile,
     /// The first part of the initrd: kernel modules as an uncompressed newc archive.
     pub modules: StoredFile,
@@ -71,29 +70,29 @@ pub struct ImageFiles {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoredFile {
-    /// Digest of the bytes; also the file's name in the blob store.
+    /// Digest of the content, which names the file in the blob store.
     pub digest: Digest,
     /// Length in bytes.
     pub size_bytes: u64,
 }
 
-/// The disk and its size as the guest sees it.
+/// The disk of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiskFile {
     /// The qcow2 file.
     pub file: StoredFile,
-    /// Size of the disk in the guest, in bytes.
+    /// Size of the disk as the guest sees it, in bytes.
     pub virtual_size_bytes: u64,
 }
 
-/// The kernel and its form.
+/// The kernel of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KernelFile {
     /// The file.
     pub file: StoredFile,
-    /// How QEMU starts it.
+    /// The form of the file.
     pub format: KernelFormat,
 }
 
@@ -101,14 +100,14 @@ pub struct KernelFile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KernelFormat {
-    /// An uncompressed ELF file with a PVH entry point: no decompression in the guest.
+    /// An uncompressed ELF file with a PVH entry point, which the guest does not decompress.
     Vmlinux,
-    /// The compressed file as Debian ships it.
+    /// The compressed file of Debian's package.
     BzImage,
 }
 
 impl Metadata {
-    /// The record of `content` under `name`.
+    /// Returns the record of `content` under `name`.
     pub fn new(name: ImageReference, content: ImageContent) -> Self {
         Self {
             version: METADATA_VERSION,
@@ -118,7 +117,7 @@ impl Metadata {
         }
     }
 
-    /// The digests of all files of the image.
+    /// Returns the digests of disk, kernel and modules.
     pub fn file_digests(&self) -> [Digest; 3] {
         let files = &self.content.files;
         [
@@ -130,7 +129,8 @@ impl Metadata {
 }
 
 impl ImageContent {
-    /// Digest of the compact JSON form: fields in the order of declaration, packages sorted.
+    /// Returns the digest of the compact JSON form: fields in the order of declaration, packages
+    /// sorted.
     pub fn digest(&self) -> Digest {
         let canonical =
             serde_json::to_vec(self).expect("a tree of strings and numbers serializes to JSON");
@@ -138,18 +138,18 @@ impl ImageContent {
     }
 }
 
-/// What can be wrong with the bytes of a metadata file.
+/// A defect of a metadata file.
 #[derive(Debug)]
 pub(super) enum MetadataFault {
-    /// Not JSON of the known shape.
+    /// The file is not JSON of the known form.
     Unreadable(serde_json::Error),
-    /// Written by another version.
+    /// Another version of this program wrote the file.
     UnknownVersion(u64),
-    /// The digest is not that of the content.
+    /// The digest does not match the content.
     Changed,
 }
 
-/// Reads a metadata file, looking at the version before anything else.
+/// Reads a metadata file. Checks the version before the other fields.
 pub(super) fn parse(bytes: &[u8]) -> Result<Metadata, MetadataFault> {
     #[derive(Deserialize)]
     struct Versioned {
@@ -170,7 +170,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Metadata, MetadataFault> {
 pub(super) mod tests {
     use super::*;
 
-    /// Metadata for tests; the files are named by the digests of the given contents.
+    /// Returns metadata of an image whose files have the given contents.
     pub(crate) fn sample(name: &str, disk: &[u8], kernel: &[u8], modules: &[u8]) -> Metadata {
         let stored = |bytes: &[u8]| StoredFile {
             digest: Digest::of(bytes),
@@ -203,14 +203,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn metadata_is_read_back_as_written() {
+    fn parse_reads_written_metadata() {
         let metadata = sample("debian-13", b"disk", b"kernel", b"modules");
         let bytes = serde_json::to_vec_pretty(&metadata).unwrap();
         assert_eq!(parse(&bytes).unwrap(), metadata);
     }
 
     #[test]
-    fn other_version_is_refused_before_the_rest_is_read() {
+    fn parse_other_version_ignores_unknown_fields() {
         assert!(matches!(
             parse(br#"{"version":2,"surprise":true}"#),
             Err(MetadataFault::UnknownVersion(2))
@@ -218,7 +218,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn changed_field_is_noticed() {
+    fn parse_changed_field_fails() {
         let metadata = sample("debian-13", b"disk", b"kernel", b"modules");
         let text = serde_json::to_string(&metadata).unwrap();
         let changed = text.replace("/dev/vda", "/dev/vdb");
@@ -230,7 +230,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn unknown_field_and_damage_are_unreadable() {
+    fn parse_unknown_field_or_damage_fails() {
         let metadata = sample("debian-13", b"disk", b"kernel", b"modules");
         let text = serde_json::to_string(&metadata).unwrap();
         for damaged in [

@@ -1,11 +1,10 @@
-//! Base images: where they come from, how they are made, and where they are kept.
+//! Base images: their recipes, their builds and their store.
 //!
-//! An image is a root disk, a kernel and the kernel modules of its initrd, stored by digest
-//! ([`ImageStore`]) under a name ([`ImageReference`]) with a record of what it is
-//! ([`Metadata`]). [`build::build`] makes one from a [`Recipe`] that is embedded into this
-//! program; [`initrd::compose`] makes the initrd of a start. The room uses the host's programs
-//! (mmdebstrap, e2fsprogs, qemu-img) and nothing of the other rooms; the start of a sandbox and
-//! the `image` commands use it.
+//! An image consists of a root disk, a kernel and the kernel modules of its initrd.
+//! [`ImageStore`] keeps these files by digest, and [`Metadata`] records each image under its name.
+//! [`build::build`] builds an image from a [`Recipe`] that is embedded into this program.
+//! [`initrd::compose`] makes the initrd of a start. This module runs programs of the host
+//! (mmdebstrap, e2fsprogs, qemu-img). The start of a sandbox and the `image` commands use it.
 
 pub mod build;
 mod decompress;

@@ -1,11 +1,12 @@
-//! Which kernel module files must be loaded, in which order (`modules.dep` of depmod(8)).
+//! The load order of kernel modules (`modules.dep` of depmod(8)).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The module files below `/usr/lib/modules/<release>` that the modules `wanted` need, each
-/// after those it depends on. Modules that are built into the kernel need none.
+/// Returns the files of the modules `wanted` and of their dependencies, relative to
+/// `/usr/lib/modules/<release>`. Dependencies come first. Modules that are built into the kernel
+/// have no file.
 ///
-/// `dependencies` is the text of `modules.dep`, `builtin` that of `modules.builtin`.
+/// `dependencies` is the text of `modules.dep`, and `builtin` that of `modules.builtin`.
 ///
 /// # Errors
 ///
@@ -37,7 +38,7 @@ pub(super) fn load_order(
                 module: module.clone(),
             });
         };
-        // depmod lists all dependencies, direct or not, in the reverse of the order of loading.
+        // depmod lists all direct and indirect dependencies in the reverse order of loading.
         for file in needs.iter().rev().chain([path]) {
             if !order.iter().any(|loaded| loaded == file) {
                 order.push((*file).to_owned());
@@ -47,7 +48,7 @@ pub(super) fn load_order(
     Ok(order)
 }
 
-/// The name of the module in the file `path`, with `_` for `-` as the kernel does.
+/// Returns the name of the module in the file `path`, with `_` for `-` as in the kernel.
 fn module_name(path: &str) -> String {
     let file = file_name(path);
     file.split_once(".ko")
@@ -55,12 +56,12 @@ fn module_name(path: &str) -> String {
         .replace('-', "_")
 }
 
-/// The last component of `path`.
+/// Returns the last component of `path`.
 fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// The file name of the module `path` without the suffix of its compression.
+/// Returns the file name of the module `path` without the suffix of its compression.
 pub(super) fn uncompressed_file_name(path: &str) -> String {
     let file = file_name(path);
     match file.split_once(".ko") {
@@ -69,11 +70,11 @@ pub(super) fn uncompressed_file_name(path: &str) -> String {
     }
 }
 
-/// A module that the kernel does not have.
+/// The kernel does not have a module.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the kernel has no module `{module}`")]
 pub struct UnknownModule {
-    /// The name.
+    /// The name of the module.
     pub module: String,
 }
 
@@ -97,7 +98,7 @@ kernel/crypto/crc32c-generic.ko:
     }
 
     #[test]
-    fn dependencies_come_first_and_once() {
+    fn load_order_lists_dependencies_first_and_once() {
         assert_eq!(
             order(&["9pnet_virtio", "virtio_net", "net_failover", "9pnet"]).unwrap(),
             [
@@ -111,19 +112,19 @@ kernel/crypto/crc32c-generic.ko:
     }
 
     #[test]
-    fn dash_and_underscore_are_the_same() {
+    fn load_order_treats_dash_as_underscore() {
         let file = ["kernel/crypto/crc32c-generic.ko"];
         assert_eq!(order(&["crc32c_generic"]).unwrap(), file);
         assert_eq!(order(&["crc32c-generic"]).unwrap(), file);
     }
 
     #[test]
-    fn builtin_module_needs_no_file() {
+    fn load_order_of_builtin_module_is_empty() {
         assert_eq!(order(&["virtio_pci"]).unwrap(), [""; 0]);
     }
 
     #[test]
-    fn decompressed_module_loses_its_suffix() {
+    fn uncompressed_file_name_has_no_compression_suffix() {
         for (path, expected) in [
             ("kernel/fs/9p/9p.ko.xz", "9p.ko"),
             ("kernel/fs/9p/9p.ko.zst", "9p.ko"),
@@ -134,7 +135,7 @@ kernel/crypto/crc32c-generic.ko:
     }
 
     #[test]
-    fn unknown_module_is_an_error() {
+    fn load_order_of_unknown_module_fails() {
         assert_eq!(order(&["nonsense"]).unwrap_err().module, "nonsense");
     }
 }

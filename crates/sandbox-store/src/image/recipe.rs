@@ -1,44 +1,44 @@
-//! Recipes: what goes into a base image.
+//! Recipes of base images.
 //!
-//! They live in `images/` of the repository and are embedded into the program:
-//! `images/<name>/recipe.toml` describes an image, `images/common/` and `systemd-units/` hold
-//! what all images share.
+//! They lie in `images/` of the repository and are embedded into the program.
+//! `images/<name>/recipe.toml` describes an image. `images/common/` and `systemd-units/` contain
+//! the files that all images share.
 
-use sandbox_host::hint::Hint;
 use std::collections::BTreeSet;
 
+use sandbox_host::hint::Hint;
+use sandbox_spec::{Digest, ImageReference};
 use serde::{Deserialize, Serialize};
 
 use super::embedded::{EmbeddedFile, FILES};
 use super::metadata::CONTRACT_VERSION;
-use sandbox_spec::{Digest, ImageReference};
 
-/// Changes when the build makes something else of the same recipe.
+/// The version of the build. It changes when a build makes another image of the same recipe.
 const BUILD_FORMAT: u32 = 1;
 
-/// Where the shared script, run in the new root at the end, is embedded.
+/// The embedded script that runs in the new root at the end of each build.
 const CUSTOMIZE: &str = "images/common/customize";
 
-/// Embedded folders and where in the image their content goes.
+/// Embedded folders, each with the directory of the image that gets its content.
 const TREES: [(&str, &str); 2] = [
     ("images/common/files/", ""),
     ("systemd-units/", "etc/systemd/system/"),
 ];
 
-/// Everything that decides what a base image holds, with `extends` resolved.
+/// A recipe, with `extends` resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Recipe {
-    /// The name of the recipe and of the image it makes.
+    /// The name of the recipe and of its image.
     pub name: ImageReference,
-    /// One line for people.
+    /// A description for people, in one line.
     pub description: String,
     /// The Debian suite, such as `trixie`.
     pub suite: String,
-    /// Packages to install with what they depend on, sorted.
+    /// Packages to install, without their dependencies, sorted.
     pub packages: BTreeSet<String>,
-    /// Whether manual pages, documentation and translations are installed.
+    /// Whether the image contains manual pages, documentation and translations.
     pub documentation: bool,
-    /// Kernel modules that the initrd's init loads, in this order, without their dependencies.
+    /// Kernel modules that the initrd's init loads in this order, without their dependencies.
     pub modules: Vec<String>,
     /// The kernel command line.
     pub command_line: String,
@@ -71,7 +71,7 @@ struct RecipeFile {
 }
 
 impl Recipe {
-    /// The names of all embedded recipes.
+    /// Returns the names of all embedded recipes.
     pub fn names() -> Vec<ImageReference> {
         FILES
             .iter()
@@ -82,11 +82,11 @@ impl Recipe {
             .collect()
     }
 
-    /// The embedded recipe `name`.
+    /// Returns the embedded recipe `name`.
     ///
     /// # Errors
     ///
-    /// There is none, or it is not a valid recipe.
+    /// The recipe does not exist or is invalid.
     pub fn embedded(name: &ImageReference) -> Result<Self, RecipeError> {
         resolve(name, &|name| {
             embedded_file(&format!("images/{name}/recipe.toml"))
@@ -94,7 +94,8 @@ impl Recipe {
         })
     }
 
-    /// Digest of everything that goes into the image apart from the packages' versions.
+    /// Returns the digest of everything that goes into the image, apart from the packages'
+    /// versions.
     pub fn hash(&self) -> Digest {
         let files: Vec<_> = placed_files()
             .map(|placed| placed.file)
@@ -108,12 +109,12 @@ impl Recipe {
     }
 }
 
-/// The script to run in the new root at the end.
+/// Returns the script that runs in the new root at the end of the build.
 pub(super) fn customize_script() -> Option<&'static [u8]> {
     embedded_file(CUSTOMIZE).map(|file| file.contents)
 }
 
-/// The files to put into the image.
+/// Returns the files that the build puts into the image.
 pub(super) fn placed_files() -> impl Iterator<Item = PlacedFile> {
     TREES.into_iter().flat_map(|(folder, parent)| {
         FILES.iter().filter_map(move |file| {
@@ -130,7 +131,8 @@ fn embedded_file(path: &str) -> Option<&'static EmbeddedFile> {
     FILES.iter().find(|file| file.path == path)
 }
 
-/// Reads the recipe `name` and those it extends; `source` gives the text of a `recipe.toml`.
+/// Reads the recipe `name` and the recipes that it extends. `source` returns the text of a
+/// `recipe.toml`.
 fn resolve<'a>(
     name: &ImageReference,
     source: &dyn Fn(&ImageReference) -> Option<&'a str>,
@@ -162,7 +164,7 @@ fn resolve<'a>(
         .ok_or_else(|| RecipeError::NoCommandLine { name: name.clone() })?;
     let mut packages = BTreeSet::new();
     let mut modules = Vec::new();
-    // Bases first, so that a recipe adds to the end of the order in which modules are loaded.
+    // Bases come first, so that a recipe appends to the order in which modules are loaded.
     for file in chain.iter().rev() {
         packages.extend(file.packages.iter().cloned());
         modules.extend(file.modules.iter().cloned());
@@ -179,17 +181,17 @@ fn resolve<'a>(
     })
 }
 
-/// Why there is no such recipe.
+/// The reason why a recipe cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
-    /// No recipe of that name is part of this program.
-    #[error("there is no recipe `{name}`")]
+    /// This program contains no recipe with this name.
+    #[error("recipe `{name}` not found")]
     Unknown {
         /// The name.
         name: ImageReference,
     },
     /// The file is not a recipe.
-    #[error("the recipe `{name}` is not valid")]
+    #[error("invalid recipe `{name}`")]
     Invalid {
         /// The name.
         name: ImageReference,
@@ -197,16 +199,16 @@ pub enum RecipeError {
         #[source]
         source: Box<toml::de::Error>,
     },
-    /// It extends itself.
-    #[error("the recipe `{name}` extends `{again}` in a circle")]
+    /// The recipe extends itself.
+    #[error("invalid recipe `{name}`: `{again}` extends itself")]
     Circular {
         /// The name.
         name: ImageReference,
-        /// The recipe met twice.
+        /// The recipe that extends itself, directly or through others.
         again: ImageReference,
     },
-    /// Neither it nor those it extends have a `command_line`.
-    #[error("the recipe `{name}` has no `command_line`")]
+    /// Neither the recipe nor the recipes that it extends have a `command_line`.
+    #[error("invalid recipe `{name}`: it has no `command_line`")]
     NoCommandLine {
         /// The name.
         name: ImageReference,
@@ -214,7 +216,7 @@ pub enum RecipeError {
 }
 
 impl RecipeError {
-    /// What the user can do about it.
+    /// Returns what the user can do about it.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Unknown { .. } => {
@@ -222,7 +224,7 @@ impl RecipeError {
                     .iter()
                     .map(|name| format!("`{name}`"))
                     .collect();
-                Some(format!("recipes are: {}", names.join(", ")).into())
+                Some(format!("choose one of {}", names.join(", ")).into())
             }
             Self::Invalid { .. } | Self::Circular { .. } | Self::NoCommandLine { .. } => None,
         }
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn extending_recipe_adds_to_its_base() {
+    fn resolve_extending_recipe_adds_to_its_base() {
         let recipe = read("full", &[("base", BASE), ("full", FULL)]).unwrap();
         assert_eq!(recipe.description, "full");
         assert!(recipe.documentation);
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_recipes_are_refused() {
+    fn resolve_invalid_recipe_fails() {
         let circle = r#"
             description = ""
             suite = "trixie"
@@ -304,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn hash_depends_on_every_part() {
+    fn hash_depends_on_every_field() {
         let recipe = read("full", &[("base", BASE), ("full", FULL)]).unwrap();
         let changed = [
             Recipe {
@@ -335,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn all_embedded_recipes_are_valid() {
+    fn embedded_recipes_are_valid() {
         for name in Recipe::names() {
             Recipe::embedded(&name).unwrap();
         }

@@ -1,42 +1,48 @@
-//! The image store: a directory of blobs named by digest and of images that refer to them.
+//! The image store: blobs named by their digests, and images that refer to them.
 //!
 //! ```text
 //! blobs/sha256/<hex>             files of images
 //! images/<name>/metadata.json    the record of an image
 //! images/<name>/fingerprints.json
-//! staging/<random>/              a build at work, locked by it
-//! locks/<name>.lock              held by the build of that image
-//! logs/build-<name>.log          what the last build of that image printed
+//! staging/<random>/              a build in progress, locked by the build
+//! locks/<name>.lock              held by the build of this image
+//! logs/build-<name>.log          the output of the last build of this image
 //! lock                           held while blobs are added or removed
 //! ```
+//!
+//! [`ImageStore::open`], [`ImageStore::list`] and [`ImageStore::usage`] change nothing.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use sandbox_host::files::{
+    FileError, create_private_directory, names_in, remove_file_if_present, synchronize_directory,
+};
+use sandbox_spec::{Digest, ImageReference};
+
 use super::error::{Damage, ImageError};
 use super::files;
 use super::fingerprint::{Fingerprint, Fingerprints};
 use super::metadata::{self, CONTRACT_VERSION, Metadata, MetadataFault};
-use sandbox_spec::{Digest, ImageReference};
 
-/// The image store at one directory.
+/// The image store in one directory.
 #[derive(Debug, Clone)]
 pub struct ImageStore {
     pub(super) root: PathBuf,
 }
 
-/// A stored image and where its files are.
+/// A stored image.
 #[derive(Debug, Clone)]
 pub struct Image {
     /// The record.
     pub metadata: Metadata,
-    /// The read-only qcow2 base disk.
+    /// The qcow2 file of the base disk, which nothing writes to.
     pub disk: PathBuf,
-    /// What QEMU's `-kernel` gets.
+    /// The argument of QEMU's `-kernel`.
     pub kernel: PathBuf,
-    /// The newc archive with the kernel modules, first part of the initrd.
+    /// The newc archive with the kernel modules, which is the first part of the initrd.
     pub modules: PathBuf,
     fingerprints: PathBuf,
 }
@@ -46,11 +52,11 @@ pub struct Image {
 pub struct StoreEntry {
     /// The image's name.
     pub reference: ImageReference,
-    /// The image, or why it cannot be used.
+    /// The image, or the reason why it cannot be used.
     pub image: Result<Image, ImageError>,
 }
 
-/// The three files of a new image, still in a staging directory.
+/// The files of a new image in a staging directory.
 #[derive(Debug)]
 pub(super) struct StagedFiles {
     pub(super) disk: PathBuf,
@@ -59,27 +65,26 @@ pub(super) struct StagedFiles {
 }
 
 impl ImageStore {
-    /// The store at `root`. Nothing is created before something is stored.
+    /// Returns the store in `root`. Nothing is created before the first build.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// The directory of the store.
+    /// Returns the directory of the store.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The image stored as `reference`, with its paths; its files are not looked at
-    /// (see [`Image::verify`]).
+    /// Returns the image `reference`. Does not look at its files; see [`Image::verify`].
     ///
     /// # Errors
     ///
-    /// The metadata cannot be read, is of another version, or was changed.
+    /// The metadata cannot be read, has another version, or was changed.
     pub fn open(&self, reference: &ImageReference) -> Result<Option<Image>, ImageError> {
         let path = self.image_directory(reference).join("metadata.json");
         let bytes = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(ImageError::io("read", &path))?,
+            other => other.map_err(FileError::new("read", &path))?,
         };
         let name = reference.clone();
         let metadata = metadata::parse(&bytes).map_err(|fault| match fault {
@@ -103,14 +108,14 @@ impl ImageStore {
         }))
     }
 
-    /// All stored images by name; one that cannot be read does not hide the others.
+    /// Returns all stored images by name, also those whose metadata cannot be read.
     ///
     /// # Errors
     ///
     /// The directory cannot be listed.
     pub fn list(&self) -> Result<Vec<StoreEntry>, ImageError> {
         let mut entries = Vec::new();
-        for name in files::list_directory(&self.root.join("images"))? {
+        for name in names_in(&self.root.join("images"))? {
             let Ok(reference) = name.parse::<ImageReference>() else {
                 continue;
             };
@@ -129,10 +134,10 @@ impl ImageStore {
         Ok(entries)
     }
 
-    /// Removes the image `reference` and every blob that no image refers to any more.
-    /// Whether a sandbox uses the image is for the caller to find out.
+    /// Removes the image `reference` and every blob that no image refers to. Also removes an image
+    /// with unreadable metadata. The caller checks that no sandbox uses the image.
     ///
-    /// Returns whether there was such an image; one with unreadable metadata is removed too.
+    /// Returns whether the image existed.
     ///
     /// # Errors
     ///
@@ -143,19 +148,20 @@ impl ImageStore {
             return Ok(false);
         }
         let _lock = self.lock()?;
-        // The metadata goes first: without it the image does not exist.
+        // The image exists as long as its metadata does, so the metadata is removed first.
         let metadata = directory.join("metadata.json");
         let existed = metadata.exists();
-        files::remove_file(&metadata)?;
-        fs::remove_dir_all(&directory).map_err(ImageError::io("remove", &directory))?;
+        remove_file_if_present(&metadata)?;
+        fs::remove_dir_all(&directory).map_err(FileError::new("remove", &directory))?;
         self.remove_unreferenced_blobs()?;
         Ok(existed)
     }
 
-    /// Moves the staged files to the blobs and records the image, replacing one of the same name.
+    /// Moves the staged files to the blobs, and records the image in place of an image of the same
+    /// name.
     ///
-    /// Blobs of the replaced image stay until the next [`ImageStore::collect_garbage`], so that
-    /// a start that has just read its metadata still finds them.
+    /// The blobs of a replaced image stay until [`ImageStore::collect_garbage`], so that a start
+    /// that has just read its metadata still finds them.
     pub(super) fn commit(
         &self,
         metadata: &Metadata,
@@ -164,30 +170,30 @@ impl ImageStore {
         let blobs = self.blobs();
         let images = self.root.join("images");
         let directory = self.image_directory(&metadata.name);
-        files::create_private_directory(&blobs)?;
+        create_private_directory(&blobs)?;
         let _lock = self.lock()?;
         let mut fingerprints = Fingerprints::default();
         let sources = [&staged.disk, &staged.kernel, &staged.modules];
         for (source, digest) in sources.into_iter().zip(metadata.file_digests()) {
             let blob = self.blob(&digest);
             synchronize_private(source)?;
-            fs::rename(source, &blob).map_err(ImageError::io("store", &blob))?;
+            fs::rename(source, &blob).map_err(FileError::new("store", &blob))?;
             if let Some(fingerprint) = Fingerprint::of(&blob)? {
                 fingerprints.record(digest, fingerprint);
             }
         }
-        files::synchronize_directory(&blobs)?;
-        files::create_private_directory(&directory)?;
+        synchronize_directory(&blobs)?;
+        create_private_directory(&directory)?;
         fingerprints.write(&directory.join("fingerprints.json"))?;
         let record = serde_json::to_vec_pretty(metadata)
             .expect("a tree of strings and numbers serializes to JSON");
         files::replace(&directory.join("metadata.json"), &record)?;
-        files::synchronize_directory(&images)?;
+        synchronize_directory(&images)?;
         self.open(&metadata.name)?
             .ok_or_else(|| missing_after_commit(&directory))
     }
 
-    /// Removes blobs that no image refers to: those of replaced images.
+    /// Removes the blobs of replaced images: those that no image refers to.
     ///
     /// # Errors
     ///
@@ -197,30 +203,30 @@ impl ImageStore {
         self.remove_unreferenced_blobs()
     }
 
-    /// Takes the lock under which blobs and staging directories come and go.
+    /// Takes the lock under which blobs and staging directories are added and removed.
     pub(super) fn lock(&self) -> Result<File, ImageError> {
-        files::create_private_directory(&self.root)?;
+        create_private_directory(&self.root)?;
         let path = self.root.join("lock");
         let lock = files::open_private(&path)?;
-        lock.lock().map_err(ImageError::io("lock", &path))?;
+        lock.lock().map_err(FileError::new("lock", &path))?;
         Ok(lock)
     }
 
-    /// The file, created but not locked, whose lock the build of `reference` holds.
+    /// Opens the file whose lock the build of `reference` holds, and does not lock it.
     pub(super) fn build_lock(
         &self,
         reference: &ImageReference,
     ) -> Result<(File, PathBuf), ImageError> {
         let directory = self.root.join("locks");
-        files::create_private_directory(&directory)?;
+        create_private_directory(&directory)?;
         let path = directory.join(format!("{reference}.lock"));
         Ok((files::open_private(&path)?, path))
     }
 
-    /// Where the build of `reference` writes what its programs print.
+    /// Returns the log for the output of the build of `reference`.
     pub(super) fn build_log(&self, reference: &ImageReference) -> Result<PathBuf, ImageError> {
         let directory = self.root.join("logs");
-        files::create_private_directory(&directory)?;
+        create_private_directory(&directory)?;
         Ok(directory.join(format!("build-{reference}.log")))
     }
 
@@ -236,21 +242,21 @@ impl ImageStore {
         self.root.join("images").join(reference.as_str())
     }
 
-    /// Where builds at work have their directories.
+    /// Returns the parent of the staging directories.
     pub(super) fn staging(&self) -> PathBuf {
         self.root.join("staging")
     }
 
-    /// To be called with the store's lock held.
+    /// Removes unreferenced blobs. The caller holds the store's lock.
     fn remove_unreferenced_blobs(&self) -> Result<(), ImageError> {
         for blob in self.unreferenced_blobs()? {
-            files::remove_file(&blob)?;
+            remove_file_if_present(&blob)?;
         }
         Ok(())
     }
 
-    /// An image that cannot be read keeps all blobs: what it refers to is unknown, and a newer
-    /// version of this program may still want it.
+    /// Returns the blobs that no image refers to. An unreadable image keeps all blobs: its blobs
+    /// are unknown, and a newer version of this program may still need them.
     pub(super) fn unreferenced_blobs(&self) -> Result<Vec<PathBuf>, ImageError> {
         let mut referenced = BTreeSet::new();
         for entry in self.list()? {
@@ -260,21 +266,22 @@ impl ImageStore {
             }
         }
         let blobs = self.blobs();
-        let mut names = files::list_directory(&blobs)?;
+        let mut names = names_in(&blobs)?;
         names.retain(|name| !referenced.contains(name));
         Ok(names.iter().map(|name| blobs.join(name)).collect())
     }
 }
 
 impl Image {
-    /// Makes sure that this program can start the image and that the files are those that were
-    /// stored. As long as size, time of
-    /// modification and inode are as recorded this takes microseconds; otherwise the files are
-    /// hashed, and recorded anew when they are right.
+    /// Checks that this program can start the image and that its files are the stored ones.
+    ///
+    /// This takes microseconds while size, modification time and inode of each file are as
+    /// recorded. Otherwise it hashes the file, and records these values again if the digest is
+    /// right.
     ///
     /// # Errors
     ///
-    /// [`ImageError::OtherContract`]; [`ImageError::Corrupt`] for the first file that is missing,
+    /// [`ImageError::OtherContract`], or [`ImageError::Corrupt`] for the first file that is missing,
     /// truncated or changed.
     pub fn verify(&self) -> Result<(), ImageError> {
         let found = self.metadata.content.contract_version;
@@ -321,23 +328,19 @@ impl Image {
     }
 }
 
-/// Writes the file at `path` to the disk itself, with mode 0600.
-fn synchronize_private(path: &Path) -> Result<(), ImageError> {
+/// Sets the mode of the file at `path` to 0600 and flushes the file to the disk.
+fn synchronize_private(path: &Path) -> Result<(), FileError> {
     use std::os::unix::fs::PermissionsExt as _;
     let synchronize = || -> io::Result<()> {
         let file = File::open(path)?;
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
         file.sync_all()
     };
-    synchronize().map_err(ImageError::io("synchronize", path))
+    synchronize().map_err(FileError::new("synchronize", path))
 }
 
 fn missing_after_commit(directory: &Path) -> ImageError {
-    ImageError::Io {
-        action: "read",
-        path: directory.join("metadata.json"),
-        source: io::ErrorKind::NotFound.into(),
-    }
+    FileError::new("read", directory.join("metadata.json"))(io::ErrorKind::NotFound.into()).into()
 }
 
 #[cfg(test)]

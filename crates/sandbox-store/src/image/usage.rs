@@ -1,32 +1,31 @@
-//! What the store takes on the disk, and what of that nothing needs.
+//! The disk usage of the image store, and its garbage.
 
 use std::path::PathBuf;
 
-use sandbox_host::files::allocated_bytes;
+use sandbox_host::files::{allocated_bytes, names_in};
 use sandbox_host::lock::DirectoryLock;
 
 use super::error::ImageError;
-use super::files;
 use super::store::ImageStore;
 
-/// What the store takes on the disk.
+/// The disk usage of the store.
 #[derive(Debug, Default)]
 pub struct StoreUsage {
-    /// All of it, in bytes.
+    /// The size of the store on the disk, in bytes.
     pub allocated_bytes: u64,
     /// Files of images that were replaced; [`ImageStore::collect_garbage`] removes them.
     pub blobs: Vec<Garbage>,
-    /// What builds have left that were cut short; [`sweep`](crate::image::build::sweep) removes
-    /// it.
+    /// Staging directories of interrupted builds;
+    /// [`build::collect_garbage`](crate::image::build::collect_garbage) removes them.
     pub builds: Vec<Garbage>,
 }
 
-/// A file or directory that nothing needs.
+/// An unused file or directory.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Garbage {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// What it takes on the disk, in bytes.
+    /// Its size on the disk, in bytes.
     pub allocated_bytes: u64,
 }
 
@@ -41,7 +40,7 @@ impl Garbage {
 }
 
 impl ImageStore {
-    /// Looks at what the store takes on the disk, and changes nothing.
+    /// Returns the disk usage of the store. Changes nothing.
     ///
     /// # Errors
     ///
@@ -58,7 +57,7 @@ impl ImageStore {
             builds: Vec::new(),
         };
         let staging = self.staging();
-        for name in files::list_directory(&staging)? {
+        for name in names_in(&staging)? {
             let build = Garbage::at(staging.join(name));
             usage.allocated_bytes += build.allocated_bytes;
             if !DirectoryLock::is_held(&build.path.join("lock")) {

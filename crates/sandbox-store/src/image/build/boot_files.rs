@@ -1,4 +1,4 @@
-//! The kernel and the modules of the initrd, read out of the new disk.
+//! Reads the kernel and the modules of the initrd from the new disk.
 
 use super::super::decompress::Compression;
 use super::super::metadata::KernelFormat;
@@ -7,14 +7,14 @@ use super::command::Runner;
 use super::disk::DiskReader;
 use super::error::BuildError;
 
-/// The largest module that is decompressed; Debian's are under 16 MiB.
+/// The largest size of a decompressed module, in bytes. Debian's modules have less than 16 MiB.
 const MODULE_LIMIT_BYTES: usize = 64 << 20;
 
-/// What a start needs beside the disk.
+/// The files of an image besides its disk.
 pub(super) struct BootFiles {
-    /// The release, which names the modules' directory.
+    /// The kernel's release, which names the modules' directory.
     pub(super) kernel_release: String,
-    /// What QEMU's `-kernel` gets.
+    /// The argument of QEMU's `-kernel`.
     pub(super) kernel: Vec<u8>,
     /// The form of `kernel`.
     pub(super) kernel_format: KernelFormat,
@@ -22,7 +22,7 @@ pub(super) struct BootFiles {
     pub(super) modules: Vec<u8>,
 }
 
-/// Reads the only kernel in `/boot`, and the modules `wanted` with those they depend on.
+/// Reads the only kernel in `/boot`, and the modules `wanted` with their dependencies.
 pub(super) fn read(
     runner: &mut Runner<'_>,
     disk: &DiskReader<'_>,
@@ -50,7 +50,7 @@ pub(super) fn read(
     })
 }
 
-/// The uncompressed kernel where QEMU can start it, else the one that Debian ships.
+/// Returns the uncompressed kernel if QEMU can start it, else the file of Debian's package.
 fn fastest_kernel(
     runner: &mut Runner<'_>,
     disk: &DiskReader<'_>,
@@ -63,11 +63,11 @@ fn fastest_kernel(
     if kernel::has_pvh_entry(&vmlinux) {
         return Ok((vmlinux, KernelFormat::Vmlinux));
     }
-    runner.note("the kernel has no PVH entry point: it is kept compressed")?;
+    runner.note("the kernel has no PVH entry point, so it stays compressed")?;
     Ok((bz_image, KernelFormat::BzImage))
 }
 
-/// File names and decompressed contents in the order of loading.
+/// Returns file names and decompressed contents in the order of loading.
 fn read_modules(
     runner: &mut Runner<'_>,
     disk: &DiskReader<'_>,

@@ -1,4 +1,4 @@
-//! The call of mmdebstrap.
+//! The command line of mmdebstrap.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use super::super::recipe::Recipe;
 use super::mirror::Mirrors;
 use super::tools::{Privilege, Tools, search_path};
 
-/// What a recipe without documentation leaves out, and what it keeps of that: the licences.
+/// The files that an image without documentation lacks, except for the licences in [`KEPT`].
 const EXCLUDED: [&str; 4] = [
     "/usr/share/doc/*",
     "/usr/share/man/*",
@@ -16,8 +16,7 @@ const EXCLUDED: [&str; 4] = [
 ];
 const KEPT: &str = "/usr/share/doc/*/copyright";
 
-/// The command that installs `recipe` into the directory `root` and runs `hook` there.
-/// `temporary` is for temporary files.
+/// Returns the command that installs `recipe` into the new root and runs the customize hook there.
 pub(super) fn command(
     recipe: &Recipe,
     tools: &Tools,
@@ -26,8 +25,8 @@ pub(super) fn command(
     directories: &BootstrapPaths<'_>,
 ) -> Command {
     let mut command = match tools.privilege {
-        // Mounts and processes of maintainer scripts end with mmdebstrap, however it ends.
-        // In a user namespace mmdebstrap does the same by itself.
+        // Mounts and processes of maintainer scripts end with mmdebstrap, even if it is killed. In
+        // a user namespace, mmdebstrap does the same.
         Privilege::Root => {
             let mut command = Command::new(&tools.unshare);
             command
@@ -43,8 +42,8 @@ pub(super) fn command(
             command
         }
     };
-    // Ubuntu's apt does not trust Debian's keys. This adds them to those that the
-    // host's apt trusts, which may be a local mirror's.
+    // Ubuntu's apt does not trust Debian's keys. This option adds them to the keys that the host's
+    // apt trusts, which can include the key of a local mirror.
     command.arg(format!("--keyring={}", tools.keyring.display()));
     command.args(arguments(recipe, apt_options));
     command.arg(format!("--customize-hook={}", directories.hook.display()));
@@ -54,17 +53,17 @@ pub(super) fn command(
     command
 }
 
-/// The directories mmdebstrap works with; all of them must be reachable for subordinate ids.
+/// The paths of mmdebstrap. Subordinate ids must be able to reach all of them.
 pub(super) struct BootstrapPaths<'a> {
     /// The new root.
     pub(super) root: &'a Path,
     /// The customize hook, executable.
     pub(super) hook: &'a Path,
-    /// For temporary files.
+    /// The directory for temporary files.
     pub(super) temporary: &'a Path,
 }
 
-/// A command that runs `program` as the owner of the new root's files.
+/// Returns a command that runs `program` as the owner of the new root's files.
 pub(super) fn as_owner(tools: &Tools, program: &Path, temporary: &Path) -> Command {
     let mut command = match tools.privilege {
         Privilege::Root => Command::new(program),
@@ -81,13 +80,13 @@ pub(super) fn as_owner(tools: &Tools, program: &Path, temporary: &Path) -> Comma
 fn arguments(recipe: &Recipe, apt_options: &[String]) -> Vec<String> {
     let packages: Vec<_> = recipe.packages.iter().map(String::as_str).collect();
     let mut arguments: Vec<String> = [
-        // apt's and dpkg's own lines, which the progress is read from.
+        // The progress is read from the lines of apt and dpkg.
         "--verbose",
         "--variant=minbase",
         "--format=directory",
         "--architectures=amd64",
-        // A build that is cut off is thrown away: no need to wait for the disk at each file.
-        // The customize hook takes it back.
+        // An interrupted build is discarded, so dpkg need not flush each file. The customize hook
+        // removes this setting.
         "--dpkgopt=force-unsafe-io",
     ]
     .map(str::to_owned)
@@ -106,17 +105,16 @@ fn arguments(recipe: &Recipe, apt_options: &[String]) -> Vec<String> {
     arguments
 }
 
-/// The surroundings of programs that run with subordinate ids.
+/// Sets directory and environment of a program that runs with subordinate ids.
 fn prepare(command: &mut Command, temporary: &Path) {
     command
-        // Neither the working directory nor the home need be reachable for them.
+        // Subordinate ids may be unable to reach the working directory and the home.
         .current_dir("/")
         .env("HOME", temporary)
         .env("TMPDIR", temporary)
         .env("PATH", search_path())
         .env("LC_ALL", "C.UTF-8")
-        // The image's initrd is ours; Debian's would be made and never used
-        // (/etc/kernel/postinst.d/initramfs-tools).
+        // An initrd of Debian (/etc/kernel/postinst.d/initramfs-tools) would never be used.
         .env("INITRD", "No");
 }
 
@@ -161,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn user_builds_in_a_user_namespace() {
+    fn command_as_user_uses_user_namespace() {
         assert_eq!(
             words(Privilege::UserNamespace, true),
             [
@@ -185,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn root_builds_in_namespaces_that_end_with_it() {
+    fn command_as_root_uses_namespaces_that_end_with_it() {
         let words = words(Privilege::Root, true);
         assert_eq!(words[0], "/usr/bin/unshare");
         assert!(words.iter().any(|word| word == "--kill-child"));
@@ -193,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn documentation_is_left_out_on_request() {
+    fn command_without_documentation_excludes_it() {
         let with = words(Privilege::Root, true);
         let without = words(Privilege::Root, false);
         let has = |words: &[String], text: &str| words.iter().any(|word| word == text);

@@ -1,5 +1,5 @@
-//! Runs the programs of a build: their lines are logged and followed, and the whole process
-//! group ends with the build.
+//! Runs the programs of a build. Their output is logged and followed, and the whole process group
+//! ends with the build.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -16,21 +16,22 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-
-use super::super::error::ImageError;
-use super::error::BuildError;
+use sandbox_host::files::FileError;
 use sandbox_spec::ImageReference;
 
-/// How long a cancelled build may go on before it is noticed.
+use super::super::files;
+use super::error::BuildError;
+
+/// The interval at which a build checks whether it is cancelled.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
-/// How long killed processes may take to let go of their output.
+/// The time in which killed processes close their output.
 const END_DEADLINE: Duration = Duration::from_secs(10);
-/// How many lines an error quotes.
+/// The number of lines that an error quotes.
 const QUOTED_LINES: usize = 15;
-/// Longer lines are split, so that a program without line ends cannot fill the memory.
+/// The length beyond which a line is split, so that output without line ends cannot fill the memory.
 const LINE_LIMIT_BYTES: usize = 16 << 10;
 
-/// A wish to stop a build, shared with whoever hears of Ctrl-C.
+/// A request to stop a build, shared with the handler of Ctrl-C.
 #[derive(Debug, Clone, Default)]
 pub struct CancelFlag(Arc<AtomicBool>);
 
@@ -40,13 +41,13 @@ impl CancelFlag {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether [`CancelFlag::cancel`] was called.
+    /// Returns whether [`CancelFlag::cancel`] was called.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What the programs of one build have in common.
+/// Runs the programs of one build.
 pub(super) struct Runner<'a> {
     name: &'a ImageReference,
     cancel: &'a CancelFlag,
@@ -55,14 +56,14 @@ pub(super) struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    /// A runner that starts the log anew.
+    /// Returns a runner with an empty log.
     pub(super) fn new(
         name: &'a ImageReference,
         cancel: &'a CancelFlag,
         log_path: PathBuf,
     ) -> Result<Self, BuildError> {
-        let log = super::super::files::open_private(&log_path)?;
-        log.set_len(0).map_err(ImageError::io("empty", &log_path))?;
+        let log = files::open_private(&log_path)?;
+        log.set_len(0).map_err(FileError::new("empty", &log_path))?;
         Ok(Self {
             name,
             cancel,
@@ -71,7 +72,7 @@ impl<'a> Runner<'a> {
         })
     }
 
-    /// Fails when the build was cancelled.
+    /// Fails if the build was cancelled.
     pub(super) fn check_cancelled(&self) -> Result<(), BuildError> {
         if self.cancel.is_cancelled() {
             return Err(BuildError::Cancelled {
@@ -81,18 +82,20 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// Writes a line of our own to the log.
+    /// Appends a line to the log.
     pub(super) fn note(&mut self, line: &str) -> Result<(), BuildError> {
         writeln!(self.log, "{line}")
-            .map_err(ImageError::io("write", &self.log_path))
+            .map_err(FileError::new("write", &self.log_path))
             .map_err(BuildError::from)
     }
 
-    /// Runs `command`, which is `program` to people, to its end, giving each line that it or its children print to `on_line`.
+    /// Runs `command` to its end, and passes each line of output of its process group to `on_line`.
+    /// Errors call the command `program`.
     ///
     /// # Errors
     ///
-    /// It cannot be started, fails, or the build is cancelled; then its process group is killed.
+    /// The command cannot be started or fails, or the build is cancelled. Then its process group
+    /// is killed.
     pub(super) fn run(
         &mut self,
         program: &'static str,
@@ -103,7 +106,7 @@ impl<'a> Runner<'a> {
         self.note(&format!("+ {}", describe(&command)))?;
         let (reader, mut group) =
             start(&mut command).map_err(|source| BuildError::Start { program, source })?;
-        // It holds the pipe's other end, and the end of the output is waited for.
+        // The command contains the writing end of the pipe, which would keep the output open.
         drop(command);
         let mut lines = Lines::new(reader);
         let mut tail = VecDeque::new();
@@ -116,7 +119,7 @@ impl<'a> Runner<'a> {
                 tail.push_back(line.to_owned());
                 writeln!(self.log, "{line}")
             });
-            let more = more.map_err(ImageError::io("write", &self.log_path))?;
+            let more = more.map_err(FileError::new("write", &self.log_path))?;
             if self.cancel.is_cancelled() {
                 group.kill();
                 lines.drain(END_DEADLINE);
@@ -133,6 +136,7 @@ impl<'a> Runner<'a> {
             return Ok(());
         }
         Err(BuildError::Program {
+            name: self.name.clone(),
             program,
             status,
             last_lines: Vec::from(tail).join("\n"),
@@ -141,12 +145,12 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// The program that ends a process group when this process is gone, however it went: its
-/// standard input is a pipe that only this process holds the other end of. A user namespace
-/// leaves no other way, as `PR_SET_PDEATHSIG` reaches mmdebstrap but not its children.
+/// A program that kills its process group when this process ends. Its standard input is a pipe
+/// whose other end only this process has. `PR_SET_PDEATHSIG` reaches mmdebstrap but not its
+/// children, and a user namespace allows no other way.
 const WATCHDOG: [&str; 3] = ["/bin/sh", "-c", "read -r line; kill -KILL 0"];
 
-/// Starts `command` in a process group of its own that does not outlive this process.
+/// Starts `command` in its own process group, which does not outlive this process.
 fn start(command: &mut Command) -> io::Result<(PipeReader, ProcessGroup)> {
     let (lifeline_end, lifeline) = io::pipe()?;
     let watchdog = Command::new(WATCHDOG[0])
@@ -172,7 +176,7 @@ fn start(command: &mut Command) -> io::Result<(PipeReader, ProcessGroup)> {
     Ok((reader, group))
 }
 
-/// A watchdog that leads a process group, and the program in it. Dropping it kills the group.
+/// A process group with a watchdog as its leader and a program. Dropping it kills the group.
 struct ProcessGroup {
     watchdog: Child,
     _lifeline: PipeWriter,
@@ -184,7 +188,7 @@ impl ProcessGroup {
         Pid::from_raw(self.watchdog.id().cast_signed())
     }
 
-    /// How the program ended.
+    /// Waits for the program and returns its status.
     fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child
             .as_mut()
@@ -192,12 +196,12 @@ impl ProcessGroup {
             .wait()
     }
 
-    /// Kills everything in the group. The programs run in namespaces of their own, whose mounts
-    /// and remaining processes go with their first process.
+    /// Kills all processes in the group. The programs run in their own namespaces, whose mounts and
+    /// remaining processes end with their first process.
     fn kill(&mut self) {
-        // The watchdog is not reaped before `drop`, so the number cannot be another group's.
+        // The watchdog is not reaped before `drop`, so no other group has this id.
         if let Err(error) = killpg(self.id(), Signal::SIGKILL) {
-            tracing::warn!("cannot kill process group {}: {error}", self.id());
+            tracing::warn!("could not kill process group {}: {error}", self.id());
         }
     }
 }
@@ -207,7 +211,7 @@ impl Drop for ProcessGroup {
         self.kill();
         for process in self.child.iter_mut().chain([&mut self.watchdog]) {
             if let Err(error) = process.wait() {
-                tracing::warn!("cannot wait for process {}: {error}", process.id());
+                tracing::warn!("could not wait for process {}: {error}", process.id());
             }
         }
     }
@@ -227,8 +231,8 @@ impl Lines {
         }
     }
 
-    /// Waits at most `timeout` for output and hands over the lines that are complete.
-    /// Returns whether more may come; only `on_line` and broken pipes fail.
+    /// Waits at most `timeout` for output, and passes complete lines to `on_line`. Returns whether
+    /// more output may follow. Fails only if `on_line` or the pipe does.
     fn wait(
         &mut self,
         timeout: Duration,
@@ -255,7 +259,7 @@ impl Lines {
         Ok(count > 0)
     }
 
-    /// Waits until nobody can write any more: then all killed processes are gone.
+    /// Waits until no process has the pipe open, so that all killed processes have ended.
     fn drain(&mut self, deadline: Duration) {
         let end = Instant::now() + deadline;
         while Instant::now() < end {
@@ -311,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_both_streams_are_followed_and_logged() {
+    fn run_logs_and_follows_both_streams() {
         let fixture = Fixture::new();
         let (result, lines) = fixture.run("echo one; echo two >&2; printf three");
         result.unwrap();
@@ -320,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn failure_quotes_the_last_lines() {
+    fn run_failing_program_quotes_last_lines() {
         let (result, _) = Fixture::new().run("seq 1 100; exit 3");
         match result.unwrap_err() {
             BuildError::Program {
@@ -339,24 +343,24 @@ mod tests {
     }
 
     #[test]
-    fn missing_program_is_named() {
+    fn run_missing_program_names_it() {
         let fixture = Fixture::new();
         let log = fixture.directory.path().join("log");
         let mut runner = Runner::new(&fixture.name, &fixture.cancel, log).unwrap();
         let error = runner
             .run("program", Command::new("/nonexistent/program"), &mut |_| {})
             .unwrap_err();
-        assert_eq!(error.to_string(), "cannot run `program`");
+        assert_eq!(error.to_string(), "could not run `program`");
     }
 
     #[test]
-    fn cancelling_ends_the_whole_process_group() {
+    fn cancel_kills_process_group() {
         let fixture = Fixture::new();
         let script = "sleep 1000 & echo $!; echo cancel; wait";
         let (result, lines) = fixture.run(script);
         assert!(matches!(result, Err(BuildError::Cancelled { .. })));
-        // A killed process lets go of its output a moment before it is dead;
-        // one that nobody reaps keeps its directory.
+        // A killed process closes its output shortly before it is dead. Until it is reaped, its
+        // directory in `/proc` exists.
         let is_dead = || {
             let status = std::fs::read_to_string(format!("/proc/{}/stat", lines[0]));
             status.is_err() || status.unwrap().contains(" Z ")
@@ -369,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn cancelled_build_starts_nothing() {
+    fn run_in_cancelled_build_starts_nothing() {
         let fixture = Fixture::new();
         fixture.cancel.cancel();
         let (result, lines) = fixture.run("echo started");

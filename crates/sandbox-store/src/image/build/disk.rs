@@ -1,5 +1,5 @@
-//! The root disk: written from a directory, read with debugfs, converted to qcow2.
-//! No loop device and no mount is needed.
+//! The root disk: mkfs.ext4 writes it from a directory, debugfs reads it, qemu-img converts it to
+//! qcow2. No step needs a loop device or a mount.
 
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -7,25 +7,25 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use command_fds::{CommandFdExt, FdMapping};
+use sandbox_host::files::{FileError, remove_file_if_present};
+use sandbox_spec::ImageReference;
 
-use super::super::error::ImageError;
 use super::bootstrap;
 use super::command::Runner;
 use super::error::BuildError;
 use super::tools::Tools;
 use super::workspace::Workspace;
-use sandbox_spec::ImageReference;
 
 const MEBIBYTE: u64 = 1 << 20;
-/// What is free on the disk of an image before it grows to the sandbox's size, in bytes.
+/// The free space on an image's disk before it grows to the sandbox's size, in bytes.
 const SLACK_BYTES: u64 = 1024 * MEBIBYTE;
 /// The disk's size is a multiple of this, in bytes.
 const GRANULARITY_BYTES: u64 = 256 * MEBIBYTE;
 
-/// The descriptor under which mkfs.ext4 finds the disk.
+/// The descriptor of the disk in mkfs.ext4.
 const DISK_DESCRIPTOR: i32 = 3;
 
-/// Writes the new root to a sparse raw file that holds one ext4 file system; returns the file
+/// Writes the new root to a sparse raw file that contains one ext4 file system. Returns the file
 /// and its size in bytes.
 pub(super) fn write(
     runner: &mut Runner<'_>,
@@ -43,8 +43,8 @@ pub(super) fn write(
     let size_bytes = disk_size(used_bytes);
 
     let raw = workspace.staging().join("disk.raw");
-    // Root of the user namespace cannot enter the private staging directory; it gets an open
-    // descriptor, and reopening that needs the file's own permission only.
+    // Root of the user namespace cannot enter the private staging directory. It gets an open
+    // descriptor, and reopening a descriptor needs only the permission of the file.
     let file = fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -55,12 +55,12 @@ pub(super) fn write(
             file.set_permissions(fs::Permissions::from_mode(0o666))?;
             Ok(file)
         })
-        .map_err(ImageError::io("create", &raw))?;
+        .map_err(FileError::new("create", &raw))?;
     let mut mkfs = bootstrap::as_owner(tools, &tools.mkfs, workspace.scratch());
     mkfs.args(["-q", "-F", "-b", "4096", "-L", "root", "-m", "1"])
-        // A small journal is enough for one user and is not copied around.
+        // A small journal is enough for one user and keeps the image small.
         .args(["-J", "size=16"])
-        // Otherwise the guest's kernel initializes the tables in the background at each start.
+        // Otherwise the guest's kernel would initialize the tables at each start.
         .args(["-E", "lazy_itable_init=0,lazy_journal_init=0"])
         .arg("-d")
         .arg(&root)
@@ -75,7 +75,7 @@ pub(super) fn write(
     Ok((raw, size_bytes))
 }
 
-/// Converts the raw disk to qcow2. The clusters are not compressed: they are read at each start.
+/// Converts the raw disk to qcow2, without compression, since each start reads the clusters.
 pub(super) fn convert(
     runner: &mut Runner<'_>,
     tools: &Tools,
@@ -92,17 +92,17 @@ pub(super) fn convert(
 
 /// Reads files out of an ext4 file system in a raw file.
 pub(super) struct DiskReader<'a> {
-    /// The image it belongs to, for errors.
+    /// The image, for errors.
     pub(super) name: &'a ImageReference,
     pub(super) tools: &'a Tools,
     /// The raw file.
     pub(super) raw: &'a Path,
-    /// A directory for the files that are read.
+    /// A directory for copies of files.
     pub(super) directory: &'a Path,
 }
 
 impl DiskReader<'_> {
-    /// The names in the directory `path`.
+    /// Returns the names in the directory `path`.
     pub(super) fn list(
         &self,
         runner: &mut Runner<'_>,
@@ -119,12 +119,12 @@ impl DiskReader<'_> {
         Ok(names)
     }
 
-    /// The content of the file `path`.
+    /// Returns the content of the file `path`.
     pub(super) fn read(&self, runner: &mut Runner<'_>, path: &str) -> Result<Vec<u8>, BuildError> {
         const COPY: &str = "dumped";
         let copy = self.directory.join(COPY);
-        super::super::files::remove_file(&copy)?;
-        // debugfs succeeds when the file is missing, and then writes none.
+        remove_file_if_present(&copy)?;
+        // If the file is missing, debugfs succeeds without a copy.
         runner.run(
             "debugfs",
             self.debugfs(&format!("dump {path} {COPY}")),
@@ -132,7 +132,7 @@ impl DiskReader<'_> {
         )?;
         match fs::read(&copy) {
             Ok(contents) => {
-                super::super::files::remove_file(&copy)?;
+                remove_file_if_present(&copy)?;
                 Ok(contents)
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -141,7 +141,7 @@ impl DiskReader<'_> {
                     path: path.to_owned(),
                 })
             }
-            Err(error) => Err(ImageError::io("read", copy)(error).into()),
+            Err(error) => Err(FileError::new("read", copy)(error).into()),
         }
     }
 
@@ -153,13 +153,13 @@ impl DiskReader<'_> {
             .arg(self.raw)
             .current_dir(self.directory)
             .env("LC_ALL", "C.UTF-8")
-            // Long listings would wait for somebody to turn the page.
+            // A pager would wait for input.
             .env("DEBUGFS_PAGER", "cat");
         command
     }
 }
 
-/// The name in a line of debugfs' `ls -p`: `/INODE/MODE/UID/GID/NAME/SIZE/`.
+/// Returns the name in a line of debugfs' `ls -p`: `/INODE/MODE/UID/GID/NAME/SIZE/`.
 fn listed_name(line: &str) -> Option<&str> {
     let mut fields = line.strip_prefix('/')?.split('/');
     fields
@@ -167,8 +167,8 @@ fn listed_name(line: &str) -> Option<&str> {
         .filter(|name| !name.is_empty() && *name != "." && *name != "..")
 }
 
-/// The size of a disk for `used_bytes` of files, in bytes: room for the file system's own
-/// tables, and slack.
+/// Returns the size of a disk for `used_bytes` of files, in bytes. It includes the tables of the
+/// file system and free space.
 fn disk_size(used_bytes: u64) -> u64 {
     (used_bytes + used_bytes / 16 + SLACK_BYTES).next_multiple_of(GRANULARITY_BYTES)
 }
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn disk_has_slack_and_a_round_size() {
+    fn disk_size_includes_slack_and_is_round() {
         for (used_mebibytes, expected_mebibytes) in
             [(0, 1024), (1, 1280), (350, 1536), (1600, 2816)]
         {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn listing_of_debugfs_is_read() {
+    fn listed_name_reads_lines_of_debugfs() {
         for (line, expected) in [
             ("/13/040755/0/0/.//", None),
             ("/2/040755/0/0/..//", None),

@@ -1,30 +1,32 @@
-//! What can go wrong while an image is built.
+//! Errors of image builds.
 
-use sandbox_host::hint::Hint;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
+use sandbox_host::files::FileError;
+use sandbox_host::hint::Hint;
+use sandbox_spec::ImageReference;
+
 use super::super::error::ImageError;
 use super::super::kernel::KernelError;
 use super::super::modules::UnknownModule;
-use sandbox_spec::ImageReference;
 
-/// A failure of a build. Nothing of the build is left when it is returned, apart from its log.
+/// A failure of a build. Nothing of the build remains except its log.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// A program that builds images is not installed.
-    #[error("`{program}` is needed to build an image and was not found")]
+    #[error("`{program}` not found, which image builds need")]
     MissingProgram {
         /// The program.
         program: &'static str,
-        /// Debian's package of it.
+        /// Debian's package of the program.
         package: &'static str,
     },
     /// The keys that sign Debian's archive are not installed.
     #[error("the keys of the Debian archive are not installed")]
     MissingKeyring,
-    /// The user has no ids for a user namespace.
+    /// The user has no subordinate ids for a user namespace.
     #[error("user `{user}` has no range of at least 65536 subordinate ids in `{}`", path.display())]
     NoSubordinateIds {
         /// The login name.
@@ -33,33 +35,33 @@ pub enum BuildError {
         path: PathBuf,
     },
     /// The kernel does not let the user create user namespaces.
-    #[error("unprivileged user namespaces are switched off by `{setting}`")]
+    #[error("the host forbids unprivileged user namespaces, which image builds need")]
     NoUserNamespaces {
-        /// The sysctl.
+        /// The sysctl that allows them, with its value.
         setting: &'static str,
     },
     /// The given mirror is not a URL of a Debian mirror.
-    #[error("`{mirror}` is not the URL of a Debian mirror")]
+    #[error("invalid mirror `{mirror}`")]
     InvalidMirror {
-        /// What was given.
+        /// The given text.
         mirror: String,
     },
-    /// Too little space was there, or it was used up on the way.
+    /// The disk had too little space, or became full during the build.
     #[error(
         "the disk is full: {} MiB free at `{}`",
         available_bytes >> 20,
         path.display()
     )]
     DiskFull {
-        /// A directory on that file system.
+        /// A directory on the full file system.
         path: PathBuf,
-        /// What was free, in bytes.
+        /// The free space, in bytes.
         available_bytes: u64,
-        /// What a build of a small image needs there, in bytes.
+        /// The space that a build of a small image needs there, in bytes.
         needed_bytes: u64,
     },
-    /// A program could not be started.
-    #[error("cannot run `{program}`")]
+    /// A program cannot be started.
+    #[error("could not run `{program}`")]
     Start {
         /// The program.
         program: &'static str,
@@ -70,16 +72,18 @@ pub enum BuildError {
     /// A program failed.
     #[error("`{program}` failed ({status}), the end of `{}`:\n{last_lines}", log.display())]
     Program {
+        /// The image.
+        name: ImageReference,
         /// The program.
         program: &'static str,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// The last lines it printed.
+        /// The last lines of its output.
         last_lines: String,
-        /// The file with everything that was printed.
+        /// The file with the whole output of the build.
         log: PathBuf,
     },
-    /// A file that every bootable Debian has is not in the new image.
+    /// The new image lacks a file that every bootable Debian has.
     #[error("the new root file system of `{name}` has no `{path}`")]
     MissingFile {
         /// The image.
@@ -87,15 +91,15 @@ pub enum BuildError {
         /// The path in the image.
         path: String,
     },
-    /// The image has no kernel or several.
+    /// The image has no kernel, or several.
     #[error("the new root file system of `{name}` has {count} kernels instead of one")]
     KernelCount {
         /// The image.
         name: ImageReference,
-        /// How many there are.
+        /// The number of kernels.
         count: usize,
     },
-    /// The recipe asks for a module that the kernel does not have.
+    /// The recipe names a module that the kernel does not have.
     #[error("the recipe of `{name}` does not fit its kernel")]
     Module {
         /// The image.
@@ -105,7 +109,7 @@ pub enum BuildError {
         source: UnknownModule,
     },
     /// A module file cannot be decompressed.
-    #[error("cannot decompress the kernel module `{file}`")]
+    #[error("could not decompress the kernel module `{file}`")]
     DecompressModule {
         /// The file.
         file: String,
@@ -113,8 +117,8 @@ pub enum BuildError {
         #[source]
         source: io::Error,
     },
-    /// The kernel has no uncompressed form that QEMU can start.
-    #[error("cannot unpack the kernel of `{name}`")]
+    /// The uncompressed kernel cannot be extracted.
+    #[error("could not extract the kernel of `{name}`")]
     Kernel {
         /// The image.
         name: ImageReference,
@@ -128,47 +132,54 @@ pub enum BuildError {
         /// The image.
         name: ImageReference,
     },
-    /// The store could not be used.
+    /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] ImageError),
 }
 
+impl From<FileError> for BuildError {
+    fn from(error: FileError) -> Self {
+        ImageError::from(error).into()
+    }
+}
+
 impl BuildError {
-    /// What the user can do about it.
+    /// Returns what the user can do about it.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::MissingProgram { package, .. } => {
-                Some(format!("install it: `apt-get install {package}`").into())
+                Some(format!("install it: `sudo apt-get install {package}`").into())
             }
             Self::MissingKeyring => {
-                Some("install them: `apt-get install debian-archive-keyring`".into())
+                Some("install them: `sudo apt-get install debian-archive-keyring`".into())
             }
             Self::NoSubordinateIds { user, .. } => Some(
                 format!(
-                    "add a range: `sudo usermod --add-subuids 100000-165535 --add-subgids \
-                 100000-165535 {user}`, or build as root"
+                    "add a range: `sudo usermod --add-subuids 100000-165535 \
+                     --add-subgids 100000-165535 {user}`, or build as root"
                 )
                 .into(),
             ),
             Self::NoUserNamespaces { setting } => {
-                Some(format!("allow them with `sudo sysctl {setting}`, or build as root").into())
+                Some(format!("allow them: `sudo sysctl {setting}`, or build as root").into())
             }
-            Self::InvalidMirror { .. } => Some(
-                "a mirror looks like `http://deb.debian.org/debian`; http and https are possible"
-                    .into(),
-            ),
+            Self::InvalidMirror { .. } => {
+                Some("give an http or https URL, such as `http://deb.debian.org/debian`".into())
+            }
             Self::DiskFull { needed_bytes, .. } => Some(
-                format!(
-                    "at least {} MiB must be free there; `sandbox image rm` removes images",
+                Hint::text(format!(
+                    "free at least {} MiB there, for example with ",
                     needed_bytes >> 20
-                )
-                .into(),
+                ))
+                .command("image rm"),
             ),
             Self::Program {
+                name,
                 program: "mmdebstrap",
                 ..
             } => Some(
-                "if the mirror could not be reached, choose another one with `--mirror URL`".into(),
+                Hint::text("if the mirror is unreachable, choose another mirror: ")
+                    .command(format!("image build {name} --mirror URL")),
             ),
             Self::Store(source) => source.hint(),
             Self::Start { .. }

@@ -1,4 +1,4 @@
-//! Which Debian mirror to install from, and the host's settings for reaching it.
+//! The Debian mirror of a build, and the host's settings for its use.
 
 use std::fs;
 use std::path::Path;
@@ -6,11 +6,11 @@ use std::process::Command;
 
 use super::error::BuildError;
 
-/// The mirror of hosts whose apt knows none, and its security archive.
+/// The mirror for hosts without a Debian mirror in apt's settings, and its security archive.
 const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 const DEFAULT_SECURITY_MIRROR: &str = "http://deb.debian.org/debian-security";
 
-/// Code names of releases a host may run, and the names that move from one to the next.
+/// Code names of releases that a host may run, and the names that move between releases.
 const SUITES: [&str; 11] = [
     "buster",
     "bullseye",
@@ -27,7 +27,7 @@ const SUITES: [&str; 11] = [
 /// Suites without updates and security archives.
 const ROLLING_SUITES: [&str; 2] = ["sid", "unstable"];
 
-/// Settings of apt that decide whether the mirror can be reached and is believed.
+/// Settings of apt that decide whether a build can reach and trust the mirror.
 const TAKEN_OVER_PREFIXES: [&str; 2] = ["Acquire::http::Proxy", "Acquire::https::Proxy"];
 const TAKEN_OVER: [&str; 2] = ["Acquire::Check-Valid-Until", "Acquire::Check-Date"];
 
@@ -41,12 +41,12 @@ pub(super) struct Mirrors {
 }
 
 impl Mirrors {
-    /// The mirrors for a build: `given` by the user, else those of the host's apt.
+    /// Returns the mirror `given` by the user, or else the mirrors of the host's apt.
     pub(super) fn choose(given: Option<&str>) -> Result<Self, BuildError> {
         choose(given, &host_sources())
     }
 
-    /// Lines of sources.list(5) for `suite`.
+    /// Returns the lines of sources.list(5) for `suite`.
     pub(super) fn source_lines(&self, suite: &str) -> Vec<String> {
         let mut lines = vec![format!("deb {} {suite} main", self.main)];
         if ROLLING_SUITES.contains(&suite) {
@@ -60,8 +60,8 @@ impl Mirrors {
     }
 }
 
-/// The host's apt settings to take over, as `KEY "VALUE"` for mmdebstrap's `--aptopt`.
-/// None where there is no apt.
+/// Returns the host's apt settings that a build uses, as `KEY "VALUE"` for mmdebstrap's `--aptopt`.
+/// Returns none on a host without apt.
 pub(super) fn host_apt_options() -> Vec<String> {
     Command::new("apt-config")
         .arg("dump")
@@ -72,7 +72,7 @@ pub(super) fn host_apt_options() -> Vec<String> {
         .unwrap_or_default()
 }
 
-/// One archive and suite that apt is set up for.
+/// An archive and a suite in apt's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Source {
     uri: String,
@@ -82,8 +82,8 @@ struct Source {
 }
 
 impl Source {
-    /// Whether the source is Debian's own, `suite_suffix` apart: its suite and component are
-    /// Debian's, and so is its key or, where none is named, its address.
+    /// Returns whether the source is an archive of Debian and its suite has `suite_suffix`. Its
+    /// suite and component must be Debian's, and also its key or, without a key, its URL.
     fn is_debian(&self, suite_suffix: &str) -> bool {
         let suite = self.suite.strip_suffix(suite_suffix);
         let origin = match &self.signed_by {
@@ -113,12 +113,12 @@ fn choose(given: Option<&str>, sources: &[Source]) -> Result<Mirrors, BuildError
         .map(|mirror| mirror.trim_end_matches('/').to_owned())
         .or_else(|| find(""))
         .unwrap_or_else(|| DEFAULT_MIRROR.to_owned());
-    let of_debian_itself = || {
+    let for_debian_org = || {
         let host = main.split('/').nth(2).unwrap_or_default();
         (host == "debian.org" || host.ends_with(".debian.org"))
             .then(|| DEFAULT_SECURITY_MIRROR.to_owned())
     };
-    let security = find("-security").or_else(of_debian_itself);
+    let security = find("-security").or_else(for_debian_org);
     Ok(Mirrors { main, security })
 }
 
@@ -129,7 +129,7 @@ fn is_web(uri: &str) -> bool {
     })
 }
 
-/// What apt on this host is set up for; unreadable files count as absent.
+/// Returns the sources of this host's apt. Ignores unreadable files.
 fn host_sources() -> Vec<Source> {
     let mut sources =
         one_line_sources(&fs::read_to_string("/etc/apt/sources.list").unwrap_or_default());
@@ -158,7 +158,7 @@ fn extension(path: &Path) -> &str {
         .unwrap_or_default()
 }
 
-/// Sources in the one-line format of sources.list(5).
+/// Reads sources in the one-line format of sources.list(5).
 fn one_line_sources(text: &str) -> Vec<Source> {
     text.lines().filter_map(one_line_source).collect()
 }
@@ -186,7 +186,7 @@ fn one_line_source(line: &str) -> Option<Source> {
     })
 }
 
-/// Sources in the deb822 format of sources.list(5).
+/// Reads sources in the deb822 format of sources.list(5).
 fn deb822_sources(text: &str) -> Vec<Source> {
     let without_comments: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
     without_comments
@@ -232,7 +232,7 @@ fn stanza_sources(stanza: &[&str]) -> Vec<Source> {
     sources
 }
 
-/// Picks from the output of `apt-config dump`, lines of the form `KEY "VALUE";`.
+/// Selects settings from the output of `apt-config dump`, lines of the form `KEY "VALUE";`.
 fn apt_options(dump: &str) -> Vec<String> {
     dump.lines()
         .filter_map(|line| {
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn mirror_of_the_hosts_apt_is_found() {
+    fn choose_finds_mirrors_in_host_sources() {
         let deb822 = "\
 Types: deb deb-src
 # a comment
@@ -317,7 +317,7 @@ deb http://later.example/debian trixie main
     }
 
     #[test]
-    fn given_mirror_wins() {
+    fn choose_prefers_given_mirror() {
         let cases = [
             ("https://mirror.example/debian/", None),
             (
@@ -344,7 +344,7 @@ deb http://later.example/debian trixie main
     }
 
     #[test]
-    fn source_lines_fit_the_suite() {
+    fn source_lines_of_rolling_suite_have_no_updates() {
         let mirrors = mirrors("http://m/debian", Some("http://m/debian-security"));
         assert_eq!(
             mirrors.source_lines("trixie"),
@@ -361,7 +361,7 @@ deb http://later.example/debian trixie main
     }
 
     #[test]
-    fn settings_for_reaching_the_mirror_are_taken_over() {
+    fn apt_options_selects_proxy_and_date_settings() {
         let dump = "\
 APT \"\";
 Acquire::Check-Valid-Until \"false\";

@@ -1,11 +1,11 @@
-//! Making a base image from a recipe, as root or as a user.
+//! Builds a base image from a recipe, as root or as a user.
 //!
-//! mmdebstrap installs a Debian into a directory; mkfs.ext4 writes that directory to a disk
-//! without mounting anything; debugfs reads the kernel and its modules back out of the disk, so
-//! that what is stored is what the disk holds. Without root, the first two run in a user
-//! namespace, so that owners and setuid bits are right. The build works in directories of its
-//! own ([`workspace`]) and moves the finished files into the store at the very end; whenever it
-//! is interrupted, nothing half-made is in the store.
+//! mmdebstrap installs Debian into a directory. mkfs.ext4 writes this directory to a disk without
+//! mounting it. debugfs reads the kernel and its modules from the disk, so the stored files are
+//! those of the disk. Without root, mmdebstrap and mkfs.ext4 run in a user namespace, so owners
+//! and setuid bits are right. The build works in its own directories ([`workspace`]) and moves the
+//! finished files to the store at its end. So an interrupted build leaves no incomplete image in
+//! the store.
 
 mod boot_files;
 mod bootstrap;
@@ -24,6 +24,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use sandbox_host::files::{FileError, remove_file_if_present};
+
 use self::bootstrap::BootstrapPaths;
 use self::command::Runner;
 use self::disk::DiskReader;
@@ -31,7 +33,6 @@ use self::mirror::Mirrors;
 use self::progress::BootstrapFollower;
 use self::tools::Tools;
 use self::workspace::Workspace;
-use super::error::ImageError;
 use super::files;
 use super::metadata::{
     CONTRACT_VERSION, DiskFile, ImageContent, ImageFiles, KernelFile, Metadata, StoredFile,
@@ -43,41 +44,41 @@ pub use self::command::CancelFlag;
 pub use self::error::BuildError;
 pub use self::progress::BuildProgress;
 
-/// Debian's name of the only architecture there are images for.
+/// Debian's name of the only supported architecture.
 const ARCHITECTURE: &str = "amd64";
-/// The root device of a recipe whose command line names none.
+/// The root device of a recipe whose command line names no other.
 const ROOT_DEVICE: &str = "/dev/vda";
-/// How often a waiting build looks whether the other one has ended.
+/// The interval at which a waiting build tries to take the lock of the other build.
 const LOCK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What the user may choose about a build.
+/// Options of a build.
 #[derive(Debug, Clone, Default)]
 pub struct BuildOptions {
-    /// The URL of a Debian mirror instead of that of the host's apt.
+    /// The URL of a Debian mirror in place of the mirror of the host's apt.
     pub mirror: Option<String>,
-    /// Where the new root file system is laid out, about 2 GiB, instead of `/var/tmp`. Without
-    /// root, everybody must be able to pass through it.
+    /// The parent of the new root file system in place of `/var/tmp`. It needs about 2 GiB of free
+    /// space. Without root, all users must have search permission for it.
     pub scratch_parent: Option<PathBuf>,
 }
 
-/// Removes what interrupted builds left in the store and beside it.
+/// Removes the staging and scratch directories of interrupted builds.
 ///
 /// # Errors
 ///
-/// The store cannot be read, or a program is missing that a build needs, too: what belongs to
-/// subordinate ids is removed in a user namespace.
-pub fn sweep(store: &ImageStore) -> Result<(), BuildError> {
-    Workspace::sweep(store, &Tools::find()?)
+/// The store cannot be read, or a program of a build is missing: files of subordinate ids are
+/// removed in a user namespace.
+pub fn collect_garbage(store: &ImageStore) -> Result<(), BuildError> {
+    Workspace::collect_garbage(store, &Tools::find()?)
 }
 
 /// Builds `recipe` and stores it under the recipe's name.
 ///
-/// When another process builds the same recipe at the same time, this waits for it and returns
-/// its image. The programs it starts end with this process, even if it is killed.
+/// If another process builds the same recipe at the same time, this function waits for it and
+/// returns its image. The programs of a build end with this process, even if it is killed.
 ///
 /// # Errors
 ///
-/// See [`BuildError`]. Nothing of the build remains but its log in the store.
+/// See [`BuildError`]. Nothing of the build remains except its log in the store.
 pub fn build(
     recipe: &Recipe,
     options: &BuildOptions,
@@ -95,7 +96,7 @@ pub fn build(
             Ok(()) => break,
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => {
-                return Err(ImageError::io("lock", lock_path)(error).into());
+                return Err(FileError::new("lock", lock_path)(error).into());
             }
         }
         if cancel.is_cancelled() {
@@ -115,7 +116,7 @@ pub fn build(
             return Ok(image);
         }
     }
-    Workspace::sweep(store, &tools)?;
+    Workspace::collect_garbage(store, &tools)?;
     store.collect_garbage()?;
     let scratch_parent = options.scratch_parent.as_deref();
     let workspace = Workspace::create(store, &tools, scratch_parent)?;
@@ -133,7 +134,7 @@ pub fn build(
     job.run().map_err(|error| space::explain(error, &workspace))
 }
 
-/// A build that has everything it needs.
+/// A build with everything that it needs.
 struct Job<'a> {
     recipe: &'a Recipe,
     tools: &'a Tools,
@@ -169,7 +170,7 @@ impl Job<'_> {
             modules: self.workspace.staging().join("modules.cpio"),
         };
         disk::convert(&mut self.runner, self.tools, &raw, &staged.disk)?;
-        files::remove_file(&raw)?;
+        remove_file_if_present(&raw)?;
         write(&staged.kernel, &boot.kernel)?;
         write(&staged.modules, &boot.modules)?;
 
@@ -227,7 +228,7 @@ impl Job<'_> {
     }
 }
 
-/// What the kernel command line says about the root device.
+/// Returns the root device that the kernel command line names, or the default.
 fn root_device(command_line: &str) -> &str {
     command_line
         .split_whitespace()
@@ -235,11 +236,11 @@ fn root_device(command_line: &str) -> &str {
         .unwrap_or(ROOT_DEVICE)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
-    fs::write(path, bytes).map_err(ImageError::io("write", path))
+fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    fs::write(path, bytes).map_err(FileError::new("write", path))
 }
 
-fn stored_file(path: &Path) -> Result<StoredFile, ImageError> {
+fn stored_file(path: &Path) -> Result<StoredFile, FileError> {
     let (digest, size_bytes) = files::hash(path)?;
     Ok(StoredFile { digest, size_bytes })
 }
@@ -249,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn root_device_comes_from_the_command_line() {
+    fn root_device_without_root_option_is_default() {
         assert_eq!(root_device("quiet root=/dev/vdb1 ro"), "/dev/vdb1");
         assert_eq!(root_device("quiet noroot=/dev/vdc"), "/dev/vda");
     }

@@ -1,8 +1,8 @@
-//! The installed packages, from dpkg's status file (`/var/lib/dpkg/status`).
+//! Reads dpkg's status file (`/var/lib/dpkg/status`).
 
 use std::collections::BTreeMap;
 
-/// Names and versions of the packages that are installed.
+/// Returns names and versions of the installed packages.
 pub(super) fn installed(status: &str) -> BTreeMap<String, String> {
     status
         .split("\n\n")
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_installed_packages_count() {
+    fn installed_ignores_removed_packages() {
         let status = "\
 Package: bash
 Status: install ok installed

@@ -1,39 +1,39 @@
-//! How far a build is, told from what mmdebstrap and apt print.
+//! The progress of a build, read from the output of mmdebstrap and apt.
 
-/// A step of a build, for the user to see.
+/// A step of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BuildProgress {
-    /// Another process builds the same image; this one waits for it.
+    /// This process waits for another one, which builds the same image.
     WaitingForOtherBuild,
-    /// The package lists are read and dependencies resolved.
+    /// apt reads the package lists and resolves dependencies.
     Resolving,
-    /// Packages are downloaded.
+    /// apt downloads packages.
     Downloading {
-        /// Bytes of the packages begun so far.
+        /// Size of the packages begun so far, in bytes.
         done_bytes: u64,
-        /// Bytes of all packages known so far.
+        /// Size of all packages known so far, in bytes.
         total_bytes: u64,
     },
-    /// Packages are installed.
+    /// dpkg installs packages.
     Installing {
-        /// Packages set up so far.
+        /// Number of packages set up so far.
         done: usize,
-        /// All packages known so far.
+        /// Number of all packages known so far.
         total: usize,
     },
-    /// The recipe's files are put in place and its script runs.
+    /// The customize hook copies the recipe's files and runs its script.
     Customizing,
-    /// The root file system is written.
+    /// mkfs.ext4 writes the root file system.
     WritingDisk,
-    /// Kernel and modules are read out of it.
+    /// debugfs reads kernel and modules from the root file system.
     ReadingKernel,
-    /// The disk is converted to qcow2.
+    /// qemu-img converts the disk to qcow2.
     ConvertingDisk,
-    /// The files are moved into the store.
+    /// The files are moved to the store.
     Storing,
 }
 
-/// Follows the lines of mmdebstrap and the programs it runs.
+/// Reads the progress from the lines of mmdebstrap and of the programs that it runs.
 #[derive(Debug, Default)]
 pub(super) struct BootstrapFollower {
     downloading: bool,
@@ -44,7 +44,7 @@ pub(super) struct BootstrapFollower {
 }
 
 impl BootstrapFollower {
-    /// What `line` says about the progress, if anything.
+    /// Returns the progress that `line` reports, if any.
     pub(super) fn line(&mut self, line: &str) -> Option<BuildProgress> {
         if line.starts_with("I: running apt-get update") {
             return Some(BuildProgress::Resolving);
@@ -53,14 +53,14 @@ impl BootstrapFollower {
             return Some(BuildProgress::Customizing);
         }
         if let Some(rest) = line.strip_prefix("Need to get ") {
-            // "130 MB of archives." or, with some of them there, "13 MB/130 MB of archives."
+            // "130 MB of archives.", or "13 MB/130 MB of archives." if apt has some of them.
             let size = rest.split('/').next().unwrap_or(rest);
             self.total_bytes += parse_size(size.trim_end_matches(" of archives."))?;
             self.downloading = true;
             return Some(self.downloading());
         }
         if line.starts_with("Get:") {
-            // The lists that `apt-get update` gets come before the first "Need to get".
+            // Before the first "Need to get", apt downloads package lists.
             if !self.downloading {
                 return None;
             }
@@ -91,7 +91,7 @@ impl BootstrapFollower {
     }
 }
 
-/// A size as apt prints it, in bytes: `7812 B`, `9678 kB`, `25.4 MB`; its units are decimal.
+/// Reads a size as apt prints it, in decimal units: `7812 B`, `9678 kB`, `25.4 MB`. Returns bytes.
 fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = text.split_once(' ')?;
     let factor = match unit {
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_a_build_become_progress() {
+    fn follower_reads_progress_from_lines() {
         let mut follower = BootstrapFollower::default();
         let downloading = |done_bytes, total_bytes| {
             Some(BuildProgress::Downloading {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_decimal() {
+    fn parse_size_uses_decimal_units() {
         for (text, expected) in [
             ("7812 B", Some(7812)),
             ("1,234 kB", Some(1_234_000)),

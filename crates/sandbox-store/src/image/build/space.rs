@@ -1,25 +1,26 @@
-//! Free space before a build, and the lack of it as the cause of a failure.
+//! Checks the free space before a build and after a failure.
 
 use std::io;
 use std::path::Path;
 
+use sandbox_host::files::free_bytes;
+
 use super::super::error::ImageError;
 use super::error::BuildError;
 use super::workspace::Workspace;
-use sandbox_host::files::free_bytes;
 
-/// What a build of a small image needs at least in the store and in the scratch directory,
-/// in bytes. A larger one needs more; running out later is an error of its own.
+/// The space that a build of a small image needs in the store and in the scratch directory, in
+/// bytes. A larger image needs more, and fails later if the disk becomes full.
 const NEEDED_BYTES: u64 = 1 << 30;
-/// Less than this after a failure and the disk counts as full, in bytes.
+/// The free space below which the disk counts as full after a failure, in bytes.
 const FULL_BYTES: u64 = 8 << 20;
-/// How programs tell it: the text of ENOSPC, and apt before it starts.
+/// Messages of a full disk: the text of ENOSPC, and the message of apt before a download.
 const NO_SPACE: [&str; 2] = [
     "No space left on device",
     "You don't have enough free space in",
 ];
 
-/// Fails when there is too little space to start.
+/// Fails if the disk has too little space for a build.
 pub(super) fn check(workspace: &Workspace<'_>) -> Result<(), BuildError> {
     match scarcest(workspace) {
         Some((path, available_bytes)) if available_bytes < NEEDED_BYTES => {
@@ -29,27 +30,27 @@ pub(super) fn check(workspace: &Workspace<'_>) -> Result<(), BuildError> {
     }
 }
 
-/// The full disk, if that is why a program or a write failed, else `error` itself.
-/// To be called while the build's files are still there.
+/// Returns [`BuildError::DiskFull`] if a full disk is the cause of `error`, else `error` itself.
+/// Must be called before the build's files are removed.
 pub(super) fn explain(error: BuildError, workspace: &Workspace<'_>) -> BuildError {
-    let told = match &error {
+    let is_reported = match &error {
         BuildError::Program { last_lines, .. } => {
             NO_SPACE.iter().any(|text| last_lines.contains(text))
         }
-        BuildError::Store(ImageError::Io { source, .. }) => {
-            source.kind() == io::ErrorKind::StorageFull
+        BuildError::Store(ImageError::File(error)) => {
+            error.source.kind() == io::ErrorKind::StorageFull
         }
         _ => return error,
     };
     match scarcest(workspace) {
-        Some((path, available_bytes)) if told || available_bytes < FULL_BYTES => {
+        Some((path, available_bytes)) if is_reported || available_bytes < FULL_BYTES => {
             full(path, available_bytes)
         }
         _ => error,
     }
 }
 
-/// The build's directory with the least free space, and how much that is in bytes.
+/// Returns the build's directory with the least free space, and this space in bytes.
 fn scarcest<'a>(workspace: &'a Workspace<'_>) -> Option<(&'a Path, u64)> {
     [workspace.staging(), workspace.scratch()]
         .into_iter()

@@ -1,4 +1,4 @@
-//! What must be on the host before a build can start.
+//! The requirements of a build on the host.
 
 use std::path::PathBuf;
 use std::{env, fs};
@@ -7,26 +7,26 @@ use nix::unistd::{Uid, User};
 
 use super::error::BuildError;
 
-/// Directories searched after `PATH`; users often lack them there.
+/// Directories to search after `PATH`, which often lacks them for users.
 const SYSTEM_DIRECTORIES: [&str; 2] = ["/usr/sbin", "/sbin"];
-/// How many subordinate ids mmdebstrap maps.
+/// The number of subordinate ids that mmdebstrap maps.
 const SUBORDINATE_IDS: u64 = 65536;
-/// Where Debian's and Ubuntu's package keep the archive's keys.
+/// The files of the archive's keys in Debian's and Ubuntu's packages.
 const KEYRINGS: [&str; 2] = [
     "/usr/share/keyrings/debian-archive-keyring.gpg",
     "/usr/share/keyrings/debian-archive-keyring.pgp",
 ];
 
-/// With which rights a build runs.
+/// The privilege of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Privilege {
-    /// As root, in mount and process namespaces of its own.
+    /// The build runs as root, in its own mount and process namespaces.
     Root,
-    /// As a user who is root of a user namespace with subordinate ids.
+    /// The build runs as a user, who is root of a user namespace with subordinate ids.
     UserNamespace,
 }
 
-/// The programs of a build and the way to run them.
+/// The programs of a build and its privilege.
 #[derive(Debug, Clone)]
 pub(super) struct Tools {
     pub(super) privilege: Privilege,
@@ -40,7 +40,7 @@ pub(super) struct Tools {
 }
 
 impl Tools {
-    /// Finds everything, or says what is missing.
+    /// Finds all programs, and checks the requirements of a user namespace.
     pub(super) fn find() -> Result<Self, BuildError> {
         let privilege = if Uid::effective().is_root() {
             Privilege::Root
@@ -69,11 +69,11 @@ impl Tools {
     }
 }
 
-/// `PATH` with the system's directories behind it.
+/// Returns `PATH` with the system's directories appended.
 pub(super) fn search_path() -> std::ffi::OsString {
     let given = env::var_os("PATH").unwrap_or_default();
     let directories = env::split_paths(&given).chain(SYSTEM_DIRECTORIES.map(PathBuf::from));
-    // Only a directory with a colon cannot be joined, and split_paths yields none.
+    // Only a directory with a colon cannot be joined, and split_paths returns none.
     env::join_paths(directories).unwrap_or(given)
 }
 
@@ -88,7 +88,7 @@ fn program(program: &'static str, package: &'static str) -> Result<PathBuf, Buil
         .ok_or(BuildError::MissingProgram { program, package })
 }
 
-/// Looks at the two settings that switch user namespaces off, where they exist.
+/// Checks the two settings that forbid user namespaces, where they exist.
 fn check_user_namespaces() -> Result<(), BuildError> {
     for (path, setting) in [
         (
@@ -125,7 +125,7 @@ fn check_subordinate_ids() -> Result<(), BuildError> {
     Ok(())
 }
 
-/// Whether a line `USER:FIRST:COUNT` of subuid(5) gives the user enough ids.
+/// Returns whether a line `USER:FIRST:COUNT` of subuid(5) gives the user enough ids.
 fn has_subordinate_ids(table: &str, user: &str, uid: u32) -> bool {
     table.lines().any(|line| {
         let mut fields = line.split(':');
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn subordinate_ids_are_found_by_name_or_number() {
+    fn subordinate_ids_match_name_or_number() {
         let table = "root:100000:65536\nme:165536:65536\n1001:231072:65536\nfew:300000:1000\n";
         for (user, uid, expected) in [
             ("me", 7, true),

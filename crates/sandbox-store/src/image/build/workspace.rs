@@ -1,10 +1,10 @@
-//! The two directories of a build at work, both gone when it ends.
+//! The two directories of a build, which exist as long as the build runs.
 //!
-//! The *staging* directory lies in the store and holds the files of the new image; it is
-//! private. The *scratch* directory holds the new root file system, whose files belong to
-//! subordinate ids: those cannot pass through a private directory, so it lies in `/var/tmp`
-//! and lets everybody through. The staging directory names it, so that whoever finds a staging
-//! directory whose lock is free can remove both.
+//! The *staging* directory lies in the store, is private and contains the files of the new image.
+//! The *scratch* directory contains the new root file system, whose files belong to subordinate
+//! ids. These ids cannot enter a private directory, so it lies in `/var/tmp` and all users can
+//! enter it. The staging directory contains its path. So a garbage collection that finds a staging
+//! directory with a free lock can remove both.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -13,17 +13,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::unistd::Uid;
+use sandbox_host::files::{FileError, create_private_directory, names_in};
 
-use super::super::error::ImageError;
 use super::super::store::ImageStore;
 use super::super::{files, recipe};
 use super::bootstrap;
 use super::error::BuildError;
 use super::tools::Tools;
 
-/// Where scratch directories lie unless the caller says otherwise: on a disk, unlike `/tmp`.
+/// The default parent of scratch directories. It is on a disk, unlike `/tmp`.
 const SCRATCH_PARENT: &str = "/var/tmp";
-/// How scratch directories are named; nothing else is ever removed.
+/// The prefix of the names of scratch directories. Directories with other names are never removed.
 const SCRATCH_PREFIX: &str = "sandbox-build-";
 
 /// The customize hook.
@@ -45,20 +45,20 @@ impl<'a> Workspace<'a> {
         parent: Option<&Path>,
     ) -> Result<Self, BuildError> {
         let all = store.staging();
-        files::create_private_directory(&all)?;
-        // Until it is locked itself, a sweep must not see the new directory.
+        create_private_directory(&all)?;
+        // A garbage collection must not see the new directory before it is locked.
         let _store_lock = store.lock()?;
         let staging = tempfile::Builder::new()
             .prefix("build-")
             .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(&all)
-            .map_err(ImageError::io("create directory in", &all))?
+            .map_err(FileError::new("create directory in", &all))?
             .keep();
         let lock_path = staging.join("lock");
         let lock = files::open_private(&lock_path)?;
-        lock.lock().map_err(ImageError::io("lock", &lock_path))?;
+        lock.lock().map_err(FileError::new("lock", &lock_path))?;
         let scratch = scratch_path(parent.unwrap_or(Path::new(SCRATCH_PARENT)), &staging);
-        // Its name is written down first: it must never exist without being known.
+        // The path is written first, so that no scratch directory exists without a record.
         files::replace(
             &staging.join("scratch"),
             scratch.as_os_str().as_encoded_bytes(),
@@ -74,11 +74,12 @@ impl<'a> Workspace<'a> {
         Ok(workspace)
     }
 
-    /// Removes what interrupted builds left. What cannot be removed is left for the next time.
-    pub(super) fn sweep(store: &ImageStore, tools: &Tools) -> Result<(), BuildError> {
+    /// Removes the directories of interrupted builds. Directories that cannot be removed stay for
+    /// the next call.
+    pub(super) fn collect_garbage(store: &ImageStore, tools: &Tools) -> Result<(), BuildError> {
         let all = store.staging();
         let _store_lock = store.lock()?;
-        for name in files::list_directory(&all)? {
+        for name in names_in(&all)? {
             let staging = all.join(name);
             let lock = files::open_private(&staging.join("lock"))?;
             if lock.try_lock().is_err() {
@@ -97,23 +98,23 @@ impl<'a> Workspace<'a> {
         Ok(())
     }
 
-    /// The private directory for the files of the new image.
+    /// Returns the private directory for the files of the new image.
     pub(super) fn staging(&self) -> &Path {
         &self.staging
     }
 
-    /// The directory that subordinate ids can reach.
+    /// Returns the directory that subordinate ids can reach.
     pub(super) fn scratch(&self) -> &Path {
         &self.scratch
     }
 
-    /// The new root file system.
+    /// Returns the directory of the new root file system.
     pub(super) fn root(&self) -> PathBuf {
         self.scratch.join("root")
     }
 
-    /// Writes the recipe's files where the customize hook finds them; returns the hook.
-    pub(super) fn write_payload(&self) -> Result<PathBuf, ImageError> {
+    /// Writes the files for the customize hook. Returns the path of the hook.
+    pub(super) fn write_payload(&self) -> Result<PathBuf, FileError> {
         let payload = self.scratch.join("payload");
         let tree = payload.join("root");
         create_open_directory(&payload, 0o755)?;
@@ -138,7 +139,7 @@ impl<'a> Workspace<'a> {
         Ok(hook)
     }
 
-    /// Removes the new root file system once it is written to the disk, to make room.
+    /// Removes the new root file system, which frees space after it was written to the disk.
     pub(super) fn remove_root(&self) {
         remove_scratch(self.tools, &self.scratch);
     }
@@ -160,17 +161,17 @@ fn scratch_path(parent: &Path, staging: &Path) -> PathBuf {
 fn remove(tools: &Tools, staging: &Path, scratch: &Path) {
     if !remove_scratch(tools, scratch) {
         tracing::warn!(
-            "cannot remove `{}`, trying again at the next build",
+            "could not remove `{}`; the next build tries again",
             scratch.display()
         );
         return;
     }
     if let Err(error) = fs::remove_dir_all(staging) {
-        tracing::warn!("cannot remove `{}`: {error}", staging.display());
+        tracing::warn!("could not remove `{}`: {error}", staging.display());
     }
 }
 
-/// Removes the scratch directory; returns whether it is gone.
+/// Removes the scratch directory. Returns whether it no longer exists.
 fn remove_scratch(tools: &Tools, scratch: &Path) -> bool {
     let ours = |status: &fs::Metadata| status.is_dir() && status.uid() == Uid::effective().as_raw();
     let named = scratch.file_name().is_some_and(|name| {
@@ -179,14 +180,14 @@ fn remove_scratch(tools: &Tools, scratch: &Path) -> bool {
     });
     match fs::symlink_metadata(scratch) {
         Err(error) => return error.kind() == io::ErrorKind::NotFound,
-        // Somebody else's by now: not ours to remove, and ours is gone.
+        // Another user has created a directory with this name, so ours no longer exists.
         Ok(status) if !named || !ours(&status) => return true,
         Ok(_) => {}
     }
     if fs::remove_dir_all(scratch).is_ok() {
         return true;
     }
-    // Files of subordinate ids: their root empties the tree, the user removes the rest.
+    // Root of the user namespace removes the files of subordinate ids, the user removes the rest.
     let root = scratch.join("root");
     let mut command = bootstrap::as_owner(tools, Path::new("rm"), Path::new("/"));
     command
@@ -196,26 +197,26 @@ fn remove_scratch(tools: &Tools, scratch: &Path) -> bool {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     if let Err(error) = run_quietly(&mut command) {
-        tracing::warn!("cannot empty `{}`: {error}", root.display());
+        tracing::warn!("could not empty `{}`: {error}", root.display());
     }
     fs::remove_dir_all(scratch).is_ok()
 }
 
-/// Runs a command whose status does not matter: the emptied root itself cannot be removed by it.
+/// Runs a command and ignores its status: it fails because it cannot remove the root itself.
 fn run_quietly(command: &mut Command) -> io::Result<()> {
     command.status().map(drop)
 }
 
-fn create_open_directory(path: &Path, mode: u32) -> Result<(), ImageError> {
+fn create_open_directory(path: &Path, mode: u32) -> Result<(), FileError> {
     DirBuilder::new()
         .mode(mode)
         .create(path)
-        // The umask took part in the creation.
+        // The umask has reduced the mode.
         .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
-        .map_err(ImageError::io("create directory", path))
+        .map_err(FileError::new("create directory", path))
 }
 
-fn write_open_file(path: &Path, contents: &[u8], mode: u32) -> Result<(), ImageError> {
+fn write_open_file(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileError> {
     use std::io::Write as _;
     fs::OpenOptions::new()
         .write(true)
@@ -226,5 +227,5 @@ fn write_open_file(path: &Path, contents: &[u8], mode: u32) -> Result<(), ImageE
             file.set_permissions(fs::Permissions::from_mode(mode))?;
             file.write_all(contents)
         })
-        .map_err(ImageError::io("write", path))
+        .map_err(FileError::new("write", path))
 }

@@ -32,7 +32,7 @@ impl Fixture {
     }
 
     fn blob_count(&self) -> usize {
-        files::list_directory(&self.store.blobs()).unwrap().len()
+        names_in(&self.store.blobs()).unwrap().len()
     }
 }
 
@@ -41,7 +41,7 @@ fn reference(name: &str) -> ImageReference {
 }
 
 #[test]
-fn stored_image_is_found_and_listed() {
+fn stored_image_is_opened_and_listed() {
     let fixture = Fixture::new();
     assert!(fixture.store.open(&reference("one")).unwrap().is_none());
     assert!(fixture.store.list().unwrap().is_empty());
@@ -57,7 +57,7 @@ fn stored_image_is_found_and_listed() {
 }
 
 #[test]
-fn everything_in_the_store_is_private() {
+fn store_is_private() {
     let fixture = Fixture::new();
     let image = fixture.commit("one", "disk", "kernel");
     let root = fixture.store.root();
@@ -76,7 +76,7 @@ fn everything_in_the_store_is_private() {
 }
 
 #[test]
-fn removal_keeps_blobs_that_another_image_needs() {
+fn remove_keeps_blobs_of_other_images() {
     let fixture = Fixture::new();
     fixture.commit("one", "disk one", "kernel");
     let two = fixture.commit("two", "disk two", "kernel");
@@ -91,7 +91,7 @@ fn removal_keeps_blobs_that_another_image_needs() {
 }
 
 #[test]
-fn replaced_image_leaves_its_blobs_to_the_garbage_collection() {
+fn collect_garbage_removes_blobs_of_replaced_image() {
     let fixture = Fixture::new();
     let old = fixture.commit("one", "old", "kernel");
     let new = fixture.commit("one", "new", "kernel");
@@ -106,7 +106,7 @@ fn replaced_image_leaves_its_blobs_to_the_garbage_collection() {
 }
 
 #[test]
-fn unreadable_image_is_listed_with_its_error_and_keeps_all_blobs() {
+fn unreadable_image_is_listed_and_keeps_all_blobs() {
     let fixture = Fixture::new();
     fixture.commit("one", "disk one", "kernel");
     let metadata = fixture.store.root().join("images/one/metadata.json");
@@ -131,13 +131,13 @@ fn unreadable_image_is_listed_with_its_error_and_keeps_all_blobs() {
 }
 
 #[test]
-fn only_builds_that_have_died_are_garbage() {
+fn usage_reports_dead_builds_as_garbage() {
     let fixture = Fixture::new();
     assert_eq!(fixture.store.usage().unwrap().allocated_bytes, 0);
     assert!(!fixture.store.root().exists());
     let staging = fixture.store.staging();
     for name in ["alive", "dead"] {
-        files::create_private_directory(&staging.join(name)).unwrap();
+        create_private_directory(&staging.join(name)).unwrap();
     }
     let lock = files::open_private(&staging.join("alive/lock")).unwrap();
     lock.lock().unwrap();
@@ -147,7 +147,7 @@ fn only_builds_that_have_died_are_garbage() {
 }
 
 #[test]
-fn damaged_base_image_is_noticed() {
+fn verify_damaged_disk_fails() {
     type Damager = fn(&Path);
     let cases: [(&str, Damager, Damage); 3] = [
         (
@@ -191,10 +191,10 @@ fn damaged_base_image_is_noticed() {
 }
 
 #[test]
-fn copied_store_is_verified_once_and_recorded() {
+fn verify_copied_disk_records_its_fingerprint() {
     let fixture = Fixture::new();
     let image = fixture.commit("one", "disk", "kernel");
-    // Another inode with the same bytes, as after a restored backup.
+    // The same content with another inode, as after a copy.
     fs::remove_file(&image.disk).unwrap();
     fs::write(&image.disk, "disk").unwrap();
     let recorded = || Fingerprints::read(&image.fingerprints);
@@ -206,7 +206,7 @@ fn copied_store_is_verified_once_and_recorded() {
 }
 
 #[test]
-fn lost_fingerprints_are_made_again() {
+fn verify_damaged_fingerprints_records_them_again() {
     let fixture = Fixture::new();
     let image = fixture.commit("one", "disk", "kernel");
     let before = Fingerprints::read(&image.fingerprints);
