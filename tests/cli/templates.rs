@@ -261,9 +261,9 @@ fn prune_with_unusable_templates_removes_only_those() {
         assert_eq!(output.stdout.lines().last(), Some(last), "{output}");
     };
     let reasons = [
-        "its image is not stored any more, 3 MB",
-        "made by another version of `sandbox`, 3 MB",
-        "made by another QEMU, 3 MB",
+        "its image is no longer stored, 3 MB",
+        "built by another version of `sandbox`, 3 MB",
+        "saved by another version of QEMU, 3 MB",
         "not used for 30 days, 3 MB",
     ];
     expect(&["prune", "-n"], &reasons, "would free 13 MB");

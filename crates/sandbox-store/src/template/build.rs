@@ -1,4 +1,4 @@
-//! A template in the making: a directory of its own, locked by the process that fills it.
+//! A build in progress: its own directory, locked by the process that fills it.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -6,35 +6,36 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::directory::{DISK, RAM, STATE, TemplateDirectory};
-use super::error::TemplateError;
-use super::metadata::{Metadata, StateFile, TemplateFiles};
-use super::shape::{METADATA_VERSION, Shape};
-use super::store::{
-    BUILD_LOCK, BUILD_SHAPE, METADATA, Template, TemplateStore, is_occupied, is_removed_for,
-    remove_all,
-};
-use sandbox_host::files;
-use sandbox_host::files::FileError;
+use sandbox_host::files::{self, FileError};
 use sandbox_host::lock::{DirectoryLock, LockAttempt};
 use sandbox_spec::{Digest, TemplateKey};
 
-/// How much is free besides a template while one is made: sandboxes write, too.
+use super::directory::{DISK, RAM, STATE, TemplateDirectory};
+use super::error::{TemplateError, TemplateFault};
+use super::metadata::{Metadata, StateFile, TemplateFiles};
+use super::shape::{METADATA_VERSION, Shape};
+use super::store::{
+    BUILD_LOCK, BUILD_SHAPE, METADATA, Template, TemplateStore, is_occupied, remove_all,
+};
+
+/// The free space that a build leaves on the disk, in bytes: sandboxes write meanwhile.
 const RESERVE_BYTES: u64 = 1 << 30;
 
-/// What came of the wish to make a template.
+/// The answer to an attempt to begin a build.
 #[derive(Debug)]
 pub enum Begin {
-    /// It is yours to make.
+    /// The caller builds the template.
     Building(Build),
-    /// Another process makes it right now.
+    /// Another process is building it.
     Busy,
-    /// It is there.
+    /// It exists already.
     Exists(Template),
 }
 
-/// A template being made. Dropped without [`Build::commit`], it is removed; the death of the
-/// process frees its lock, and the next who looks at the store removes it.
+/// A build in progress.
+///
+/// Dropping it without [`Build::commit`] removes it. If the process dies, its lock becomes free,
+/// and the next build or garbage collection removes the directory.
 #[derive(Debug)]
 pub struct Build {
     store: TemplateStore,
@@ -47,7 +48,10 @@ pub struct Build {
 }
 
 impl TemplateStore {
-    /// Begins to make the template for `shape`, unless it is there or being made.
+    /// Begins to build the template for `shape`, unless it exists or another process builds it.
+    ///
+    /// Removes a broken template for `shape`, the directories of interrupted builds, and expired
+    /// logs.
     ///
     /// # Errors
     ///
@@ -55,13 +59,15 @@ impl TemplateStore {
     pub fn begin(&self, shape: Shape) -> Result<Begin, TemplateError> {
         let key = shape.key();
         let lock = self.create()?;
-        let mut removed = self.set_leftovers_aside(&lock)?;
-        match self.load_whole(&key)? {
+        let mut removed = self.set_orphans_aside(&lock)?;
+        match self.load_with_state(&key)? {
             Some(Ok(template)) => return Ok(Begin::Exists(template)),
-            Some(Err(fault)) if is_removed_for(&key, &fault) => {
+            // The version that wrote it may still use it until this build is stored.
+            None | Some(Err(TemplateFault::OtherVersion(_))) => {}
+            Some(Err(fault)) => {
+                tracing::warn!(%key, %fault, "removing a broken template");
                 removed.extend(self.set_aside(&lock, &self.directory(&key))?);
             }
-            _ => {}
         }
         let directory = self.partial(&key);
         files::create_private_directory(&directory)?;
@@ -86,21 +92,21 @@ impl TemplateStore {
         Ok(Begin::Building(build))
     }
 
-    /// Makes sure that a template of `memory_bytes` leaves some of the disk free. Its memory
-    /// takes at most that much, usually a fraction.
+    /// Checks that a template with `memory_bytes` of memory leaves 1 GiB of the disk free. The file
+    /// of its memory usually takes a fraction of that size.
     ///
     /// # Errors
     ///
     /// [`TemplateError::LittleSpace`].
     pub fn check_space(&self, memory_bytes: u64) -> Result<(), TemplateError> {
-        // Until something is stored, the nearest parent counts.
+        // A store that does not exist yet will be on the file system of its nearest parent.
         let Some(existing) = self.root().ancestors().find(|path| path.exists()) else {
             return Ok(());
         };
-        self.judge_space(memory_bytes, files::free_bytes(existing)?)
+        self.check_free_space(memory_bytes, files::free_bytes(existing)?)
     }
 
-    fn judge_space(&self, memory_bytes: u64, free_bytes: u64) -> Result<(), TemplateError> {
+    fn check_free_space(&self, memory_bytes: u64, free_bytes: u64) -> Result<(), TemplateError> {
         let wanted_bytes = memory_bytes.saturating_add(RESERVE_BYTES);
         if free_bytes >= wanted_bytes {
             return Ok(());
@@ -114,34 +120,33 @@ impl TemplateStore {
 }
 
 impl Build {
-    /// The template's name.
+    /// Returns the template's name.
     pub fn key(&self) -> TemplateKey {
         self.key
     }
 
-    /// What it is for.
+    /// Returns the template's shape.
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
 
-    /// The private directory of the build. What else than the template's files lies in it when
-    /// the build ends is removed. Its path is too long for sockets (unix(7)).
+    /// Returns the private directory of the build. [`Build::commit`] removes all other files than
+    /// the template's. Its path is too long for sockets (unix(7)).
     pub fn directory(&self) -> &TemplateDirectory {
         &self.directory
     }
 
-    /// Where the build's messages go, an empty file at first. It stays when the build fails.
+    /// Returns the log of the build, which is empty at first and stays when the build fails.
     pub fn log(&self) -> PathBuf {
         self.store.log(&self.key)
     }
 
-    /// Stores the template: writes its files to the disk, and gives them their name.
-    /// `disk_bytes` is the size of its disk as the guest sees it. Takes as long as the disk
-    /// takes to write what is not written yet.
+    /// Stores the template: flushes its files to the disk and gives the directory its final name.
+    /// `disk_bytes` is the size of the guest's disk as the guest sees it.
     ///
     /// # Errors
     ///
-    /// A file is missing or cannot be written; nothing is stored then.
+    /// A file is missing or cannot be written. Then nothing is stored.
     pub fn commit(mut self, disk_bytes: u64) -> Result<Template, TemplateError> {
         self.remove_scratch()?;
         let ram_bytes = synchronize(&self.directory.ram())?;
@@ -169,7 +174,7 @@ impl Build {
         let displaced = self.rename()?;
         self.is_committed = true;
         let directory = self.store.directory(&self.key);
-        // It is stored: what stays is a few bytes, or swept by the next who looks.
+        // The template is stored. What stays after a failure is small, or garbage to collect.
         for result in [
             files::remove_file_if_present(&directory.join(BUILD_LOCK)),
             files::remove_file_if_present(&self.log()),
@@ -178,7 +183,7 @@ impl Build {
             if let Err(error) = result {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "something of a template's build stays"
+                    "could not remove a scratch file of a template's build"
                 );
             }
         }
@@ -189,14 +194,14 @@ impl Build {
         })
     }
 
-    /// Gives the directory its final name; returns what bore it, set aside.
+    /// Gives the directory its final name. Returns the set-aside directory that had this name.
     fn rename(&self) -> Result<Option<PathBuf>, TemplateError> {
         let directory = self.store.directory(&self.key);
         let lock = self.store.lock()?;
         let rename = || fs::rename(&self.directory, &directory);
         let mut displaced = None;
         let renamed = match rename() {
-            // Of another version, or put there by hand.
+            // A template of another version, or a directory that a user made.
             Err(error) if is_occupied(&error) => {
                 displaced = self.store.set_aside(&lock, &directory)?;
                 rename()
@@ -208,7 +213,7 @@ impl Build {
         Ok(displaced)
     }
 
-    /// Removes what is no part of a template.
+    /// Removes the files that are not part of a template.
     fn remove_scratch(&self) -> Result<(), FileError> {
         for name in files::names_in(&self.directory)? {
             if [RAM, STATE, DISK, BUILD_LOCK].contains(&name.as_str()) {
@@ -239,13 +244,13 @@ impl Drop for Build {
         if let Err(error) = remove() {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "a template that was not finished is left to the next build"
+                "could not remove an unfinished template; the next build removes it"
             );
         }
     }
 }
 
-/// Writes a file to the disk itself, with mode 0600; returns its length in bytes.
+/// Sets a file's mode to 0600 and flushes the file to the disk. Returns its length in bytes.
 fn synchronize(path: &Path) -> Result<u64, FileError> {
     let synchronize = || -> io::Result<u64> {
         let file = File::open(path)?;

@@ -1,4 +1,4 @@
-//! The directory of one template, made or in the making.
+//! The directory of one template or of one build.
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ pub(super) const RAM: &str = "ram";
 pub(super) const STATE: &str = "state";
 pub(super) const DISK: &str = "disk.qcow2";
 
-/// A directory of the store, and where a template's files lie in it.
+/// A directory with the files of one template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateDirectory(PathBuf);
 
@@ -16,17 +16,18 @@ impl TemplateDirectory {
         Self(path)
     }
 
-    /// The guest's memory.
+    /// Returns the file of the guest's memory.
     pub fn ram(&self) -> PathBuf {
         self.join(RAM)
     }
 
-    /// The devices' state.
+    /// Returns the file of the device state.
     pub fn state(&self) -> PathBuf {
         self.join(STATE)
     }
 
-    /// The disk layer, a qcow2 file on the base image: a sandbox's overlay lies on it.
+    /// Returns the disk layer: a qcow2 file on the base image's disk, and the base of the overlays
+    /// of sandboxes.
     pub fn disk(&self) -> PathBuf {
         self.join(DISK)
     }

@@ -1,92 +1,99 @@
-//! What can go wrong with the template store.
+//! Errors of the template store.
 
-use sandbox_host::hint::Hint;
 use std::io;
+use std::path::PathBuf;
 
 use sandbox_host::files::FileError;
+use sandbox_host::hint::Hint;
 use sandbox_spec::{KeyPrefix, TemplateKey};
 
 /// A failure of the template store.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
-    /// A file or directory of the store could not be used.
+    /// A file or directory of the store cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// No template has a key that begins so.
-    #[error("no template `{0}` is stored")]
+    /// No template has a key with this prefix.
+    #[error("template `{0}` not found")]
     Unknown(KeyPrefix),
-    /// Several have.
-    #[error("`{prefix}` may be any of the templates {}", list(candidates))]
+    /// Several templates have a key with this prefix.
+    #[error(
+        "`{prefix}` is ambiguous: it matches the templates {}",
+        list(candidates)
+    )]
     Ambiguous {
-        /// What was given.
+        /// The given prefix.
         prefix: KeyPrefix,
-        /// The keys that begin so.
+        /// The keys with this prefix.
         candidates: Vec<TemplateKey>,
     },
-    /// Too little space to make a template, with some left for everything else.
+    /// The disk has too little space for a template.
     #[error(
-        "a template takes up to {} MB and only {} MB are free in `{}`",
-        wanted_bytes / 1_000_000, free_bytes / 1_000_000, path.display()
+        "a template needs up to {} MB, but `{}` has {} MB free",
+        wanted_bytes / 1_000_000, path.display(), free_bytes / 1_000_000
     )]
     LittleSpace {
         /// The store.
-        path: std::path::PathBuf,
-        /// What is free.
+        path: PathBuf,
+        /// The free space, in bytes.
         free_bytes: u64,
-        /// What should be.
+        /// The space that must be free, in bytes.
         wanted_bytes: u64,
     },
 }
 
 impl TemplateError {
-    /// What the user can do about it.
+    /// Returns what the user can do about it.
     pub fn hint(&self) -> Option<Hint> {
-        const MAKE_ROOM: &str = "`sandbox prune` removes what is not needed any more, \
-             `sandbox prune --all` every template that no running sandbox uses";
         match self {
             Self::File(error) => match error.source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
-                    format!(
-                        "the disk is full: {MAKE_ROOM}; or set `SANDBOX_HOME` to a directory on a \
-                     larger disk"
-                    )
-                    .into(),
+                    free_space("the disk is full: ")
+                        .then(", or set `SANDBOX_HOME` to a directory on a larger disk"),
                 ),
                 _ => error.hint(),
             },
-            Self::LittleSpace { .. } => Some(MAKE_ROOM.into()),
-            Self::Unknown(_) => Some("`sandbox template ls` shows what is stored".into()),
+            Self::LittleSpace { .. } => Some(free_space("")),
+            Self::Unknown(_) => Some(Hint::text("list the templates: ").command("template ls")),
             Self::Ambiguous { .. } => Some("give more digits".into()),
         }
     }
 }
 
-/// Why a stored template cannot be used.
+/// Returns a hint that begins with `reason` and names the commands that remove data.
+fn free_space(reason: &str) -> Hint {
+    Hint::text(format!("{reason}remove unused data with "))
+        .command("prune")
+        .then(", or all templates that no running sandbox uses with ")
+        .command("prune --all")
+}
+
+/// The reason why no start can use a stored template.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateFault {
     /// The record is not JSON of the known form.
     #[error("its record is damaged: {0}")]
     Unreadable(serde_json::Error),
-    /// The record is of another version of this program.
-    #[error("its record is of version {0}")]
+    /// Another version of this program wrote the record.
+    #[error("its record has version {0}")]
     OtherVersion(u32),
-    /// The record tells of another shape than the directory's name.
-    #[error("its record is that of another template")]
+    /// The shape in the record does not have the key that names the directory.
+    #[error("its record belongs to another template")]
     OtherShape,
-    /// The system does not let it be read.
+    /// A file cannot be read; contains the error.
     #[error("{0}")]
     Inaccessible(String),
-    /// A file is not there.
+    /// A file does not exist.
     #[error("`{0}` is missing")]
     Missing(&'static str),
-    /// A file has another length.
+    /// A file has another length than the record says.
     #[error("`{file}` has {found_bytes} bytes instead of {expected_bytes}")]
     WrongLength {
         /// The file.
         file: &'static str,
-        /// Its length when it was stored.
+        /// Length in the record, in bytes.
         expected_bytes: u64,
-        /// Its length now.
+        /// Length of the file, in bytes.
         found_bytes: u64,
     },
     /// A file has the right length and another content.

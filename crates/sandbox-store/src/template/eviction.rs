@@ -2,33 +2,34 @@
 
 use std::time::Duration;
 
+use sandbox_spec::TemplateKey;
+
 use super::error::TemplateError;
 use super::shape::Expectations;
 use super::store::{TemplateStore, remove_all};
 use super::survey::{Entry, EntryState};
-use sandbox_spec::TemplateKey;
 
-/// How much of the disk templates may take, unless the user says otherwise: 8 GiB, some ten
-/// templates of a guest with 2 GiB of memory.
+/// The default for [`Limits::allocated_bytes`]: 8 GiB, some ten templates of a guest with 2 GiB of
+/// memory.
 pub const DEFAULT_SPACE_BYTES: u64 = 8 << 30;
 
-/// How many templates there may be.
+/// The largest number of templates.
 pub const COUNT_LIMIT: usize = 16;
 
-/// How long a template is kept that no start uses.
+/// The time after its last use at which a template counts as unused.
 pub const UNUSED_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The bounds that [`TemplateStore::evict`] keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How many bytes of the disk templates may take: what is allocated, without holes.
+    /// The largest size of all templates on the disk, in bytes; holes do not count.
     pub allocated_bytes: u64,
-    /// How many there may be.
+    /// The largest number of templates.
     pub count: usize,
 }
 
 impl Limits {
-    /// At most this much of the disk, and [`COUNT_LIMIT`] templates.
+    /// Returns limits of this size on the disk and of [`COUNT_LIMIT`] templates.
     pub fn of_space(allocated_bytes: u64) -> Self {
         Self {
             allocated_bytes,
@@ -43,30 +44,30 @@ impl Default for Limits {
     }
 }
 
-/// A template that is gone.
+/// A template that was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removed {
     /// Its name.
     pub key: TemplateKey,
-    /// What it took on the disk, in bytes.
+    /// The size that it had on the disk, in bytes.
     pub allocated_bytes: u64,
 }
 
-/// In which order templates go.
+/// The value of a template. Less valuable templates are removed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Worth {
-    /// Cannot be used.
+    /// No start can use it.
     Broken,
     /// No start will ask for it.
     Obsolete,
-    /// The one that was used longest ago goes first.
+    /// A start may ask for it; contains the time of the last use.
     Useful(jiff::Timestamp),
 }
 
 impl TemplateStore {
-    /// Removes templates until `limits` are kept: first what cannot be used, then what
-    /// `expectations` say no start will ask for, then what was used longest ago; never `keep`.
-    /// Builds at work do not count.
+    /// Removes templates until `limits` hold, in this order: broken templates, templates that are
+    /// obsolete by `expectations`, and the templates whose last use is oldest. Never removes
+    /// `keep`. Builds in progress do not count.
     ///
     /// # Errors
     ///
@@ -80,7 +81,7 @@ impl TemplateStore {
         let Some(lock) = self.lock_if_present()? else {
             return Ok(Vec::new());
         };
-        let survey = self.survey_locked(&lock)?;
+        let survey = self.survey_locked()?;
         let mut entries: Vec<(Worth, Entry)> = survey
             .entries
             .into_iter()
@@ -111,7 +112,7 @@ impl TemplateStore {
     }
 }
 
-/// `None` for what is being made.
+/// Returns the value of a template, and `None` for a build in progress.
 fn worth(entry: &Entry, expectations: &Expectations) -> Option<Worth> {
     match &entry.state {
         EntryState::Building { .. } => None,
@@ -141,13 +142,13 @@ mod tests {
         }
     }
 
-    /// Keys of the templates that are left, oldest use first.
-    fn left(fixture: &Fixture) -> Vec<TemplateKey> {
+    /// Returns the keys of the remaining templates, oldest use first.
+    fn remaining(fixture: &Fixture) -> Vec<TemplateKey> {
         let entries = fixture.store.list().unwrap();
         entries.iter().rev().map(|entry| entry.key).collect()
     }
 
-    /// Five templates, used one after the other.
+    /// Stores five templates, whose last uses are in the order of their keys.
     fn five(fixture: &Fixture) -> Vec<TemplateKey> {
         (1..=5)
             .map(|number| {
@@ -169,26 +170,26 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_unused_goes_first() {
+    fn evict_over_count_removes_oldest_uses() {
         let fixture = Fixture::new();
         let keys = five(&fixture);
         assert!(evict(&fixture, NO_SPACE_LIMIT, 5, &keys[4]).is_empty());
         assert_eq!(evict(&fixture, NO_SPACE_LIMIT, 3, &keys[4]), keys[..2]);
-        assert_eq!(left(&fixture), keys[2..]);
+        assert_eq!(remaining(&fixture), keys[2..]);
         fixture.store.touch(&keys[2]);
         assert_eq!(evict(&fixture, NO_SPACE_LIMIT, 2, &keys[4]), [keys[3]]);
     }
 
     #[test]
-    fn the_one_to_keep_stays_whatever_the_limits() {
+    fn evict_with_limits_of_zero_keeps_named_template() {
         let fixture = Fixture::new();
         let keys = five(&fixture);
         assert_eq!(evict(&fixture, 0, 0, &keys[0]), keys[1..]);
-        assert_eq!(left(&fixture), keys[..1]);
+        assert_eq!(remaining(&fixture), keys[..1]);
     }
 
     #[test]
-    fn space_is_bounded_by_what_is_allocated() {
+    fn evict_over_space_ignores_holes() {
         let fixture = Fixture::new();
         let keys = five(&fixture);
         let each = fixture.store.list().unwrap()[0].allocated_bytes;
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_can_use_goes_before_what_somebody_may() {
+    fn evict_removes_broken_then_obsolete_templates() {
         let fixture = Fixture::new();
         let keys = five(&fixture);
         let other_program = fixture.store_template(crate::template::Shape {
@@ -218,11 +219,11 @@ mod tests {
         let mut obsolete = [other_program.key, other_image.key];
         obsolete.sort();
         assert_eq!(removed, obsolete);
-        assert_eq!(left(&fixture), keys);
+        assert_eq!(remaining(&fixture), keys);
     }
 
     #[test]
-    fn a_build_at_work_is_not_touched() {
+    fn evict_keeps_build_in_progress() {
         let fixture = Fixture::new();
         let keys = five(&fixture);
         let build = fixture.begin(sample(6));

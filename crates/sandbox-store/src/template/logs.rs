@@ -1,27 +1,28 @@
-//! What builds printed: kept when one failed, for a while.
+//! Logs of builds. The log of a failed build stays for some time.
 
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::error::TemplateError;
-use super::store::TemplateStore;
 use sandbox_host::files;
 use sandbox_spec::TemplateKey;
 
-/// How long the log of a failed build is kept.
+use super::error::TemplateError;
+use super::store::TemplateStore;
+
+/// The time after which the log of a failed build expires.
 pub const LOG_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 const PREFIX: &str = "template-";
 const SUFFIX: &str = ".log";
 
 impl TemplateStore {
-    /// The log of the build for `key` that is at work, or that failed last.
+    /// Returns the log of the build for `key` that is in progress or that failed last.
     pub fn log(&self, key: &TemplateKey) -> PathBuf {
         self.logs.join(format!("{PREFIX}{key}{SUFFIX}"))
     }
 
-    /// Logs of failed builds that are older than [`LOG_KEPT`].
+    /// Returns the logs of failed builds that are older than [`LOG_KEPT`].
     ///
     /// # Errors
     ///
@@ -41,11 +42,12 @@ impl TemplateStore {
             .collect())
     }
 
-    /// Removes [`TemplateStore::expired_logs`]; returns their bytes on the disk.
+    /// Removes [`TemplateStore::expired_logs`]. Returns the size that they had on the disk, in
+    /// bytes.
     ///
     /// # Errors
     ///
-    /// One cannot be removed.
+    /// The directory cannot be read, or a log cannot be removed.
     pub fn remove_expired_logs(&self) -> Result<u64, TemplateError> {
         let mut bytes = 0;
         for path in self.expired_logs()? {
@@ -62,7 +64,7 @@ mod tests {
     use crate::template::store::tests::Fixture;
 
     #[test]
-    fn only_old_logs_of_templates_expire() {
+    fn remove_expired_logs_keeps_recent_and_image_logs() {
         let fixture = Fixture::new();
         let logs = fixture.store.logs.clone();
         fs::create_dir_all(&logs).unwrap();

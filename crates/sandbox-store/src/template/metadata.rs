@@ -1,4 +1,4 @@
-//! What the store records about a template: `<key>/template.json`.
+//! The record of a template, `<key>/template.json`.
 
 use sandbox_spec::TemplateKey;
 use serde::{Deserialize, Serialize};
@@ -12,19 +12,19 @@ use super::shape::{METADATA_VERSION, Shape};
 pub struct Metadata {
     /// [`METADATA_VERSION`] when it was written.
     pub version: u32,
-    /// What it is for.
+    /// The machine that it restores.
     pub shape: Shape,
-    /// Size of the disk as the guest sees it, in bytes.
+    /// Size of the guest's disk as the guest sees it, in bytes.
     pub disk_bytes: u64,
-    /// The files beside this one.
+    /// The other files of the template.
     pub files: TemplateFiles,
-    /// When it was finished.
+    /// The end of the build.
     pub created: jiff::Timestamp,
-    /// How long making it took, in seconds.
+    /// Duration of the build, in seconds.
     pub build_seconds: f64,
 }
 
-/// What the files of a template were when it was finished.
+/// The files of a template at the end of its build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TemplateFiles {
@@ -36,7 +36,7 @@ pub struct TemplateFiles {
     pub disk_bytes: u64,
 }
 
-/// The device state, the only file that is small enough to be hashed at each start.
+/// The device state. It is the only file that is small enough for a start to hash it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StateFile {
@@ -46,7 +46,7 @@ pub struct StateFile {
     pub sha256: String,
 }
 
-/// Reads the record of the template `key`, looking at the version before anything else.
+/// Reads the record of the template `key`. Checks the version before the other fields.
 pub(super) fn parse(bytes: &[u8], key: &TemplateKey) -> Result<Metadata, TemplateFault> {
     #[derive(Deserialize)]
     struct Versioned {
@@ -89,20 +89,20 @@ mod tests {
     }
 
     #[test]
-    fn metadata_is_read_back_as_written() {
+    fn parse_reads_written_metadata() {
         let metadata = sample();
         let bytes = serde_json::to_vec_pretty(&metadata).unwrap();
         assert_eq!(parse(&bytes, &metadata.shape.key()).unwrap(), metadata);
     }
 
     #[test]
-    fn other_version_is_told_before_the_rest_is_read() {
+    fn parse_other_version_ignores_unknown_fields() {
         let fault = parse(br#"{"version":2,"surprise":1}"#, &sample().shape.key()).unwrap_err();
         assert!(matches!(fault, TemplateFault::OtherVersion(2)));
     }
 
     #[test]
-    fn unknown_field_damage_and_another_shape_are_refused() {
+    fn parse_unknown_field_damage_or_other_shape_fails() {
         let metadata = sample();
         let key = metadata.shape.key();
         let text = serde_json::to_string(&metadata).unwrap();

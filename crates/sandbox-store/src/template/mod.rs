@@ -1,9 +1,9 @@
 //! Templates: saved guests that warm starts restore.
 //!
-//! A template is the memory, the device state and the disk layer of a guest that booted once,
-//! kept for every later start of the same [`Shape`] ([`TemplateStore`]). The room knows files
-//! and nothing of QEMU: who boots, saves and restores guests is `sandbox`. It uses `host`; the
-//! start of a sandbox and the commands `template`, `df` and `prune` use it.
+//! A template contains the memory, the device state and the disk layer of a guest that booted
+//! once. [`TemplateStore`] keeps it for later starts of the same [`Shape`]. This module handles
+//! files and does not know QEMU: the library `sandbox` boots, saves and restores guests. The start
+//! of a sandbox and the commands `template`, `df` and `prune` use this module.
 
 mod build;
 mod directory;
@@ -23,4 +23,4 @@ pub use logs::LOG_KEPT;
 pub use metadata::{Metadata, StateFile, TemplateFiles};
 pub use shape::{Expectations, METADATA_VERSION, Obsolescence, Shape};
 pub use store::{Template, TemplateStore};
-pub use survey::{Entry, EntryState, Leftover, Survey};
+pub use survey::{Entry, EntryState, Orphan, Survey};

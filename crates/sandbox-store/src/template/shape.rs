@@ -1,4 +1,4 @@
-//! What a template is for: everything that a restored guest cannot change any more.
+//! The shape of a template: everything that a restored guest can no longer change.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,41 +10,41 @@ use serde::{Deserialize, Serialize};
 /// so a program of another version looks for other templates.
 pub const METADATA_VERSION: u32 = 1;
 
-/// The machine that a template was saved from. A start may use a template only if its own shape
-/// is equal, field by field.
+/// The machine that a template was saved from. A start uses a template only if its own shape is
+/// equal, field by field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shape {
-    /// Digest of the base image, `sha256:` and hexadecimal digits: the disk layer lies on it.
+    /// Digest of the base image of the disk layer: `sha256:` and hexadecimal digits.
     pub image_digest: String,
     /// The name under which the image was stored.
     pub image_name: String,
-    /// What the guest's kernel was started with.
+    /// Command line of the guest's kernel.
     pub kernel_command_line: String,
-    /// QEMU's version: another one may not understand the saved devices.
+    /// Version of QEMU: another version may not read the saved devices.
     pub qemu_version: String,
-    /// Everything on QEMU's command line that makes the machine: its type, its processors, its
-    /// devices in their order.
+    /// The part of QEMU's command line that defines the machine: type, processors, and devices in
+    /// their order.
     pub hardware: String,
     /// Number of processors.
     pub cpus: u32,
     /// Size of the guest's memory in bytes.
     pub memory_bytes: u64,
-    /// Size of the root disk in bytes; a restored guest's may grow, not shrink.
+    /// Size of the root disk in bytes. The disk of a restored guest can grow, but not shrink.
     pub disk_bytes: u64,
-    /// How many share devices are plugged in, used or not.
+    /// Number of share devices, used and unused.
     pub share_devices: u32,
     /// QEMU's `-accel`: `kvm` or `tcg`.
     pub accelerator: String,
-    /// Model and flags of the host's processor where the guest sees them (KVM); empty under TCG.
+    /// Model and flags of the host's processor with KVM, where the guest sees them; empty with TCG.
     pub host_processor: String,
-    /// Version of this program and digest of the guest agent that runs in the template.
+    /// Version of this program, and digest of the guest agent that runs in the template.
     pub program: String,
 }
 
 impl Shape {
-    /// The name of the template for this shape: SHA-256 over the version of the store's format
-    /// and the compact JSON form, whose fields are in the order of declaration.
+    /// Returns the name of the template for this shape: the SHA-256 digest of the store's format
+    /// version and of the compact JSON form, whose fields are in the order of declaration.
     pub fn key(&self) -> TemplateKey {
         let mut canonical = format!("sandbox template {METADATA_VERSION}\n").into_bytes();
         serde_json::to_writer(&mut canonical, self)
@@ -53,55 +53,55 @@ impl Shape {
     }
 }
 
-/// What the starts of today ask for, as far as it does not depend on the user's choices.
+/// The properties that every start of this program asks for, independent of the user's choices.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expectations {
-    /// Digests of the stored images; `None` if they are not known, as when an image cannot be read.
+    /// Digests of the stored images; `None` if an image cannot be read, so that they are unknown.
     pub image_digests: Option<BTreeSet<String>>,
     /// [`Shape::program`] of this program.
     pub program: String,
-    /// QEMU's version, if it is known.
+    /// Version of QEMU, if it is known.
     pub qemu_version: Option<String>,
 }
 
-/// Why no start will ask for a template again.
+/// The reason why no start will ask for a template again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Obsolescence {
-    /// Its image is not stored any more.
+    /// Its image is no longer stored.
     Image,
-    /// It was made by another version of this program.
+    /// Another version of this program built it.
     Program,
-    /// It was made by another QEMU.
+    /// Another version of QEMU saved it.
     Qemu,
 }
 
 impl fmt::Display for Obsolescence {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::Image => "its image is not stored any more",
-            Self::Program => "made by another version of `sandbox`",
-            Self::Qemu => "made by another QEMU",
+            Self::Image => "its image is no longer stored",
+            Self::Program => "built by another version of `sandbox`",
+            Self::Qemu => "saved by another version of QEMU",
         })
     }
 }
 
 impl Expectations {
-    /// Why no start will ask for `shape`; `None` if one may.
+    /// Returns why no start will ask for `shape`, and `None` if a start may.
     pub fn obsolescence(&self, shape: &Shape) -> Option<Obsolescence> {
-        let image_is_gone = self
+        let has_no_image = self
             .image_digests
             .as_ref()
             .is_some_and(|digests| !digests.contains(&shape.image_digest));
-        let qemu_is_another = self
+        let has_other_qemu = self
             .qemu_version
             .as_ref()
             .is_some_and(|version| *version != shape.qemu_version);
-        if image_is_gone {
+        if has_no_image {
             Some(Obsolescence::Image)
         } else if shape.program != self.program {
             Some(Obsolescence::Program)
-        } else if qemu_is_another {
+        } else if has_other_qemu {
             Some(Obsolescence::Qemu)
         } else {
             None
@@ -113,7 +113,7 @@ impl Expectations {
 pub(super) mod tests {
     use super::*;
 
-    /// A shape for tests with this much memory.
+    /// Returns a shape with this much memory.
     pub(crate) fn sample(memory_bytes: u64) -> Shape {
         Shape {
             image_digest: "sha256:1".into(),
@@ -132,7 +132,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn every_field_makes_another_key() {
+    fn key_depends_on_every_field() {
         let shape = sample(1 << 31);
         let marker = String::from("another");
         let others = [
@@ -192,7 +192,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn text_cannot_pass_from_one_field_to_the_next() {
+    fn key_of_text_moved_between_fields_differs() {
         let one = Shape {
             kernel_command_line: "a\",\"b".into(),
             qemu_version: "c".into(),
@@ -207,7 +207,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_no_start_asks_for_is_obsolete() {
+    fn obsolescence_reports_first_unmet_expectation() {
         let shape = sample(1);
         let now = Expectations {
             image_digests: Some(["sha256:1".to_owned()].into()),

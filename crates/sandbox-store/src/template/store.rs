@@ -1,48 +1,55 @@
-//! The template store: one directory a template.
+//! The template store: one directory per template.
 //!
 //! ```text
-//! <key>/template.json       the record; its time of change is that of the last use
+//! <key>/template.json       the record; its modification time is the time of the last use
 //! <key>/ram                 the guest's memory
-//! <key>/state               the devices' state
-//! <key>/disk.qcow2          what the guest has written, on the base image
-//! .partial-<key>/           a build at work, which holds the lock of `lock` in it
-//! .removed-…/               on its way out
-//! lock                      held while directories come and go
+//! <key>/state               the state of the devices
+//! <key>/disk.qcow2          the guest's writes, on the base image's disk
+//! .partial-<key>/           a build in progress, which holds the lock `lock` in it
+//! .removed-…/               a directory that is being removed
+//! lock                      held while directories are added or removed
 //! ```
 //!
-//! A directory gets its final name when all in it is written, and loses it before anything in
-//! it is removed: what bears a key is whole, but for damage from outside. A removed template
-//! goes on serving those who have its files open.
+//! A directory gets its final name once all its files are written, and loses it before any of them
+//! is removed. So a directory named by a key is complete, unless something else damaged it. A
+//! removed template continues to serve the processes that have its files open.
+//!
+//! Functions that look ([`TemplateStore::find`], [`TemplateStore::list`],
+//! [`TemplateStore::survey`], …) change nothing. [`TemplateStore::begin`],
+//! [`TemplateStore::discard`], [`TemplateStore::evict`] and [`TemplateStore::collect_garbage`]
+//! remove.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use sandbox_host::directories::Directories;
+use sandbox_host::files::{self, FileError};
+use sandbox_host::lock::{DirectoryLock, LockAttempt};
+use sandbox_spec::{Digest, TemplateKey};
 use serde::{Deserialize, Serialize};
 
 use super::directory::{DISK, RAM, STATE, TemplateDirectory};
 use super::error::{TemplateError, TemplateFault};
 use super::metadata::{self, Metadata};
-use sandbox_host::directories::Directories;
-use sandbox_host::files;
-use sandbox_host::files::FileError;
-use sandbox_host::lock::{DirectoryLock, LockAttempt};
-use sandbox_spec::{Digest, TemplateKey};
 
 pub(super) const METADATA: &str = "template.json";
 
 pub(super) const PARTIAL_PREFIX: &str = ".partial-";
 pub(super) const REMOVED_PREFIX: &str = ".removed-";
 
-/// The lock of a partial directory.
+/// The lock of the store.
+const STORE_LOCK: &str = "lock";
+/// The lock in a partial directory.
 pub(super) const BUILD_LOCK: &str = "lock";
-/// The shape that a partial directory is for, for people.
+/// The shape that a partial directory is for, which `template ls` shows.
 pub(super) const BUILD_SHAPE: &str = "shape.json";
 
-/// A record is a KiB; anything larger is none of ours.
+/// The longest record that is read, in bytes. A record has 1 KiB.
 pub(super) const METADATA_LIMIT: u64 = 1 << 20;
-/// The state of the devices is half a MiB; anything of this size is something else.
+/// The longest device state that is read, in bytes. A state has half a MiB.
 const STATE_LIMIT: u64 = 64 << 20;
 
 /// The template store of one user.
@@ -57,19 +64,19 @@ pub struct TemplateStore {
 pub struct Template {
     /// Its name.
     pub key: TemplateKey,
-    /// What it is.
+    /// Its record.
     pub metadata: Metadata,
     /// Its files.
     pub directory: TemplateDirectory,
 }
 
-/// Held while directories come and go.
+/// The exclusive lock of the store: directories are added and removed under it.
 pub(super) struct StoreLock {
     _file: File,
 }
 
 impl TemplateStore {
-    /// The store of these directories. Nothing is created before something is stored.
+    /// Returns the store in these directories. Nothing is created before the first build.
     pub fn new(directories: &Directories) -> Self {
         Self {
             root: directories.templates(),
@@ -77,42 +84,48 @@ impl TemplateStore {
         }
     }
 
-    /// The directory of the store.
+    /// Returns the directory of the store.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The template `key`, if it is whole: its files are there, of the recorded length, and the
-    /// small one of the recorded content. A broken one is removed, which is logged. One of
-    /// another version stays and is not found.
+    /// Returns the template `key` if it is complete, and logs why not if it is broken.
+    ///
+    /// In a complete template, all files have their recorded length and the state has its recorded
+    /// content. A broken template stays until [`TemplateStore::begin`] replaces it, or until
+    /// [`TemplateStore::discard`] or [`TemplateStore::evict`] removes it.
     ///
     /// # Errors
     ///
     /// The store cannot be read.
     pub fn find(&self, key: &TemplateKey) -> Result<Option<Template>, TemplateError> {
-        match self.load_whole(key)? {
+        match self.load_with_state(key)? {
             None => Ok(None),
             Some(Ok(template)) => Ok(Some(template)),
+            Some(Err(fault @ TemplateFault::OtherVersion(_))) => {
+                tracing::info!(%key, %fault, "ignoring a template of another version");
+                Ok(None)
+            }
             Some(Err(fault)) => {
-                if is_removed_for(key, &fault) {
-                    self.discard(key)?;
-                }
+                tracing::warn!(%key, %fault, "ignoring a broken template");
                 Ok(None)
             }
         }
     }
 
-    /// The template `key`, if it is whole; changes nothing.
+    /// Returns the template `key` if it is complete, as [`TemplateStore::find`] does, and logs
+    /// nothing.
     ///
     /// # Errors
     ///
     /// The store cannot be read.
     pub fn peek(&self, key: &TemplateKey) -> Result<Option<Template>, TemplateError> {
-        Ok(self.load_whole(key)?.and_then(Result::ok))
+        Ok(self.load_with_state(key)?.and_then(Result::ok))
     }
 
-    /// Notes that the template is used now. A failure is only logged: the template may be
-    /// removed sooner, nothing else.
+    /// Records that the template `key` is used now.
+    ///
+    /// A failure is only logged, since it has no other effect than an earlier eviction.
     pub fn touch(&self, key: &TemplateKey) {
         use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
         const NOW: Timespec = Timespec {
@@ -125,13 +138,15 @@ impl TemplateStore {
         };
         let path = self.directory(key).join(METADATA);
         if let Err(error) = utimensat(CWD, &path, &now, AtFlags::empty()) {
-            tracing::debug!(%key, %error, "cannot note the use of a template");
+            tracing::debug!(%key, %error, "could not record the use of a template");
         }
     }
 
-    /// Removes the template `key`, whatever its state; those who have its files open keep them.
-    /// A build of it goes on. Returns the bytes that it took on the disk, `None` if there was
-    /// no such template.
+    /// Removes the template `key`, complete or broken. Processes that have its files open keep
+    /// them. A build of `key` continues.
+    ///
+    /// Returns the size that it had on the disk, in bytes, and `None` if there was no such
+    /// template.
     ///
     /// # Errors
     ///
@@ -151,22 +166,23 @@ impl TemplateStore {
         }
     }
 
-    /// Removes what builds and removals that were cut short have left; returns its bytes.
+    /// Removes the directories of interrupted builds and removals. Returns the size that they had
+    /// on the disk, in bytes.
     ///
     /// # Errors
     ///
     /// The store cannot be read, or a file cannot be removed.
-    pub fn sweep(&self) -> Result<u64, TemplateError> {
+    pub fn collect_garbage(&self) -> Result<u64, TemplateError> {
         let Some(lock) = self.lock_if_present()? else {
             return Ok(0);
         };
-        let removed = self.set_leftovers_aside(&lock)?;
+        let orphans = self.set_orphans_aside(&lock)?;
         drop(lock);
-        let bytes = removed
+        let bytes = orphans
             .iter()
             .map(|path| files::allocated_bytes(path))
             .sum();
-        remove_all(&removed)?;
+        remove_all(&orphans)?;
         Ok(bytes)
     }
 
@@ -174,6 +190,8 @@ impl TemplateStore {
         TemplateDirectory::new(self.root.join(key.hex()))
     }
 
+    /// Returns the directory of a build. A relative name in it stays valid when the directory gets
+    /// its final name, since both names have the same depth.
     pub(super) fn partial(&self, key: &TemplateKey) -> TemplateDirectory {
         TemplateDirectory::new(self.root.join(format!("{PARTIAL_PREFIX}{}", key.hex())))
     }
@@ -186,9 +204,8 @@ impl TemplateStore {
     }
 
     pub(super) fn lock(&self) -> Result<StoreLock, TemplateError> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let path = self.root.join("lock");
-        let file = File::options()
+        let path = self.root.join(STORE_LOCK);
+        let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
@@ -200,7 +217,7 @@ impl TemplateStore {
         Ok(StoreLock { _file: file })
     }
 
-    /// The lock; `None` where nothing was ever stored.
+    /// Takes the lock; `None` if the store does not exist.
     pub(super) fn lock_if_present(&self) -> Result<Option<StoreLock>, TemplateError> {
         if self.root.is_dir() {
             self.lock().map(Some)
@@ -209,14 +226,27 @@ impl TemplateStore {
         }
     }
 
-    /// Takes a directory out of the store by a rename; to be removed once the lock is free, as
-    /// that may take long. `None` if there is no such directory.
+    /// Takes the lock for reading, without creating its file: while the returned file is open, no
+    /// directory is added or removed. `None` if the store has no lock, as after a partial copy.
+    pub(super) fn lock_for_reading(&self) -> Result<Option<File>, TemplateError> {
+        let path = self.root.join(STORE_LOCK);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(FileError::new("open the lock", &path))?,
+        };
+        file.lock_shared().map_err(FileError::new("lock", &path))?;
+        Ok(Some(file))
+    }
+
+    /// Renames a directory, so that it leaves the store at once. The caller removes it after
+    /// releasing the lock, since a removal can take long. Returns the new name, and `None` if there
+    /// is no such directory.
     pub(super) fn set_aside(
         &self,
         _lock: &StoreLock,
         path: &Path,
     ) -> Result<Option<PathBuf>, TemplateError> {
-        // Nothing is created for it: on a full disk, that would fail.
+        // A new parent directory could not be created on a full disk.
         static COUNT: AtomicU64 = AtomicU64::new(0);
         loop {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -231,35 +261,36 @@ impl TemplateStore {
         }
     }
 
-    /// Sets aside the directories of builds that have died; returns them and those that were
+    /// Sets aside the directories of builds that died. Returns them and the directories that were
     /// set aside before.
-    pub(super) fn set_leftovers_aside(
+    pub(super) fn set_orphans_aside(
         &self,
         lock: &StoreLock,
     ) -> Result<Vec<PathBuf>, TemplateError> {
-        let mut removed = Vec::new();
+        let mut orphans = Vec::new();
         for name in files::names_in(&self.root)? {
             let path = self.root.join(&name);
             if name.starts_with(REMOVED_PREFIX) {
-                removed.push(path);
+                orphans.push(path);
             } else if name.starts_with(PARTIAL_PREFIX) {
                 match DirectoryLock::try_acquire(&path.join(BUILD_LOCK)) {
                     Ok(LockAttempt::Acquired(_build)) => {
-                        removed.extend(self.set_aside(lock, &path)?);
+                        orphans.extend(self.set_aside(lock, &path)?);
                     }
                     Ok(LockAttempt::Busy) => {}
                     Err(error) => tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "something in the template store is not its own"
+                        "ignoring a foreign file in the template store"
                     ),
                 }
             }
         }
-        Ok(removed)
+        Ok(orphans)
     }
 
-    /// As [`TemplateStore::load`], with a look into the small file.
-    pub(super) fn load_whole(
+    /// Loads the template `key` as [`TemplateStore::load`] does, and checks the content of its
+    /// state.
+    pub(super) fn load_with_state(
         &self,
         key: &TemplateKey,
     ) -> Result<Option<Result<Template, TemplateFault>>, TemplateError> {
@@ -277,7 +308,8 @@ impl TemplateStore {
         }))
     }
 
-    /// The template `key` by its record and the lengths of its files.
+    /// Loads the template `key` and checks its record and the lengths of its files. `None` if there
+    /// is no such template.
     pub(super) fn load(
         &self,
         key: &TemplateKey,
@@ -322,18 +354,7 @@ impl TemplateStore {
     }
 }
 
-/// Whether a template with this fault is to go; says so.
-pub(super) fn is_removed_for(key: &TemplateKey, fault: &TemplateFault) -> bool {
-    // Another version of this program may still want it.
-    if let TemplateFault::OtherVersion(version) = fault {
-        tracing::info!(%key, version, "a template of another version is not used");
-        return false;
-    }
-    tracing::warn!(%key, %fault, "a broken template is removed");
-    true
-}
-
-/// A rename met a directory that is not empty.
+/// Returns whether a rename failed because its target is a directory that is not empty.
 pub(super) fn is_occupied(error: &io::Error) -> bool {
     matches!(
         error.kind(),

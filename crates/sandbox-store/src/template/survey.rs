@@ -1,34 +1,36 @@
-//! What lies in the store.
+//! The contents of the store.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use sandbox_host::files;
+use sandbox_host::lock::DirectoryLock;
+use sandbox_spec::{KeyPrefix, TemplateKey};
 
 use super::error::{TemplateError, TemplateFault};
 use super::metadata::Metadata;
 use super::shape::Shape;
 use super::store::{
-    BUILD_LOCK, BUILD_SHAPE, METADATA, METADATA_LIMIT, PARTIAL_PREFIX, REMOVED_PREFIX, StoreLock,
+    BUILD_LOCK, BUILD_SHAPE, METADATA, METADATA_LIMIT, PARTIAL_PREFIX, REMOVED_PREFIX,
     TemplateStore,
 };
-use sandbox_host::files;
-use sandbox_host::lock::DirectoryLock;
-use sandbox_spec::{KeyPrefix, TemplateKey};
 
 /// One row of [`TemplateStore::list`].
 #[derive(Debug)]
 pub struct Entry {
     /// Its name.
     pub key: TemplateKey,
-    /// What it is, or is becoming.
+    /// Its state.
     pub state: EntryState,
-    /// What its files take on the disk, in bytes.
+    /// The size of its files on the disk, in bytes.
     pub allocated_bytes: u64,
-    /// When a start last used it; when it was made, if none has.
+    /// The time of its last use, or of its build if no start has used it.
     pub last_used: jiff::Timestamp,
 }
 
 impl Entry {
-    /// What it is for, as far as that can be told.
+    /// Returns the shape of a complete template, or of a build that has recorded it.
     pub fn shape(&self) -> Option<&Shape> {
         match &self.state {
             EntryState::Ready(metadata) => Some(&metadata.shape),
@@ -38,64 +40,64 @@ impl Entry {
     }
 }
 
-/// Where a template is in its life.
+/// The state of a template.
 #[derive(Debug)]
 pub enum EntryState {
-    /// Can be restored.
+    /// A start can restore it.
     Ready(Box<Metadata>),
-    /// Is being made by some process.
+    /// A process is building it.
     Building {
-        /// What for; nothing in its first moment.
+        /// Its shape; `None` until the build has recorded it.
         shape: Option<Box<Shape>>,
-        /// Since when.
+        /// The start of the build.
         since: jiff::Timestamp,
     },
-    /// Cannot be used, and why.
+    /// No start can restore it.
     Broken(TemplateFault),
 }
 
-/// What a build or a removal that was cut short has left.
+/// The directory of an interrupted build or removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leftover {
+pub struct Orphan {
     /// The directory.
     pub path: PathBuf,
-    /// What it takes on the disk, in bytes.
+    /// Its size on the disk, in bytes.
     pub allocated_bytes: u64,
 }
 
-/// All that lies in the store.
+/// Everything in the store.
 #[derive(Debug, Default)]
 pub struct Survey {
-    /// Templates and builds at work; what is being built comes first, then the last used.
+    /// Builds in progress and templates, in this order; the latest use comes first.
     pub entries: Vec<Entry>,
-    /// What the next [`TemplateStore::sweep`] removes.
-    pub leftovers: Vec<Leftover>,
+    /// The directories that [`TemplateStore::collect_garbage`] removes.
+    pub orphans: Vec<Orphan>,
 }
 
 impl TemplateStore {
-    /// Every template and every build at work, after a [`TemplateStore::sweep`].
+    /// Returns every template and every build in progress. Changes nothing.
     ///
     /// # Errors
     ///
     /// The store cannot be read.
     pub fn list(&self) -> Result<Vec<Entry>, TemplateError> {
-        self.sweep()?;
         Ok(self.survey()?.entries)
     }
 
-    /// Looks at all that lies in the store and changes nothing.
+    /// Returns everything in the store. Changes nothing.
     ///
     /// # Errors
     ///
     /// The store cannot be read.
     pub fn survey(&self) -> Result<Survey, TemplateError> {
-        match self.lock_if_present()? {
-            Some(lock) => self.survey_locked(&lock),
-            None => Ok(Survey::default()),
+        if !self.root().is_dir() {
+            return Ok(Survey::default());
         }
+        let _lock = self.lock_for_reading()?;
+        self.survey_locked()
     }
 
-    /// The one key in the store that begins with `prefix`.
+    /// Returns the entry of the only key in the store that begins with `prefix`.
     ///
     /// # Errors
     ///
@@ -105,7 +107,7 @@ impl TemplateStore {
         entries.retain(|entry| prefix.matches(&entry.key));
         let mut candidates: Vec<TemplateKey> = entries.iter().map(|entry| entry.key).collect();
         candidates.sort();
-        // A template that is being made anew while a broken one lies there has two entries.
+        // A broken template has a second entry while a build replaces it.
         candidates.dedup();
         if candidates.len() > 1 {
             return Err(TemplateError::Ambiguous {
@@ -119,13 +121,14 @@ impl TemplateStore {
             .ok_or_else(|| TemplateError::Unknown(prefix.clone()))
     }
 
-    pub(super) fn survey_locked(&self, _lock: &StoreLock) -> Result<Survey, TemplateError> {
+    /// Returns everything in the store. The caller holds a lock of the store.
+    pub(super) fn survey_locked(&self) -> Result<Survey, TemplateError> {
         let mut survey = Survey::default();
         for name in files::names_in(self.root())? {
             let path = self.root().join(&name);
             let allocated_bytes = || files::allocated_bytes(&path);
             if let Ok(key) = name.parse::<TemplateKey>() {
-                // One that cannot be read does not hide the others.
+                // An unreadable template must not hide the others.
                 let loaded = match self.load(&key) {
                     Ok(Some(loaded)) => loaded,
                     Ok(None) => continue,
@@ -138,13 +141,13 @@ impl TemplateStore {
                         Err(fault) => EntryState::Broken(fault),
                     },
                     allocated_bytes: allocated_bytes(),
-                    last_used: changed(&path.join(METADATA))
-                        .or_else(|| changed(&path))
+                    last_used: modified(&path.join(METADATA))
+                        .or_else(|| modified(&path))
                         .unwrap_or_default(),
                 });
             } else if name.starts_with(REMOVED_PREFIX) {
                 let allocated_bytes = allocated_bytes();
-                survey.leftovers.push(Leftover {
+                survey.orphans.push(Orphan {
                     path,
                     allocated_bytes,
                 });
@@ -154,7 +157,7 @@ impl TemplateStore {
                 if let Ok(key) = key.parse()
                     && DirectoryLock::is_held(&lock)
                 {
-                    let since = changed(&lock).unwrap_or_default();
+                    let since = modified(&lock).unwrap_or_default();
                     survey.entries.push(Entry {
                         key,
                         state: EntryState::Building {
@@ -165,17 +168,17 @@ impl TemplateStore {
                         last_used: since,
                     });
                 } else {
-                    survey.leftovers.push(Leftover {
+                    survey.orphans.push(Orphan {
                         path,
                         allocated_bytes,
                     });
                 }
             }
         }
-        let is_ready = |entry: &Entry| !matches!(entry.state, EntryState::Building { .. });
+        let is_building = |entry: &Entry| matches!(entry.state, EntryState::Building { .. });
         survey
             .entries
-            .sort_by_key(|entry| (is_ready(entry), std::cmp::Reverse(entry.last_used)));
+            .sort_by_key(|entry| Reverse((is_building(entry), entry.last_used)));
         Ok(survey)
     }
 }
@@ -185,8 +188,8 @@ fn read_shape(partial: &Path) -> Option<Box<Shape>> {
     serde_json::from_slice(&bytes).ok()
 }
 
-/// The time of the last change of a file.
-fn changed(path: &Path) -> Option<jiff::Timestamp> {
+/// Returns the modification time of a file.
+fn modified(path: &Path) -> Option<jiff::Timestamp> {
     let time = fs::metadata(path).ok()?.modified().ok()?;
     time.try_into().ok()
 }

@@ -6,7 +6,7 @@ use crate::template::store::tests::Fixture;
 use crate::template::{EntryState, TemplateFault};
 
 #[test]
-fn two_builders_at_once_are_one() {
+fn begin_during_build_of_same_shape_is_busy() {
     let fixture = Fixture::new();
     let build = fixture.begin(sample(1));
     assert!(matches!(
@@ -24,7 +24,7 @@ fn two_builders_at_once_are_one() {
 }
 
 #[test]
-fn many_builders_at_once_make_one_template() {
+fn concurrent_builds_of_one_shape_store_one_template() {
     let fixture = Fixture::new();
     let outcomes: Vec<&str> = std::thread::scope(|scope| {
         let builders: Vec<_> = (0..8)
@@ -54,7 +54,7 @@ fn many_builders_at_once_make_one_template() {
 }
 
 #[test]
-fn a_build_is_listed_while_it_is_at_work() {
+fn list_shows_build_in_progress() {
     let fixture = Fixture::new();
     let build = fixture.begin(sample(1));
     let entries = fixture.store.list().unwrap();
@@ -68,7 +68,7 @@ fn a_build_is_listed_while_it_is_at_work() {
 }
 
 #[test]
-fn a_failed_build_leaves_nothing_but_its_log() {
+fn dropped_build_leaves_only_its_log() {
     let fixture = Fixture::new();
     let build = fixture.begin(sample(1));
     Fixture::fill(&build);
@@ -83,7 +83,7 @@ fn a_failed_build_leaves_nothing_but_its_log() {
 }
 
 #[test]
-fn what_a_killed_builder_left_is_swept_by_the_next() {
+fn begin_removes_directories_of_killed_builds() {
     let fixture = Fixture::new();
     for shape in [sample(1), sample(2)] {
         let build = fixture.begin(shape);
@@ -108,7 +108,7 @@ fn what_a_killed_builder_left_is_swept_by_the_next() {
 }
 
 #[test]
-fn a_build_without_all_its_files_is_not_stored() {
+fn commit_with_missing_file_stores_nothing() {
     for missing in [RAM, STATE, DISK] {
         let fixture = Fixture::new();
         let build = fixture.begin(sample(1));
@@ -122,7 +122,7 @@ fn a_build_without_all_its_files_is_not_stored() {
 }
 
 #[test]
-fn scratch_of_a_build_is_no_part_of_the_template() {
+fn commit_removes_scratch_files() {
     let fixture = Fixture::new();
     let build = fixture.begin(sample(1));
     Fixture::fill(&build);
@@ -137,7 +137,7 @@ fn scratch_of_a_build_is_no_part_of_the_template() {
 }
 
 #[test]
-fn a_broken_template_is_made_anew() {
+fn begin_replaces_broken_template() {
     let fixture = Fixture::new();
     let template = fixture.store_template(sample(1));
     fs::write(template.directory.state(), "slate").unwrap();
@@ -146,7 +146,7 @@ fn a_broken_template_is_made_anew() {
 }
 
 #[test]
-fn a_build_that_was_removed_underneath_fails_to_be_stored() {
+fn commit_of_removed_directory_fails() {
     let fixture = Fixture::new();
     let build = fixture.begin(sample(1));
     Fixture::fill(&build);
@@ -156,24 +156,24 @@ fn a_build_that_was_removed_underneath_fails_to_be_stored() {
 }
 
 #[test]
-fn little_space_is_told_with_the_way_out() {
+fn check_space_on_full_disk_hints_at_prune() {
     let fixture = Fixture::new();
-    let judge = |free| fixture.store.judge_space(2 << 30, free);
-    assert!(judge(3 << 30).is_ok());
-    let error = judge((3 << 30) - 1).unwrap_err();
+    let check = |free| fixture.store.check_free_space(2 << 30, free);
+    assert!(check(3 << 30).is_ok());
+    let error = check((3 << 30) - 1).unwrap_err();
     assert!(matches!(error, TemplateError::LittleSpace { .. }));
     assert!(error.hint().unwrap().to_string().contains("sandbox prune"));
 }
 
 #[test]
-fn a_full_disk_is_told_with_the_way_out() {
+fn full_disk_hints_at_prune_and_other_disk() {
     let full = FileError::new("store", "/x")(io::ErrorKind::StorageFull.into());
     let hint = TemplateError::from(full).hint().unwrap().to_string();
     assert!(hint.contains("sandbox prune") && hint.contains("SANDBOX_HOME"));
 }
 
 #[test]
-fn faults_read_as_sentences() {
+fn wrong_length_shows_both_lengths() {
     let fault = TemplateFault::WrongLength {
         file: RAM,
         expected_bytes: 2,

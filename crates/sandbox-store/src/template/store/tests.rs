@@ -36,7 +36,7 @@ impl Fixture {
         }
     }
 
-    /// As a builder fills it: 64 KiB of memory behind 1 TiB of nothing.
+    /// Fills a build as QEMU does: 64 KiB of memory behind a hole of 1 TiB.
     pub(crate) fn fill(build: &Build) {
         use std::os::unix::fs::FileExt;
         let ram = File::create(build.directory().ram()).unwrap();
@@ -68,19 +68,19 @@ fn prefix(text: &str) -> KeyPrefix {
 }
 
 #[test]
-fn nothing_is_made_by_looking() {
+fn reading_functions_without_store_create_nothing() {
     let fixture = Fixture::new();
     let key = sample(1).key();
     assert_eq!(fixture.store.find(&key).unwrap(), None);
     assert_eq!(fixture.store.discard(&key).unwrap(), None);
     assert!(fixture.store.list().unwrap().is_empty());
-    assert_eq!(fixture.store.sweep().unwrap(), 0);
+    assert_eq!(fixture.store.collect_garbage().unwrap(), 0);
     fixture.store.touch(&key);
     assert!(!fixture.store.root().exists());
 }
 
 #[test]
-fn a_stored_template_is_found_and_listed() {
+fn stored_template_is_found_and_listed() {
     let fixture = Fixture::new();
     let stored = fixture.store_template(sample(1 << 31));
     let key = sample(1 << 31).key();
@@ -103,7 +103,7 @@ fn a_stored_template_is_found_and_listed() {
 }
 
 #[test]
-fn everything_in_the_store_is_private() {
+fn store_is_private() {
     let fixture = Fixture::new();
     let template = fixture.store_template(sample(1));
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
@@ -119,7 +119,7 @@ fn everything_in_the_store_is_private() {
 }
 
 #[test]
-fn a_broken_template_is_not_found_and_goes() {
+fn find_broken_template_returns_none_and_keeps_it() {
     type Damager = fn(&Template);
     let cases: [(&str, Damager, &str); 9] = [
         (
@@ -170,7 +170,7 @@ fn a_broken_template_is_not_found_and_goes() {
                 let json = serde_json::to_vec(&metadata).unwrap();
                 fs::write(t.directory.join(METADATA), json).unwrap();
             },
-            "its record is that of another template",
+            "its record belongs to another template",
         ),
     ];
     for (case, damage, expected) in cases {
@@ -185,21 +185,25 @@ fn a_broken_template_is_not_found_and_goes() {
             other => panic!("{case}: {other:?}"),
         }
         assert_eq!(fixture.store.find(&template.key).unwrap(), None, "{case}");
-        assert_eq!(fixture.names(), ["lock"], "{case}");
+        assert_eq!(
+            fixture.names(),
+            [template.key.hex(), "lock".into()],
+            "{case}"
+        );
     }
 }
 
 #[test]
-fn state_of_another_content_is_noticed_before_it_is_used() {
+fn find_template_with_changed_state_returns_none() {
     let fixture = Fixture::new();
     let template = fixture.store_template(sample(1));
     fs::write(template.directory.state(), "slate").unwrap();
     assert_eq!(fixture.store.find(&template.key).unwrap(), None);
-    assert_eq!(fixture.names(), ["lock"]);
+    assert_eq!(fixture.store.peek(&template.key).unwrap(), None);
 }
 
 #[test]
-fn a_template_of_another_version_is_left_alone_until_it_is_made_anew() {
+fn template_of_other_version_stays_until_a_build_replaces_it() {
     let fixture = Fixture::new();
     let template = fixture.store_template(sample(1));
     let record = template.directory.join(METADATA);
@@ -218,7 +222,7 @@ fn a_template_of_another_version_is_left_alone_until_it_is_made_anew() {
 }
 
 #[test]
-fn a_removed_template_goes_on_serving_those_who_have_it_open() {
+fn discard_keeps_open_files_readable() {
     use std::io::Read;
     let fixture = Fixture::new();
     let template = fixture.store_template(sample(1));
@@ -234,7 +238,7 @@ fn a_removed_template_goes_on_serving_those_who_have_it_open() {
 }
 
 #[test]
-fn use_is_noted_and_orders_the_list() {
+fn touch_moves_template_to_front_of_list() {
     let fixture = Fixture::new();
     let one = fixture.store_template(sample(1)).key;
     let two = fixture.store_template(sample(2)).key;
@@ -252,7 +256,7 @@ fn use_is_noted_and_orders_the_list() {
 }
 
 #[test]
-fn keys_are_found_by_the_digits_that_tell_them_apart() {
+fn resolve_needs_an_unambiguous_prefix() {
     let fixture = Fixture::new();
     let keys: Vec<TemplateKey> = (1..=17)
         .map(|number| fixture.store_template(sample(number)).key)
@@ -289,10 +293,10 @@ fn keys_are_found_by_the_digits_that_tell_them_apart() {
 }
 
 #[test]
-fn what_was_cut_short_is_seen_by_a_survey_and_swept_by_a_list() {
+fn collect_garbage_removes_directories_of_interrupted_builds_and_removals() {
     let fixture = Fixture::new();
     let kept = fixture.store_template(sample(1)).key;
-    // As a killed builder and a killed removal leave them.
+    // The directories of a killed build and of a killed removal.
     let partial = fixture.store.partial(&sample(2).key());
     fs::create_dir(&partial).unwrap();
     fs::write(partial.join(BUILD_LOCK), "").unwrap();
@@ -302,29 +306,51 @@ fn what_was_cut_short_is_seen_by_a_survey_and_swept_by_a_list() {
     fs::write(removed.join(STATE), "state").unwrap();
     let survey = fixture.store.survey().unwrap();
     assert_eq!(survey.entries.len(), 1);
-    let paths: Vec<_> = survey.leftovers.iter().map(|left| &left.path).collect();
+    let paths: Vec<_> = survey.orphans.iter().map(|orphan| &orphan.path).collect();
     assert_eq!(paths, [&*partial, &*removed]);
-    let entries = fixture.store.list().unwrap();
-    assert_eq!(entries.len(), 1);
+    assert_eq!(fixture.store.list().unwrap().len(), 1);
+    assert!(partial.exists() && removed.exists());
+    assert!(fixture.store.collect_garbage().unwrap() >= 100_000);
     assert_eq!(fixture.names(), [kept.hex(), "lock".to_owned()]);
 }
 
 #[test]
-fn what_is_not_the_stores_is_left_alone() {
+fn collect_garbage_keeps_foreign_files() {
     let fixture = Fixture::new();
     fixture.store_template(sample(1));
     let foreign = fixture.store.root().join("notes");
     fs::create_dir(&foreign).unwrap();
-    assert!(fixture.store.survey().unwrap().leftovers.is_empty());
+    assert!(fixture.store.survey().unwrap().orphans.is_empty());
     let file = fixture.store.root().join(".partial-file");
     fs::write(&file, "").unwrap();
     assert_eq!(fixture.store.list().unwrap().len(), 1);
+    fixture.store.collect_garbage().unwrap();
     assert!(foreign.exists() && file.exists());
     fixture.begin(sample(2));
 }
 
 #[test]
-fn one_that_cannot_be_read_does_not_hide_the_others() {
+fn reading_functions_change_nothing() {
+    let fixture = Fixture::new();
+    let template = fixture.store_template(sample(1));
+    fs::remove_file(template.directory.ram()).unwrap();
+    let lock = fixture.store.root().join("lock");
+    for has_lock in [true, false] {
+        if !has_lock {
+            fs::remove_file(&lock).unwrap();
+        }
+        let names = fixture.names();
+        assert_eq!(fixture.store.find(&template.key).unwrap(), None);
+        assert_eq!(fixture.store.peek(&template.key).unwrap(), None);
+        assert_eq!(fixture.store.list().unwrap().len(), 1);
+        assert_eq!(fixture.store.survey().unwrap().entries.len(), 1);
+        fixture.store.resolve(&prefix(&template.key.hex())).unwrap();
+        assert_eq!(fixture.names(), names);
+    }
+}
+
+#[test]
+fn list_with_unreadable_template_shows_the_others() {
     let fixture = Fixture::new();
     fixture.store_template(sample(1));
     let bad = fixture.store_template(sample(2));
