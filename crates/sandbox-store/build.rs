@@ -1,4 +1,4 @@
-//! Embeds the base images' recipes and the guest agent.
+//! Embeds the recipes of the base images and the guest agent.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -11,17 +11,17 @@ use sha2::{Digest as _, Sha256};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Folders whose files are embedded: links to those of the repository, files in a package.
+/// Folders whose files are embedded. They are links in the repository, and folders in a package.
 const EMBEDDED_FOLDERS: [&str; 2] = ["images", "systemd-units"];
 
-/// A guest agent that was built before, for packagers and cross builds.
+/// The variable with the path of a built guest agent, for packagers and cross builds.
 const AGENT_VARIABLE: &str = "SANDBOX_GUEST_AGENT";
 
-/// docs.rs sets it: there is no network to build the agent's dependencies from.
+/// The variable that docs.rs sets, where no network is available for the agent's dependencies.
 const DOCUMENTATION_VARIABLE: &str = "DOCS_RS";
 
-/// How the agent is compiled. Each start loads it into memory and runs it on an emulated CPU, so
-/// it is small. These settings stand here and not in a profile, which a published package has not.
+/// The compiler settings of the agent. Each start loads the agent into memory and runs it on an
+/// emulated CPU, so it must be small. A published package has no profiles, so they are options.
 const AGENT_PROFILE: [&str; 5] = [
     "profile.release.opt-level=\"s\"",
     "profile.release.lto=\"fat\"",
@@ -76,8 +76,8 @@ fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Puts the agent into `output`, and its digest into the environment of the compiler: it is
-/// hashed here and not at each start.
+/// Writes the agent to `output`, and its digest to the environment of the compiler, so that no
+/// start hashes it.
 fn embed_agent(output: &Path) -> Result<()> {
     for name in [AGENT_VARIABLE, DOCUMENTATION_VARIABLE] {
         println!("cargo::rerun-if-env-changed={name}");
@@ -106,7 +106,7 @@ fn embed_agent(output: &Path) -> Result<()> {
 
 /// Compiles the agent as a static program and returns its path.
 ///
-/// One directory serves every profile of the host's crates. It is not the usual target directory,
+/// All profiles of the host's crates share one directory. It is not the usual target directory,
 /// whose lock the outer cargo holds.
 fn build_agent(output: &Path) -> Result<PathBuf> {
     let source = Path::new(guest_agent_source::DIRECTORY);
@@ -129,7 +129,7 @@ fn build_agent(output: &Path) -> Result<PathBuf> {
         )
         .env("CARGO_TARGET_DIR", &target_directory)
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
-    // Settings that the outer cargo, clippy or a coverage tool has for the host's crates.
+    // The outer cargo, clippy or a coverage tool sets these for the host's crates.
     for inherited in [
         "CARGO_ENCODED_RUSTFLAGS",
         "CARGO_BUILD_RUSTFLAGS",
@@ -146,8 +146,8 @@ fn build_agent(output: &Path) -> Result<PathBuf> {
     Ok(target_directory.join(target).join("release/guest-agent"))
 }
 
-/// Has cargo run this script again when the agent changes. In a repository its source, the
-/// protocol and the workspace's manifest may; in a package nothing does.
+/// Tells cargo to run this script again if the agent changes. In the repository, its source, the
+/// protocol and the workspace's manifests can change. In a package, nothing changes.
 fn watch_agent(source: &Path) {
     let beside = |name: &str| source.with_file_name(name);
     let workspace = source.ancestors().nth(2);

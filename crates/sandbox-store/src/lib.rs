@@ -1,8 +1,9 @@
-//! What lies on the disk between starts: base images ([`image`]) and saved guests ([`template`]),
-//! how they are built, kept by digest, checked and collected.
+//! The data that stays on the disk between starts: base images ([`image`]) and saved guests
+//! ([`template`]). This crate builds images, keeps both kinds by digest, checks them and collects
+//! garbage.
 //!
-//! Files and the programs that make them; nothing here knows what a running sandbox is. It uses
-//! `sandbox-host` and `sandbox-spec`; the library `sandbox` uses it.
+//! It handles files and the programs that make them, and does not know running sandboxes. It uses
+//! `sandbox-host` and `sandbox-spec`. The library `sandbox` uses it.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
