@@ -237,7 +237,7 @@ from_errors!(
     crate::spec::SpecError => InvalidInput,
     crate::ssh::KeyError => Io,
     sandbox_gateway::error::NetworkError => InvalidInput,
-    sandbox_gateway::intercept::InterceptError => InvalidInput,
+    sandbox_gateway::interception::InterceptionError => InvalidInput,
     sandbox_host::directories::DirectoriesError => InvalidInput,
     sandbox_host::files::FileError => Io,
     sandbox_protocol::RecordError => Io,

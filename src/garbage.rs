@@ -86,7 +86,7 @@ pub enum GarbageKind {
 #[derive(Debug)]
 enum Action {
     Template(TemplateKey),
-    TemplateLeftovers,
+    OrphanTemplates,
     Blobs,
     TemplateGuests,
     ImageBuilds,
@@ -118,10 +118,10 @@ impl Garbage {
         let host = &self.host;
         match &self.action {
             Action::Template(key) => drop(host.templates().discard(key)?),
-            Action::TemplateLeftovers => drop(host.templates().sweep()?),
+            Action::OrphanTemplates => drop(host.templates().collect_garbage()?),
             Action::Blobs => host.images().collect_garbage()?,
             Action::TemplateGuests => collect_dead_builds(host.directories())?,
-            Action::ImageBuilds => image::build::sweep(&host.images())?,
+            Action::ImageBuilds => image::build::collect_garbage(&host.images())?,
             Action::Sandboxes => {
                 for layout in survey(host.directories())?.1 {
                     lifecycle::collect_if_dead(&layout);
@@ -237,12 +237,12 @@ impl<'a> All<'a> {
             let bytes = |layout: &StateLayout| allocated_bytes(layout.directory());
             layouts.iter().map(bytes).collect()
         };
-        let unfinished = self.templates.leftovers.iter();
+        let unfinished = self.templates.orphans.iter();
         add(
             StorageKind::Templates,
             unfinished.map(|left| left.allocated_bytes).collect(),
             GarbageKind::UnfinishedTemplates,
-            Action::TemplateLeftovers,
+            Action::OrphanTemplates,
         );
         add(
             StorageKind::Templates,
@@ -314,7 +314,7 @@ impl<'a> All<'a> {
             .entries
             .iter()
             .map(|entry| entry.allocated_bytes)
-            .chain(templates.leftovers.iter().map(|left| left.allocated_bytes))
+            .chain(templates.orphans.iter().map(|left| left.allocated_bytes))
             .chain([allocated_bytes(&directories.building())])
             .sum();
         let running = self.running.iter().map(|found| &found.layout);

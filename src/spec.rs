@@ -10,7 +10,10 @@ use serde_json::{Map, Value};
 use crate::network::NetworkSpec;
 use sandbox_host::files::FileError;
 use sandbox_spec::publish::PublishedPort;
-use sandbox_spec::{CpuCount, DiskSize, MemorySize, SandboxName, Share, ShareMode, SizeError};
+use sandbox_spec::{
+    CpuCount, DiskSize, ImageReference, MemorySize, SandboxName, Share, ShareMode, SizeError,
+    TemplatePolicy,
+};
 
 /// How long a sandbox lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -291,7 +291,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::sandbox::{Lifetime, NetworkSpec};
+    use crate::network::NetworkSpec;
+    use crate::spec::Lifetime;
     use sandbox_gateway::interception::AuthorityParts;
     use sandbox_spec::secret::SecretRequest;
 

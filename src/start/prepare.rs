@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sandbox_gateway::intercept::AuthorityParts;
+use sandbox_gateway::interception::AuthorityParts;
 use sandbox_host::files::FileError;
 use sandbox_host::hint::Hint;
 use sandbox_qemu::accelerator::{self, Decision};

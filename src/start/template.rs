@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use sandbox_host::files;
 use sandbox_host::hint::Hint;
-use sandbox_host::process::step_back;
+use sandbox_host::process::lower_priority_to_idle;
 use sandbox_qemu::program;
 use sandbox_spec::{CpuCount, DiskSize, ImageReference, MemorySize, TemplateKey, TemplatePolicy};
 use sandbox_store::template::{Begin, Expectations, Limits, Shape, Template};
@@ -270,7 +270,7 @@ pub(super) fn build_in_background(
 /// Does a [`BackgroundBuild`], yielding to everything else that runs. A failure is written to the
 /// template's log, since nobody reads what is printed.
 pub(crate) async fn run_in_role(host: &Host, build: BackgroundBuild) -> Result<(), Error> {
-    step_back();
+    lower_priority_to_idle();
     let options = StartOptions {
         image: Some(build.image),
         cpus: Some(build.cpus),

@@ -60,6 +60,7 @@ pub async fn ask_gateway(socket: &Path, command: GatewayCommand) -> io::Result<G
 }
 
 /// A connection to a supervisor.
+#[derive(Debug)]
 pub struct Connection {
     events: Lines<BufReader<OwnedReadHalf>>,
     writer: OwnedWriteHalf,

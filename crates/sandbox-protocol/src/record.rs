@@ -87,6 +87,10 @@ pub struct Record {
     pub created: jiff::Timestamp,
     /// The process of the supervisor.
     pub supervisor: ProcessIdentity,
+    /// Whether the supervisor is a thread of a program that uses the library. Otherwise its process
+    /// has the sandbox's name on its command line.
+    #[serde(default)]
+    pub embedded: bool,
     /// The process of QEMU, once it runs.
     pub qemu: Option<ProcessIdentity>,
     /// The SSH port on 127.0.0.1, once it is known.
@@ -123,6 +127,25 @@ impl Record {
                 path: path.into(),
                 source,
             })
+    }
+
+    /// Returns whether the supervisor of this record still runs.
+    pub fn is_current(&self) -> bool {
+        self.supervisor.is_alive(self.marker())
+    }
+
+    /// Kills the supervisor, unless that would kill a program of the user. Returns whether a signal
+    /// was sent.
+    pub fn kill_supervisor(&self) -> bool {
+        !self.embedded && self.supervisor.kill_if_marked(self.marker())
+    }
+
+    /// The text that the supervisor's command line contains; each contains the empty path.
+    fn marker(&self) -> &Path {
+        match self.embedded {
+            true => Path::new(""),
+            false => self.name.as_str().as_ref(),
+        }
     }
 
     /// Writes the record in one step.

@@ -182,6 +182,13 @@ impl Share {
             read_only: false,
         })
     }
+
+    /// Lets the guest only read.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
 }
 
 impl FromStr for Share {

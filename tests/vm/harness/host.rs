@@ -14,7 +14,7 @@ use super::image::IMAGE;
 use super::namespace::Namespace;
 use super::running::Running;
 use super::slots::Slots;
-use super::{eventually, eventually_or_report, image, image::IMAGE};
+use super::{eventually, eventually_or_report, image};
 use crate::support::{Output, TestEnvironment};
 
 /// A [`TestEnvironment`] that can boot [`IMAGE`]. The test fails if a process or a

@@ -85,8 +85,8 @@ from_errors!(
     crate::settings::ConfigurationError,
     crate::ssh::SshError,
     sandbox_gateway::error::NetworkError,
-    sandbox_gateway::interception::InterceptionError,
-    sandbox_spec::secret::SecretError,
+    sandbox_host::files::FileError,
+    sandbox_protocol::RecordError,
     sandbox_store::image::ImageError,
     sandbox_store::template::TemplateError,
 );

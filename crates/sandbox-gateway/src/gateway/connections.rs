@@ -141,7 +141,9 @@ impl Core {
     async fn denied_later(&self, remote: SocketAddr, name: Option<DomainName>) {
         let mut cut = self.policy_engine.rechecks();
         while cut.changed().await.is_ok() {
-            let by_address = self.gate.outbound(&asked(remote, Transport::Tcp));
+            let by_address = self
+                .policy_engine
+                .outbound(&destination(remote, Transport::Tcp));
             // The DNS answer that allowed the address may have expired, so the name also counts.
             let by_name = name
                 .as_ref()

@@ -41,6 +41,10 @@ const ADVERTISE_EACH: u64 = 300;
 /// The gateway's sleep while no TCP timer is set.
 const IDLE: Duration = Duration::from_secs(3600);
 
+/// The most DNS questions in progress at once. Beyond that, questions by UDP are lost, and clients
+/// retry. Questions by TCP wait.
+const MOST_QUESTIONS: usize = 128;
+
 /// The state of the gateway, shared by its tasks.
 pub(super) struct Core {
     pub(super) policy_engine: Rc<PolicyEngine>,

@@ -88,7 +88,7 @@ impl Datagrams {
         let mut begin = exchange.begin.borrow_mut();
         begin.clear();
         begin.extend_from_slice(packet.payload.get(..QUOTED).unwrap_or(packet.payload));
-        if self.shaper.admits(Way::Up, content.len()) {
+        if self.shaper.admits(Direction::Up, content.len()) {
             // A direct call, since the runtime considers a new socket not ready. If it fails, for a
             // full buffer or an earlier error, the datagram is lost.
             if rustix::net::send(&*exchange.socket, content, SendFlags::DONTWAIT).is_ok() {

@@ -50,7 +50,9 @@ impl Core {
             .outbound(&destination(pair.remote, transport));
         let verdict = match verdict {
             // QUIC would bypass the TLS interception that inserts secrets.
-            Verdict::Allow { .. } if pair.kind == Kind::Udp && self.doors.inspects(pair.remote) => {
+            Verdict::Allow { .. }
+                if pair.kind == Kind::Udp && self.proxy.intercepts(pair.remote) =>
+            {
                 Verdict::Deny {
                     rule: RuleName::Secrets,
                     reason: Reason::Quic,

@@ -43,10 +43,10 @@ use sandbox_spec::secret::SecretSpec;
 pub enum GatewayError {
     /// The policy engine could not start.
     #[error(transparent)]
-    Gate(#[from] NetworkError),
+    PolicyEngine(#[from] NetworkError),
     /// TLS interception could not start.
     #[error(transparent)]
-    Intercept(#[from] InterceptError),
+    Interception(#[from] InterceptionError),
     /// A host port could not be bound or found.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -71,7 +71,7 @@ impl GatewayError {
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
     /// The settings of the policy engine.
-    pub gate: GateConfig,
+    pub policy_engine: PolicyEngineConfig,
     /// The most TCP connections at once that the guest opens, and the most that the host opens.
     pub connections: usize,
     /// The bandwidth in bytes per second, separate for each direction; unlimited if `None`.

@@ -21,13 +21,6 @@ use sandbox_spec::publish::PublishedPort;
 /// The port of the guest's sshd.
 const SSH: u16 = 22;
 
-/// Ports of the gateway that stand for the host's clients in the guest: the dynamic ports of RFC
-/// 6335.
-const DYNAMIC: std::ops::Range<u16> = 49152..65535;
-
-/// The most clients of published UDP ports that the gateway remembers.
-const UDP_CLIENTS: usize = 512;
-
 /// The pause after a failed accept(2), as happens without free descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -158,88 +151,6 @@ impl Entrance {
     }
 }
 
-/// The published ports of a running gateway.
-#[derive(Default)]
-pub(super) struct Ports {
-    published: RefCell<Vec<(PublishedPort, AbortHandle)>>,
-    clients: RefCell<HashMap<SocketAddr, Client>>,
-    next: Cell<u16>,
-}
-
-/// A client of a published UDP port. The guest sees it as a port of the gateway.
-struct Client {
-    address: SocketAddr,
-    guest_port: u16,
-    socket: Rc<tokio::net::UdpSocket>,
-    used: Cell<Instant>,
-}
-
-impl Ports {
-    /// Returns the next gateway port that is not in use, or `None` if all are.
-    fn free(&self, is_used: impl Fn(SocketAddr) -> bool) -> Option<SocketAddr> {
-        for _ in DYNAMIC {
-            let port = self.next.get().max(DYNAMIC.start);
-            self.next
-                .set(if port + 1 < DYNAMIC.end { port + 1 } else { 0 });
-            let address = SocketAddr::new(IpAddr::V4(GATEWAY), port);
-            if !is_used(address) {
-                return Some(address);
-            }
-        }
-        None
-    }
-
-    /// Returns the gateway's address that stands for this client in the guest. A new client
-    /// replaces the one that was silent for longest, if there are too many.
-    fn client(
-        &self,
-        address: SocketAddr,
-        guest_port: u16,
-        socket: &Rc<tokio::net::UdpSocket>,
-    ) -> Option<SocketAddr> {
-        let mut clients = self.clients.borrow_mut();
-        let known = clients.iter().find(|(_, client)| {
-            client.address == address
-                && client.guest_port == guest_port
-                && Rc::ptr_eq(&client.socket, socket)
-        });
-        if let Some((known, client)) = known {
-            client.used.set(Instant::now());
-            return Some(*known);
-        }
-        if clients.len() >= UDP_CLIENTS {
-            let oldest = clients.iter().min_by_key(|(_, client)| client.used.get());
-            let oldest = oldest.map(|(known, _)| *known)?;
-            clients.remove(&oldest);
-        }
-        let known = self.free(|address| clients.contains_key(&address))?;
-        let client = Client {
-            address,
-            guest_port,
-            socket: socket.clone(),
-            used: Cell::new(Instant::now()),
-        };
-        clients.insert(known, client);
-        Some(known)
-    }
-
-    /// Forwards an answer of the guest to its client. Returns whether there is such a client.
-    pub(super) fn answer(&self, remote: SocketAddr, guest_port: u16, content: &[u8]) -> bool {
-        let clients = self.clients.borrow();
-        let Some(client) = clients.get(&remote) else {
-            return false;
-        };
-        if client.guest_port != guest_port {
-            return false;
-        }
-        client.used.set(Instant::now());
-        // A datagram that cannot be sent at once is lost.
-        let flags = rustix::net::SendFlags::DONTWAIT;
-        let _ = rustix::net::sendto(&*client.socket, content, flags, &client.address);
-        true
-    }
-}
-
 impl Core {
     /// Starts serving the ports that were bound before the start.
     pub(super) fn serve_ports(self: &Rc<Self>, ports: HostPorts) -> io::Result<()> {
@@ -267,19 +178,7 @@ impl Core {
 
     /// Stops publishing a port. Its open connections continue.
     pub(super) fn remove_port(&self, port: &PublishedPort) -> Result<(), PortError> {
-        let mut published = self.ports.published.borrow_mut();
-        let before = published.len();
-        published.retain(|(one, task)| {
-            let same = one == port;
-            if same {
-                task.abort();
-            }
-            !same
-        });
-        if published.len() < before {
-            // Each of its clients holds the UDP socket, and with it the host port.
-            let mut clients = self.ports.clients.borrow_mut();
-            clients.retain(|_, client| client.socket.local_addr().ok() != Some(port.host));
+        if self.published.remove(port) {
             Ok(())
         } else {
             Err(PortError::NotPublished(*port))

@@ -13,10 +13,6 @@ use super::packet;
 use super::tcp::GuestStream;
 use sandbox_spec::policy::Transport;
 
-/// The most questions in progress at once. Beyond that, questions by UDP are lost, and clients
-/// retry. Questions by TCP wait.
-pub(super) const AT_ONCE: usize = 128;
-
 /// The time limit for each read and write of a TCP connection.
 const IDLE: Duration = Duration::from_secs(30);
 

@@ -106,7 +106,7 @@ async fn down(
             let waiting = usize::try_from(waiting).unwrap_or(usize::MAX);
             // No bytes wait at the end of the stream or after a spurious wake-up. A permit for one
             // byte covers both cases.
-            permit = Some(shaper.reserve(Way::Down, waiting.max(1)));
+            permit = Some(shaper.reserve(Direction::Down, waiting.max(1)));
         }
         let most = most(&mut permit).await;
         let given = poll_fn(|context| poll_down(guest, &mut host, most, context)).await?;

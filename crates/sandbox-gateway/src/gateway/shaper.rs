@@ -77,7 +77,7 @@ impl Shaper {
     }
 
     /// Reserves time for at most `bytes` bytes, and for at most [`BURST`]'s worth.
-    pub(super) fn reserve(self: &Rc<Self>, way: Way, bytes: usize) -> Permit {
+    pub(super) fn reserve(self: &Rc<Self>, direction: Direction, bytes: usize) -> Permit {
         let (bytes, due) = match self.bytes_per_second {
             None => (bytes, Instant::now()),
             Some(rate) => {
@@ -95,7 +95,7 @@ impl Shaper {
     }
 
     /// Returns whether bytes that cannot wait may pass now, and counts them if so.
-    pub(super) fn admits(&self, way: Way, bytes: usize) -> bool {
+    pub(super) fn admits(&self, direction: Direction, bytes: usize) -> bool {
         let Some(rate) = self.bytes_per_second else {
             return true;
         };
