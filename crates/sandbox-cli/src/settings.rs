@@ -73,22 +73,25 @@ mod tests {
     fn unknown_keys_and_bad_values_are_refused_with_their_place() {
         for (text, expected) in [
             ("memry = \"2G\"", "unknown field `memry`"),
-            ("memory = \"2X\"", "`2X` is not a size"),
-            ("cpus = 0", "`0` is not a number of processors"),
+            ("memory = \"2X\"", "invalid memory size `2X`"),
+            ("cpus = 0", "invalid processor count `0`"),
             ("accel = \"hvf\"", "hvf"),
             ("shares = [\"/a\"]", "HOST:GUEST"),
             ("ready-timeout = \"soon\"", "`soon` is not a duration"),
-            ("templates = \"on\"", "`on` says nothing about templates"),
-            ("template-space = \"1M\"", "space for templates of 1M"),
+            ("templates = \"on\"", "invalid template policy `on`"),
+            ("template-space = \"1M\"", "invalid template space `1M`"),
             (
                 "network = \"internet\"",
-                "`internet` is not a network preset",
+                "invalid network preset `internet`",
             ),
-            ("net-rules = [\"allow\"]", "`allow` is not of the form"),
-            ("publish = [\"80\"]", "`80` is not of the form"),
-            ("dns = \"dns.example\"", "`dns.example` is not the address"),
-            ("max-connections = 0", "`0` is not a number of connections"),
-            ("secrets = [\"TOKEN\"]", "`TOKEN` is not of the form"),
+            ("net-rules = [\"allow\"]", "invalid rule `allow`"),
+            ("publish = [\"80\"]", "invalid published port `80`"),
+            (
+                "dns = \"dns.example\"",
+                "invalid resolver address `dns.example`",
+            ),
+            ("max-connections = 0", "invalid connection limit `0`"),
+            ("secrets = [\"TOKEN\"]", "invalid secret `TOKEN`"),
         ] {
             let error = toml::from_str::<StartOptions>(text)
                 .unwrap_err()

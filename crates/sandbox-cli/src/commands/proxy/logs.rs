@@ -98,7 +98,7 @@ mod tests {
             ),
             (
                 r#"{"time":"2026-01-02T03:04:05Z","verdict":"denied","rule":"proxy","reason":"not-listed","asked":"dns","name":"b.example","port":53,"transport":"udp","suppressed":7}"#,
-                "2026-01-02 03:04:05 UTC denied b.example 53/udp asked by DNS: the name is not on the list (proxy), 7 more before it",
+                "2026-01-02 03:04:05 UTC denied b.example 53/udp asked by DNS: the name is not on the allowlist (proxy), 7 more before it",
             ),
             (
                 r#"{"time":"2026-01-02T03:04:05Z","verdict":"denied","rule":"network public","reason":"preset","asked":"address","address":"2001:db8::1","port":0,"transport":"icmp"}"#,
