@@ -288,7 +288,7 @@ fn ended(name: &SandboxName, reason: &EndReason) -> Option<Error> {
         EndReason::Stopped => "was stopped",
         EndReason::GuestPoweredOff => "powered itself off",
         EndReason::Abandoned => "ended with the command that had started it",
-        EndReason::Failed => return None,
+        _ => return None,
     };
     Some(Error::new(
         ErrorKind::Disconnected,

@@ -176,8 +176,8 @@ async fn obey(line: &str, stop: &mpsc::Sender<StopRequest>) -> io::Result<bool> 
             let _ = stop.send(StopRequest::Discarded).await;
             Ok(false)
         }
-        // Its answer would come between events.
-        Request::Gateway { .. } => Err(io::ErrorKind::InvalidInput.into()),
+        // A reply of the gateway would come between events.
+        _ => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::gateway::{GatewayCommand, GatewayReply};
 /// A request of a command to a supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Request {
     /// Send all events, from the first to the last.
     Subscribe,

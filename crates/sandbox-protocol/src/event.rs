@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 /// An event of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Event {
     /// The supervisor prepares overlay, seed and keys.
     Preparing,
@@ -59,6 +60,7 @@ pub enum Event {
 /// Why a sandbox ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum EndReason {
     /// A command stopped it.
     Stopped,

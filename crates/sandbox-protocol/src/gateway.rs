@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 /// A command to the gateway of a running sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum GatewayCommand {
     /// Allow names in addition to the allowlist until the sandbox stops.
     AllowOnce {
@@ -33,6 +34,7 @@ pub enum GatewayCommand {
 /// A supervisor's reply to a [`GatewayCommand`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum GatewayReply {
     /// The gateway carried out the command.
     Done,

@@ -9,6 +9,7 @@ pub const LINE_LIMIT: usize = 4096;
 /// One event of the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum GuestEvent {
     /// The kernel has started the initrd's init.
     Init,

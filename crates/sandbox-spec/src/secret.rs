@@ -95,6 +95,7 @@ impl SecretError {
 
 /// The place of a secret's value on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SecretSource {
     /// The environment variable of the secret's name.
     Variable,
@@ -104,6 +105,7 @@ pub enum SecretSource {
 
 /// A secret that the user requested, without its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SecretRequest {
     /// The variable in the guest, and for [`SecretSource::Variable`] on the host.
     pub name: String,
@@ -219,6 +221,7 @@ fn new_placeholder(name: &str) -> std::io::Result<String> {
 ///
 /// It is only serialized for the supervisor's stdin. A record contains a [`SecretSummary`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SecretSpec {
     /// The variable in the guest.
     pub name: String,
@@ -232,6 +235,7 @@ pub struct SecretSpec {
 
 /// A secret without its value and its placeholder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SecretSummary {
     /// The variable in the guest.
     pub name: String,

@@ -47,6 +47,10 @@ impl Core {
             GatewayCommand::PortList => GatewayReply::Ports {
                 ports: self.list_ports(),
             },
+            _ => GatewayReply::Refused {
+                message: "unknown gateway command".into(),
+                hint: None,
+            },
         }
     }
 

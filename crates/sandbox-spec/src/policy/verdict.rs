@@ -10,6 +10,7 @@ use crate::domain::{DomainName, DomainPattern};
 
 /// The source of a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RuleName {
     /// A rule of `--net-rule`, as text.
     Rule(String),
@@ -50,6 +51,7 @@ impl fmt::Display for RuleName {
 /// Why the gateway denied a flow or a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Reason {
     /// A rule denies the flow.
     Rule,
