@@ -1,9 +1,9 @@
-//! What the guest sends to the gateway's DNS.
+//! Messages to the gateway's DNS server.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sandbox::network::dns::{Received, read};
+use sandbox_gateway::dns::{Received, read};
 
 fuzz_target!(|message: &[u8]| {
     match read(message) {
@@ -11,7 +11,7 @@ fuzz_target!(|message: &[u8]| {
             assert!(question.name.as_str().len() <= 253);
         }
         Received::NoName(answer) | Received::Refused(answer) => {
-            // It is an answer, to the same question.
+            // The answer has the identifier of the query.
             assert!(answer.len() >= 12 && answer[..2] == message[..2] && answer[2] & 0x80 != 0);
         }
         Received::Noise => {}

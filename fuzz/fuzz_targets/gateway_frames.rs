@@ -1,4 +1,4 @@
-//! Frames of the guest's, into a whole gateway whose policy lets nothing out.
+//! Frames of the guest, into a whole gateway whose policy allows nothing.
 
 #![no_main]
 
@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use sandbox::network::gate::{GateConfig, Mode};
-use sandbox::network::gateway::{Gateway, GatewayConfig, HostPorts};
-use sandbox::network::layout::{GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC};
-use sandbox::network::policy::{Policy, Preset};
+use sandbox_gateway::gateway::{Gateway, GatewayConfig, HostPorts};
+use sandbox_gateway::policy_engine::{Mode, PolicyEngineConfig};
+use sandbox_spec::guest_network::{GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC};
+use sandbox_spec::policy::{Policy, Preset};
 use tempfile::TempDir;
 
 static DIRECTORY: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
@@ -33,8 +33,8 @@ fuzz_target!(|input: &[u8]| {
     gateway.finish();
 });
 
-/// Each frame has a length of one byte before it. The first byte of a frame
-/// says how much of a likely beginning it gets.
+/// Splits the input into frames: a length of one byte, then the frame. The first byte of a frame
+/// chooses its prepared headers.
 fn frames(mut input: &[u8]) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     while let Some((length, rest)) = input.split_first() {
@@ -62,7 +62,7 @@ fn frames(mut input: &[u8]) -> Vec<Vec<u8>> {
     frames
 }
 
-/// What an answer to [`ping`] has in it.
+/// The data of [`ping`], which its answer contains.
 const IDENTIFIER: [u8; 4] = [0xba, 0xd0, 0xf0, 0x0d];
 
 fn ping() -> Vec<u8> {
@@ -101,7 +101,7 @@ fn read(guest: &mut UnixStream, answers: &mut Vec<u8>) {
 
 fn config(directory: &Path) -> GatewayConfig {
     GatewayConfig {
-        gate: GateConfig {
+        policy_engine: PolicyEngineConfig {
             policy: Policy {
                 preset: Preset::None,
                 rules: Vec::new(),

@@ -1,12 +1,12 @@
-//! Rules, lists and published ports: what is read is written so that it is read the same.
+//! Rules, allowlists and published ports: a value is the same after writing and parsing it again.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sandbox::network::allowlist::AllowList;
-use sandbox::network::domain::DomainPattern;
-use sandbox::network::policy::Rule;
-use sandbox::network::publish::PublishedPort;
+use sandbox_gateway::allowlist::AllowList;
+use sandbox_spec::domain::DomainPattern;
+use sandbox_spec::policy::Rule;
+use sandbox_spec::publish::PublishedPort;
 
 fuzz_target!(|text: &str| {
     if let Ok(rule) = text.parse::<Rule>() {

@@ -1,6 +1,5 @@
-//! What an authority is made from, on its way from the command that starts a
-//! sandbox to the process that runs its gateway: through a pipe, never through
-//! a file or a command line.
+//! The serialized authority. The command that starts a sandbox sends it through a pipe to the
+//! process that runs the gateway, never through a file or a command line.
 
 use std::fmt;
 
@@ -13,7 +12,7 @@ use super::interceptor::Interceptor;
 use super::substitute::Secrets;
 use sandbox_spec::secret::SecretSpec;
 
-/// Bytes that `Debug` does not show and that are wiped when they are dropped.
+/// Bytes that `Debug` does not print. They are wiped when they are dropped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PrivateBytes(Zeroizing<Vec<u8>>);
@@ -24,21 +23,21 @@ impl fmt::Debug for PrivateBytes {
     }
 }
 
-/// The authority of one sandbox.
+/// The serialized authority of one sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthorityParts {
-    /// Its certificate for the guest's trust store, PEM.
+    /// The certificate for the guest's trust store, in PEM.
     pub certificate: String,
-    /// Its key, PKCS #8 in DER.
+    /// The private key, in PKCS #8 DER.
     pub private_key: PrivateBytes,
 }
 
 impl AuthorityParts {
-    /// A new authority for the hosts of these secrets.
+    /// Generates an authority for the hosts of these secrets.
     ///
     /// # Errors
     ///
-    /// When a key or the certificate cannot be made.
+    /// If the key or the certificate cannot be generated.
     pub fn generate(secrets: &[SecretSpec]) -> Result<Self, InterceptionError> {
         let hosts = secrets.iter().flat_map(|secret| &secret.hosts);
         let authority = CertificateAuthority::generate(hosts)?;
@@ -48,11 +47,11 @@ impl AuthorityParts {
         })
     }
 
-    /// What opens TLS connections to the hosts of these secrets.
+    /// Returns the interceptor for the hosts of these secrets.
     ///
     /// # Errors
     ///
-    /// When a secret is not usable, or this host trusts no authority.
+    /// If a secret is invalid, or this host trusts no authority.
     pub fn interceptor(self, secrets: Vec<SecretSpec>) -> Result<Interceptor, InterceptionError> {
         let secrets = Secrets::new(secrets)?;
         let Self {
@@ -70,7 +69,7 @@ mod tests {
     use sandbox_spec::secret::SecretRequest;
 
     #[test]
-    fn what_travels_is_the_same_at_the_other_end_and_never_shown() {
+    fn authority_parts_survive_serialization_and_hide_key() {
         let secret = SecretRequest::of_variable("TOKEN@api.example.com").unwrap();
         let secret = secret.resolve(|_| Some("hidden".into())).unwrap();
         let parts = AuthorityParts::generate(&[secret]).unwrap();

@@ -1,7 +1,7 @@
-//! The authority that one sandbox's guest trusts, and the certificates that it makes.
+//! The certificate authority that the guest of one sandbox trusts.
 //!
 //! Its certificate permits only the hosts of the secrets (name constraints, RFC 5280,
-//! section 4.2.1.10), so that even its key could not impersonate others to the guest.
+//! section 4.2.1.10). So even its key cannot impersonate other hosts to the guest.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -21,32 +21,33 @@ use zeroize::Zeroizing;
 use super::error::InterceptionError;
 use sandbox_spec::domain::{DomainName, DomainPattern};
 
+/// The subject of the authority's certificate.
 const COMMON_NAME: &str = "sandbox secrets gateway";
-/// Days before now from which certificates are valid: the guest's clock may be behind.
+/// The days before today at which a certificate becomes valid. The guest's clock can be slow.
 const BACKDATED_DAYS: i64 = 2;
-/// Days for which certificates are valid: what browsers accept, and no sandbox lives longer.
+/// The days for which a certificate is valid. Browsers accept it, and no sandbox lives longer.
 const VALID_DAYS: i64 = 390;
 /// The longest common name (RFC 5280, appendix A.1).
 const LONGEST_COMMON_NAME: usize = 64;
-/// Certificates kept. Names below a wildcard are the guest's choice, so it could ask for any number.
+/// The most cached certificates. The guest can request any number of names below a wildcard.
 const MOST_CERTIFICATES: usize = 256;
 
-/// The key and the certificate of a sandbox's own authority.
+/// The key and the certificate of one sandbox's authority, and the certificates that it issued.
 pub struct CertificateAuthority {
     certificate_pem: String,
     private_key: Zeroizing<Vec<u8>>,
     issuer: Issuer<'static, KeyPair>,
-    /// One key for all hosts: who has one has this process's memory, and so all.
+    /// One key for all hosts. A process that can read one key can read all of them.
     host_key: KeyPair,
-    made: RefCell<HashMap<DomainName, Arc<CertifiedKey>>>,
+    issued: RefCell<HashMap<DomainName, Arc<CertifiedKey>>>,
 }
 
 impl CertificateAuthority {
-    /// A new authority for these hosts: ECDSA on P-256.
+    /// Generates an authority for these hosts, with ECDSA on P-256.
     ///
     /// # Errors
     ///
-    /// When a key or the certificate cannot be made.
+    /// If the key or the certificate cannot be generated.
     pub fn generate<'a>(
         hosts: impl IntoIterator<Item = &'a DomainPattern>,
     ) -> Result<Self, InterceptionError> {
@@ -57,11 +58,11 @@ impl CertificateAuthority {
         Self::with_key(certificate_pem, key)
     }
 
-    /// The authority that another process generated.
+    /// Restores an authority that another process generated.
     ///
     /// # Errors
     ///
-    /// When `private_key` is not what [`CertificateAuthority::private_key`] gave.
+    /// If `private_key` is not a key of [`CertificateAuthority::private_key`].
     pub fn from_parts(
         certificate_pem: String,
         private_key: &[u8],
@@ -79,39 +80,39 @@ impl CertificateAuthority {
             private_key: Zeroizing::new(key.serialize_der()),
             issuer: Issuer::new(parameters()?, key),
             host_key: KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?,
-            made: RefCell::default(),
+            issued: RefCell::default(),
         })
     }
 
-    /// The certificate for the guest's trust store, PEM.
+    /// Returns the certificate for the guest's trust store, in PEM.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
     }
 
-    /// The key for the process that runs the gateway, PKCS #8 in DER. For a pipe or a 0600 file in
-    /// the state directory, never for the guest.
+    /// Returns the private key for the process that runs the gateway, in PKCS #8 DER. It may go
+    /// through a pipe or a 0600 file in the state directory, never to the guest.
     pub fn private_key(&self) -> &[u8] {
         &self.private_key
     }
 
-    /// A certificate for `host` with its key, made at the first call.
+    /// Returns the certificate for `host` with its key. Issues it at the first call.
     pub(super) fn certificate_for(
         &self,
         host: &DomainName,
     ) -> Result<Arc<CertifiedKey>, InterceptionError> {
-        if let Some(made) = self.made.borrow().get(host) {
-            return Ok(Arc::clone(made));
+        if let Some(issued) = self.issued.borrow().get(host) {
+            return Ok(Arc::clone(issued));
         }
-        let made = Arc::new(self.make(host)?);
-        let mut all = self.made.borrow_mut();
+        let issued = Arc::new(self.issue(host)?);
+        let mut all = self.issued.borrow_mut();
         if all.len() >= MOST_CERTIFICATES {
             all.clear();
         }
-        all.insert(host.clone(), Arc::clone(&made));
-        Ok(made)
+        all.insert(host.clone(), Arc::clone(&issued));
+        Ok(issued)
     }
 
-    fn make(&self, host: &DomainName) -> Result<CertifiedKey, InterceptionError> {
+    fn issue(&self, host: &DomainName) -> Result<CertifiedKey, InterceptionError> {
         let mut parameters = CertificateParams::new([host.to_string()])?;
         limit_validity(&mut parameters);
         parameters.distinguished_name = rcgen::DistinguishedName::new();
@@ -150,9 +151,9 @@ fn parameters() -> Result<CertificateParams, InterceptionError> {
     Ok(parameters)
 }
 
-/// The names that the patterns can mean; `None` where a pattern does not tell.
+/// Returns the name constraints for the patterns, or `None` if one is a regular expression.
 ///
-/// A permitted name includes those below it, so the constraint is a little wider than a pattern.
+/// A permitted name includes the names below it, so a constraint can allow more than its pattern.
 fn name_constraints<'a>(
     hosts: impl IntoIterator<Item = &'a DomainPattern>,
 ) -> Option<NameConstraints> {
@@ -203,7 +204,7 @@ mod tests {
         hosts.iter().map(|host| host.parse().unwrap()).collect()
     }
 
-    /// Whether a guest that trusts `authority` accepts the certificate made for `host`.
+    /// Returns whether a guest that trusts `trusted` accepts the certificate for `host`.
     fn accepted(authority: &CertificateAuthority, trusted: &str, host: &str) -> bool {
         let certificate = authority.certificate_for(&host.parse().unwrap()).unwrap();
         let mut roots = RootCertStore::empty();
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_are_valid_for_the_secrets_hosts_and_no_others() {
+    fn certificates_are_valid_for_hosts_of_secrets_only() {
         let authority =
             CertificateAuthority::generate(&patterns(&["api.example", "*.b.example"])).unwrap();
         let trusted = authority.certificate_pem();
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_cannot_be_a_constraint() {
+    fn expression_disables_name_constraints() {
         let authority =
             CertificateAuthority::generate(&patterns(&[r"^(a|b)[0-9]\.example$"])).unwrap();
         assert!(accepted(
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn another_process_can_go_on_with_it() {
+    fn restored_authority_issues_valid_certificates() {
         let first = CertificateAuthority::generate(&patterns(&["api.example"])).unwrap();
         let pem = first.certificate_pem().to_owned();
         let second = CertificateAuthority::from_parts(pem.clone(), first.private_key()).unwrap();
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_are_kept_and_bounded() {
+    fn certificate_cache_is_bounded() {
         let authority = CertificateAuthority::generate(&patterns(&[".b.example"])).unwrap();
         let host = "x.b.example".parse().unwrap();
         let first = authority.certificate_for(&host).unwrap();
@@ -269,6 +270,6 @@ mod tests {
                 .certificate_for(&format!("h{number}.b.example").parse().unwrap())
                 .unwrap();
         }
-        assert!(authority.made.borrow().len() <= MOST_CERTIFICATES);
+        assert!(authority.issued.borrow().len() <= MOST_CERTIFICATES);
     }
 }

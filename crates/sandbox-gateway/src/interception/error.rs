@@ -1,44 +1,41 @@
-//! What can go wrong before and while TLS connections are intercepted.
+//! The errors of TLS interception.
 
 use sandbox_host::hint::Hint;
 use thiserror::Error;
 
-/// A failure to prepare the interception or to reach the real host. None of its texts holds a
-/// secret's value.
+/// An error of TLS interception. No text contains the value of a secret.
 #[derive(Debug, Error)]
 pub enum InterceptionError {
-    /// The value is empty or has characters that no header may hold.
-    #[error("the value of secret `{0}` cannot stand in a header")]
+    /// The value is empty, or has characters that are invalid in a header.
+    #[error("invalid value of secret `{0}`")]
     InvalidValue(String),
-    /// The placeholder is not of the form `sandbox-secret-NAME-` and 32 digits.
-    #[error("the placeholder of secret `{0}` is not one")]
+    /// The placeholder is not `sandbox-secret-NAME-` with 32 digits.
+    #[error("invalid placeholder of secret `{0}`")]
     InvalidPlaceholder(String),
-    /// The same name twice.
-    #[error("secret `{0}` is given twice")]
+    /// Two secrets have the same name.
+    #[error("duplicate secret `{0}`")]
     DuplicateName(String),
-    /// A key or a certificate could not be made.
-    #[error("could not make a certificate")]
+    /// A key or a certificate could not be generated.
+    #[error("could not generate a certificate")]
     Certificate(#[from] rcgen::Error),
-    /// The TLS library refused its configuration.
-    #[error("could not set up TLS")]
+    /// The TLS library rejected its configuration.
+    #[error("could not configure TLS")]
     Tls(#[from] rustls::Error),
-    /// The host has no certificates of authorities.
-    #[error("this host has no trusted certificate authorities")]
+    /// The host trusts no certificate authority.
+    #[error("could not find trusted certificate authorities on this host")]
     NoTrustedAuthority,
 }
 
 impl InterceptionError {
-    /// What the user can do about it.
+    /// Returns a hint for the user.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
-            Self::InvalidValue(_) => {
-                "a secret is one line of text, such as a token or a password".into()
-            }
-            Self::DuplicateName(_) => {
-                "several hosts go into one option: `--secret NAME@HOST,HOST`".into()
-            }
+            Self::InvalidValue(_) => "use one line of text, such as a token or a password".into(),
+            Self::DuplicateName(_) => Hint::text("give all hosts of a secret together: ")
+                .setting("secret", "NAME@HOST,HOST"),
             Self::NoTrustedAuthority => {
-                "install `ca-certificates`, or let `SSL_CERT_FILE` name a file with them".into()
+                "install `ca-certificates`, or set `SSL_CERT_FILE` to a file with certificates"
+                    .into()
             }
             Self::InvalidPlaceholder(_) | Self::Certificate(_) | Self::Tls(_) => return None,
         })

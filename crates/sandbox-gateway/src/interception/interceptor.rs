@@ -13,7 +13,7 @@ use super::error::InterceptionError;
 use super::substitute::Secrets;
 use sandbox_spec::domain::DomainName;
 
-/// What opens the TLS connections to the hosts of secrets.
+/// Intercepts TLS connections to the hosts of secrets.
 #[derive(Debug)]
 pub struct Interceptor {
     secrets: Secrets,
@@ -22,17 +22,17 @@ pub struct Interceptor {
 }
 
 impl Interceptor {
-    /// Trusts the authorities that this host trusts.
+    /// Returns an interceptor that trusts the authorities of this host.
     ///
     /// # Errors
     ///
-    /// When there are none.
+    /// If there are none.
     pub fn new(
         secrets: Secrets,
         authority: CertificateAuthority,
     ) -> Result<Self, InterceptionError> {
         let mut roots = RootCertStore::empty();
-        // Single files that cannot be read leave the others.
+        // Unreadable certificate files are ignored.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
             return Err(InterceptionError::NoTrustedAuthority);
@@ -40,11 +40,11 @@ impl Interceptor {
         Self::with_roots(secrets, authority, roots)
     }
 
-    /// Trusts these authorities.
+    /// Returns an interceptor that trusts these authorities.
     ///
     /// # Errors
     ///
-    /// When the TLS library does not take its own defaults.
+    /// If the TLS library rejects its own defaults.
     pub fn with_roots(
         secrets: Secrets,
         authority: CertificateAuthority,
@@ -61,28 +61,29 @@ impl Interceptor {
         })
     }
 
-    /// The secrets.
+    /// Returns the secrets.
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
     }
 
-    /// The authority that the guest is to trust.
+    /// Returns the authority that the guest trusts.
     pub fn authority(&self) -> &CertificateAuthority {
         &self.authority
     }
 
-    /// How to speak TLS to a host, offering these protocols (ALPN).
+    /// Returns the TLS configuration towards a host. It offers these protocols (ALPN).
     pub(crate) fn client_config(&self, protocols: &[&[u8]]) -> Arc<ClientConfig> {
         let mut config = self.client.clone();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Arc::new(config)
     }
 
-    /// How to speak TLS to the guest in the name of `host`, agreeing on `protocol`.
+    /// Returns the TLS configuration towards the guest, with a certificate for `host`. It accepts
+    /// only `protocol` (ALPN).
     ///
     /// # Errors
     ///
-    /// When no certificate can be made.
+    /// If the certificate cannot be issued.
     pub(crate) fn server_config(
         &self,
         host: &DomainName,
@@ -94,14 +95,14 @@ impl Interceptor {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(certificate)));
         config.alpn_protocols = protocol.map(<[u8]>::to_vec).into_iter().collect();
-        // Each connection has a configuration of its own: nothing could be resumed.
+        // Each connection has its own configuration, so no session can be resumed.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
     }
 }
 
-/// The name for the ClientHello and for the certificate's check.
+/// Returns the name for the ClientHello and the verification of the certificate.
 pub(crate) fn server_name(host: &DomainName) -> Option<pki_types::ServerName<'static>> {
     pki_types::ServerName::try_from(host.as_str().to_owned()).ok()
 }

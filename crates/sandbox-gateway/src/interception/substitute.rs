@@ -1,4 +1,4 @@
-//! Puts values into the places of their placeholders, and finds placeholders that go misdirected.
+//! Replaces placeholders with values, and finds placeholders in requests to other hosts.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,34 +11,34 @@ use super::error::InterceptionError;
 use sandbox_spec::domain::{DomainName, DomainPattern};
 use sandbox_spec::secret::SecretSpec;
 
-/// How every placeholder begins.
+/// The prefix of every placeholder.
 const PLACEHOLDER_PREFIX: &str = "sandbox-secret-";
-/// Characters of a placeholder beyond that and the secret's name, so that none appears by chance.
+/// The shortest random part of a placeholder. It must not occur by chance.
 const SHORTEST_UNIQUE: usize = 32;
 
-/// All secrets of a sandbox. Its `Debug` output has no values.
+/// The secrets of one sandbox. The `Debug` output has no values.
 #[derive(Debug, Default)]
 pub struct Secrets(Vec<SecretSpec>);
 
-/// A placeholder in a request to a host that must not get its value.
+/// A placeholder in a request to a host that must not get the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MisdirectedPlaceholder {
-    /// The secret's name.
+    /// The name of the secret.
     pub(crate) secret: String,
-    /// Whether the host would get the value over TLS.
+    /// Whether the host gets the value over TLS.
     pub(crate) own_host: bool,
 }
 
-/// What was put into a request, so that it can be kept from coming back.
+/// The values in a request. The proxy masks them in the response.
 pub(crate) type InsertedValues = Vec<Zeroizing<Vec<u8>>>;
 
 impl Secrets {
-    /// The secrets of a sandbox.
+    /// Validates the secrets of a sandbox.
     ///
     /// # Errors
     ///
-    /// When two have the same name, a value cannot stand in a header (RFC 9110, section 5.5), or a
-    /// placeholder is none.
+    /// If two have the same name, a value is invalid in a header (RFC 9110, section 5.5), or a
+    /// placeholder is invalid.
     pub fn new(secrets: Vec<SecretSpec>) -> Result<Self, InterceptionError> {
         for (index, secret) in secrets.iter().enumerate() {
             let same = |other: &SecretSpec| other.name == secret.name;
@@ -57,21 +57,21 @@ impl Secrets {
         Ok(Self(secrets))
     }
 
-    /// Whether some secret is for `host`, so that its connections are intercepted.
+    /// Returns whether a secret is for `host`. The proxy intercepts TLS to such hosts.
     pub fn apply_to(&self, host: &DomainName) -> bool {
         self.0.iter().any(|secret| is_for(secret, host))
     }
 
-    /// Every host of every secret.
+    /// Returns the hosts of all secrets.
     pub fn hosts(&self) -> impl Iterator<Item = &DomainPattern> {
         self.0.iter().flat_map(|secret| &secret.hosts)
     }
 
-    /// Looks for placeholders in a request that goes out in the clear.
+    /// Checks that a plaintext request has no placeholder. Values need TLS.
     ///
     /// # Errors
     ///
-    /// When there is one: no value travels without TLS.
+    /// The placeholder, if there is one.
     pub(crate) fn refuse_in_plaintext(
         &self,
         request: &Parts,
@@ -86,12 +86,12 @@ impl Secrets {
         }
     }
 
-    /// Replaces the placeholders of the secrets that are for `host` in all header values, and tells
-    /// what was put in. A placeholder in the target is left: it is not secret.
+    /// Replaces the placeholders of the host's secrets in all header values. Returns the inserted
+    /// values. A placeholder in the request target stays: it is not secret.
     ///
     /// # Errors
     ///
-    /// When the request carries the placeholder of a secret that is not for `host`.
+    /// If the request has the placeholder of a secret for another host.
     pub(crate) fn substitute(
         &self,
         request: &mut Parts,
@@ -137,7 +137,7 @@ fn contains(bytes: &[u8], secret: &SecretSpec) -> bool {
     memmem::find(bytes, secret.placeholder.as_bytes()).is_some()
 }
 
-/// The header value with the secret in it; `None` where the placeholder is not.
+/// Returns the header value with the secret's value, or `None` if it has no placeholder.
 fn replace(
     secret: &SecretSpec,
     name: &HeaderName,
@@ -154,7 +154,7 @@ fn replace(
     };
     inserted.push(Zeroizing::new(secret.value.expose().as_bytes().to_vec()));
     let mut header = HeaderValue::from_bytes(&replaced).expect("values hold no control characters");
-    // HTTP/2 keeps such values out of its compression tables.
+    // HTTP/2 does not store sensitive values in its compression tables (RFC 7541, section 7.1.3).
     header.set_sensitive(true);
     Some(header)
 }
@@ -174,7 +174,7 @@ fn replace_all(bytes: &[u8], secret: &SecretSpec) -> Zeroizing<Vec<u8>> {
     replaced
 }
 
-/// `user:password` of an `Authorization: Basic` (RFC 7617), if it holds a placeholder at all.
+/// Returns the `user:password` of `Authorization: Basic` (RFC 7617), if it has a placeholder.
 fn basic_credentials(name: &HeaderName, value: &HeaderValue) -> Option<Zeroizing<Vec<u8>>> {
     if name != AUTHORIZATION {
         return None;

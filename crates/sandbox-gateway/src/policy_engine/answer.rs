@@ -1,4 +1,4 @@
-//! Answering the guest's DNS.
+//! Answers the guest's DNS queries.
 
 use std::net::IpAddr;
 
@@ -14,29 +14,29 @@ use sandbox_spec::address::AddressKind;
 use sandbox_spec::guest_network::{GATEWAY, GATEWAY6};
 use sandbox_spec::policy::{NamedVerdict, Preset, Reason, RuleName, Transport};
 
-/// How long the host's own name is good for, in seconds.
-const OWN_TTL: u32 = 60;
-/// The most records of one answer.
+/// The TTL of the host's name, in seconds.
+const HOST_NAME_TTL: u32 = 60;
+/// The most records in an answer.
 const MOST_RECORDS: usize = 256;
 
-/// What is done with a type of record.
+/// The treatment of a record type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Treatment {
-    /// Addresses: filtered and remembered.
+    /// Forward the query. Filter the addresses and record them for the name.
     Addresses,
-    /// Forwarded as they are.
+    /// Forward the query and its answer.
     Forward,
-    /// Answered as if there were none.
+    /// Answer without records.
     Empty,
-    /// Answered so too, and logged: it looks like a tunnel.
-    Withheld,
-    /// Not for resolvers.
+    /// Answer without records and log a denial: such a query can be a tunnel.
+    Withhold,
+    /// Answer with REFUSED: the type is not for resolvers.
     Refuse,
 }
 
 impl PolicyEngine {
-    /// Answers one message of the guest's DNS client: a datagram's payload, or a message of a TCP
-    /// stream without its length. `None` where no answer is due.
+    /// Answers a DNS message of the guest: the payload of a datagram, or a message of a TCP stream
+    /// without its length. Returns `None` if the message gets no answer.
     pub async fn answer_dns(&self, query: &[u8], over: Transport) -> Option<Vec<u8>> {
         match read(query) {
             Received::Noise => None,
@@ -74,7 +74,7 @@ impl PolicyEngine {
         match self.treatment(question.record_type) {
             Treatment::Refuse => empty(ResponseCode::Refused),
             Treatment::Empty => empty(ResponseCode::NoError),
-            Treatment::Withheld => {
+            Treatment::Withhold => {
                 self.deny_question(Some(question), &self.default_rule(), Reason::RecordType);
                 empty(ResponseCode::NoError)
             }
@@ -86,9 +86,9 @@ impl PolicyEngine {
         }
     }
 
-    /// Whether somebody asks where an allowed host offers a service (RFC 2782),
-    /// as apt does before it asks for the host itself: nothing that a person
-    /// would have to decide about.
+    /// Returns whether the question is about a service of an allowed host (RFC 2782).
+    ///
+    /// apt asks it before it asks for the host itself. The user does not need to decide about it.
     fn is_service_of_allowed_host(&self, question: &Question) -> bool {
         let mut labels = question.name.labels();
         let is_service = question.record_type == RecordType::SRV
@@ -123,7 +123,7 @@ impl PolicyEngine {
         }
     }
 
-    /// Remembers an address that may stand behind the name; false for one that may not.
+    /// Records an address for the name. Returns false if the policy forbids the address for names.
     fn learn(&self, question: &Question, record: &Record) -> bool {
         let Some(address) = record.data.ip_addr() else {
             return true;
@@ -144,10 +144,10 @@ impl PolicyEngine {
         match record_type {
             RecordType::A => Treatment::Addresses,
             RecordType::AAAA if self.ipv6 => Treatment::Addresses,
-            // Their hints are addresses beside A and AAAA, and their keys hide names from
-            // whoever looks at a ClientHello; without them, clients ask for addresses.
+            // Their hints are further addresses, and their keys encrypt the name in a ClientHello.
+            // Without these records, clients ask for A and AAAA.
             RecordType::AAAA | RecordType::HTTPS | RecordType::SVCB => Treatment::Empty,
-            // RFC 8482 lets a resolver say little.
+            // RFC 8482 allows a minimal answer.
             RecordType::ANY => Treatment::Empty,
             RecordType::AXFR | RecordType::IXFR | RecordType::OPT | RecordType::TSIG => {
                 Treatment::Refuse
@@ -158,7 +158,7 @@ impl PolicyEngine {
             | RecordType::PTR
             | RecordType::SOA
             | RecordType::SRV => Treatment::Forward,
-            _ if by_name_only => Treatment::Withheld,
+            _ if by_name_only => Treatment::Withhold,
             _ => Treatment::Forward,
         }
     }
@@ -170,11 +170,11 @@ impl PolicyEngine {
             _ => return Vec::new(),
         };
         let name = question.spelled_name().clone();
-        vec![Record::from_rdata(name, OWN_TTL, data)]
+        vec![Record::from_rdata(name, HOST_NAME_TTL, data)]
     }
 
-    /// Whether the name behind an address may be asked for: the host's resolver knows the names of
-    /// networks that the guest has no business with.
+    /// Returns whether a reverse lookup is allowed. The host's resolver knows names in networks that
+    /// the policy denies.
     fn may_resolve_reverse(&self, name: &Name) -> bool {
         let labels: Vec<_> = name.iter().rev().take(2).collect();
         let is_reverse = match labels.as_slice() {
@@ -184,14 +184,14 @@ impl PolicyEngine {
             }
             _ => false,
         };
-        let may_know = |address: IpAddr| {
+        let is_allowed = |address: IpAddr| {
             let peer = self.peer(address);
             peer.kind != AddressKind::Gateway && self.policy.behind_a_name(peer)
         };
         !is_reverse
             || name
                 .parse_arpa_name()
-                .is_ok_and(|network| may_know(network.addr()) && may_know(network.broadcast()))
+                .is_ok_and(|network| is_allowed(network.addr()) && is_allowed(network.broadcast()))
     }
 
     fn default_rule(&self) -> RuleName {

@@ -1,4 +1,4 @@
-//! What a policy engine is made from; plain data, since it travels in the start plan.
+//! The settings of the policy engine. They are plain data, because the start plan contains them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,33 +7,33 @@ use serde::{Deserialize, Serialize};
 
 use sandbox_spec::policy::Policy;
 
-/// Whether the guest's flows are decided by address or by name.
+/// Whether the policy engine decides flows by address or by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// By rules and preset.
+    /// By the rules, then by the preset.
     #[default]
     Open,
-    /// By rules, then by the list of allowed domains, and nothing else.
+    /// By the rules, then by the allowlist.
     Proxy {
-        /// The list's file.
+        /// The allowlist's file.
         allowlist: PathBuf,
     },
 }
 
-/// What the network of one sandbox allows, and where it writes.
+/// The settings of one sandbox's policy engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyEngineConfig {
-    /// Preset and rules.
+    /// The preset and the rules.
     pub policy: Policy,
-    /// Open or proxy.
+    /// The mode.
     pub mode: Mode,
-    /// The resolver to ask in place of the host's.
+    /// The resolver that replaces the host's.
     #[serde(default)]
     pub dns: Option<SocketAddr>,
-    /// Whether the guest has IPv6; if not, names have no IPv6 addresses.
+    /// Whether the guest has IPv6. Without it, names have no IPv6 addresses.
     #[serde(default)]
     pub ipv6: bool,
-    /// An existing directory for the access log.
+    /// The directory of the access log, which must exist.
     pub log_directory: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! Resolving and connecting on behalf of the guest.
+//! Resolves names and connects to them for the guest.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,63 +14,63 @@ use sandbox_spec::domain::DomainName;
 use sandbox_spec::guest_network::GATEWAY;
 use sandbox_spec::policy::{Action, NamedVerdict, Policy, Preset, Reason, RuleName};
 
-/// From the first question to the connection.
+/// The time from the first query to the connection.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// How long the name of the host itself is good for.
-const OWN_TTL: Duration = Duration::from_secs(60);
-/// The most addresses of one name that are looked at.
+/// The TTL of the host's name.
+const HOST_NAME_TTL: Duration = Duration::from_secs(60);
+/// The most addresses of one name that are used.
 const MOST_ADDRESSES: usize = 32;
 
-/// The addresses of a name that the policy lets stand behind it; at least one.
+/// The addresses of a name that the policy allows; at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
-    /// IPv4 first, each family in the resolver's order.
+    /// The addresses, IPv4 first, each family in the resolver's order.
     pub addresses: Vec<IpAddr>,
-    /// The shortest time to live among them.
+    /// The shortest TTL among them.
     pub ttl: Duration,
 }
 
-/// Why a name was not resolved.
+/// An error in resolving a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
-    /// The name may not be asked for.
+    /// The policy denies the name, or all its addresses.
     #[error("{reason} ({rule})")]
     Denied {
-        /// What denied it.
+        /// The rule that denied it.
         rule: RuleName,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
-    /// The resolver did not answer with addresses.
+    /// The resolver found no addresses.
     #[error(transparent)]
     Lookup(#[from] LookupError),
 }
 
-/// Why no connection was made.
+/// An error in connecting to a name.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// The policy is against the name or against each of its addresses.
+    /// The policy denies the name, or all its addresses.
     #[error("{reason} ({rule})")]
     Denied {
-        /// What denied it.
+        /// The rule that denied it.
         rule: RuleName,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
-    /// The resolver did not answer with addresses.
+    /// The resolver found no addresses.
     #[error(transparent)]
     Lookup(#[from] LookupError),
-    /// No address took the connection.
+    /// No address accepted the connection.
     #[error("could not connect to `{to}`")]
     Connect {
         /// The last address that was tried.
         to: SocketAddr,
-        /// What the system said of it.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// Nothing came of it in time.
-    #[error("no connection in time")]
+    /// There was no connection in time.
+    #[error("could not connect in time")]
     Timeout,
 }
 
@@ -84,7 +84,7 @@ impl From<ResolveError> for DialError {
 }
 
 impl PolicyEngine {
-    /// Whether a name may be asked for at all, whatever for: what is denied is never forwarded.
+    /// Decides whether the guest may resolve a name. The engine never forwards a denied name.
     pub fn may_resolve(&self, name: &DomainName) -> NamedVerdict {
         let Policy { preset, .. } = self.policy;
         let deny = |rule, reason| NamedVerdict::Deny { rule, reason };
@@ -108,16 +108,16 @@ impl PolicyEngine {
         }
     }
 
-    /// Resolves as the host does, drops the addresses that the policy does not let stand behind a
-    /// name, and remembers the others as the name's.
+    /// Resolves a name as the host does. Drops the addresses that the policy forbids for names, and
+    /// records the others for the name.
     ///
     /// # Errors
-    /// [`ResolveError`]; a name of which every address was dropped is denied.
+    /// [`ResolveError`]. A name without an allowed address is denied.
     pub async fn resolve(&self, name: &DomainName) -> Result<Resolved, ResolveError> {
         if *name == self.host_name {
             return Ok(Resolved {
                 addresses: vec![GATEWAY.into()],
-                ttl: OWN_TTL,
+                ttl: HOST_NAME_TTL,
             });
         }
         if let NamedVerdict::Deny { rule, reason } = self.may_resolve(name) {
@@ -161,8 +161,8 @@ impl PolicyEngine {
         })
     }
 
-    /// Connects to a name: resolves it now, checks each address against the policy at this moment,
-    /// and tries one after the other, 15 s in all.
+    /// Resolves a name, and connects to one address after the other for at most 15 s. Checks the
+    /// current policy for each address.
     ///
     /// # Errors
     /// [`DialError`].
@@ -181,7 +181,7 @@ impl PolicyEngine {
         let mut last = None;
         let mut left = u32::try_from(resolved.addresses.len()).unwrap_or(u32::MAX);
         for address in resolved.addresses {
-            // An address that does not answer leaves time for the others.
+            // Each address gets an equal share of the remaining time.
             let share = until.saturating_duration_since(Instant::now()) / left.max(1);
             left = left.saturating_sub(1);
             let attempt = self.dial_address(name, SocketAddr::new(address, port));
@@ -194,7 +194,7 @@ impl PolicyEngine {
         Err(last.unwrap_or(DialError::Timeout))
     }
 
-    /// Connects to a name at this address and no other, if the policy allows it at this moment.
+    /// Connects to this address of a name, if the current policy allows it.
     ///
     /// # Errors
     /// [`DialError`].
@@ -210,7 +210,7 @@ impl PolicyEngine {
             .await
             .map_err(|_| DialError::Timeout)?
             .map_err(|source| DialError::Connect { to, source })?;
-        // Proxied bytes are already as large as they get.
+        // Nagle's algorithm gains nothing: the bytes come from another stream.
         let _ = stream.set_nodelay(true);
         Ok((stream, to))
     }

@@ -1,4 +1,4 @@
-//! The policy engine's state, and its access log.
+//! The state of the policy engine, and its access log.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use tokio::sync::watch;
 
-use super::HOST_NAME;
 use super::config::{Mode, PolicyEngineConfig};
 use crate::access_log::{AccessLog, FlowEntry, FlowStart};
 use crate::allowlist::ReloadingList;
@@ -19,13 +18,15 @@ use sandbox_spec::domain::{DomainName, DomainPattern};
 use sandbox_spec::guest_network::GUEST;
 use sandbox_spec::policy::{Peer, Policy, Reason, RuleName};
 
-/// The domain of such names, which nobody else is asked about.
+/// The name by which the guest reaches its host.
+pub const HOST_NAME: &str = "host.sandbox.internal";
+/// The domain of the product's own names. The engine answers for it and never queries a resolver.
 const OWN_DOMAIN: &str = "sandbox.internal";
 
 /// The most patterns that are allowed until the sandbox stops.
 const MOST_ONCE: usize = 1024;
 
-/// Policy, list, names, resolver and log of one sandbox. Lives on the gateway's thread.
+/// The policy engine of one sandbox. It lives on the gateway's thread.
 pub struct PolicyEngine {
     pub(super) policy: Policy,
     pub(super) list: Option<ReloadingList>,
@@ -41,20 +42,20 @@ pub struct PolicyEngine {
 }
 
 impl PolicyEngine {
-    /// Opens the log, reads the list and the host's addresses.
+    /// Opens the access log, and reads the allowlist and the host's addresses.
     ///
     /// # Errors
-    /// Where one of them cannot be read.
+    /// If the log cannot be opened or the host's addresses cannot be read.
     pub fn new(config: PolicyEngineConfig) -> Result<Rc<Self>, NetworkError> {
         let hosts = HostAddresses::of_system().map_err(NetworkError::HostAddresses)?;
         let resolver = Resolver::new(config.dns);
         Self::with_host(config, hosts, resolver)
     }
 
-    /// The same with another idea of the host.
+    /// Returns an engine with other host addresses and another resolver.
     ///
     /// # Errors
-    /// Where the log cannot be opened.
+    /// If the access log cannot be opened.
     pub fn with_host(
         config: PolicyEngineConfig,
         hosts: HostAddresses,
@@ -80,29 +81,29 @@ impl PolicyEngine {
         }))
     }
 
-    /// Whether flows are decided by name.
+    /// Returns whether the engine decides by name.
     pub fn is_proxy_mode(&self) -> bool {
         self.list.is_some()
     }
 
-    /// Begins the log's line of a flow that was let through.
+    /// Starts the log line of an allowed flow.
     pub fn log_allowed(&self, flow: FlowStart, rule: &RuleName) -> FlowEntry {
         FlowEntry::begin(&self.log, flow, rule)
     }
 
-    /// Writes the log's line of a refusal; of very many, only some.
+    /// Writes the log line of a denial. Suppresses some of very many.
     pub fn log_denied(&self, flow: FlowStart, rule: &RuleName, reason: Reason) {
         self.log.denied(flow, rule, reason);
     }
 
-    /// Changes whenever running connections that are no longer allowed must end: who holds one
-    /// asks again and ends it where the answer is no.
+    /// Returns a receiver that changes when open connections must be checked again. The owner of a
+    /// connection then asks the engine again, and closes the connection if it is denied.
     pub fn rechecks(&self) -> watch::Receiver<u64> {
         self.rechecks.subscribe()
     }
 
-    /// Lets [`PolicyEngine::rechecks`] change. The list that counts is the one of this moment: whoever cuts has
-    /// just edited it.
+    /// Signals [`PolicyEngine::rechecks`]. The next lookup checks the allowlist's file, because a
+    /// command has usually just edited it.
     pub fn recheck_connections(&self) {
         if let Some(list) = &self.list {
             list.check_now();
@@ -110,7 +111,8 @@ impl PolicyEngine {
         self.rechecks.send_modify(|count| *count += 1);
     }
 
-    /// Allows names beyond the list until the sandbox stops; the oldest make room.
+    /// Allows a pattern until the sandbox stops, in addition to the allowlist. Beyond 1024 patterns,
+    /// a new one replaces the oldest.
     pub fn allow_until_stop(&self, pattern: DomainPattern) {
         let mut once = self.once.borrow_mut();
         if !once.contains(&pattern) {
@@ -121,7 +123,7 @@ impl PolicyEngine {
         }
     }
 
-    /// Whether this sandbox got `address` from the gateway's DNS for `name`, and it is still valid.
+    /// Returns whether the gateway's DNS resolved `name` to `address`, and the answer is still valid.
     pub fn resolved_to(&self, name: &DomainName, address: IpAddr) -> bool {
         let address = address.to_canonical();
         if *name == self.host_name {
@@ -130,7 +132,7 @@ impl PolicyEngine {
         self.names.borrow().contains(name, address)
     }
 
-    /// The names for which this sandbox got `address` from the gateway's DNS and still may use it.
+    /// Returns the names that the gateway's DNS resolved to `address`, if the answer is still valid.
     pub fn names_of(&self, address: IpAddr) -> Vec<DomainName> {
         self.names
             .borrow()

@@ -14,8 +14,5 @@ mod tests;
 
 pub use config::{Mode, PolicyEngineConfig};
 pub use dial::{DialError, ResolveError, Resolved};
-pub use engine::PolicyEngine;
+pub use engine::{HOST_NAME, PolicyEngine};
 pub use verdicts::Destination;
-
-/// The name by which the guest reaches its host.
-pub const HOST_NAME: &str = "host.sandbox.internal";

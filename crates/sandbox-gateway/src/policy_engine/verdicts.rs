@@ -1,4 +1,4 @@
-//! What may pass, from what is known at this moment; nothing here waits or logs.
+//! The decisions about flows and names. They do not wait and do not log.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -22,11 +22,11 @@ pub struct Destination {
     pub transport: Transport,
 }
 
-/// The ports of the web, which proxy mode looks into.
+/// The ports of HTTP and HTTPS, which proxy mode intercepts.
 const WEB: [u16; 2] = [80, 443];
 
 impl PolicyEngine {
-    /// What to do with a new flow of the guest to an address.
+    /// Decides about a new flow from the guest to an address.
     pub fn outbound(&self, destination: &Destination) -> Verdict {
         let peer = self.peer(destination.address);
         let named = |pattern: &DomainPattern| self.has_name(&peer, pattern);
@@ -67,7 +67,7 @@ impl PolicyEngine {
         }
     }
 
-    /// What to do with a connection to a published port of the guest.
+    /// Decides about a flow from a client to a published port of the guest.
     pub fn inbound(&self, client: SocketAddr, guest_port: u16, transport: Transport) -> Verdict {
         let flow = Flow {
             direction: Direction::In,
@@ -88,7 +88,7 @@ impl PolicyEngine {
         }
     }
 
-    /// Whether a name may be reached at a TCP port, whatever its addresses are.
+    /// Decides about TCP connections to a port of a name, before its address is known.
     pub fn named(&self, name: &DomainName, port: u16) -> NamedVerdict {
         if *name == self.host_name {
             return self.host_name_verdict(&self.peer(GATEWAY.into()), port);
@@ -126,7 +126,7 @@ impl PolicyEngine {
         }
     }
 
-    /// What of the list, or of what was allowed beyond it, allows the name.
+    /// Returns the allowlist entry, or the temporary pattern, that allows the name.
     pub(super) fn allowlist_rule(&self, name: &DomainName) -> Option<RuleName> {
         let list = self.list.as_ref()?.current();
         if let Some(pattern) = list.find(name) {
@@ -137,11 +137,11 @@ impl PolicyEngine {
         Some(RuleName::Once(pattern.clone()))
     }
 
-    /// Whether a name that [`PolicyEngine::named`] allows may be reached at this address: where to
-    /// connect, and what allows it.
+    /// Decides whether a name may be reached at this address. Returns the address for the connection,
+    /// and the rule that allows it.
     ///
     /// # Errors
-    /// What denies it, and why.
+    /// The rule that denies it, and the reason.
     pub fn reach(
         &self,
         name: &DomainName,
@@ -165,7 +165,7 @@ impl PolicyEngine {
         match rule {
             Some(rule) if rule.action == Action::Deny => deny_name(rule_name(rule), Reason::Rule),
             Some(rule) if !is_about_names(rule) => match self.named(name, port) {
-                // The address is allowed by itself, the name by something else.
+                // The rule allows the address. The name needs its own permission.
                 NamedVerdict::Allow { .. } => NamedVerdict::Allow {
                     rule: rule_name(rule),
                 },
@@ -183,8 +183,8 @@ impl PolicyEngine {
         }
     }
 
-    /// The host is reached by its name as by the gateway's address: by a rule, whoever else is
-    /// on the list.
+    /// Decides about the host's own name as about the gateway's address. The allowlist does not
+    /// count for it.
     fn host_name_verdict(&self, peer: &Peer, port: u16) -> NamedVerdict {
         let preset = RuleName::Preset(self.policy.preset);
         if peer.kind != AddressKind::Gateway {
@@ -201,8 +201,8 @@ impl PolicyEngine {
         }
     }
 
-    /// Whether the peer goes by a name of this pattern, as far as this sandbox's DNS knows. What
-    /// may not stand behind a name goes by none.
+    /// Returns whether the gateway's DNS resolved a name of this pattern to the peer. An address
+    /// that the policy forbids for names has no name.
     fn has_name(&self, peer: &Peer, pattern: &DomainPattern) -> bool {
         if peer.kind == AddressKind::Gateway {
             return pattern.matches(&self.host_name);
@@ -227,7 +227,7 @@ impl PolicyEngine {
         }
     }
 
-    /// Whether an address may stand behind a name at all, at whatever port.
+    /// Returns whether a name may resolve to this address, at any port.
     pub(super) fn may_resolve_to(&self, address: IpAddr) -> bool {
         self.policy.behind_a_name(self.peer(address))
     }
@@ -245,7 +245,7 @@ fn deny_name(rule: RuleName, reason: Reason) -> NamedVerdict {
     NamedVerdict::Deny { rule, reason }
 }
 
-/// DNS, and DNS over TLS and over QUIC (RFC 7858, RFC 9250).
+/// Returns whether the port is of DNS, or of DNS over TLS or QUIC (RFC 7858, RFC 9250).
 fn is_resolver(destination: &Destination) -> bool {
     destination.transport != Transport::Icmp && matches!(destination.port, 53 | 853)
 }

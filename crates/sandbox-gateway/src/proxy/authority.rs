@@ -1,4 +1,4 @@
-//! Host and port as requests name them: `Host`, `:authority`, the target of CONNECT.
+//! The host and port of a request: in `Host`, in `:authority`, and in the target of CONNECT.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -6,44 +6,44 @@ use thiserror::Error;
 
 use sandbox_spec::domain::{DomainError, DomainName};
 
-/// A host and, where given, a port (RFC 3986, section 3.2, without the user's part).
+/// A host with an optional port (RFC 3986, section 3.2, without userinfo).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Authority {
     pub(super) host: Host,
     pub(super) port: Option<u16>,
 }
 
-/// What stands for a host.
+/// A host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Host {
-    /// A name, in its one form.
+    /// A name in its canonical form.
     Name(DomainName),
     /// An address in its usual notation.
     Address(IpAddr),
-    /// What some programs read as an address: `127.1`, `0x7f.1`.
+    /// A number that some programs read as an address: `127.1`, `0x7f.1`.
     Number(String),
 }
 
-/// Why a host cannot be read.
+/// An error in parsing an [`Authority`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum AuthorityError {
-    /// `user@host` hides the host from people, and some programs read it otherwise.
-    #[error("the host is preceded by a user's name")]
+    /// `user@host` hides the host from people, and programs parse it differently.
+    #[error("userinfo before the host")]
     UserInfo,
-    /// Neither name nor address.
-    #[error("the host is not valid")]
+    /// The host is neither a name nor an address.
+    #[error("invalid host")]
     Host,
-    /// No number from 1 to 65535.
-    #[error("the port is not valid")]
+    /// The port is not a number from 1 to 65535.
+    #[error("invalid port")]
     Port,
 }
 
 impl Authority {
-    /// Reads `host`, `host:port`, `[address]` or `[address]:port`.
+    /// Parses `host`, `host:port`, `[address]` or `[address]:port`.
     ///
     /// # Errors
     ///
-    /// When any part could be understood in another way.
+    /// If a part is invalid or ambiguous.
     pub(super) fn parse(text: &str) -> Result<Self, AuthorityError> {
         if text.contains('@') {
             return Err(AuthorityError::UserInfo);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn names_addresses_and_ports() {
+    fn authority_parses_names_addresses_and_ports() {
         let address = |text: &str| Host::Address(text.parse().unwrap());
         for (text, host, port) in [
             ("example.com", name("example.com"), None),
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_otherwise_is_refused() {
+    fn ambiguous_authorities_are_rejected() {
         use AuthorityError::{Host as BadHost, Port, UserInfo};
         for (text, error) in [
             ("user@example.com", UserInfo),

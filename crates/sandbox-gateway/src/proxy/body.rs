@@ -1,9 +1,9 @@
-//! The body of an answer to the guest, wherever it comes from.
+//! The body of a response to the guest.
 
 use std::error::Error;
 
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Bytes;
 
-/// A body whose parts come from upstream or from the gateway itself.
+/// A body from the upstream host or from the gateway.
 pub(super) type ResponseBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;

@@ -1,8 +1,8 @@
-//! The name that a TLS client asks for, read from the first bytes of its connection.
+//! Reads the host name from the ClientHello of a TLS connection.
 //!
 //! Formats: TLS records and handshake messages from RFC 8446 sections 4 and 5.1, the `server_name`
 //! extension from RFC 6066 section 3, `encrypted_client_hello` from RFC 9849. The reader is
-//! stricter than any server: what could be read in two ways, or hides the name, is refused.
+//! stricter than servers: it rejects a ClientHello that is ambiguous or hides the name.
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -20,42 +20,42 @@ const SERVER_NAME: u16 = 0;
 const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
 /// Name type `host_name` (RFC 6066, section 3).
 const HOST_NAME: u8 = 0;
-/// Type, version and length of a record.
+/// The length of a record header, in bytes: type, version and length.
 const RECORD_HEADER: usize = 5;
-/// The longest plaintext of a record (RFC 8446, section 5.1).
+/// The longest plaintext of a record, in bytes (RFC 8446, section 5.1).
 const LONGEST_RECORD: usize = 1 << 14;
 
-/// Why no name could be read.
+/// An error in reading the name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ClientHelloError {
-    /// The first bytes are no TLS handshake.
-    #[error("the connection does not begin with a TLS ClientHello")]
+    /// The first bytes are not a TLS handshake.
+    #[error("the connection does not start with a TLS ClientHello")]
     NotTls,
-    /// The ClientHello is spread over several records.
+    /// The ClientHello spans several records.
     #[error("the ClientHello is fragmented")]
     Fragmented,
-    /// Lengths do not fit together, or something appears twice.
+    /// The lengths are inconsistent, or an extension is duplicate.
     #[error("the ClientHello is malformed")]
     Malformed,
-    /// No `server_name` extension.
+    /// There is no `server_name` extension.
     #[error("the ClientHello names no host")]
     NoName,
-    /// The `server_name` is an address or no domain name.
+    /// The `server_name` is not a domain name.
     #[error("the ClientHello's host is not a domain name")]
     BadName,
-    /// The real name may be another, encrypted one.
+    /// An encrypted ClientHello can contain another name.
     #[error("the ClientHello has an encrypted part that can hide the host")]
     Encrypted,
-    /// The client ended or said nothing for too long.
+    /// The client closed the connection or sent too few bytes in time.
     #[error("the client sent no complete ClientHello in time")]
     Incomplete,
 }
 
-/// The name in a complete ClientHello at the start of `bytes`; `None`: more bytes are needed.
+/// Returns the name of the ClientHello at the start of `bytes`, or `None` if it is incomplete.
 ///
 /// # Errors
 ///
-/// When no number of further bytes could make it an acceptable ClientHello.
+/// If the bytes cannot become an acceptable ClientHello.
 pub fn server_name(bytes: &[u8]) -> Result<Option<DomainName>, ClientHelloError> {
     let Some(record) = record(bytes)? else {
         return Ok(None);
@@ -74,10 +74,10 @@ pub fn server_name(bytes: &[u8]) -> Result<Option<DomainName>, ClientHelloError>
     name_in_hello(message).map(Some)
 }
 
-/// The first record's contents, once they are complete.
+/// Returns the content of the first record, or `None` if it is incomplete.
 fn record(bytes: &[u8]) -> Result<Option<&[u8]>, ClientHelloError> {
     let Some((header, rest)) = bytes.split_at_checked(RECORD_HEADER) else {
-        // Whoever speaks another protocol need not send five bytes first.
+        // Reject other protocols before they send five bytes.
         return match bytes {
             [] | [HANDSHAKE] | [HANDSHAKE, 3, ..] => Ok(None),
             _ => Err(ClientHelloError::NotTls),
@@ -95,7 +95,7 @@ fn record(bytes: &[u8]) -> Result<Option<&[u8]>, ClientHelloError> {
     if length < 4 {
         return Err(ClientHelloError::Fragmented);
     }
-    // Of a fragmented message the rest need not be waited for.
+    // Reject a fragmented message without waiting for its rest.
     if let Some(header) = rest.get(..4) {
         let mut header = Reader(header);
         if header.byte()? != CLIENT_HELLO {
@@ -108,7 +108,7 @@ fn record(bytes: &[u8]) -> Result<Option<&[u8]>, ClientHelloError> {
     Ok(rest.get(..length))
 }
 
-/// Walks a ClientHello (RFC 8446, section 4.1.2) to its extensions and through all of them.
+/// Returns the name from the extensions of a ClientHello (RFC 8446, section 4.1.2).
 fn name_in_hello(mut hello: Reader<'_>) -> Result<DomainName, ClientHelloError> {
     hello.take(2 + 32)?;
     hello.vector(1)?;
@@ -141,7 +141,7 @@ fn name_in_hello(mut hello: Reader<'_>) -> Result<DomainName, ClientHelloError> 
     }
 }
 
-/// The one entry of a `server_name` extension.
+/// Returns the only entry of a `server_name` extension.
 fn host_name(mut extension: Reader<'_>) -> Result<&[u8], ClientHelloError> {
     let mut list = extension.vector(2)?;
     let kind = list.byte()?;
@@ -160,7 +160,7 @@ fn domain(name: &[u8]) -> Result<DomainName, ClientHelloError> {
     name.parse().map_err(|_| ClientHelloError::BadName)
 }
 
-/// Bytes yet to be read.
+/// The remaining bytes of a message.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -179,7 +179,7 @@ impl<'a> Reader<'a> {
         Ok(*byte)
     }
 
-    /// A big-endian number of at most three bytes.
+    /// Reads a big-endian number of at most three bytes.
     fn number(&mut self, width: usize) -> Result<usize, ClientHelloError> {
         let bytes = self.take(width)?;
         Ok(bytes
@@ -187,20 +187,20 @@ impl<'a> Reader<'a> {
             .fold(0, |number, byte| number << 8 | usize::from(*byte)))
     }
 
-    /// What follows a length of `width` bytes.
+    /// Reads a vector with a length field of `width` bytes (RFC 8446, section 3.4).
     fn vector(&mut self, width: usize) -> Result<Reader<'a>, ClientHelloError> {
         let length = self.number(width)?;
         self.take(length).map(Reader)
     }
 }
 
-/// Reads from `stream` until a ClientHello is complete, and no longer than ten seconds or 16 KiB.
+/// Reads a ClientHello from `stream`, for at most ten seconds and 16 KiB.
 ///
-/// The bytes read are left in `read`, whatever the outcome: they are the server's.
+/// Leaves the bytes in `read`, also after an error: they are for the server.
 ///
 /// # Errors
 ///
-/// When the bytes are no acceptable ClientHello, or too few arrive.
+/// If the bytes are not an acceptable ClientHello, or too few arrive in time.
 pub(super) async fn read_server_name<S>(
     stream: &mut S,
     read: &mut Vec<u8>,

@@ -1,4 +1,4 @@
-//! Headers that concern one connection and not the message (RFC 9110, section 7.6.1).
+//! Removes headers that concern the connection and not the message (RFC 9110, section 7.6.1).
 
 use hyper::header::{
     CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
@@ -9,9 +9,10 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
-/// Removes what was meant for the gateway; true where a WebSocket is asked for, whose headers
-/// stay. hyper needs `Transfer-Encoding` for the body, so that stays as well, and gRPC needs
-/// HTTP/2's `TE: trailers` (RFC 9113, section 8.2.2).
+/// Removes the hop-by-hop headers of a request. Returns true if it asks for a WebSocket.
+///
+/// The headers of a WebSocket stay. hyper needs `Transfer-Encoding` for the body, and gRPC needs
+/// `TE: trailers` of HTTP/2 (RFC 9113, section 8.2.2), so both stay.
 pub(super) fn clean_request(headers: &mut HeaderMap, http2: bool) -> bool {
     let websocket = !http2 && asks_for_websocket(headers);
     let trailers = http2 && headers.get(TE).is_some_and(|value| value == "trailers");
@@ -19,7 +20,7 @@ pub(super) fn clean_request(headers: &mut HeaderMap, http2: bool) -> bool {
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    // hyper itself says that the body may come.
+    // hyper sends `100 Continue` itself.
     headers.remove(EXPECT);
     headers.remove(PROXY_AUTHORIZATION);
     if websocket {
@@ -28,7 +29,7 @@ pub(super) fn clean_request(headers: &mut HeaderMap, http2: bool) -> bool {
     websocket
 }
 
-/// Removes what was meant for the gateway.
+/// Removes the hop-by-hop headers of a response.
 pub(super) fn clean_response(headers: &mut HeaderMap, switching: bool) {
     clean(headers);
     headers.remove(PROXY_AUTHENTICATE);
@@ -41,7 +42,7 @@ pub(super) fn clean_response(headers: &mut HeaderMap, switching: bool) {
 fn clean(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
         .filter_map(|token| token.parse().ok())
-        // Whoever names these could change what the message is.
+        // Without these headers, the message would have another meaning.
         .filter(|name: &HeaderName| {
             ![
                 hyper::header::HOST,
@@ -66,7 +67,8 @@ fn clean(headers: &mut HeaderMap) {
     }
 }
 
-/// Only WebSockets: after `h2c`, other requests than those that were looked at could follow.
+/// Returns whether the request asks for a WebSocket, the only allowed upgrade. After `h2c`,
+/// unchecked requests could follow.
 fn asks_for_websocket(headers: &HeaderMap) -> bool {
     let mut connection = tokens(headers, &CONNECTION);
     let mut protocols = tokens(headers, &UPGRADE);
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_concerns_the_connection_ends_here() {
+    fn hop_by_hop_headers_are_removed() {
         let mut request = headers(&[
             ("host", "a.example"),
             ("connection", "keep-alive, X-Private, Host"),
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn http2_may_ask_for_trailers() {
+    fn http2_keeps_te_trailers() {
         for (value, kept) in [("trailers", true), ("gzip", false)] {
             let mut request = headers(&[("te", value)]);
             assert!(!clean_request(&mut request, true));
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn only_websockets_are_upgraded() {
+    fn websocket_is_only_upgrade() {
         for (connection, upgrade, expected) in [
             ("Upgrade", "websocket", true),
             ("keep-alive, upgrade", "WebSocket", true),

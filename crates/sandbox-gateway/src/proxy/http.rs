@@ -23,7 +23,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let (guest, smuggling) = RequestHeads::new(guest);
-    session.watch_for_smuggling(smuggling);
+    session.set_smuggling_flag(smuggling);
     let answering = Rc::clone(session);
     let service = service_fn(move |request| {
         let session = Rc::clone(&answering);

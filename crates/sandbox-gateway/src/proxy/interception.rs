@@ -1,7 +1,7 @@
-//! TLS connections to the hosts of secrets, which end here and begin anew.
+//! Intercepted TLS connections: those to the hosts of secrets.
 //!
-//! The host is connected first and offered what the guest offers (ALPN); what it chooses, the
-//! guest gets. So one version of HTTP is spoken on both sides and nothing is translated.
+//! The gateway connects the host first and offers the guest's protocols (ALPN). The guest gets the
+//! host's choice. So both sides speak one version of HTTP, and nothing is translated.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -31,7 +31,7 @@ pub(super) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let accepting = accept(context, guest, &route, connected);
-    // Who fails in its handshake got an alert, and a host that fails is answered for over HTTP.
+    // rustls has sent the guest an alert. A failure of the host becomes an HTTP response later.
     let Some((guest, http2, upstream)) = accepting.await else {
         return;
     };
@@ -84,9 +84,9 @@ where
         Ok(upstream) => upstream.http2,
         Err(_) => offered.first() == Some(&HTTP2),
     };
-    // A failure is told and logged at the first request, which tries again.
+    // The first request connects again. It reports and logs a failure.
     let upstream = match connected {
-        Ok(upstream) => upstream.begin(route).await.ok(),
+        Ok(upstream) => upstream.start_http(route).await.ok(),
         Err(_) => None,
     };
     let protocol = if http2 { HTTP2 } else { HTTP1 };

@@ -1,8 +1,7 @@
-//! Keeps a host that echoes its request from showing the value to the guest.
+//! Masks the values of secrets in responses, because hosts can echo their requests.
 //!
-//! Each byte of a value in the answer becomes `*`, so that no length changes. That covers hosts
-//! that echo, not hosts that conspire: who gets a value can send it in any other form. Values
-//! under eight bytes are not looked for, since they would appear by chance.
+//! Each byte of a value becomes `*`, so that lengths stay. A hostile host can still send the value
+//! in another form. Values under eight bytes are not masked, because they can occur by chance.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -16,38 +15,40 @@ use zeroize::Zeroizing;
 use super::body::ResponseBody;
 use crate::interception::InsertedValues;
 
+/// The shortest value that is masked, in bytes.
 const SHORTEST: usize = 8;
 
-/// The values that an answer must not show.
+/// The values that are masked in a response.
 pub(super) struct Mask(Vec<Zeroizing<Vec<u8>>>);
 
 impl Mask {
-    /// Covers what was put into a request; `None` where nothing is to be covered.
+    /// Returns a mask for the values in a request, or `None` if there is none to mask.
     pub(super) fn new(mut inserted: InsertedValues) -> Option<Self> {
         inserted.retain(|value| value.len() >= SHORTEST);
-        // Where one begins like another, the longer is found first.
+        // If one value is a prefix of another, the longer one is found first.
         inserted.sort_by(|one, other| other.len().cmp(&one.len()).then(one.cmp(other)));
         inserted.dedup();
         (!inserted.is_empty()).then_some(Self(inserted))
     }
 
-    /// Covers the values in the headers of an answer.
-    pub(super) fn cover_headers(&self, headers: &mut HeaderMap) {
+    /// Masks the values in the headers of a response.
+    pub(super) fn mask_headers(&self, headers: &mut HeaderMap) {
         for value in headers.values_mut() {
             let mut bytes = value.as_bytes().to_vec();
-            self.cover(&mut bytes, 0, true);
+            self.mask_bytes(&mut bytes, 0, true);
             if bytes != value.as_bytes()
-                && let Ok(covered) = HeaderValue::from_bytes(&bytes)
+                && let Ok(masked) = HeaderValue::from_bytes(&bytes)
             {
-                *value = covered;
+                *value = masked;
             }
         }
     }
 
-    /// Covers values in `bytes`, of which the first `already` are part of an earlier one. Ends
-    /// early where a value may have begun and not ended, unless these are the last bytes. Tells
-    /// how many bytes are done, and how many of those behind are part of a value found already.
-    fn cover(&self, bytes: &mut [u8], already: usize, last: bool) -> (usize, usize) {
+    /// Masks values in `bytes`. The first `already` bytes belong to an earlier match.
+    ///
+    /// Stops before a possible incomplete value, unless these are the last bytes. Returns the number
+    /// of finished bytes, and how many bytes after them belong to a match.
+    fn mask_bytes(&self, bytes: &mut [u8], already: usize, last: bool) -> (usize, usize) {
         let plain = Zeroizing::new(bytes.to_vec());
         let mut until = already;
         for (index, byte) in bytes.iter_mut().enumerate() {
@@ -71,31 +72,31 @@ impl Mask {
     }
 }
 
-/// The answer's body with the values covered.
-pub(super) fn cover_body(mask: Mask, body: Incoming) -> ResponseBody {
-    Covered {
+/// Returns the response body with masked values.
+pub(super) fn mask_body(mask: Mask, body: Incoming) -> ResponseBody {
+    MaskedBody {
         body,
         mask,
         held: Vec::new(),
-        covered: 0,
+        matched: 0,
         last: None,
     }
     .map_err(Into::into)
     .boxed_unsync()
 }
 
-struct Covered<B> {
+struct MaskedBody<B> {
     body: B,
     mask: Mask,
-    /// Bytes that could be the beginning of a value.
+    /// Bytes that can be the start of a value.
     held: Vec<u8>,
-    /// How many of those belong to a value that was found.
-    covered: usize,
-    /// Trailers that wait until `held` is out.
+    /// The number of held bytes that belong to a match.
+    matched: usize,
+    /// Trailers that wait until `held` is sent.
     last: Option<Frame<Bytes>>,
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Covered<B> {
+impl<B: Body<Data = Bytes> + Unpin> Body for MaskedBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -146,19 +147,19 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Covered<B> {
     }
 }
 
-impl<B> Covered<B> {
+impl<B> MaskedBody<B> {
     fn pass(&mut self, data: &[u8]) -> Bytes {
         let mut bytes = std::mem::take(&mut self.held);
         bytes.extend_from_slice(data);
-        let (done, covered) = self.mask.cover(&mut bytes, self.covered, false);
-        self.covered = covered;
+        let (done, matched) = self.mask.mask_bytes(&mut bytes, self.matched, false);
+        self.matched = matched;
         self.held = bytes.split_off(done);
         bytes.into()
     }
 
     fn release(&mut self) -> Frame<Bytes> {
         let mut bytes = std::mem::take(&mut self.held);
-        self.mask.cover(&mut bytes, self.covered, true);
+        self.mask.mask_bytes(&mut bytes, self.matched, true);
         Frame::data(bytes.into())
     }
 }
@@ -179,7 +180,7 @@ mod tests {
         .unwrap()
     }
 
-    async fn covered(values: &[&str], text: &str, size: usize) -> String {
+    async fn masked(values: &[&str], text: &str, size: usize) -> String {
         let frames: Vec<_> = text
             .as_bytes()
             .chunks(size)
@@ -188,40 +189,40 @@ mod tests {
             })
             .collect();
         let body = StreamBody::new(futures_util::stream::iter(frames));
-        let covered = Covered {
+        let body = MaskedBody {
             body,
             mask: mask(values),
             held: Vec::new(),
-            covered: 0,
+            matched: 0,
             last: None,
         };
-        String::from_utf8(covered.collect().await.unwrap().to_bytes().to_vec()).unwrap()
+        String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap()
     }
 
     #[tokio::test]
-    async fn values_are_covered_however_the_body_is_cut() {
+    async fn values_are_masked_across_frames() {
         let text = "a hunter2-hunter2 b hunter2-hunter hunter2-hunter2";
         let expected = "a *************** b hunter2-hunter ***************";
         for size in 1..text.len() {
-            assert_eq!(covered(&["hunter2-hunter2"], text, size).await, expected);
+            assert_eq!(masked(&["hunter2-hunter2"], text, size).await, expected);
         }
     }
 
     #[tokio::test]
-    async fn a_value_within_another_uncovers_nothing() {
+    async fn value_within_another_stays_masked() {
         let values = ["password", "password-and-more"];
         let text = "password-and-more password-and password";
         for size in [1, 7, 100] {
             let expected = "***************** ********-and ********";
-            assert_eq!(covered(&values, text, size).await, expected, "{size}");
+            assert_eq!(masked(&values, text, size).await, expected, "{size}");
         }
     }
 
     #[test]
-    fn headers_are_covered_and_short_values_left() {
+    fn headers_are_masked_and_short_values_are_not() {
         let mut headers = HeaderMap::new();
         headers.insert("x-echo", HeaderValue::from_static("Bearer hunter2-hunter2"));
-        mask(&["hunter2-hunter2"]).cover_headers(&mut headers);
+        mask(&["hunter2-hunter2"]).mask_headers(&mut headers);
         assert_eq!(headers["x-echo"], "Bearer ***************");
         assert!(Mask::new(vec![Zeroizing::new(b"short".to_vec())]).is_none());
     }

@@ -1,4 +1,4 @@
-//! An upstream connection whose bytes are counted for the access log.
+//! A connection to a host, whose bytes count in the access log.
 
 use std::cell::Cell;
 use std::io;
@@ -11,19 +11,19 @@ use tokio::time::Instant;
 
 use crate::access_log::FlowEntry;
 
-/// A connection to a host outside: what is written to it went up, what is read came down.
+/// A connection to a host. Written bytes count as up, read bytes as down.
 pub(super) struct MeteredStream<S> {
     inner: S,
     flow: FlowEntry,
     last: LastActivity,
 }
 
-/// When a connection carried something for the last time.
+/// The time of a connection's last read or write.
 #[derive(Clone)]
 pub(super) struct LastActivity(Rc<Cell<Instant>>);
 
 impl<S> MeteredStream<S> {
-    /// Counts for `flow`, which ends with the stream.
+    /// Counts the bytes for `flow`, which ends with the stream.
     pub(super) fn new(inner: S, flow: FlowEntry) -> Self {
         Self {
             inner,
@@ -38,7 +38,7 @@ impl<S> MeteredStream<S> {
 }
 
 impl LastActivity {
-    /// Ends when nothing was carried for `limit`.
+    /// Ends when the connection was idle for `limit`.
     pub(super) async fn idle_for(&self, limit: std::time::Duration) {
         loop {
             let deadline = self.0.get() + limit;

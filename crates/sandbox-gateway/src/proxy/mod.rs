@@ -1,9 +1,8 @@
-//! The proxy by which the guest reaches hosts by name: an explicit HTTP proxy, and the
-//! connections to ports 80 and 443 that are looked into.
+//! The proxy: an explicit HTTP proxy, and a transparent proxy for ports 80 and 443.
 //!
-//! Each name is decided by the policy engine, once a connection or once a request; what a connection is for
-//! must be readable and unambiguous, or it ends here. May use the rest of `network`; used by the
-//! gateway, which hands in the guest's side of TCP connections.
+//! The policy engine decides about the host of each connection and of each request. The proxy denies
+//! a connection or a request whose host is unreadable or ambiguous. The proxy uses the policy engine,
+//! the interception and the access log. The gateway passes the guest's side of TCP connections to it.
 
 mod authority;
 mod body;
@@ -44,12 +43,12 @@ use super::policy_engine::PolicyEngine;
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::policy::RuleName;
 
-/// The proxy of one sandbox. Cheap to clone; lives on the gateway's thread.
+/// The proxy of one sandbox. It lives on the gateway's thread and is cheap to clone.
 #[derive(Clone)]
 pub struct Proxy(Rc<ProxyContext>);
 
 impl Proxy {
-    /// Proxy that ask `policy_engine`, with an interceptor where there are secrets.
+    /// Returns a proxy. It needs an interceptor if the sandbox has secrets.
     pub fn new(policy_engine: Rc<PolicyEngine>, interceptor: Option<Interceptor>) -> Self {
         Self(Rc::new(ProxyContext {
             policy_engine,
@@ -57,14 +56,14 @@ impl Proxy {
         }))
     }
 
-    /// Whether TLS connections to this name are opened, since a secret is for it.
+    /// Returns whether the proxy intercepts TLS to this host, because a secret is for it.
     pub fn intercepts_tls(&self, name: &DomainName) -> bool {
         self.0.intercepts_tls(name)
     }
 
-    /// Whether a TCP connection that the policy engine allows by its address belongs to
-    /// [`Proxy::allowed_by_address`] all the same: to a port of the web, at an address that the
-    /// gateway's DNS gave out for the host of a secret.
+    /// Returns whether the proxy must serve a TCP connection that the policy allows by its address,
+    /// with [`Proxy::allowed_by_address`]. It must if the port is 80 or 443 and the gateway's DNS
+    /// resolved the host of a secret to the address.
     pub fn intercepts(&self, destination: SocketAddr) -> bool {
         matches!(destination.port(), 80 | 443)
             && self.0.interceptor.is_some()
@@ -76,7 +75,7 @@ impl Proxy {
                 .any(|name| self.intercepts_tls(name))
     }
 
-    /// Serves the explicit HTTP proxy on one connection of the guest, until it ends.
+    /// Serves one connection of the guest to the explicit proxy, until it ends.
     pub async fn explicit<S>(&self, guest: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -85,8 +84,8 @@ impl Proxy {
         explicit::serve(&self.0, guest, session).await;
     }
 
-    /// Serves one connection of the guest to port 80 or 443 of `destination`, for which the policy engine
-    /// said [`Verdict::Intercept`](super::policy::Verdict::Intercept), until it ends.
+    /// Serves one connection of the guest to port 80 or 443 of `destination`, until it ends. The
+    /// policy engine must have returned [`Verdict::Intercept`](sandbox_spec::policy::Verdict::Intercept).
     pub async fn transparent<S>(&self, guest: S, destination: SocketAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -98,9 +97,10 @@ impl Proxy {
         }
     }
 
-    /// Serves one connection of the guest to `destination` that the policy engine allows by its address
-    /// and [`Proxy::intercepts`] is true for, until it ends: TLS to the host of a secret is opened,
-    /// other TLS and whatever hides its name goes on to `to` unread. `rule` is what allowed it.
+    /// Serves one connection of the guest for which [`Proxy::intercepts`] is true, until it ends.
+    ///
+    /// Intercepts TLS to the host of a secret. Passes other TLS, and TLS without a readable name, on
+    /// to `to`. `rule` is the rule that allowed the address.
     pub async fn allowed_by_address<S>(
         &self,
         guest: S,

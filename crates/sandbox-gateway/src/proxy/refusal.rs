@@ -1,4 +1,4 @@
-//! Why something is not passed on, and what its client is told.
+//! Denied requests and connections, and the response to the client.
 
 use std::net::IpAddr;
 
@@ -14,42 +14,42 @@ use crate::policy_engine::HOST_NAME;
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::policy::{Reason, RuleName};
 
-/// A request or a connection that ends at the gateway.
+/// The reason for denying a request or a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The request is not valid, or can be read in two ways.
+    /// The request is invalid or ambiguous.
     Malformed(&'static str),
-    /// The policy denies the name or the address behind it.
+    /// The policy denies the name or its address.
     Denied {
         name: DomainName,
         port: u16,
         rule: RuleName,
         reason: Reason,
     },
-    /// An address instead of a name.
+    /// The request names an address instead of a host name.
     Address(Option<IpAddr>),
-    /// CONNECT to a port that is not for TLS.
+    /// CONNECT to another port than 443.
     Port(u16),
-    /// Another name than the connection is for.
+    /// The request names another host than the connection.
     Mismatch { expected: String, found: String },
-    /// Another name in the ClientHello than CONNECT had.
+    /// The ClientHello names another host than CONNECT.
     OtherName { found: DomainName },
-    /// The ClientHello names no host that could be looked at.
+    /// The ClientHello has no acceptable name.
     Hello(ClientHelloError),
-    /// The name is allowed, but this address was not given out for it.
+    /// The name is allowed, but the gateway's DNS did not resolve it to this address.
     OtherAddress { name: DomainName },
-    /// A secret's placeholder on its way to a host that does not get its value.
+    /// The request has a placeholder, and its host does not get the value.
     Secret {
         secret: String,
         name: DomainName,
         own_host: bool,
     },
-    /// The host is allowed and cannot be reached, or not be trusted.
+    /// The host is allowed, but could not be reached or verified.
     Upstream { name: DomainName, error: String },
 }
 
 impl Refusal {
-    /// The reason in the access log.
+    /// Returns the reason for the access log.
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Malformed(_) => Reason::Malformed,
@@ -72,7 +72,7 @@ impl Refusal {
         }
     }
 
-    /// The rule in the access log.
+    /// Returns the rule for the access log.
     pub(super) fn rule(&self) -> RuleName {
         match self {
             Self::Denied { rule, .. } => rule.clone(),
@@ -81,7 +81,7 @@ impl Refusal {
         }
     }
 
-    /// The alert for a TLS connection; `None` where nothing says that the client speaks TLS.
+    /// Returns the alert for a TLS connection, or `None` if the client may not speak TLS.
     pub(super) fn alert(&self) -> Option<Alert> {
         match self {
             Self::Hello(ClientHelloError::NotTls | ClientHelloError::Incomplete) => None,
@@ -102,12 +102,12 @@ impl Refusal {
         }
     }
 
-    /// What happened, and on a second line what can be done about it.
+    /// Returns the text of the response. A second line can have a hint.
     fn text(&self) -> String {
         match self {
             Self::Malformed(what) => format!("bad request: {what}"),
             Self::Denied { name, port, .. } if name.as_str() == HOST_NAME => format!(
-                "denied: `{name}` (port {port}) is this sandbox's host, which no list opens\n\
+                "denied: `{name}` (port {port}) is this sandbox's host, which needs a rule\n\
                  hint: start the sandbox with `--net-rule allow@host:tcp:{port}`"
             ),
             Self::Denied {
@@ -116,8 +116,8 @@ impl Refusal {
                 reason: Reason::NotListed,
                 ..
             } => format!(
-                "denied: `{name}` (port {port}) is not on this sandbox's list\n\
-                 hint: on the host, `sandbox proxy allow {name}` allows it"
+                "denied: `{name}` (port {port}) is not on this sandbox's allowlist\n\
+                 hint: run `sandbox proxy allow {name}` on the host"
             ),
             Self::Denied {
                 name, port, reason, ..
@@ -129,30 +129,30 @@ impl Refusal {
                     .map(|address| format!(" `{address}`"))
                     .unwrap_or_default();
                 format!(
-                    "denied: the address{address} stands in place of a name\n\
-                     hint: use a name; on the host, `sandbox proxy allow DOMAIN` allows one"
+                    "denied: the request has the address{address} instead of a name\n\
+                     hint: use a name, and run `sandbox proxy allow DOMAIN` on the host"
                 )
             }
             Self::Port(port) => {
-                format!("denied: CONNECT to port {port}: only 443 passes the proxy")
+                format!("denied: CONNECT to port {port}: the proxy allows only 443")
             }
             Self::Mismatch { expected, found } => {
-                format!("denied: this connection is for `{expected}`, the request for `{found}`")
+                format!("denied: the connection is for `{expected}`, but the request for `{found}`")
             }
             Self::OtherName { found } => {
-                format!("denied: the ClientHello is for `{found}`, which CONNECT did not name")
+                format!("denied: the ClientHello is for `{found}`, but CONNECT named another host")
             }
             Self::Hello(error) => format!("denied: {error}"),
             Self::OtherAddress { name } => format!(
                 "denied: the sandbox's DNS did not give this address for `{name}`\n\
-                 hint: resolve the name anew"
+                 hint: resolve the name again"
             ),
             Self::Secret {
                 secret,
                 name,
                 own_host: true,
             } => format!(
-                "denied: secret `{secret}` would travel in clear to `{name}`\n\
+                "denied: the request sends secret `{secret}` to `{name}` in plaintext\n\
                  hint: use https://"
             ),
             Self::Secret {
@@ -161,13 +161,13 @@ impl Refusal {
                 own_host: false,
             } => format!(
                 "denied: secret `{secret}` is not for `{name}`\n\
-                 hint: start the sandbox with `--secret {secret}@{name}` if it is meant to be"
+                 hint: start the sandbox with `--secret {secret}@{name}` if it should be"
             ),
             Self::Upstream { name, error } => format!("could not reach `{name}`: {error}"),
         }
     }
 
-    /// The answer to an HTTP request. After a malformed one the connection ends.
+    /// Returns the response to an HTTP request. A malformed request also closes the connection.
     pub(super) fn response(&self) -> Response<ResponseBody> {
         let body = Full::new(Bytes::from(format!("{}\n", self.text())))
             .map_err(|never| match never {})

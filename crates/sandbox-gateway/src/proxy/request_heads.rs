@@ -1,9 +1,8 @@
-//! Looks at the heads of HTTP/1 requests as they came, before hyper makes them unambiguous.
+//! Checks the raw heads of HTTP/1 requests for request smuggling.
 //!
-//! hyper drops `Content-Length` from a request that has `Transfer-Encoding` too (RFC 9112,
-//! section 6.3, permits it), so that afterwards nothing tells that somebody tried to smuggle. Here
-//! that is noticed. Bodies of a known length are stepped over; after a chunked one nothing is
-//! looked at any more, and the proxy end such a connection with its answer.
+//! hyper removes `Content-Length` from a request that also has `Transfer-Encoding` (RFC 9112,
+//! section 6.3, permits it), so only the raw head shows smuggling. The check skips bodies of a known
+//! length. It ends at a chunked body, and the proxy closes such a connection after its response.
 
 use std::cell::Cell;
 use std::io;
@@ -16,29 +15,29 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::limits::{HEAD_LIMIT, MOST_HEADERS};
 
-/// A guest's stream whose request heads are looked at.
+/// A stream of the guest whose request heads are checked.
 pub(super) struct RequestHeads<S> {
     inner: S,
     next: Next,
-    /// Read and not yet passed on.
+    /// The bytes that were read and not passed on.
     pending: Vec<u8>,
-    /// How much of `pending` was looked at and may pass.
+    /// The number of pending bytes that were checked.
     passed: usize,
     ended: bool,
     smuggling: Rc<Cell<bool>>,
 }
 
-/// What comes after the bytes that may pass.
+/// The content after the checked bytes.
 enum Next {
     Head,
     Body(u64),
-    /// Anything: a chunked body, a tunnel, what hyper will refuse.
+    /// Unchecked content: a chunked body, a tunnel, or a request that hyper rejects.
     Rest,
 }
 
 impl<S> RequestHeads<S> {
-    /// The wrapped stream, and a flag that is set when the last request with a
-    /// `Transfer-Encoding` had a `Content-Length` as well.
+    /// Wraps a stream. The returned flag is true if the last request has both `Content-Length` and
+    /// `Transfer-Encoding`.
     pub(super) fn new(inner: S) -> (Self, Rc<Cell<bool>>) {
         let smuggling = Rc::new(Cell::new(false));
         let heads = Self {
@@ -52,13 +51,13 @@ impl<S> RequestHeads<S> {
         (heads, smuggling)
     }
 
-    /// The stream itself, and what was read of it and not passed on.
+    /// Returns the wrapped stream and the bytes that were not passed on.
     pub(super) fn into_parts(self) -> (S, Bytes) {
         (self.inner, self.pending.into())
     }
 
-    /// Decides about bytes in `pending` until some may pass, or more are needed.
-    fn look(&mut self) {
+    /// Checks pending bytes until some may pass or more are needed.
+    fn check(&mut self) {
         while self.passed == 0 && !self.pending.is_empty() {
             match &mut self.next {
                 Next::Rest => self.passed = self.pending.len(),
@@ -86,7 +85,7 @@ enum Parsed {
     Head {
         length: usize,
         next: Next,
-        /// Both `Content-Length` and `Transfer-Encoding`.
+        /// Whether it has both `Content-Length` and `Transfer-Encoding`.
         both: bool,
     },
     Partial,
@@ -94,7 +93,7 @@ enum Parsed {
 }
 
 fn parse(bytes: &[u8]) -> Parsed {
-    // Parsing each byte anew would be quadratic for a client that sends them singly.
+    // Parsing again after each byte would take quadratic time for a client that sends single bytes.
     let end = bytes.last() == Some(&b'\n')
         || bytes
             .windows(2)
@@ -145,7 +144,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for RequestHeads<S> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
-            this.look();
+            this.check();
             if this.passed > 0 {
                 let length = this.passed.min(buffer.remaining());
                 buffer.put_slice(&this.pending[..length]);
@@ -199,7 +198,7 @@ mod tests {
 
     use super::*;
 
-    /// What passes of `bytes` when they arrive in pieces of `size`, and what was noticed.
+    /// Returns the bytes that pass when `bytes` arrive in pieces of `size`, and the flag.
     async fn passed(bytes: &[u8], size: usize) -> (Vec<u8>, bool) {
         let (mut guest, inner) = tokio::io::duplex(size);
         let (mut heads, smuggling) = RequestHeads::new(inner);
@@ -216,7 +215,7 @@ mod tests {
     const BOTH: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
 
     #[tokio::test]
-    async fn two_lengths_are_noticed_behind_other_requests() {
+    async fn smuggling_is_detected_after_other_requests() {
         let harmless = b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\nTransfer-Enc";
         let chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
         for (parts, expected) in [
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_request_passes_as_it_is() {
+    async fn other_bytes_pass_unchanged() {
         for bytes in [
             &b"\x16\x03\x01\x02\x00\n\n"[..],
             b"GET / HTTP",

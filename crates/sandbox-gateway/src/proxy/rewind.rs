@@ -1,4 +1,4 @@
-//! A stream of which some bytes were read already and are to be read once more.
+//! A stream whose first bytes can be read again.
 
 use std::io;
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use hyper::body::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Yields `first`, then what `inner` still has.
+/// Reads `first`, then the rest of `inner`.
 pub(crate) struct Rewind<S> {
     first: Bytes,
     inner: S,

@@ -1,4 +1,4 @@
-//! One host that the guest wants to reach by name, and the policy engine's answers about it.
+//! A route to a host by its name, and the policy engine's decisions about it.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -15,19 +15,19 @@ use crate::policy_engine::{DialError, PolicyEngine};
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::policy::{NamedVerdict, RuleName, Transport};
 
-/// A name and a port, and by which way they are reached.
+/// A destination by name: for one connection or one request of the guest.
 #[derive(Clone)]
 pub(super) struct Route {
     pub(super) policy_engine: Rc<PolicyEngine>,
     pub(super) asked_by: AskedBy,
     pub(super) name: DomainName,
     pub(super) port: u16,
-    /// The address that the guest connected to; `None`: the name is resolved here.
+    /// The address to which the guest connected. `None` if the gateway resolves the name.
     pub(super) destination: Option<SocketAddr>,
 }
 
 impl Route {
-    /// What allows the name at this moment, its addresses aside.
+    /// Returns the rule that currently allows the name, before its address is known.
     pub(super) fn allowed(&self) -> Result<RuleName, Refusal> {
         match self.policy_engine.named(&self.name, self.port) {
             NamedVerdict::Allow { rule } => Ok(rule),
@@ -40,8 +40,8 @@ impl Route {
         }
     }
 
-    /// In proxy mode, the guest's address must be one that DNS gave it for the name: whoever may
-    /// reach a name may not reach every other host by claiming that name.
+    /// Checks the name and, in proxy mode, that the gateway's DNS resolved it to the guest's
+    /// destination. Otherwise the guest could reach any host under an allowed name.
     pub(super) fn check_destination(&self) -> Result<(), Refusal> {
         self.allowed()?;
         match self.destination {
@@ -57,13 +57,13 @@ impl Route {
         }
     }
 
-    /// Whether an open connection to `address` may still be used.
+    /// Returns whether an open connection to `address` is still allowed.
     pub(super) fn still_allowed(&self, address: SocketAddr) -> bool {
         let address = SocketAddr::new(address.ip(), self.port);
         self.allowed().is_ok() && self.policy_engine.reach(&self.name, address).is_ok()
     }
 
-    /// Connects to the host, whose addresses are checked now, and begins its line in the log.
+    /// Connects to the host at an allowed address, and starts its log line.
     pub(super) async fn connect(&self) -> Result<(MeteredStream<TcpStream>, SocketAddr), Refusal> {
         let rule = self.allowed()?;
         let dialled = match self.destination {
@@ -93,7 +93,7 @@ impl Route {
         }
     }
 
-    /// The refusal of a host that does not do its part.
+    /// Returns the refusal for an error of the host, with all causes.
     pub(super) fn upstream_failed(&self, error: &(dyn Error + 'static)) -> Refusal {
         let chain = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| {
             (*error).source()
@@ -105,7 +105,7 @@ impl Route {
         }
     }
 
-    /// How the log names it.
+    /// Returns the flow for the access log.
     pub(super) fn flow_start(&self) -> FlowStart {
         let flow = FlowStart::to_name(self.asked_by, self.name.clone(), self.port, Transport::Tcp);
         match self.destination {
@@ -114,14 +114,14 @@ impl Route {
         }
     }
 
-    /// Logs that a request or a connection by this way was refused.
+    /// Logs the denial of a request or a connection.
     pub(super) fn log_denied(&self, refusal: &Refusal) {
         let mut flow = self.flow_start();
         if let Refusal::OtherName { found } = refusal {
             flow.name = Some(found.clone());
         }
         let rule = match refusal {
-            // It was allowed; only nothing came of it.
+            // A rule allowed it, and the host failed.
             Refusal::Upstream { .. } => self.allowed().unwrap_or_else(|_| refusal.rule()),
             _ => refusal.rule(),
         };
@@ -139,12 +139,12 @@ impl Route {
         }
     }
 
-    /// Ends when connections by this way must.
+    /// Ends when the policy denies open connections to the host.
     pub(super) async fn until_denied(&self) {
         let mut rechecks = self.policy_engine.rechecks();
         loop {
             if rechecks.changed().await.is_err() {
-                // The policy engine itself is gone, and with it whoever could cut.
+                // Without the policy engine, nothing can deny the connection.
                 std::future::pending::<()>().await;
             }
             if self.allowed().is_err() {

@@ -1,4 +1,4 @@
-//! What a request asks for: its target and its `Host`, which must say the same.
+//! The target of a request. The target and `Host` must agree.
 //!
 //! RFC 9112, sections 3.2 and 3.3; RFC 9113, section 8.3.1.
 
@@ -10,17 +10,17 @@ use hyper::{Method, Version};
 use super::authority::{Authority, AuthorityError};
 use super::refusal::Refusal;
 
-/// Where a request goes.
+/// The target of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) form: Form,
     pub(super) authority: Authority,
 }
 
-/// How the target was written.
+/// The form of the target (RFC 9112, section 3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// `GET /path`, as to the server itself, and every request of HTTP/2.
+    /// `GET /path`, as to an origin server, and all requests of HTTP/2.
     Origin,
     /// `GET http://host/path`, as to a proxy.
     Absolute,
@@ -31,11 +31,11 @@ pub(super) enum Form {
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
-/// Reads the target of a request.
+/// Returns the target of a request.
 ///
 /// # Errors
 ///
-/// When it names no host, an invalid one, or two different ones.
+/// If it names no host, an invalid host, or two different hosts.
 pub(super) fn read(request: &Parts) -> Result<Target, Refusal> {
     let host = host_header(request)?;
     if request.method == Method::CONNECT {
@@ -54,7 +54,7 @@ pub(super) fn read(request: &Parts) -> Result<Target, Refusal> {
         Some(scheme) if *scheme == Scheme::HTTP => HTTP_PORT,
         _ => {
             return Err(Refusal::Malformed(
-                "only http:// and https:// are understood",
+                "only http:// and https:// are supported",
             ));
         }
     };
@@ -82,7 +82,7 @@ fn connect(request: &Parts, host: Option<Authority>) -> Result<Target, Refusal> 
     })
 }
 
-/// The one `Host` header.
+/// Returns the only `Host` header.
 fn host_header(request: &Parts) -> Result<Option<Authority>, Refusal> {
     let mut values = request.headers.get_all(HOST).iter();
     let Some(value) = values.next() else {
@@ -109,9 +109,9 @@ fn agree(host: Option<Authority>, target: &Authority, default_port: u16) -> Resu
 
 fn malformed(error: AuthorityError) -> Refusal {
     Refusal::Malformed(match error {
-        AuthorityError::UserInfo => "a user's name in front of the host is not accepted",
-        AuthorityError::Host => "the host is not valid",
-        AuthorityError::Port => "the port is not valid",
+        AuthorityError::UserInfo => "userinfo before the host is not accepted",
+        AuthorityError::Host => "invalid host",
+        AuthorityError::Port => "invalid port",
     })
 }
 
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn target_and_host_say_the_same() {
+    fn target_and_host_agree() {
         for (method, uri, hosts, form, authority) in [
             ("GET", "/x", &["A.example."][..], Form::Origin, "a.example"),
             (
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_programs_could_read_differently_is_refused() {
+    fn ambiguous_targets_are_rejected() {
         for (method, uri, hosts) in [
             ("GET", "/", &[][..]),
             ("GET", "/", &["a.example", "a.example"]),

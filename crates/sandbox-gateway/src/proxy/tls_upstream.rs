@@ -29,8 +29,8 @@ pub(super) struct TlsUpstream {
 
 impl TlsUpstream {
     /// Starts HTTP on the connection, in the version that ALPN chose.
-    pub(super) async fn begin(self, route: &Route) -> Result<Upstream, Refusal> {
-        Upstream::begin(
+    pub(super) async fn start_http(self, route: &Route) -> Result<Upstream, Refusal> {
+        Upstream::start(
             route.clone(),
             self.http2,
             self.address,

@@ -1,4 +1,4 @@
-//! Connections to the ports of the web by programs that know of no proxy.
+//! The transparent proxy: connections to ports 80 and 443 of programs without proxy settings.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use super::{client_hello, http, interception, tls_alert, tunnel};
 use crate::access_log::{AskedBy, FlowStart};
 use sandbox_spec::policy::{Reason, RuleName, Transport};
 
-/// Plain HTTP: each request is for the name in its `Host`.
+/// Serves plain HTTP. Each request is for the host in its `Host` header.
 pub(super) async fn http<S>(context: &Rc<ProxyContext>, guest: S, destination: SocketAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -27,7 +27,7 @@ where
     http::http1_with_websockets(guest, session).await;
 }
 
-/// TLS: the connection is for the name in its ClientHello.
+/// Serves TLS. The connection is for the host in its ClientHello.
 pub(super) async fn tls<S>(context: &Rc<ProxyContext>, mut guest: S, destination: SocketAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -71,7 +71,8 @@ where
     }
 }
 
-/// TLS that may pass by its address: it is opened for the hosts of secrets.
+/// Serves TLS to an allowed address. Intercepts it for the hosts of secrets, and passes other TLS
+/// on.
 pub(super) async fn allowed_tls<S>(
     context: &Rc<ProxyContext>,
     mut guest: S,
@@ -107,7 +108,7 @@ pub(super) async fn allowed_tls<S>(
             .log_denied(flow, rule, Reason::Upstream);
         return;
     };
-    // Bytes from a tunnel are already as large as they get.
+    // Nagle's algorithm gains nothing: the bytes come from another stream.
     let _ = upstream.set_nodelay(true);
     let upstream = MeteredStream::new(upstream, context.policy_engine.log_allowed(flow, rule));
     let last = upstream.last_activity();
@@ -115,7 +116,7 @@ pub(super) async fn allowed_tls<S>(
     tunnel::carry(guest, upstream, last, denied).await;
 }
 
-/// Ends when the policy engine no longer allows the address.
+/// Ends when the policy denies the address.
 async fn until_denied(context: &ProxyContext, destination: SocketAddr) {
     use crate::policy_engine::Destination;
     use sandbox_spec::policy::Verdict;
@@ -134,6 +135,6 @@ async fn until_denied(context: &ProxyContext, destination: SocketAddr) {
             return;
         }
     }
-    // The policy engine itself is gone, and with it whoever could cut.
+    // Without the policy engine, nothing can deny the connection.
     std::future::pending::<()>().await;
 }

@@ -1,4 +1,4 @@
-//! Bytes both ways, unread.
+//! Copies bytes in both directions.
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use super::limits::{TUNNEL_BUFFER, TUNNEL_IDLE};
 use super::metered_stream::LastActivity;
 
 /// Carries bytes until both sides have ended, one has failed, nothing came for four hours, or
-/// `denied` ends. When one side ends, the other is told and may go on.
+/// `denied` ends. The end of one direction closes it towards the other side; the other direction
+/// stays open.
 pub(super) async fn carry<A, B>(
     mut guest: A,
     mut upstream: B,
@@ -21,7 +22,7 @@ pub(super) async fn carry<A, B>(
 {
     const _: () = assert!(TUNNEL_IDLE.as_secs() > Duration::from_secs(3600).as_secs());
     tokio::select! {
-        // Whichever side failed, there is nobody to tell: both ends are closed now.
+        // An error closes both connections. There is nothing else to report it to.
         _ = copy_bidirectional_with_sizes(&mut guest, &mut upstream, TUNNEL_BUFFER, TUNNEL_BUFFER) => {}
         () = last.idle_for(TUNNEL_IDLE) => {}
         () = denied => {}

@@ -1,4 +1,4 @@
-//! A connection to a host outside that carries HTTP.
+//! HTTP connections to hosts.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ use super::rewind::Rewind;
 use super::route::Route;
 use sandbox_spec::domain::DomainName;
 
-/// An open connection with the name and address it was opened for.
+/// An open connection, with its host's name, port and address.
 pub(super) struct Upstream {
     pub(super) name: DomainName,
     pub(super) port: u16,
@@ -34,13 +34,13 @@ enum Sender {
     Http2(http2::SendRequest<Incoming>),
 }
 
-/// A connection after its `101 Switching Protocols`.
+/// A connection after `101 Switching Protocols`.
 pub(super) struct UpgradedStream {
     pub(super) stream: Box<dyn Stream>,
     pub(super) last: LastActivity,
 }
 
-/// A byte stream of any kind.
+/// A byte stream.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
@@ -57,10 +57,10 @@ impl<F: Future + 'static> Executor<F> for LocalExecutor {
 }
 
 impl Upstream {
-    /// Begins HTTP/1.1 on a connection, or HTTP/2 if that was agreed on.
+    /// Starts HTTP/2 or HTTP/1.1 on a connection.
     ///
-    /// The connection ends with the returned value, or when `route` is no longer allowed.
-    pub(super) async fn begin<S>(
+    /// The connection ends with the returned value, or when the policy denies `route`.
+    pub(super) async fn start<S>(
         route: Route,
         http2: bool,
         address: SocketAddr,
@@ -72,9 +72,9 @@ impl Upstream {
     {
         let (name, port) = (route.name.clone(), route.port);
         let (sender, task) = if http2 {
-            begin_http2(route, stream).await?
+            start_http2(route, stream).await?
         } else {
-            begin_http1(route, stream, last).await?
+            start_http1(route, stream, last).await?
         };
         Ok(Self {
             name,
@@ -85,7 +85,7 @@ impl Upstream {
         })
     }
 
-    /// Whether another request could be sent.
+    /// Returns whether the connection accepts another request.
     pub(super) async fn is_usable(&mut self) -> bool {
         let ready = async {
             match &mut self.sender {
@@ -98,7 +98,7 @@ impl Upstream {
             .unwrap_or(false)
     }
 
-    /// Sends a request. For HTTP/2, the future does not borrow the connection.
+    /// Sends a request. The future does not borrow the connection.
     pub(super) fn send(
         &mut self,
         request: Request<Incoming>,
@@ -111,7 +111,7 @@ impl Upstream {
         sending
     }
 
-    /// The bytes of the connection after a `101`.
+    /// Returns the stream after a `101`, or `None` if the connection has ended.
     pub(super) async fn upgraded(mut self) -> Option<UpgradedStream> {
         let Sender::Http1 { upgraded, .. } = &mut self.sender else {
             return None;
@@ -126,7 +126,7 @@ impl Drop for Upstream {
     }
 }
 
-async fn begin_http1<S>(
+async fn start_http1<S>(
     route: Route,
     stream: S,
     last: LastActivity,
@@ -147,7 +147,7 @@ where
                 if let Ok(parts) = parts {
                     let stream = Rewind::new(parts.read_buf, parts.io.into_inner());
                     let stream: Box<dyn Stream> = Box::new(stream);
-                    // Nobody waits for it where the connection has simply ended.
+                    // Without an upgrade, nothing waits for the stream.
                     let _ = upgrade.send(UpgradedStream { stream, last });
                 }
             }
@@ -161,7 +161,7 @@ where
     Ok((sender, task.abort_handle()))
 }
 
-async fn begin_http2<S>(route: Route, stream: S) -> hyper::Result<(Sender, AbortHandle)>
+async fn start_http2<S>(route: Route, stream: S) -> hyper::Result<(Sender, AbortHandle)>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -174,7 +174,7 @@ where
         .await?;
     let task = tokio::task::spawn_local(async move {
         tokio::select! {
-            // How a connection ends is told to those who wait for answers on it.
+            // hyper reports an error to the requests on this connection.
             _ = connection => {}
             () = route.until_denied() => {}
         }

@@ -1,3 +1,5 @@
+//! Replaced, misdirected and invalid placeholders.
+
 use hyper::Request;
 
 use super::*;
@@ -32,7 +34,7 @@ fn own() -> DomainName {
 }
 
 #[test]
-fn every_header_and_every_occurrence_is_filled_in() {
+fn substitute_replaces_all_occurrences_in_all_headers() {
     let secrets = Secrets::new(vec![secret("A", "api.example")]).unwrap();
     let placeholder = secrets.0[0].placeholder.clone();
     let twice = format!("{placeholder}, x{placeholder}y");
@@ -51,7 +53,7 @@ fn every_header_and_every_occurrence_is_filled_in() {
 }
 
 #[test]
-fn basic_credentials_are_opened_and_closed_again() {
+fn substitute_replaces_in_basic_credentials() {
     let secrets = Secrets::new(vec![secret("A", "api.example")]).unwrap();
     let credentials = STANDARD.encode(format!("user:{}", secrets.0[0].placeholder));
     let mut parts = request("/", &[("Authorization", &format!("basic  {credentials}"))]);
@@ -66,7 +68,7 @@ fn basic_credentials_are_opened_and_closed_again() {
 }
 
 #[test]
-fn a_request_without_placeholders_stays_as_it_is() {
+fn request_without_placeholders_is_unchanged() {
     let secrets = Secrets::new(vec![secret("A", "api.example")]).unwrap();
     let mut parts = request("/", &[("authorization", "Basic dXNlcjpwYXNz"), ("x", "y")]);
     let before = parts.headers.clone();
@@ -75,7 +77,7 @@ fn a_request_without_placeholders_stays_as_it_is() {
 }
 
 #[test]
-fn placeholders_for_other_hosts_are_found_wherever_they_are() {
+fn placeholders_for_other_hosts_are_found() {
     let secrets = Secrets::new(vec![secret("A", "api.example"), secret("B", "b.example")]).unwrap();
     let foreign = secrets.0[1].placeholder.clone();
     let basic = format!("Basic {}", STANDARD.encode(format!("{foreign}:")));
@@ -106,7 +108,7 @@ fn placeholders_for_other_hosts_are_found_wherever_they_are() {
 }
 
 #[test]
-fn unusable_secrets_are_refused() {
+fn invalid_secrets_are_rejected() {
     for value in ["", "x\r\nHost: b", "x\n", "\u{7f}"] {
         let error = Secrets::new(vec![spec("A", "a.example", value)]).unwrap_err();
         assert!(
@@ -136,7 +138,7 @@ fn debug_output_has_no_value() {
 }
 
 #[test]
-fn a_name_is_given_once() {
+fn duplicate_names_are_rejected() {
     let twice = vec![secret("A", "a.example"), secret("A", "b.example")];
     assert!(matches!(
         Secrets::new(twice),

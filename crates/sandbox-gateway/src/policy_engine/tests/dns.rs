@@ -1,4 +1,4 @@
-//! What the guest's DNS client gets to hear, and what the host's resolver is asked.
+//! Answers to the guest's DNS client, and queries to the host's resolver.
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
@@ -20,7 +20,7 @@ impl Lab {
         Message::from_vec(&answer).unwrap()
     }
 
-    /// The answer's code and its records' data.
+    /// Returns the answer's code and the data of its records.
     async fn answer(&self, text: &str, record_type: RecordType) -> (ResponseCode, Vec<String>) {
         let answer = self.ask(text, record_type).await;
         let data = answer
@@ -33,7 +33,7 @@ impl Lab {
 }
 
 #[tokio::test]
-async fn names_off_the_list_do_not_exist_and_are_asked_of_nobody() {
+async fn unlisted_names_get_nxdomain_without_upstream_query() {
     let lab = Lab::proxy(&["deny@bad.example.com"], ".example.com\n").await;
     lab.upstream.set("example.com", 300, &["192.0.2.1"]);
     lab.upstream.set("bad.example.com", 300, &["192.0.2.2"]);
@@ -75,7 +75,7 @@ async fn names_off_the_list_do_not_exist_and_are_asked_of_nobody() {
 
 /// apt asks for these before it asks for its mirror.
 #[tokio::test]
-async fn services_of_allowed_hosts_do_not_exist_and_are_no_news() {
+async fn service_query_of_allowed_host_is_denied_without_log_line() {
     let lab = Lab::proxy(&[], "deb.example.com\n").await;
     let quiet = "_http._tcp.deb.example.com.";
     for (text, record_type, logged) in [
@@ -92,7 +92,7 @@ async fn services_of_allowed_hosts_do_not_exist_and_are_no_news() {
 }
 
 #[tokio::test]
-async fn in_proxy_mode_records_that_carry_anything_are_withheld() {
+async fn proxy_mode_withholds_records_with_arbitrary_data() {
     let lab = Lab::proxy(&[], ".example.com\n").await;
     lab.upstream.set("example.com", 300, &["192.0.2.1"]);
     lab.upstream.set_text("example.com", "down with it");
@@ -123,7 +123,7 @@ async fn in_proxy_mode_records_that_carry_anything_are_withheld() {
 }
 
 #[tokio::test]
-async fn an_open_network_asks_for_anything_but_what_rules_deny() {
+async fn open_mode_forwards_all_types_of_names_without_deny_rule() {
     let lab = Lab::open(
         Preset::Public,
         &["deny@.tracker.example", "deny@half.example:tcp:80"],
@@ -141,7 +141,7 @@ async fn an_open_network_asks_for_anything_but_what_rules_deny() {
 }
 
 #[tokio::test]
-async fn without_a_network_only_allowed_names_are_asked_for() {
+async fn preset_none_forwards_allowed_names_only() {
     let lab = Lab::open(Preset::None, &["allow@a.example:tcp:443"]).await;
     lab.upstream.set("a.example", 300, &["192.0.2.1"]);
     lab.upstream.set("b.example", 300, &["192.0.2.2"]);
@@ -158,7 +158,7 @@ async fn without_a_network_only_allowed_names_are_asked_for() {
 }
 
 #[tokio::test]
-async fn answers_that_rebind_lose_their_addresses() {
+async fn rebinding_answers_lose_their_addresses() {
     let lab = Lab::open(Preset::Public, &[]).await;
     lab.upstream.set(
         "mixed.example",
@@ -175,7 +175,11 @@ async fn answers_that_rebind_lose_their_addresses() {
         assert_eq!((code, data), (ResponseCode::NoError, vec![]));
     }
     let (_, data) = lab.answer("alias.example.", RecordType::A).await;
-    assert_eq!(data, ["inside.test."], "the alias stays, its address goes");
+    assert_eq!(
+        data,
+        ["inside.test."],
+        "the alias stays without its address"
+    );
     let dropped = lab.log();
     assert_eq!(dropped.len(), 6);
     assert!(
@@ -187,7 +191,7 @@ async fn answers_that_rebind_lose_their_addresses() {
 }
 
 #[tokio::test]
-async fn aliases_of_an_allowed_name_lead_to_its_addresses() {
+async fn alias_of_allowed_name_keeps_its_addresses() {
     let lab = Lab::proxy(&[], "www.example.com\n").await;
     lab.upstream.set_alias("www.example.com", "edge.cdn.test");
     lab.upstream.set("edge.cdn.test", 20, &["192.0.2.8"]);
@@ -204,7 +208,7 @@ async fn aliases_of_an_allowed_name_lead_to_its_addresses() {
 }
 
 #[tokio::test]
-async fn times_to_live_are_cut_at_what_is_remembered() {
+async fn answer_ttl_is_limited_to_ceiling() {
     let lab = Lab::open(Preset::Public, &[]).await;
     lab.upstream.set("long.example", 80_000, &["192.0.2.1"]);
     let answer = lab.ask("long.example.", RecordType::A).await;
@@ -212,7 +216,7 @@ async fn times_to_live_are_cut_at_what_is_remembered() {
 }
 
 #[tokio::test]
-async fn the_host_has_a_name_and_reverse_lookups_stay_outside() {
+async fn host_name_resolves_and_private_reverse_lookups_are_denied() {
     let lab = Lab::open(Preset::Public, &[]).await;
     let (code, data) = lab.answer("host.sandbox.internal.", RecordType::A).await;
     assert_eq!(
@@ -235,12 +239,12 @@ async fn the_host_has_a_name_and_reverse_lookups_stay_outside() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_gone_is_a_failure_and_no_absence() {
+async fn unreachable_upstream_gives_servfail() {
     let lab = Lab::open(Preset::Public, &[]).await;
     lab.upstream.set("a.example", 300, &["192.0.2.1"]);
     let (code, _) = lab.answer("absent.example.", RecordType::A).await;
     assert_eq!(code, ResponseCode::NXDomain);
-    // Nothing listens where the second policy engine asks.
+    // No resolver listens at this address.
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let gone = socket.local_addr().unwrap();
     drop(socket);
@@ -260,5 +264,9 @@ async fn an_upstream_that_is_gone_is_a_failure_and_no_absence() {
     let (code, _) = other.answer("a.example.", RecordType::A).await;
     assert_eq!(code, ResponseCode::ServFail);
     let (code, _) = other.answer("a.example.", RecordType::AAAA).await;
-    assert_eq!(code, ResponseCode::NoError, "no IPv6 is no failure");
+    assert_eq!(
+        code,
+        ResponseCode::NoError,
+        "without IPv6 there is no query"
+    );
 }

@@ -1,4 +1,4 @@
-//! A policy engine with its list, its log and a resolver of its own on the loopback.
+//! A policy engine with an allowlist, an access log and a resolver on the loopback.
 
 mod dns;
 mod resolving;

@@ -1,4 +1,4 @@
-//! Names, the addresses behind them, and connections to them.
+//! Names, their addresses, and connections to them.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn tcp(text: &str, port: u16) -> Destination {
 }
 
 #[tokio::test]
-async fn addresses_are_remembered_for_their_name() {
+async fn resolved_addresses_are_recorded_for_name() {
     let lab = Lab::proxy(&[], ".example.com\n").await;
     lab.upstream
         .set("www.example.com", 300, &["192.0.2.1", "2001:db8::1"]);
@@ -49,7 +49,7 @@ async fn addresses_are_remembered_for_their_name() {
 }
 
 #[tokio::test]
-async fn the_hosts_file_counts_and_so_does_its_filter() {
+async fn hosts_file_is_used_and_filtered() {
     let lab = Lab::open(Preset::Public, &[]).await;
     let known = lab
         .policy_engine
@@ -78,7 +78,7 @@ async fn the_hosts_file_counts_and_so_does_its_filter() {
 }
 
 #[tokio::test]
-async fn what_may_not_be_behind_a_name_is_dropped() {
+async fn forbidden_addresses_of_name_are_dropped() {
     let all = [
         "192.0.2.1",
         "10.1.2.3",
@@ -126,7 +126,7 @@ async fn what_may_not_be_behind_a_name_is_dropped() {
                 "203.0.113.7",
             ],
         ),
-        // A rule for the name is none for the addresses behind it.
+        // A rule for the name does not allow its addresses.
         (
             Preset::Public,
             &["allow@many.example"],
@@ -158,7 +158,7 @@ async fn what_may_not_be_behind_a_name_is_dropped() {
 }
 
 #[tokio::test]
-async fn domain_rules_match_addresses_that_dns_gave() {
+async fn domain_rule_matches_resolved_address_until_ttl() {
     let lab = Lab::open(Preset::None, &["allow@*.example.com:tcp:443"]).await;
     lab.upstream.set("a.example.com", 300, &["192.0.2.1"]);
     let before = lab.policy_engine.outbound(&tcp("192.0.2.1", 443));
@@ -186,7 +186,7 @@ async fn domain_rules_match_addresses_that_dns_gave() {
 }
 
 #[tokio::test]
-async fn a_name_is_dialled_where_a_rule_opens_its_address() {
+async fn dial_connects_where_rule_allows_address() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let rule = format!("allow@127.0.0.1:tcp:{port}");
@@ -215,7 +215,7 @@ async fn a_name_is_dialled_where_a_rule_opens_its_address() {
 }
 
 #[tokio::test]
-async fn a_name_that_turns_private_is_not_dialled() {
+async fn dial_denies_name_that_moved_to_private_address() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let domain_rule = format!("allow@turns.example:tcp:{port}");
@@ -251,7 +251,7 @@ async fn a_name_that_turns_private_is_not_dialled() {
 }
 
 #[tokio::test]
-async fn in_proxy_mode_a_rule_for_an_address_lists_no_name() {
+async fn proxy_mode_address_rule_allows_no_name() {
     let lab = Lab::proxy(&["allow@10.1.0.0/16:tcp:443"], "listed.example\n").await;
     let reach = |text: &str, to: &str| lab.policy_engine.reach(&name(text), to.parse().unwrap());
     assert!(reach("listed.example", "10.1.2.3:443").is_ok());

@@ -1,4 +1,4 @@
-//! A DNS server on the loopback that counts what it is asked.
+//! A DNS server on the loopback that records its queries.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ impl Upstream {
         }
     }
 
-    /// Replaces what `name` has.
+    /// Replaces the records of `name`.
     pub(super) fn set(&self, name: &str, ttl: u32, addresses: &[&str]) {
         let data = addresses
             .iter()
@@ -58,7 +58,7 @@ impl Upstream {
         zone.entry(name.into()).or_default().push((300, data));
     }
 
-    /// What was asked, as `name type`, in order.
+    /// Returns the queries as `name type`, in order.
     pub(super) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }

@@ -1,4 +1,4 @@
-//! Presets, rules, groups and modes, flow by flow.
+//! Decisions by preset, rule, group and mode.
 
 use std::time::Duration;
 
@@ -31,8 +31,8 @@ fn word(verdict: &Verdict) -> String {
 }
 
 #[tokio::test]
-async fn presets_open_what_they_say() {
-    // Each target, and the presets under which it is open.
+async fn presets_allow_documented_destinations() {
+    // Each destination, and the presets that allow it.
     let targets = [
         ("tcp 93.184.215.14:443", "public private all"),
         ("udp 93.184.215.14:443", "public private all"),
@@ -65,9 +65,9 @@ async fn presets_open_what_they_say() {
     ];
     for preset in [Preset::None, Preset::Public, Preset::Private, Preset::All] {
         let lab = Lab::open(preset, &[]).await;
-        for (target, open_under) in targets {
+        for (target, allowed_under) in targets {
             let verdict = lab.policy_engine.outbound(&destination(target));
-            let expected = open_under.split(' ').any(|word| word == preset.as_str());
+            let expected = allowed_under.split(' ').any(|word| word == preset.as_str());
             let allowed = matches!(verdict, Verdict::Allow { .. });
             assert_eq!(allowed, expected, "{preset} {target} {verdict:?}");
         }
@@ -75,7 +75,7 @@ async fn presets_open_what_they_say() {
 }
 
 #[tokio::test]
-async fn the_first_rule_that_matches_wins() {
+async fn first_matching_rule_wins() {
     let lab = Lab::open(
         Preset::Public,
         &[
@@ -113,7 +113,7 @@ async fn the_first_rule_that_matches_wins() {
             "udp [2001:db8:1::5]:443",
             "[2001:db8:1::5]:443 by allow@[2001:db8:1::/48]:443",
         ),
-        // A carried address is denied by what it carries, and a mapped one is that address.
+        // A rule that denies an IPv4 address also denies its 6to4 and its mapped form.
         ("tcp [2002:5db8:d70e::1]:80", "Rule by deny@93.184.215.14"),
         ("tcp [::ffff:192.0.2.9]:80", "Rule by deny@192.0.2.0/24"),
     ] {
@@ -126,7 +126,7 @@ async fn the_first_rule_that_matches_wins() {
 }
 
 #[tokio::test]
-async fn the_host_is_reached_by_group_address_or_name() {
+async fn host_is_reachable_by_group_address_or_name() {
     for rule in [
         "allow@host:tcp:5432",
         "allow@loopback:tcp:5432",
@@ -172,7 +172,7 @@ fn name_of_host() -> DomainName {
 }
 
 #[tokio::test]
-async fn proxy_mode_looks_into_the_web_and_denies_the_rest() {
+async fn proxy_mode_intercepts_web_ports_and_denies_others() {
     let lab = Lab::proxy(
         &[
             "allow@10.1.2.3:tcp:22",
@@ -213,7 +213,7 @@ async fn proxy_mode_looks_into_the_web_and_denies_the_rest() {
 }
 
 #[tokio::test]
-async fn names_are_decided_by_rules_then_by_the_list() {
+async fn names_are_decided_by_rules_then_allowlist() {
     let lab = Lab::proxy(
         &["deny@evil.example.com", "allow@git.example.org:tcp:22"],
         "example.com\n*.example.com\n",
@@ -259,7 +259,7 @@ async fn names_are_decided_by_rules_then_by_the_list() {
 }
 
 #[tokio::test]
-async fn published_ports_are_open_unless_a_rule_says_otherwise() {
+async fn published_port_is_allowed_without_deny_rule() {
     let lab = Lab::open(
         Preset::None,
         &[
@@ -282,9 +282,9 @@ async fn published_ports_are_open_unless_a_rule_says_otherwise() {
     assert_eq!(inbound("192.168.1.6", 81), "10.0.2.15:81 by published");
 }
 
-/// Paused, so that no time passes but what the test lets pass.
+/// Time is paused, so that only the test advances it.
 #[tokio::test(start_paused = true)]
-async fn edits_of_the_list_act_on_a_running_gate() {
+async fn allowlist_edit_affects_running_engine() {
     let lab = Lab::proxy(&[], "example.com\n").await;
     let allowed = |text: &str| lab.policy_engine.named(&name(text), 443).is_allowed();
     assert!(allowed("example.com") && !allowed("example.org"));
@@ -307,22 +307,22 @@ async fn edits_of_the_list_act_on_a_running_gate() {
     assert!(!allowed("example.net"), "removed");
     std::fs::write(lab.list(), ".example.com\n").unwrap();
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert!(allowed("www.example.com"), "there again");
+    assert!(allowed("www.example.com"), "created again");
 }
 
 #[tokio::test]
-async fn cutting_is_told_to_whoever_waits() {
+async fn recheck_signals_receivers() {
     let lab = Lab::open(Preset::Public, &[]).await;
-    let mut cut = lab.policy_engine.rechecks();
-    assert!(!cut.has_changed().unwrap());
+    let mut rechecks = lab.policy_engine.rechecks();
+    assert!(!rechecks.has_changed().unwrap());
     lab.policy_engine.recheck_connections();
-    cut.changed().await.unwrap();
-    assert!(!cut.has_changed().unwrap());
+    rechecks.changed().await.unwrap();
+    assert!(!rechecks.has_changed().unwrap());
 }
 
-/// Paused: no time passes between the edit and the cut.
+/// Time is paused: none passes between the edit and the recheck.
 #[tokio::test(start_paused = true)]
-async fn cutting_goes_by_the_list_as_it_was_just_edited() {
+async fn recheck_uses_allowlist_of_last_edit() {
     let lab = Lab::proxy(&[], "example.com\n").await;
     let allowed = || {
         lab.policy_engine
@@ -331,7 +331,7 @@ async fn cutting_goes_by_the_list_as_it_was_just_edited() {
     };
     assert!(allowed());
     std::fs::write(lab.list(), "example.org\n").unwrap();
-    assert!(allowed(), "not looked at since");
+    assert!(allowed(), "the file is not checked yet");
     lab.policy_engine.recheck_connections();
     assert!(!allowed());
 }

@@ -1,3 +1,5 @@
+//! ClientHellos of a real client, ambiguous ones and damaged ones.
+
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -6,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::*;
 
-/// What a real client sends first.
+/// Returns the first bytes of a real client.
 fn real(name: &str) -> Vec<u8> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -57,7 +59,7 @@ fn hello(extensions: &[Vec<u8>]) -> Vec<u8> {
 }
 
 #[test]
-fn the_name_of_a_real_client_is_read_once_it_is_there() {
+fn real_client_hello_gives_name_once_complete() {
     let bytes = real("www.example.com");
     for cut in 0..bytes.len() {
         assert_eq!(server_name(&bytes[..cut]), Ok(None), "{cut}");
@@ -69,7 +71,7 @@ fn the_name_of_a_real_client_is_read_once_it_is_there() {
 }
 
 #[test]
-fn clients_without_a_name_are_refused() {
+fn client_hello_without_name_is_rejected() {
     assert_eq!(
         server_name(&real("192.0.2.1")),
         Err(ClientHelloError::NoName)
@@ -93,7 +95,7 @@ fn clients_without_a_name_are_refused() {
 }
 
 #[test]
-fn hidden_names_are_refused() {
+fn hidden_names_are_rejected() {
     let outer = sni(&[(0, "public.example")]);
     let encrypted = extension(ENCRYPTED_CLIENT_HELLO, &[0; 40]);
     for extensions in [
@@ -113,7 +115,7 @@ fn hidden_names_are_refused() {
             Err(ClientHelloError::Fragmented),
             "{cut}"
         );
-        // The second record need not be waited for.
+        // The first record is enough.
         let first = record(&whole[..cut]);
         assert_eq!(
             server_name(&first),
@@ -124,7 +126,7 @@ fn hidden_names_are_refused() {
 }
 
 #[test]
-fn what_can_be_read_in_two_ways_is_refused() {
+fn ambiguous_client_hello_is_rejected() {
     let one = sni(&[(0, "a.example")]);
     let other = sni(&[(0, "b.example")]);
     let trailing = [message(std::slice::from_ref(&one)), vec![0]].concat();
@@ -146,7 +148,7 @@ fn what_can_be_read_in_two_ways_is_refused() {
 }
 
 #[test]
-fn other_protocols_are_refused_at_once() {
+fn other_protocols_are_rejected_early() {
     for bytes in [
         &b"G"[..],
         b"GET / HTTP/1.1\r\n",
@@ -163,20 +165,20 @@ fn other_protocols_are_refused_at_once() {
 }
 
 #[test]
-fn no_damage_makes_it_fail_or_read_another_name() {
+fn damaged_client_hello_never_panics() {
     let bytes = real("www.example.com");
     for index in 0..bytes.len() {
         for flip in [0x01, 0x80, 0xff] {
             let mut damaged = bytes.clone();
             damaged[index] ^= flip;
-            // The only demand is that it returns.
+            // It only must return.
             let _ = server_name(&damaged);
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_client_is_not_waited_for() {
+async fn silent_client_times_out() {
     let (mut guest, mut stream) = tokio::io::duplex(1024);
     guest
         .write_all(&real("www.example.com")[..40])
@@ -189,7 +191,7 @@ async fn a_silent_client_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn what_was_read_stays_for_the_server() {
+async fn read_bytes_stay_for_server() {
     let bytes = [real("www.example.com"), b"more".to_vec()].concat();
     let (mut guest, mut stream) = tokio::io::duplex(100);
     let mut read = Vec::new();

@@ -1,4 +1,4 @@
-//! Which host a request is for.
+//! The route of a request.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -12,7 +12,11 @@ use crate::proxy::target::{Form, Target};
 use sandbox_spec::domain::DomainName;
 
 impl Session {
-    /// Which host a request is for, if this connection is for such requests.
+    /// Returns the route of a request.
+    ///
+    /// # Errors
+    ///
+    /// If the connection does not accept such a request.
     pub(super) fn route(&self, target: &Target) -> Result<Route, Refusal> {
         let name = || match &target.authority.host {
             Host::Name(name) => Ok(name.clone()),
@@ -28,9 +32,9 @@ impl Session {
                 Ok(self.name_route(AskedBy::Http, name()?, port.unwrap_or(HTTP_PORT), None))
             }
             (ConnectionKind::ExplicitProxy, Form::Origin) => Err(Refusal::Malformed(
-                "this is an HTTP proxy: requests name their host, as in `GET http://example.com/`",
+                "this is an HTTP proxy: the request must name its host, as in `GET http://example.com/`",
             )),
-            (_, Form::Connect) => Err(Refusal::Malformed("CONNECT is for the proxy")),
+            (_, Form::Connect) => Err(Refusal::Malformed("CONNECT is for the explicit proxy only")),
             (ConnectionKind::PlainHttp(destination), _) => {
                 let name = name()?;
                 let port = port.unwrap_or(HTTP_PORT);

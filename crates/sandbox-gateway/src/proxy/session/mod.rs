@@ -1,4 +1,5 @@
-//! The requests of one connection of the guest: each is decided, changed and sent on.
+//! The requests of one connection of the guest. The session checks each of them, rewrites it and
+//! sends it to its host.
 
 mod host;
 mod rewrite;
@@ -29,29 +30,29 @@ use sandbox_spec::policy::{RuleName, Transport};
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
-/// What a connection of the guest was opened for.
+/// The kind of a connection of the guest.
 pub(super) enum ConnectionKind {
-    /// The explicit proxy: any name.
+    /// A connection to the explicit proxy, for any host.
     ExplicitProxy,
-    /// A web server, by its address.
+    /// Plain HTTP to this address.
     PlainHttp(SocketAddr),
-    /// A host of a secret, whose TLS ends here.
+    /// Intercepted TLS to the host of a secret.
     InterceptedTls {
-        /// The name of CONNECT or of the ClientHello.
+        /// The route of CONNECT or of the ClientHello.
         route: Route,
         http2: bool,
     },
 }
 
-/// What happens to the connection after its last answer.
+/// The protocol that takes over a connection after its last response.
 pub(super) enum Upgrade {
-    /// A tunnel for TLS, to the host that is connected already.
+    /// A tunnel for TLS. The host is already connected.
     Connect {
         route: Route,
         upstream: Box<MeteredStream<TcpStream>>,
         address: SocketAddr,
     },
-    /// The bytes of a WebSocket.
+    /// A WebSocket.
     WebSocket {
         route: Route,
         upstream: UpgradedStream,
@@ -82,26 +83,26 @@ impl Session {
         })
     }
 
-    /// Where a request with two lengths is announced.
-    pub(super) fn watch_for_smuggling(&self, flag: Rc<Cell<bool>>) {
+    /// Sets the flag of the smuggling check.
+    pub(super) fn set_smuggling_flag(&self, flag: Rc<Cell<bool>>) {
         self.smuggling.replace(flag);
     }
 
-    /// What follows the end of HTTP.
+    /// Takes the upgrade that a request left.
     pub(super) fn take_upgrade(&self) -> Option<Upgrade> {
         self.upgrade.take()
     }
 
-    /// Answers a request, one way or the other.
+    /// Answers a request, with the host's response or with a refusal.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
-        let unwatched = ends_looking(&parts);
+        let unchecked = ends_check(&parts);
         let mut response = match self.pass(parts, body).await {
             Ok(response) => response,
             Err(refusal) => refusal.response(),
         };
-        if unwatched && self.upgrade.borrow().is_none() {
-            // What follows such a request was not looked at: see `request_heads`.
+        if unchecked && self.upgrade.borrow().is_none() {
+            // `request_heads` did not check the bytes after such a request.
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -115,10 +116,10 @@ impl Session {
         body: Incoming,
     ) -> Result<Response<ResponseBody>, Refusal> {
         let target = target::read(&parts).and_then(|target| self.unambiguous(&parts, target));
-        let target = target.inspect_err(|refusal| self.log(refusal, None))?;
+        let target = target.inspect_err(|refusal| self.log_denied(refusal, None))?;
         let route = self
             .route(&target)
-            .inspect_err(|refusal| self.log(refusal, Some(&target.authority)))?;
+            .inspect_err(|refusal| self.log_denied(refusal, Some(&target.authority)))?;
         let passed = if target.form == Form::Connect {
             self.connect(route.clone()).await
         } else {
@@ -142,10 +143,10 @@ impl Session {
         Ok(target)
     }
 
-    /// CONNECT: the host is connected before the answer, so that failures have words.
+    /// Connects the host of CONNECT before the response, so that the response can report a failure.
     async fn connect(&self, route: Route) -> Result<Response<ResponseBody>, Refusal> {
         let rule = route.allowed()?;
-        // Another port needs a rule of its own; the list is for the web.
+        // The allowlist is for the web. Another port needs a rule.
         if route.port != HTTPS_PORT && !matches!(rule, RuleName::Rule(_)) {
             return Err(Refusal::Port(route.port));
         }
@@ -158,8 +159,8 @@ impl Session {
         Ok(Response::default())
     }
 
-    /// Logs a request that has no way.
-    fn log(&self, refusal: &Refusal, authority: Option<&Authority>) {
+    /// Logs the denial of a request without a route.
+    fn log_denied(&self, refusal: &Refusal, authority: Option<&Authority>) {
         let destination = match &self.kind {
             ConnectionKind::InterceptedTls { route, .. } => return route.log_denied(refusal),
             ConnectionKind::PlainHttp(destination) => Some(*destination),
@@ -193,8 +194,8 @@ impl Session {
     }
 }
 
-/// Whether what follows the request is not looked at by `request_heads`.
-fn ends_looking(parts: &Parts) -> bool {
+/// Returns whether `request_heads` checks no bytes after the request.
+fn ends_check(parts: &Parts) -> bool {
     parts.version != Version::HTTP_2
         && (parts.method == Method::CONNECT
             || parts.headers.contains_key(TRANSFER_ENCODING)

@@ -1,4 +1,4 @@
-//! What becomes of a request before its host gets it.
+//! Rewrites a request for its host.
 
 use hyper::Version;
 use hyper::header::{ACCEPT_ENCODING, HOST, HeaderValue};
@@ -11,15 +11,15 @@ use crate::proxy::mask::Mask;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::route::Route;
 
-/// What is to be done with a request's answer.
+/// The handling of the response to a request.
 pub(super) struct ResponseHandling {
-    /// Whether it may be `101`.
+    /// Whether the response may be `101 Switching Protocols`.
     pub(super) websocket: bool,
     pub(super) mask: Option<Mask>,
 }
 
 impl Session {
-    /// Makes the request what its host shall get.
+    /// Removes hop-by-hop headers, inserts secrets, and writes the target for the host.
     pub(super) fn rewrite(
         &self,
         parts: &mut Parts,
@@ -32,18 +32,18 @@ impl Session {
         if parts.uri.scheme() == Some(&Scheme::HTTPS) && !intercepted {
             return Err(Refusal::Malformed("https:// needs CONNECT"));
         }
-        let mask = self.put_secrets(parts, route, intercepted)?;
+        let mask = self.insert_secrets(parts, route, intercepted)?;
         if mask.is_some() {
-            // Only what is not compressed can be looked through for the value.
+            // Only an uncompressed body can be masked.
             parts
                 .headers
                 .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        address_to(parts, route, intercepted, http2)?;
+        write_target(parts, route, intercepted, http2)?;
         Ok(ResponseHandling { websocket, mask })
     }
 
-    fn put_secrets(
+    fn insert_secrets(
         &self,
         parts: &mut Parts,
         route: &Route,
@@ -52,14 +52,14 @@ impl Session {
         let Some(secrets) = self.context.secrets() else {
             return Ok(None);
         };
-        let put = if intercepted {
+        let inserted = if intercepted {
             secrets.substitute(parts, &route.name).map(Mask::new)
         } else {
             secrets
                 .refuse_in_plaintext(parts, &route.name)
                 .map(|()| None)
         };
-        put.map_err(|misdirected| Refusal::Secret {
+        inserted.map_err(|misdirected| Refusal::Secret {
             secret: misdirected.secret,
             name: route.name.clone(),
             own_host: misdirected.own_host,
@@ -67,14 +67,14 @@ impl Session {
     }
 }
 
-/// Writes the target and the `Host` as the host itself expects them.
-fn address_to(
+/// Writes the target and `Host` as an origin server expects them.
+fn write_target(
     parts: &mut Parts,
     route: &Route,
     intercepted: bool,
     http2: bool,
 ) -> Result<(), Refusal> {
-    let unwritable = |_: hyper::http::Error| Refusal::Malformed("the target cannot be written");
+    let unwritable = |_: hyper::http::Error| Refusal::Malformed("the target is not valid");
     let default_port = if intercepted { HTTPS_PORT } else { HTTP_PORT };
     let authority = if route.port == default_port {
         route.name.to_string()

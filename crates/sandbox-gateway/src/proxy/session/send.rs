@@ -1,4 +1,4 @@
-//! A request on its way to its host, and the answer on its way back.
+//! Sends a request to its host, and passes the response on.
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -13,11 +13,11 @@ use crate::proxy::tls_upstream::{self, HTTP1, HTTP2};
 use crate::proxy::upstream::{UpgradedStream, Upstream};
 use crate::proxy::{hop_by_hop, mask};
 
-/// How often a request is tried that its host has not seen.
+/// The most attempts for a request that the host has not received.
 const ATTEMPTS: u32 = 3;
 
 impl Session {
-    /// Sends the request to its host, on the open connection if that is still good.
+    /// Sends the request to its host, on the open connection if that is still usable.
     pub(super) async fn send(
         &self,
         route: &Route,
@@ -30,7 +30,7 @@ impl Session {
             let (mut upstream, kept) = self.upstream_for(route, slot.take()).await?;
             let sending = upstream.send(request);
             let held = if self.speaks_http2() {
-                // Its other requests need not wait for this one's answer.
+                // Other requests do not wait for this response.
                 *slot = Some(upstream);
                 None
             } else {
@@ -50,7 +50,7 @@ impl Session {
                     return self.received(route, response, prepared, switched);
                 }
                 Err(mut error) => match error.take_message() {
-                    // The host closed a kept connection just now, and has not seen the request.
+                    // The host closed the kept-alive connection before it received the request.
                     Some(unsent) if kept && attempts_left > 0 => request = unsent,
                     _ => return Err(route.upstream_failed(error.error())),
                 },
@@ -58,7 +58,7 @@ impl Session {
         }
     }
 
-    /// An open connection to the host; true where it was open before.
+    /// Returns a connection to the host, and whether it was already open.
     async fn upstream_for(
         &self,
         route: &Route,
@@ -80,12 +80,12 @@ impl Session {
                         error: "it no longer speaks the same version of HTTP".into(),
                     });
                 }
-                connected.begin(route).await?
+                connected.start_http(route).await?
             }
             _ => {
                 let (stream, address) = route.connect().await?;
                 let last = stream.last_activity();
-                Upstream::begin(route.clone(), false, address, stream, last)
+                Upstream::start(route.clone(), false, address, stream, last)
                     .await
                     .map_err(|error| route.upstream_failed(&error))?
             }
@@ -93,7 +93,7 @@ impl Session {
         Ok((upstream, false))
     }
 
-    /// Makes the host's answer what the guest shall get.
+    /// Returns the host's response for the guest: without hop-by-hop headers, and masked.
     fn received(
         &self,
         route: &Route,
@@ -108,7 +108,7 @@ impl Session {
             let (true, Some(upstream)) = (prepared.websocket, switched) else {
                 return Err(Refusal::Upstream {
                     name: route.name.clone(),
-                    error: "it switched to a protocol that nobody asked for".into(),
+                    error: "it switched to a protocol without a request for it".into(),
                 });
             };
             self.upgrade.replace(Some(Upgrade::WebSocket {
@@ -118,8 +118,8 @@ impl Session {
         }
         let body = match prepared.mask {
             Some(mask) => {
-                mask.cover_headers(&mut parts.headers);
-                mask::cover_body(mask, body)
+                mask.mask_headers(&mut parts.headers);
+                mask::mask_body(mask, body)
             }
             None => body.map_err(Into::into).boxed_unsync(),
         };

@@ -1,4 +1,4 @@
-//! The explicit proxy, used as it is meant to be.
+//! Allowed requests to the explicit proxy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(super) fn client_config(roots: RootCertStore, protocols: &[&str]) -> Arc<Cli
     Arc::new(config)
 }
 
-/// What a client sends first to a host of this name.
+/// Returns the ClientHello for a host of this name.
 pub(super) fn client_hello(name: &str) -> Vec<u8> {
     let config = client_config(RootCertStore::empty(), &[]);
     let name = ServerName::try_from(name.to_owned()).unwrap();
@@ -51,7 +51,7 @@ pub(super) async fn tls(
     TlsConnector::from(config).connect(name, stream).await
 }
 
-/// A tunnel to `authority` through the explicit proxy.
+/// Opens a tunnel to `authority` through the explicit proxy.
 pub(super) async fn tunnel(world: &World, authority: &str) -> TcpStream {
     let mut stream = world.explicit().await;
     let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
@@ -65,7 +65,7 @@ fn get(authority: &str, path: &str) -> String {
     format!("GET http://{authority}{path} HTTP/1.1\r\nHost: {authority}\r\n\r\n")
 }
 
-/// Reads one answer that has a `Content-Length`.
+/// Reads one response with a `Content-Length`.
 async fn read_answer(stream: &mut TcpStream) -> (String, String) {
     let head = read_head(stream).await;
     let length = head
@@ -83,7 +83,7 @@ async fn read_answer(stream: &mut TcpStream) -> (String, String) {
 }
 
 #[test]
-fn each_request_of_a_kept_connection_is_decided() {
+fn policy_decides_each_request_of_kept_alive_connection() {
     on_gateway(|| async {
         let world = World::new().await;
         let (address, connections) = servers::echo().await;
@@ -110,7 +110,7 @@ fn each_request_of_a_kept_connection_is_decided() {
                 );
             }
         }
-        // The three requests to one name shared a connection.
+        // The three requests to one name share a connection.
         assert_eq!(connections.all().len(), 2);
         drop(stream);
         let denied: Vec<_> = world
@@ -124,7 +124,7 @@ fn each_request_of_a_kept_connection_is_decided() {
 }
 
 #[test]
-fn a_host_that_closes_kept_connections_is_connected_anew() {
+fn host_that_closes_kept_alive_connection_is_connected_again() {
     on_gateway(|| async {
         let world = World::new().await;
         let (address, requests) =
@@ -140,7 +140,7 @@ fn a_host_that_closes_kept_connections_is_connected_anew() {
 }
 
 #[test]
-fn headers_arrive_as_they_were_written_without_those_for_the_proxy() {
+fn headers_keep_case_and_lose_hop_by_hop_ones() {
     on_gateway(|| async {
         let world = World::new().await;
         let (address, requests) =
@@ -166,7 +166,7 @@ fn headers_arrive_as_they_were_written_without_those_for_the_proxy() {
 }
 
 #[test]
-fn bodies_go_both_ways_whatever_their_length_is_given_by() {
+fn bodies_pass_with_length_or_chunks() {
     on_gateway(|| async {
         let world = World::new().await;
         let (address, _) = servers::echo().await;
@@ -185,7 +185,7 @@ fn bodies_go_both_ways_whatever_their_length_is_given_by() {
 }
 
 #[test]
-fn a_client_that_waits_to_send_its_body_is_told_to() {
+fn expect_continue_gets_100() {
     on_gateway(|| async {
         let world = World::new().await;
         let (address, _) = servers::echo().await;
@@ -202,7 +202,7 @@ fn a_client_that_waits_to_send_its_body_is_told_to() {
 }
 
 #[test]
-fn an_answer_without_a_body_keeps_its_length_and_the_connection() {
+fn head_response_keeps_length_and_connection() {
     on_gateway(|| async {
         let world = World::new().await;
         let (address, requests) =
@@ -220,7 +220,7 @@ fn an_answer_without_a_body_keeps_its_length_and_the_connection() {
 }
 
 #[test]
-fn a_tunnel_carries_tls_to_its_host_unopened() {
+fn tunnel_passes_tls_without_interception() {
     on_gateway(|| async {
         let world = World::new().await;
         let outside = Outside::new(&["good.test"]);
@@ -239,7 +239,7 @@ fn a_tunnel_carries_tls_to_its_host_unopened() {
 }
 
 #[test]
-fn the_log_has_one_line_a_tunnel_with_its_bytes() {
+fn tunnel_has_one_log_line_with_its_bytes() {
     on_gateway(|| async {
         let world = World::new().await;
         let address = servers::reflector().await;
@@ -247,7 +247,7 @@ fn the_log_has_one_line_a_tunnel_with_its_bytes() {
         let mut stream = tunnel(&world, &format!("good.test:{}", address.port())).await;
         stream.write_all(&hello).await.unwrap();
         stream.write_all(&[7; 100_000]).await.unwrap();
-        // One side has ended; the other goes on until it has said everything.
+        // One direction is closed. The other one stays open until all bytes arrived.
         stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
@@ -267,7 +267,7 @@ fn the_log_has_one_line_a_tunnel_with_its_bytes() {
 }
 
 #[test]
-fn a_tunnel_may_be_silent_for_hours() {
+fn idle_tunnel_closes_after_hours() {
     on_gateway(|| async {
         let world = World::new().await;
         let address = servers::reflector().await;
@@ -283,7 +283,7 @@ fn a_tunnel_may_be_silent_for_hours() {
         let mut answer = [0; 11];
         stream.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"still there");
-        // But not for ever: what nobody uses gives its descriptors back.
+        // After the idle limit, the tunnel releases its descriptors.
         tokio::time::pause();
         tokio::time::advance(Duration::from_secs(5 * 3600)).await;
         tokio::time::resume();
@@ -294,7 +294,7 @@ fn a_tunnel_may_be_silent_for_hours() {
 }
 
 #[test]
-fn a_websocket_becomes_a_tunnel() {
+fn websocket_upgrade_becomes_tunnel() {
     on_gateway(|| async {
         let world = World::new().await;
         let (address, _) = servers::echo().await;
@@ -320,7 +320,7 @@ fn a_websocket_becomes_a_tunnel() {
 }
 
 #[test]
-fn an_upgrade_to_something_else_is_not_passed_on() {
+fn other_upgrades_are_not_passed_on() {
     on_gateway(|| async {
         let world = World::new().await;
         let (address, _) = servers::echo().await;
@@ -339,7 +339,7 @@ fn an_upgrade_to_something_else_is_not_passed_on() {
 }
 
 #[test]
-fn two_hundred_at_once_and_five_hundred_in_a_row_get_their_own_contents() {
+fn concurrent_and_sequential_requests_get_their_own_responses() {
     on_gateway(|| async {
         let world = World::new().await;
         let (address, _) = servers::echo().await;
@@ -373,7 +373,7 @@ fn two_hundred_at_once_and_five_hundred_in_a_row_get_their_own_contents() {
 }
 
 #[test]
-fn hundreds_of_tunnels_live_at_once() {
+fn hundreds_of_tunnels_are_open_at_once() {
     on_gateway(|| async {
         let world = World::new().await;
         let address = servers::reflector().await;
@@ -395,7 +395,7 @@ fn hundreds_of_tunnels_live_at_once() {
 }
 
 #[test]
-fn what_is_taken_from_the_list_can_be_cut() {
+fn route_is_denied_after_allowlist_edit() {
     on_gateway(|| async {
         let world = World::new().await;
         let route = Route {
@@ -411,7 +411,7 @@ fn what_is_taken_from_the_list_can_be_cut() {
         let kept = route.clone();
         let mut denied = Box::pin(async move { kept.until_denied().await });
         assert!(futures_util::poll!(&mut denied).is_pending());
-        // Still allowed: nothing to cut.
+        // The route is still allowed.
         world.policy_engine.recheck_connections();
         assert!(futures_util::poll!(&mut denied).is_pending());
         let not_listed = Route {

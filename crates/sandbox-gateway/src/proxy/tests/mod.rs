@@ -1,4 +1,4 @@
-//! The proxy between a client on one side and servers on the other, on real loopback sockets.
+//! The proxy between clients and servers on loopback sockets.
 
 mod explicit;
 mod refused;

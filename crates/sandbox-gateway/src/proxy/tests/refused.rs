@@ -1,4 +1,4 @@
-//! What the explicit proxy does not let through, and what it says.
+//! Denied and malformed requests to the explicit proxy.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -7,10 +7,9 @@ use super::world::{World, exchange, on_gateway, read_head};
 use crate::access_log::{AskedBy, Outcome};
 use sandbox_spec::policy::Reason;
 
-/// What the proxy answers to one request: the status, the reason in the log, and what the text
-/// must say.
+/// Each row has a request, the status of its response, the logged reason, and a part of the text.
 #[test]
-fn requests_that_go_nowhere() {
+fn denied_requests_get_status_text_and_log_line() {
     on_gateway(|| async {
         let table: &[(&str, &str, Reason, &str)] = &[
             (
@@ -134,7 +133,7 @@ fn requests_that_go_nowhere() {
             );
             assert!(answer.contains(says), "{shown}");
             let log = world.log();
-            // hyper itself refuses a target that is no URI; nothing was asked for then.
+            // hyper rejects a target that is not a URI. Then there is no log line.
             if let [entry] = log.as_slice() {
                 assert_eq!(
                     (entry.verdict, entry.reason),
@@ -149,7 +148,7 @@ fn requests_that_go_nowhere() {
 }
 
 #[test]
-fn a_smuggled_request_is_never_seen_by_a_host() {
+fn smuggled_request_never_reaches_host() {
     on_gateway(|| async {
         let world = World::new().await;
         let (address, seen) = servers::echo().await;
@@ -177,7 +176,7 @@ fn a_smuggled_request_is_never_seen_by_a_host() {
 }
 
 #[test]
-fn a_name_that_moves_to_a_private_address_is_no_longer_reached() {
+fn name_that_moved_to_private_address_is_denied() {
     on_gateway(|| async {
         let world = World::new().await;
         let (address, _) = servers::echo().await;
@@ -200,7 +199,7 @@ fn a_name_that_moves_to_a_private_address_is_no_longer_reached() {
 }
 
 #[test]
-fn what_is_no_request_is_answered_and_ends() {
+fn invalid_requests_get_error_status() {
     on_gateway(|| async {
         let long = format!(
             "GET http://good.test/ HTTP/1.1\r\nX: {}\r\n\r\n",
@@ -247,7 +246,7 @@ fn what_is_no_request_is_answered_and_ends() {
 }
 
 #[test]
-fn an_allowed_host_that_is_not_there_is_a_bad_gateway() {
+fn missing_host_gives_bad_gateway() {
     on_gateway(|| async {
         let world = World::new().await;
         world.zone.borrow_mut().remove("good.test");
@@ -262,7 +261,7 @@ fn an_allowed_host_that_is_not_there_is_a_bad_gateway() {
 }
 
 #[test]
-fn a_tunnel_must_begin_with_tls_to_its_own_host() {
+fn tunnel_must_start_with_tls_to_its_host() {
     on_gateway(|| async {
         let table = [
             (
@@ -291,7 +290,7 @@ fn a_tunnel_must_begin_with_tls_to_its_own_host() {
             assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200 "));
             stream.write_all(&first).await.unwrap();
             let mut answer = Vec::new();
-            // A tunnel that does not begin with TLS may end by a reset.
+            // A tunnel that does not start with TLS can end with a reset.
             let _ = stream.read_to_end(&mut answer).await;
             let expected = [21, 3, 3, 0, 2, 2, alert];
             assert_eq!(answer, if alert == 0 { &[][..] } else { &expected });

@@ -1,4 +1,4 @@
-//! Secrets: put in towards their hosts, kept from all others, and never shown.
+//! Secrets: inserted for their hosts only, and masked in responses.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -25,7 +25,7 @@ use sandbox_spec::secret::SecretRequest;
 
 const VALUE: &str = "hunter2-is-the-value";
 
-/// An interceptor for `TOKEN@api.test` and `OTHER@second.test`, and what the guest has of it.
+/// The guest's part of an interceptor for `TOKEN@api.test` and `OTHER@second.test`.
 struct Guest {
     placeholder: String,
     other_placeholder: String,
@@ -54,7 +54,7 @@ fn interceptor(outside: &Outside) -> (Interceptor, Guest) {
     (interceptor, guest)
 }
 
-/// The guest's TLS connection to `api.test` through the explicit proxy.
+/// Opens the guest's TLS connection to `api.test` through the explicit proxy.
 async fn intercepted(
     world: &World,
     guest: &Guest,
@@ -72,7 +72,7 @@ struct Answer {
     body: String,
 }
 
-/// One request, over whichever version of HTTP was agreed on.
+/// Sends one request over the negotiated version of HTTP.
 async fn ask(stream: TlsStream<TcpStream>, request: Request<Empty<Bytes>>) -> Answer {
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = TokioIo::new(stream);
@@ -116,7 +116,7 @@ fn request(
 }
 
 #[test]
-fn the_host_of_a_secret_gets_its_value_and_the_guest_never_does() {
+fn host_gets_value_and_guest_gets_mask() {
     on_gateway(|| async {
         let outside = Outside::new(&["api.test"]);
         for (guest_speaks, host_speaks, http2) in [
@@ -157,7 +157,7 @@ fn the_host_of_a_secret_gets_its_value_and_the_guest_never_does() {
 }
 
 #[test]
-fn basic_credentials_are_filled_in() {
+fn basic_credentials_get_value() {
     on_gateway(|| async {
         let outside = Outside::new(&["api.test"]);
         let (interceptor, guest) = interceptor(&outside);
@@ -184,7 +184,7 @@ fn basic_credentials_are_filled_in() {
 }
 
 #[test]
-fn a_secret_for_another_host_goes_nowhere() {
+fn secret_for_other_host_is_denied() {
     on_gateway(|| async {
         let outside = Outside::new(&["api.test"]);
         for (http2, protocol) in [(false, "http/1.1"), (true, "h2")] {
@@ -236,13 +236,13 @@ fn a_secret_for_another_host_goes_nowhere() {
 }
 
 #[test]
-fn no_secret_travels_in_clear() {
+fn secret_in_plaintext_is_denied() {
     on_gateway(|| async {
         let outside = Outside::new(&["api.test"]);
         let (interceptor, guest) = interceptor(&outside);
         let world = World::with(Some(interceptor)).await;
         let (address, seen) = servers::echo().await;
-        for (name, says) in [("api.test", "in clear"), ("good.test", "is not for")] {
+        for (name, says) in [("api.test", "in plaintext"), ("good.test", "is not for")] {
             let host = format!("{name}:{}", address.port());
             let headers = format!(
                 "Host: {host}\r\nX-Key: {}\r\nConnection: close",
@@ -268,7 +268,7 @@ fn no_secret_travels_in_clear() {
 }
 
 #[test]
-fn a_request_for_another_host_than_the_connections_is_misdirected() {
+fn request_for_other_host_is_misdirected() {
     on_gateway(|| async {
         let outside = Outside::new(&["api.test"]);
         for (http2, protocol) in [(false, "http/1.1"), (true, "h2")] {
@@ -290,7 +290,7 @@ fn a_request_for_another_host_than_the_connections_is_misdirected() {
 }
 
 #[test]
-fn a_host_that_cannot_prove_its_name_gets_nothing() {
+fn unverified_host_gets_no_request() {
     on_gateway(|| async {
         let trusted = Outside::new(&["api.test"]);
         let imposters = [Outside::new(&["api.test"]), Outside::new(&["evil.test"])];
@@ -323,7 +323,7 @@ fn a_host_that_cannot_prove_its_name_gets_nothing() {
 }
 
 #[test]
-fn websockets_pass_after_their_upgrade() {
+fn intercepted_websocket_passes_bytes() {
     on_gateway(|| async {
         let outside = Outside::new(&["api.test"]);
         let (interceptor, guest) = interceptor(&outside);
@@ -351,7 +351,7 @@ fn websockets_pass_after_their_upgrade() {
 }
 
 #[test]
-fn many_streams_of_one_connection_get_their_own_answers() {
+fn http2_streams_get_their_own_responses() {
     on_gateway(|| async {
         let outside = Outside::new(&["api.test"]);
         let (interceptor, guest) = interceptor(&outside);
@@ -383,7 +383,7 @@ fn many_streams_of_one_connection_get_their_own_answers() {
             assert!(body.contains(&format!("/{number}\n")), "{body}");
             assert!(!body.contains(VALUE));
         }
-        // One connection went out for all of them.
+        // All requests share one upstream connection.
         drop(sender);
         let connections = world
             .log()
@@ -394,7 +394,7 @@ fn many_streams_of_one_connection_get_their_own_answers() {
 }
 
 #[test]
-fn other_hosts_keep_their_own_certificates() {
+fn other_hosts_keep_their_certificates() {
     on_gateway(|| async {
         let outside = Outside::new(&["api.test", "good.test"]);
         let (interceptor, guest) = interceptor(&outside);
@@ -413,7 +413,7 @@ fn other_hosts_keep_their_own_certificates() {
 }
 
 #[test]
-fn secrets_work_without_the_proxy() {
+fn secrets_work_in_open_mode() {
     on_gateway(|| async {
         let outside = Outside::new(&["api.test", "unlisted.test"]);
         let (interceptor, guest) = interceptor(&outside);
@@ -434,7 +434,7 @@ fn secrets_work_without_the_proxy() {
         .await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
         assert!(seen.all()[0].contains(VALUE));
-        // Another name at the same address is not opened.
+        // The proxy does not intercept another name at the same address.
         let config = client_config(outside.roots(), &[]);
         let stream = tls(world.by_address(address).await, "unlisted.test", config)
             .await
@@ -449,7 +449,7 @@ fn secrets_work_without_the_proxy() {
 }
 
 #[test]
-fn bytes_that_are_no_tls_pass_by_address() {
+fn other_protocols_pass_by_address() {
     on_gateway(|| async {
         let outside = Outside::new(&["api.test"]);
         let (interceptor, _) = interceptor(&outside);

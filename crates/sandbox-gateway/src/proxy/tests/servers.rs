@@ -1,4 +1,4 @@
-//! Servers on the other side of the proxy.
+//! The upstream servers of the tests.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::proxy::upstream::LocalExecutor;
 
-/// What a server saw.
+/// The requests or connections that a server received.
 #[derive(Clone, Default)]
 pub(super) struct Seen(Rc<RefCell<Vec<String>>>);
 
@@ -35,8 +35,8 @@ impl Seen {
     }
 }
 
-/// A web server that answers with what it was asked: the target, each header, the body. It
-/// counts connections in `Seen`.
+/// Starts a web server that echoes the target, the headers and the body. `Seen` has its
+/// connections.
 pub(super) async fn echo() -> (SocketAddr, Seen) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -52,14 +52,14 @@ pub(super) async fn echo() -> (SocketAddr, Seen) {
     (address, seen)
 }
 
-/// The certificates of the hosts outside, and the authority that clients trust for them.
+/// The certificate of the upstream hosts, which clients trust.
 pub(super) struct Outside {
     certificate: CertificateDer<'static>,
     key: Vec<u8>,
 }
 
 impl Outside {
-    /// One certificate for all these names, trusted by itself.
+    /// Returns a self-signed certificate for these names.
     pub(super) fn new(names: &[&str]) -> Self {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
@@ -79,8 +79,8 @@ impl Outside {
         roots
     }
 
-    /// A TLS server that speaks these protocols and answers as [`echo`] does; `Seen` has each
-    /// request's headers.
+    /// Starts a TLS server that speaks these protocols and answers like [`echo`]. `Seen` has the
+    /// headers of each request.
     pub(super) async fn echo(&self, protocols: &[&str]) -> (SocketAddr, Seen) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -138,7 +138,7 @@ where
             .await;
         return;
     }
-    // A WebSocket's bytes come back as they are.
+    // A WebSocket echoes its bytes.
     if let Ok(parts) = http1::Builder::new()
         .serve_connection(stream, service)
         .without_shutdown()
@@ -183,7 +183,7 @@ async fn answer(
     Ok(response.body(Full::new(text.into())).unwrap())
 }
 
-/// A server that sends back every byte, and ends when its client has.
+/// Starts a server that echoes each byte, and closes when its client does.
 pub(super) async fn reflector() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -200,7 +200,8 @@ pub(super) async fn reflector() -> SocketAddr {
     address
 }
 
-/// A server that answers each connection's first bytes with `answer`, and keeps what came.
+/// Starts a server that answers the first bytes of each connection with `answer`. `Seen` has the
+/// bytes.
 pub(super) async fn canned(answer: &'static [u8]) -> (SocketAddr, Seen) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

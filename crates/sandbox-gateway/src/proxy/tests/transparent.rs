@@ -1,4 +1,4 @@
-//! Connections to ports 80 and 443 by programs that know of no proxy.
+//! Connections to ports 80 and 443 by programs without proxy settings.
 
 use rustls::RootCertStore;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,7 +10,7 @@ use crate::access_log::{AskedBy, Outcome};
 use sandbox_spec::policy::Reason;
 
 #[test]
-fn tls_to_an_allowed_name_at_its_own_address_passes_unopened() {
+fn tls_to_allowed_name_passes_without_interception() {
     on_gateway(|| async {
         let world = World::new().await;
         let outside = Outside::new(&["good.test"]);
@@ -32,7 +32,7 @@ fn tls_to_an_allowed_name_at_its_own_address_passes_unopened() {
 }
 
 #[test]
-fn tls_that_may_not_pass_is_refused_by_an_alert() {
+fn denied_tls_gets_alert() {
     on_gateway(|| async {
         let hidden = {
             // The same ClientHello in two records.
@@ -47,7 +47,7 @@ fn tls_that_may_not_pass_is_refused_by_an_alert() {
         let access_denied = 49;
         let unrecognized_name = 112;
         for (first, resolve, reason, asked, alert) in [
-            // Not asked for at this sandbox's DNS: anybody's address under an allowed name.
+            // The sandbox's DNS did not resolve the allowed name to this address.
             (
                 client_hello("good.test"),
                 false,
@@ -99,7 +99,7 @@ fn tls_that_may_not_pass_is_refused_by_an_alert() {
 }
 
 #[test]
-fn what_is_not_tls_on_its_port_ends() {
+fn other_protocol_on_tls_port_is_closed() {
     on_gateway(|| async {
         let world = World::new().await;
         let address = servers::reflector().await;
@@ -113,7 +113,7 @@ fn what_is_not_tls_on_its_port_ends() {
 }
 
 #[test]
-fn a_client_is_told_of_the_alert() {
+fn client_reports_alert() {
     on_gateway(|| async {
         let world = World::new().await;
         let address = servers::reflector().await;
@@ -126,7 +126,7 @@ fn a_client_is_told_of_the_alert() {
 }
 
 #[test]
-fn plain_http_goes_by_its_host_header() {
+fn plain_http_is_decided_by_host_header() {
     on_gateway(|| async {
         let (address, seen) = servers::echo().await;
         let port = address.port();
@@ -190,7 +190,7 @@ fn plain_http_goes_by_its_host_header() {
 }
 
 #[test]
-fn connect_is_for_the_proxy() {
+fn connect_to_transparent_proxy_is_rejected() {
     on_gateway(|| async {
         let world = World::new().await;
         let address = servers::reflector().await;
@@ -201,7 +201,7 @@ fn connect_is_for_the_proxy() {
 }
 
 #[test]
-fn a_websocket_in_the_clear_becomes_a_tunnel() {
+fn plaintext_websocket_becomes_tunnel() {
     on_gateway(|| async {
         let world = World::new().await;
         let (address, _) = servers::echo().await;

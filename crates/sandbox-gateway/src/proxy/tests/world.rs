@@ -1,4 +1,4 @@
-//! A policy engine with a resolver of its own, and connections of a guest to its proxy.
+//! A proxy with a policy engine and a resolver, and connections of a guest to it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -17,10 +17,10 @@ use crate::policy_engine::{Mode, PolicyEngine, PolicyEngineConfig};
 use crate::proxy::{Proxy, transparent};
 use sandbox_spec::policy::{Policy, Preset};
 
-/// Names and their addresses, as the test's resolver knows them.
+/// The names and addresses of the test's resolver.
 pub(super) type Zone = Rc<RefCell<HashMap<String, Vec<IpAddr>>>>;
 
-/// Names that a rule allows at every port, and that stand for addresses of this machine.
+/// Names that a rule allows at all ports. They resolve to the loopback.
 const ALLOWED: [&str; 3] = ["good.test", "second.test", "api.test"];
 
 pub(super) struct World {
@@ -30,14 +30,14 @@ pub(super) struct World {
     directory: tempfile::TempDir,
 }
 
-/// Runs a test as the gateway's thread runs.
+/// Runs a test in the runtime of the gateway's thread.
 pub(super) fn on_gateway<F: Future>(test: impl FnOnce() -> F) {
     let runtime = crate::gateway::runtime().unwrap();
     runtime.block_on(async { test().await });
 }
 
 impl World {
-    /// Proxy mode: `listed.test` is on the list, `good.test` and others have rules.
+    /// Returns a proxy in proxy mode. The allowlist has `listed.test`; [`ALLOWED`] have rules.
     pub(super) async fn new() -> Self {
         Self::with(None).await
     }
@@ -46,7 +46,7 @@ impl World {
         Self::build(interceptor, true).await
     }
 
-    /// Without `--proxy`.
+    /// Returns a proxy in open mode.
     pub(super) async fn open_mode(interceptor: Interceptor) -> Self {
         Self::build(Some(interceptor), false).await
     }
@@ -61,7 +61,7 @@ impl World {
             .map(|name| ((*name).to_owned(), localhost.clone()))
             .collect();
         let zone = Rc::new(RefCell::new(zone));
-        // A name's rule comes before that for the address: a name that has none is not allowed.
+        // The rules for names come first. A name without a rule stays denied.
         let mut rules: Vec<String> = ALLOWED
             .iter()
             .map(|name| format!("allow@{name}:tcp"))
@@ -90,14 +90,14 @@ impl World {
         }
     }
 
-    /// A connection to the explicit proxy.
+    /// Connects to the explicit proxy.
     pub(super) async fn explicit(&self) -> TcpStream {
         let proxy = self.proxy.clone();
         self.connection(move |stream| async move { proxy.explicit(stream).await })
             .await
     }
 
-    /// A connection to a TLS server at `destination`, as far as the guest knows.
+    /// Connects to a TLS server at `destination` through the transparent proxy.
     pub(super) async fn tls(&self, destination: SocketAddr) -> TcpStream {
         let proxy = self.proxy.clone();
         self.connection(move |stream| async move {
@@ -106,7 +106,7 @@ impl World {
         .await
     }
 
-    /// A connection to a web server at `destination`, as far as the guest knows.
+    /// Connects to a web server at `destination` through the transparent proxy.
     pub(super) async fn http(&self, destination: SocketAddr) -> TcpStream {
         let proxy = self.proxy.clone();
         self.connection(move |stream| async move {
@@ -115,7 +115,7 @@ impl World {
         .await
     }
 
-    /// A connection that open mode allows by its address.
+    /// Opens a connection that open mode allows by its address.
     pub(super) async fn by_address(&self, destination: SocketAddr) -> TcpStream {
         let proxy = self.proxy.clone();
         self.connection(move |stream| async move {
@@ -137,7 +137,7 @@ impl World {
         client.unwrap()
     }
 
-    /// Lets the guest learn a name's addresses from the gateway's DNS.
+    /// Resolves a name with the gateway's DNS.
     pub(super) async fn resolve(&self, name: &str) {
         self.policy_engine
             .resolve(&name.parse().unwrap())
@@ -145,7 +145,7 @@ impl World {
             .unwrap();
     }
 
-    /// The access log so far.
+    /// Returns the entries of the access log.
     pub(super) fn log(&self) -> Vec<Entry> {
         let text = self.log_text();
         text.lines()
@@ -158,7 +158,7 @@ impl World {
     }
 }
 
-/// Sends `request` and reads until the other side ends.
+/// Sends `request` and reads until the other side closes.
 pub(super) async fn exchange(mut stream: TcpStream, request: &[u8]) -> String {
     stream.write_all(request).await.unwrap();
     let mut answer = Vec::new();
@@ -176,7 +176,7 @@ pub(super) async fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// A resolver that knows a zone and asks nobody. Its answers may not be kept.
+/// Starts a resolver for a zone. Its answers have TTL 0.
 async fn resolver(zone: Zone) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
