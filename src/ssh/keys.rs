@@ -165,7 +165,7 @@ mod tests {
             files.read_host_key().unwrap().trim_end(),
             format!("{} box", keys.host_key)
         );
-        let identity = PrivateKey::read_openssh_file(files.identity()).unwrap();
+        let identity = PrivateKey::from_openssh(std::fs::read(files.identity()).unwrap()).unwrap();
         let authorized = PublicKey::from_openssh(&keys.authorized_key).unwrap();
         assert_eq!(identity.public_key().key_data(), authorized.key_data());
         let known_hosts = fs::read_to_string(files.known_hosts()).unwrap();

@@ -73,6 +73,13 @@ pub(crate) async fn wait_for_ready(
                     None,
                 ));
             }
+            Told::Refused { message } => {
+                return Err(Error::new(
+                    ErrorKind::Disconnected,
+                    message,
+                    Some(Told::refusal_hint()),
+                ));
+            }
             Told::Warning { message } => {
                 // The program that began the start hears it.
                 if joined.is_started {

@@ -13,9 +13,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::hub::Hub;
 use crate::Lifetime;
 use sandbox_gateway::request::GatewayRequest;
-use sandbox_protocol::Event;
-use sandbox_protocol::control::Request;
+use sandbox_protocol::control::{Request, read_request};
 use sandbox_protocol::gateway::{GatewayCommand, GatewayReply};
+use sandbox_protocol::{Event, TimedEvent};
 
 /// A wish that the sandbox should end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,16 +134,21 @@ async fn serve(
     let Some(first) = requests.next_line().await? else {
         return Ok(());
     };
-    if let Request::Gateway { command } = serde_json::from_str(&first)? {
-        return answer(command, &gateway, &mut writer).await;
+    match read_request(&first) {
+        Ok(Request::Gateway { command }) => return answer(command, &gateway, &mut writer).await,
+        Ok(request) => holds |= obey(request, &stop).await?,
+        Err(message) => return refuse(message, &mut writer).await,
     }
-    holds |= obey(&first, &stop).await?;
     let telling = tell(&hub, &mut writer);
     tokio::pin!(telling);
     let result = loop {
         tokio::select! {
             line = requests.next_line() => match line {
-                Ok(Some(line)) => holds |= obey(&line, &stop).await?,
+                Ok(Some(line)) => match read_request(&line) {
+                    Ok(request) => holds |= obey(request, &stop).await?,
+                    // Events are being written. The connection only ends.
+                    Err(message) => break Err(io::Error::new(io::ErrorKind::InvalidInput, message)),
+                },
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             },
@@ -163,8 +168,8 @@ async fn serve(
 }
 
 /// Carries a request out; true if it was to hold the sandbox.
-async fn obey(line: &str, stop: &mpsc::Sender<StopRequest>) -> io::Result<bool> {
-    match serde_json::from_str(line)? {
+async fn obey(request: Request, stop: &mpsc::Sender<StopRequest>) -> io::Result<bool> {
+    match request {
         Request::Subscribe => Ok(false),
         Request::Hold => Ok(true),
         Request::Stop { grace_ms } => {
@@ -198,6 +203,19 @@ async fn answer(
         },
     };
     let mut line = serde_json::to_string(&answer)?;
+    line.push('\n');
+    writer.write_all(line.as_bytes()).await?;
+    writer.shutdown().await
+}
+
+/// Says why the first request of a connection is not carried out.
+async fn refuse(message: String, writer: &mut OwnedWriteHalf) -> io::Result<()> {
+    tracing::warn!(message, "a request was refused");
+    let event = TimedEvent {
+        elapsed_us: 0,
+        event: Event::Refused { message },
+    };
+    let mut line = serde_json::to_string(&event)?;
     line.push('\n');
     writer.write_all(line.as_bytes()).await?;
     writer.shutdown().await
@@ -342,5 +360,33 @@ mod tests {
         let answer = ask_gateway(&socket, GatewayCommand::PortList).await;
         assert!(matches!(answer.unwrap(), GatewayReply::Refused { .. }));
         drop(server);
+    }
+
+    #[tokio::test]
+    async fn request_of_another_version_is_refused_with_its_reason() {
+        use tokio::io::AsyncReadExt;
+        let (_server, _hub, mut stop, _connection, directory) =
+            served(Lifetime::Attached, Request::Subscribe).await;
+        for (request, reason) in [
+            (r#"{"version":2,"request":"hold"}"#, "has version 2"),
+            (r#"{"version":1,"request":"fly"}"#, "unknown request"),
+            ("no JSON", "unknown request"),
+        ] {
+            let socket = directory.path().join("control.sock");
+            let mut stream = UnixStream::connect(socket).await.unwrap();
+            stream
+                .write_all(format!("{request}\n").as_bytes())
+                .await
+                .unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            let event: TimedEvent = serde_json::from_str(&answer).unwrap();
+            let Event::Refused { message } = event.event else {
+                panic!("{answer}");
+            };
+            assert!(message.contains(reason), "{message}");
+        }
+        // A refused `hold` does not end the sandbox.
+        assert_eq!(stop.try_recv().ok(), None);
     }
 }

@@ -55,6 +55,21 @@ pub enum Event {
         /// The reason.
         reason: EndReason,
     },
+    /// The supervisor does not carry out the request of this connection, and closes it.
+    Refused {
+        /// The reason.
+        message: String,
+    },
+    /// An event of a newer program. It is only read, never written.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Event {
+    /// The next step for the user after [`Event::Refused`].
+    pub fn refusal_hint() -> Hint {
+        Hint::text("use the version that started the sandbox, or end it with ").command("stop")
+    }
 }
 
 /// Why a sandbox ended.
@@ -120,6 +135,14 @@ impl TimedEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn event_of_newer_program_is_unknown() {
+        let line = r#"{"elapsed_us":7,"event":"hibernating","depth":3}"#;
+        let event: TimedEvent = serde_json::from_str(line).unwrap();
+        assert_eq!(event.event, Event::Unknown);
+        assert!(serde_json::from_str::<TimedEvent>(r#"{"elapsed_us":7}"#).is_err());
+    }
 
     #[test]
     fn event_parses_from_its_line() {
