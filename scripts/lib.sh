@@ -114,15 +114,26 @@ install_packages() {
     [ -z "$qemu" ] || apt_get install -qy --no-install-recommends ${release:+-t "$release"} $qemu
 }
 
-# Installed where no Rust of this machine will do: lints change from one version
-# to the next, and the code is clean with this one.
-rust_toolchain=1.95.0
+# rustup's cargo follows rust-toolchain.toml. A distribution's cargo does not, and
+# has to be new enough.
+rust_toolchain=$(sed -n 's/^channel = "\(.*\)"/\1/p' "$root/rust-toolchain.toml")
+least_rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
 
-# is_suitable CARGO: it works and is new enough for this workspace.
+# cargo_version COMMAND…: the version that it prints, or nothing.
+cargo_version() {
+    "$@" --version 2>/dev/null </dev/null | cut -d ' ' -f 2
+}
+
+# is_suitable CARGO: it is rustup's with the pinned toolchain, or new enough.
 is_suitable() {
-    least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
-    version=$("$1" --version 2>/dev/null </dev/null | cut -d ' ' -f 2)
-    [ -n "$version" ] && [ "$(printf '%s\n' "$least" "$version" | sort -V | head -n 1)" = "$least" ]
+    rustup=$(dirname "$1")/rustup
+    if [ -x "$rustup" ]; then
+        # Asked this way, rustup installs nothing.
+        [ "$(cargo_version "$rustup" run "$rust_toolchain" cargo)" = "$rust_toolchain" ]
+        return
+    fi
+    version=$(cargo_version "$1")
+    [ -n "$version" ] && [ "$(printf '%s\n' "$least_rust" "$version" | sort -V | head -n 1)" = "$least_rust" ]
 }
 
 install_rustup() {
@@ -153,17 +164,26 @@ install_rust() {
     PATH=$(dirname "${suitable:-$HOME/.cargo/bin/cargo}"):$PATH
     if [ -z "$suitable" ]; then
         command -v rustup >/dev/null || install_rustup
-        export RUSTUP_TOOLCHAIN="$rust_toolchain"
-        if ! rustup run "$rust_toolchain" cargo --version >/dev/null 2>&1 </dev/null; then
+        if [ "$(cargo_version rustup run stable cargo)" = "$rust_toolchain" ]; then
+            # The same toolchain under another name: no download.
+            export RUSTUP_TOOLCHAIN=stable
+        elif [ "$(cargo_version rustup run "$rust_toolchain" cargo)" != "$rust_toolchain" ]; then
             say "installing Rust $rust_toolchain in ${RUSTUP_HOME:-~/.rustup}"
-            rustup toolchain install "$rust_toolchain" --profile minimal --no-self-update >&2 </dev/null
+            # With the components of rust-toolchain.toml: rustup's cargo asks for them.
+            rustup toolchain install "$rust_toolchain" --profile minimal \
+                --component clippy --component rustfmt --no-self-update >&2 </dev/null
         fi
     fi
     for component; do
         # Of the component `rustfmt`, the program is `cargo fmt`.
-        cargo "${component#rust}" --version >/dev/null 2>&1 ||
-            rustup component add "$component" >&2 </dev/null
+        cargo "${component#rust}" --version >/dev/null 2>&1 || add_component "$component"
     done
+}
+
+add_component() {
+    command -v rustup >/dev/null ||
+        fail "$1 not found" "install the package of your distribution that has cargo ${1#rust}"
+    rustup component add "$1" >&2 </dev/null
 }
 
 # What `sandbox` needs to be built and to run.
