@@ -28,6 +28,7 @@ packages_to_test='
 curl                   curl
 iproute2               ip
 openssh-server         sshd
+python3-pip            pip3
 shellcheck             shellcheck
 '
 
@@ -197,6 +198,23 @@ install_for_tests() {
     command -v sshd >/dev/null || mask_ssh_service
     install_packages "$packages_to_run$packages_to_build$packages_to_test"
     install_rust clippy rustfmt
+    install_tools
+}
+
+# The programs of tools.txt, in target/tools: the same versions on every machine, and
+# nothing outside this directory.
+install_tools() {
+    tools=$root/target/tools
+    if ! cmp -s "$root/scripts/tools.txt" "$tools/tools.txt"; then
+        say "installing in target/tools: $(sed -n 's/^\([^# ]*\) .*/\1/p' "$root/scripts/tools.txt" | tr '\n' ' ')"
+        rm -rf "$tools"
+        pip3 install --quiet --disable-pip-version-check --root-user-action ignore \
+            --no-deps --only-binary :all: --require-hashes \
+            --target "$tools" --requirement "$root/scripts/tools.txt" >&2 </dev/null ||
+            fail 'could not install the checkers of scripts/tools.txt' 'give pip access to a package index'
+        cp "$root/scripts/tools.txt" "$tools/"
+    fi
+    PATH=$tools/bin:$PATH
 }
 
 # The tests start an sshd of their own; the package's service would open this
