@@ -119,7 +119,7 @@ impl Running<'_> {
     /// by now, so that it finds it so.
     pub(super) async fn resume(&mut self, warm: &WarmStart) -> Result<(), SupervisorError> {
         migration::restore(&mut self.monitor, &warm.template.state).await?;
-        self.monitor.execute(qapi_qmp::cont {}).await?;
+        self.monitor.execute(qmp::command::Cont {}).await?;
         let disk = self.plan.spec.disk.bytes();
         if disk > warm.template.disk_bytes {
             self.monitor.resize_disk("root", disk).await?;
@@ -145,9 +145,9 @@ impl Running<'_> {
 
     /// A guest whose disk finds no room on the host's is paused by QEMU. Its
     /// processes would hang without a word, so it ends here, with one.
-    pub(super) fn handle_monitor(&self, event: &qapi_qmp::Event) -> Result<(), SupervisorError> {
+    pub(super) fn handle_monitor(&self, event: &qmp::Event) -> Result<(), SupervisorError> {
         match event {
-            qapi_qmp::Event::BLOCK_IO_ERROR { data, .. } if data.nospace == Some(true) => {
+            qmp::Event::BlockIoError { data } if data.nospace == Some(true) => {
                 Err(SupervisorError::HostDiskFull {
                     path: self.plan.layout.overlay(),
                 })
@@ -189,12 +189,12 @@ impl Running<'_> {
             StopRequest::Abandoned => (self.flush(QUIT_GRACE).await, EndReason::Abandoned),
         };
         if self.record.ready && !grace.is_zero() {
-            let pressed = self.monitor.execute(qapi_qmp::system_powerdown {}).await;
+            let pressed = self.monitor.execute(qmp::command::SystemPowerdown {}).await;
             if pressed.is_ok() && timeout(grace, self.child.wait()).await.is_ok() {
                 return Ok(reason);
             }
         }
-        drop(self.monitor.execute(qapi_qmp::quit {}).await);
+        drop(self.monitor.execute(qmp::command::Quit {}).await);
         if timeout(QUIT_GRACE, self.child.wait()).await.is_err() {
             tracing::warn!("QEMU did not quit and is killed");
             self.child.kill().await?;

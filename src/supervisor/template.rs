@@ -163,7 +163,7 @@ async fn boot_and_save(
     migration::save(&mut monitor, &plan.target.state).await?;
     let saved = paused.elapsed();
     // What the disk layer holds is complete once QEMU has ended.
-    drop(monitor.execute(qapi_qmp::quit {}).await);
+    drop(monitor.execute(sandbox_qemu::qmp::command::Quit {}).await);
     if timeout(QUIT_GRACE, child.wait()).await.is_err() {
         child.kill().await?;
     }

@@ -7,10 +7,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use qapi_qmp::{Event, MigrationCapability, MigrationCapabilityStatus, MigrationStatus};
-
 use super::program::QemuVersion;
-use super::qmp::{Client, QmpError};
+use super::qmp::command::{self, MigrationCapability, MigrationCapabilityStatus};
+use super::qmp::{Client, Event, MigrationStatus, QmpError};
 
 /// The oldest QEMU that migrates to and from a named file.
 pub const LEAST_VERSION: QemuVersion = QemuVersion::new(8, 2, 0);
@@ -47,16 +46,9 @@ pub enum MigrationError {
 ///
 /// If QEMU cannot write the state. The guest stays paused.
 pub async fn save(monitor: &mut Client, file: &Path) -> Result<(), MigrationError> {
-    monitor.execute(qapi_qmp::stop {}).await?;
+    monitor.execute(command::Stop {}).await?;
     set_capabilities(monitor).await?;
-    monitor
-        .execute(qapi_qmp::migrate {
-            channels: None,
-            detach: None,
-            resume: None,
-            uri: Some(uri(file)),
-        })
-        .await?;
+    monitor.execute(command::Migrate { uri: uri(file) }).await?;
     completed(monitor, "save").await
 }
 
@@ -69,11 +61,7 @@ pub async fn save(monitor: &mut Client, file: &Path) -> Result<(), MigrationErro
 pub async fn restore(monitor: &mut Client, file: &Path) -> Result<(), MigrationError> {
     set_capabilities(monitor).await?;
     monitor
-        .execute(qapi_qmp::migrate_incoming {
-            channels: None,
-            exit_on_error: None,
-            uri: Some(uri(file)),
-        })
+        .execute(command::MigrateIncoming { uri: uri(file) })
         .await?;
     completed(monitor, "restore").await
 }
@@ -84,8 +72,8 @@ fn uri(file: &Path) -> String {
 
 async fn set_capabilities(monitor: &mut Client) -> Result<(), MigrationError> {
     let capabilities = [
-        MigrationCapability::x_ignore_shared,
-        MigrationCapability::events,
+        MigrationCapability::XIgnoreShared,
+        MigrationCapability::Events,
     ];
     let capabilities = capabilities
         .into_iter()
@@ -95,7 +83,7 @@ async fn set_capabilities(monitor: &mut Client) -> Result<(), MigrationError> {
         })
         .collect();
     monitor
-        .execute(qapi_qmp::migrate_set_capabilities { capabilities })
+        .execute(command::MigrateSetCapabilities { capabilities })
         .await?;
     Ok(())
 }
@@ -104,10 +92,10 @@ async fn completed(monitor: &mut Client, action: &'static str) -> Result<(), Mig
     let ended = async {
         while let Some(event) = monitor.events.recv().await {
             match event {
-                Event::MIGRATION { data, .. } => match data.status {
-                    MigrationStatus::completed => return true,
-                    MigrationStatus::failed | MigrationStatus::cancelled => return false,
-                    _ => {}
+                Event::Migration { data } => match data.status {
+                    MigrationStatus::Completed => return true,
+                    MigrationStatus::Failed | MigrationStatus::Cancelled => return false,
+                    MigrationStatus::Underway => {}
                 },
                 other => tracing::debug!(?other, "during a migration"),
             }
@@ -117,7 +105,7 @@ async fn completed(monitor: &mut Client, action: &'static str) -> Result<(), Mig
     match tokio::time::timeout(DEADLINE, ended).await {
         Ok(true) => Ok(()),
         Ok(false) => {
-            let status = monitor.execute(qapi_qmp::query_migrate {}).await;
+            let status = monitor.execute(command::QueryMigrate {}).await;
             let reason = status.map(|status| status.error_desc.unwrap_or_default());
             Err(MigrationError::Failed {
                 action,

@@ -1,9 +1,8 @@
-//! A client of QEMU's machine protocol (QMP): typed commands of `qapi-qmp`
-//! over a transport of our own.
+//! A client of QEMU's machine protocol (QMP), with the commands and the events
+//! that are in use.
 //!
-//! The transport exists because the crate's own ends at the first event that
-//! it does not know. One task owns the socket: answers go to whoever asked,
-//! by id; events that we know go to a channel, others are passed over.
+//! One task owns the socket: answers go to whoever asked, by id; events that we
+//! know go to a channel, others are passed over.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,12 +10,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use qapi_qmp::QmpCommand;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
+
+use command::Command;
+pub use event::{BlockIoError, Event, Migration, MigrationStatus};
+
+pub mod command;
+mod event;
 
 /// An answer of QEMU is far smaller; a longer line means that something else
 /// is at the socket.
@@ -71,7 +75,7 @@ pub struct Client {
     pending: Pending,
     next_id: u64,
     /// Events in the order in which QEMU sent them.
-    pub events: mpsc::UnboundedReceiver<qapi_qmp::Event>,
+    pub events: mpsc::UnboundedReceiver<Event>,
 }
 
 impl Client {
@@ -95,14 +99,12 @@ impl Client {
             next_id: 0,
             events,
         };
-        client
-            .execute(qapi_qmp::qmp_capabilities { enable: None })
-            .await?;
+        client.execute(command::QmpCapabilities {}).await?;
         Ok(client)
     }
 
     /// Sends one command and waits for its answer.
-    pub async fn execute<C: QmpCommand>(&mut self, command: C) -> Result<C::Ok, QmpError> {
+    pub async fn execute<C: Command>(&mut self, command: C) -> Result<C::Reply, QmpError> {
         let name = C::NAME;
         let closed = || QmpError::Closed { command: name };
         self.next_id += 1;
@@ -149,9 +151,8 @@ impl Client {
     /// Grows the disk `node` to this many bytes; the guest is told.
     pub async fn resize_disk(&mut self, node: &str, bytes: u64) -> Result<(), QmpError> {
         let size = i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.execute(qapi_qmp::block_resize {
-            device: None,
-            node_name: Some(node.into()),
+        self.execute(command::BlockResize {
+            node_name: node.into(),
             size,
         })
         .await?;
@@ -162,7 +163,7 @@ impl Client {
 async fn read_messages(
     reader: OwnedReadHalf,
     pending: Pending,
-    events: mpsc::UnboundedSender<qapi_qmp::Event>,
+    events: mpsc::UnboundedSender<Event>,
 ) {
     use tokio::io::AsyncReadExt;
     let mut reader = BufReader::new(reader);
@@ -260,20 +261,47 @@ mod tests {
         });
         let mut client = Client::connect(&socket).await.unwrap();
         let refused = client
-            .execute(qapi_qmp::system_powerdown {})
+            .execute(command::SystemPowerdown {})
             .await
             .unwrap_err();
         assert!(
             matches!(refused, QmpError::Refused { description, .. } if description == "not now")
         );
-        assert!(matches!(
-            client.events.recv().await,
-            Some(qapi_qmp::Event::STOP { .. })
-        ));
+        assert!(matches!(client.events.recv().await, Some(Event::Stop)));
         server.await.unwrap();
         assert!(matches!(
-            client.execute(qapi_qmp::quit {}).await,
+            client.execute(command::Quit {}).await,
             Err(QmpError::Closed { command: "quit" })
         ));
+    }
+
+    #[tokio::test]
+    async fn execute_sends_one_line_with_name_arguments_and_id() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("qmp.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (reader, mut writer) = stream.into_split();
+            let mut reader = BufReader::new(reader);
+            let mut sent = String::new();
+            for id in 1..=2 {
+                reader.read_line(&mut sent).await.unwrap();
+                let answer = format!("{{\"return\": {{}}, \"id\": {id}}}\n");
+                writer.write_all(answer.as_bytes()).await.unwrap();
+            }
+            sent
+        });
+        let mut client = Client::connect(&socket).await.unwrap();
+        client.resize_disk("root", 2_097_152).await.unwrap();
+        assert_eq!(
+            server.await.unwrap(),
+            concat!(
+                r#"{"arguments":{},"execute":"qmp_capabilities","id":1}"#,
+                "\n",
+                r#"{"arguments":{"node-name":"root","size":2097152},"execute":"block_resize","id":2}"#,
+                "\n",
+            )
+        );
     }
 }

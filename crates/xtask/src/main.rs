@@ -1,9 +1,8 @@
 //! Files that packages of `sandbox` ship and the repository does not hold: manual pages
 //! and shell completions. Both come from the clap command, so they match `--help`.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use clap::{Parser, ValueEnum};
 use clap_complete::Shell;
