@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use sandbox_protocol::agent::{mux, preamble};
 use libfuzzer_sys::fuzz_target;
+use sandbox_protocol::agent::{mux, preamble};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The host's, which a guest has read before it answers.

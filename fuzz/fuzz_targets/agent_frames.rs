@@ -2,9 +2,9 @@
 
 #![no_main]
 
-use sandbox_protocol::agent::frame::{GUEST_FRAME_LIMIT, GuestFrame, guest_codec};
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
+use sandbox_protocol::agent::frame::{GUEST_FRAME_LIMIT, GuestFrame, guest_codec};
 use tokio_util::codec::Decoder;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -3,12 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-
-// The file and not the crate, whose dependencies take minutes to build.
-#[path = "../../src/guest/event.rs"]
-mod event;
-
-use event::{EventReader, GuestEvent};
+use sandbox_protocol::guest_event::{EventReader, GuestEvent};
 
 /// The longest text of an event's, in characters.
 const TEXT_LIMIT: usize = 500;
