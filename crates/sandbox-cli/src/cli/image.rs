@@ -9,12 +9,12 @@ use sandbox_spec::ImageReference;
 /// Arguments of `image`.
 #[derive(Debug, Args)]
 pub(crate) struct ImageArguments {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: ImageCommand,
 }
 
-/// What to do with images.
+/// Subcommands of `image`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
     /// Build an image from its recipe

@@ -1,14 +1,14 @@
-//! The command line's words: clap types and nothing else. Help, man page and
-//! completions come from here; `commands` gives them their meaning.
+//! The command line as clap types. Help, manual page and completions derive from them;
+//! `commands` carries them out.
 
 mod image;
 mod output;
+mod parse;
 mod proxy;
 mod session;
 mod start;
 mod template;
 mod values;
-mod words;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -22,32 +22,32 @@ pub(crate) use template::{TemplateArguments, TemplateBuildArguments, TemplateCom
 use self::values::{whole_number, with_hint};
 use sandbox_spec::SandboxName;
 
-/// A virtual machine of its own for a project directory.
+/// Give a project directory its own virtual machine.
 ///
-/// Without a command: starts the sandbox of the current directory if it does
-/// not run yet, and opens a shell in it.
+/// Without a command, start the sandbox of the current directory if it is not running, and open a
+/// shell in it.
 #[derive(Debug, Parser)]
 #[command(
     name = "sandbox",
     version,
     max_term_width = 100,
     disable_help_subcommand = true,
-    after_help = "Files of the current directory are at /home/dev/workspace in the sandbox; everything else in it is thrown away when it stops."
+    after_help = "The current directory is mounted at /home/dev/workspace in the sandbox. Everything else in the sandbox is discarded when it stops."
 )]
 pub(crate) struct Cli {
-    /// How the tool speaks.
+    /// Output options.
     #[command(flatten)]
     pub output: OutputOptions,
 
-    /// Use a virtual machine: the default, and the only kind there is
+    /// Use a virtual machine (the default and only kind)
     #[arg(long, global = true)]
     pub kvm: bool,
 
-    /// Which sandbox.
+    /// The sandbox.
     #[command(flatten)]
     pub name: NameOption,
 
-    /// What a start is made of.
+    /// Start options.
     #[command(flatten)]
     pub start: StartArguments,
 
@@ -60,43 +60,43 @@ pub(crate) struct Cli {
     pub command: Option<Command>,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a command in the running sandbox
     Exec(ExecArguments),
-    /// Run one command in a sandbox of its own, and stop that
+    /// Run one command in its own sandbox, then stop the sandbox
     Run(RunArguments),
-    /// Power a sandbox down and remove all that is left of it
+    /// Power down a sandbox and remove its state
     Stop(StopArguments),
     /// List the running sandboxes
     #[command(visible_alias = "ls")]
     List(JsonArguments),
-    /// Show a sandbox: its state, how to reach it, where its files are
+    /// Show a sandbox's state, access commands and paths
     Info(InfoArguments),
-    /// Attach to the serial console; Ctrl-] leaves
+    /// Attach to the serial console (Ctrl-] leaves)
     Console(NameArguments),
-    /// Enter with OpenSSH; further arguments are passed to `ssh`
+    /// Enter with OpenSSH, passing further arguments to `ssh`
     Ssh(SshArguments),
-    /// Show what the console has printed
+    /// Show the console output
     Logs(LogsArguments),
-    /// Edit the list of allowed domains; show what was denied and what passed
+    /// Edit the allowlist, and show denied and allowed connections
     Proxy(ProxyArguments),
-    /// Lead ports of this machine into a running sandbox
+    /// Forward host ports to a running sandbox
     Port(PortArguments),
     /// Build, list and remove base images
     Image(ImageArguments),
-    /// Build, list and remove saved guests, from which sandboxes start at once
+    /// Build, list and remove templates: saved guests that starts restore
     Template(TemplateArguments),
-    /// Show what images, templates, sandboxes and logs take on the disk
+    /// Show the disk usage of images, templates, sandboxes and logs
     Df(JsonArguments),
-    /// Remove what nothing needs any more
+    /// Remove unused data
     Prune(PruneArguments),
-    /// Check whether this machine can run sandboxes, and what would mend it
+    /// Check this machine, and print the fix of each problem
     Doctor(JsonArguments),
-    /// Print a script that completes commands in a shell
+    /// Print completions for a shell
     Completions(CompletionsArguments),
-    /// Serve the other commands, by a hand-over on standard input
+    /// Serve other commands, as instructed on standard input
     #[command(name = sandbox::program::ARGUMENT, hide = true)]
     Role(RoleArguments),
 }
@@ -116,13 +116,13 @@ pub(crate) struct NameArguments {
     #[arg(conflicts_with = "name", value_parser = with_hint::<SandboxName>)]
     pub sandbox: Option<SandboxName>,
 
-    /// Which sandbox.
+    /// The sandbox.
     #[command(flatten)]
     pub name: NameOption,
 }
 
 impl NameArguments {
-    /// The sandbox that was named either way.
+    /// Returns the name that was given as an argument or as an option.
     pub(crate) fn given(&self) -> Option<&SandboxName> {
         self.sandbox.as_ref().or(self.name.name.as_ref())
     }
@@ -135,15 +135,15 @@ pub(crate) struct StopArguments {
     #[arg(conflicts_with_all = ["all", "name"], value_parser = with_hint::<SandboxName>)]
     pub sandboxes: Vec<SandboxName>,
 
-    /// Which sandbox.
+    /// The sandbox.
     #[command(flatten)]
     pub name: NameOption,
 
-    /// Stop every sandbox
+    /// Stop all sandboxes
     #[arg(short, long)]
     pub all: bool,
 
-    /// How many seconds the guest has to power itself down; 0 cuts the power
+    /// Seconds the guest has to power down; 0 cuts the power
     #[arg(short, long, value_name = "SECONDS", default_value_t = 10, value_parser = whole_number::<u32>)]
     pub timeout: u32,
 }
@@ -159,15 +159,15 @@ pub(crate) struct JsonArguments {
 /// Arguments of `prune`.
 #[derive(Debug, Args)]
 pub(crate) struct PruneArguments {
-    /// Remove every template that no running sandbox uses, too
+    /// Also remove every template that no running sandbox uses
     #[arg(short, long)]
     pub all: bool,
 
-    /// Show what would be removed, and remove nothing
+    /// List unused data, and remove nothing
     #[arg(short = 'n', long = "dry-run")]
     pub preview: bool,
 
-    /// Ask nothing
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,
 }
@@ -175,10 +175,10 @@ pub(crate) struct PruneArguments {
 /// Arguments of `info`.
 #[derive(Debug, Args)]
 pub(crate) struct InfoArguments {
-    /// Which sandbox.
+    /// The sandbox.
     #[command(flatten)]
     pub name: NameArguments,
-    /// In which form.
+    /// Output format.
     #[command(flatten)]
     pub json: JsonArguments,
 }
@@ -186,11 +186,11 @@ pub(crate) struct InfoArguments {
 /// Arguments of `ssh`.
 #[derive(Debug, Args)]
 pub(crate) struct SshArguments {
-    /// Which sandbox.
+    /// The sandbox.
     #[command(flatten)]
     pub name: NameOption,
 
-    /// Arguments for `ssh`: its options, or a command
+    /// Options for `ssh`, or a command
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
@@ -202,19 +202,19 @@ pub(crate) struct SshArguments {
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
 pub(crate) struct LogsArguments {
-    /// Which sandbox.
+    /// The sandbox.
     #[command(flatten)]
     pub name: NameArguments,
 
-    /// Go on showing what is added, until the sandbox ends
+    /// Follow the output until the sandbox ends
     #[arg(short, long)]
     pub follow: bool,
 
-    /// How many of the last lines
+    /// Number of last lines to show
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 1000, value_parser = whole_number::<usize>)]
     pub lines: usize,
 
-    /// Show the supervisor's own messages instead
+    /// Show the supervisor's log instead
     #[arg(long)]
     pub supervisor: bool,
 }
@@ -226,9 +226,9 @@ pub(crate) struct CompletionsArguments {
     pub shell: clap_complete::Shell,
 }
 
-/// Arguments of a process with a role.
+/// Arguments of a process that serves other commands.
 #[derive(Debug, Args)]
 pub(crate) struct RoleArguments {
-    /// What it serves; shown in process lists
+    /// Name of the sandbox or template, for process lists
     pub subject: String,
 }

@@ -1,11 +1,11 @@
-//! How the tool speaks.
+//! Output options.
 
 use clap::{Args, ValueEnum};
 
-/// How the tool speaks, for every command.
+/// Output options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct OutputOptions {
-    /// Say nothing but errors
+    /// Print errors only
     #[arg(
         short,
         long,
@@ -15,11 +15,11 @@ pub(crate) struct OutputOptions {
     )]
     pub quiet: bool,
 
-    /// Say more
+    /// Print details
     #[arg(short, long, global = true, help_heading = "Output")]
     pub verbose: bool,
 
-    /// Show progress as lines, not as a moving one
+    /// Print progress as lines instead of a moving one
     #[arg(long, global = true, help_heading = "Output")]
     pub no_progress: bool,
 
@@ -46,7 +46,7 @@ pub(crate) enum ColorChoice {
 }
 
 impl ColorChoice {
-    /// Makes the choice known to the streams that decide on colours.
+    /// Sets the choice for the `anstream` streams of this process.
     pub(crate) fn apply(self) {
         match self {
             Self::Auto => anstream::ColorChoice::Auto,

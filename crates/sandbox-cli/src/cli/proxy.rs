@@ -10,58 +10,58 @@ use sandbox_spec::publish::PublishedPort;
 /// Arguments of `proxy`.
 #[derive(Debug, Args)]
 pub(crate) struct ProxyArguments {
-    /// Which sandbox.
+    /// The sandbox.
     #[command(flatten)]
     pub name: NameOption,
 
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: ProxyCommand,
 }
 
-/// What to do with the list of allowed domains and the access log.
+/// Subcommands of `proxy`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProxyCommand {
-    /// Allow domains: `example.com`, `*.example.com` for those below, `.example.com` for both
+    /// Allow domains: `example.com`, `*.example.com` (below it), `.example.com` (both)
     Allow(DomainArguments),
-    /// Take domains off the list
+    /// Remove domains from the allowlist
     #[command(visible_aliases = ["rm", "block"])]
     Remove(DomainArguments),
-    /// Show the list
+    /// Show the allowlist
     #[command(visible_alias = "ls")]
     List(JsonArguments),
-    /// Bring the default list back
+    /// Restore the default allowlist
     Reset {
         /// End running connections that are no longer allowed
         #[arg(long)]
         cut: bool,
     },
-    /// Show what was denied, how often, and who asked
+    /// Show denied targets, with their attempts and sources
     Blocked {
-        /// Go on showing what is denied
+        /// Follow new denials
         #[arg(short, long)]
         watch: bool,
-        /// In which form.
+        /// Output format.
         #[command(flatten)]
         json: JsonArguments,
     },
-    /// Show the access log, a line a flow
+    /// Show the access log, one line per flow
     Logs {
-        /// Go on showing what is added
+        /// Follow new flows
         #[arg(short, long)]
         follow: bool,
 
-        /// How many of the last flows
+        /// Number of last flows to show
         #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 1000, value_parser = whole_number::<usize>)]
         lines: usize,
 
-        /// In which form; a line of JSON a flow.
+        /// Output format: JSON has one line per flow.
         #[command(flatten)]
         json: JsonArguments,
     },
-    /// Show where list and log lie, what they hold, and whether they are used
+    /// Show the allowlist and the access log: paths, content and use
     Info(JsonArguments),
-    /// Ask about each domain that is denied: allow it once, always, or not
+    /// Ask about each denied domain: allow it once, always, or not
     Ask,
 }
 
@@ -80,31 +80,31 @@ pub(crate) struct DomainArguments {
 /// Arguments of `port`.
 #[derive(Debug, Args)]
 pub(crate) struct PortArguments {
-    /// Which sandbox.
+    /// The sandbox.
     #[command(flatten)]
     pub name: NameOption,
 
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: PortCommand,
 }
 
-/// What to do with the ports of a running sandbox.
+/// Subcommands of `port`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PortCommand {
-    /// Lead ports of this machine into the guest
+    /// Forward host ports to the guest
     Add {
-        /// The ports; the address is 127.0.0.1 unless named
+        /// Ports to forward [default address: 127.0.0.1]
         #[arg(required = true, value_name = "[ADDR:]HOST:GUEST[/udp]", value_parser = with_hint::<PublishedPort>)]
         ports: Vec<PublishedPort>,
     },
-    /// Close ports again; connections that run go on
+    /// Close forwarded ports (connections stay open)
     Rm {
-        /// The ports, as `port ls` shows them
+        /// Ports to close, as `port ls` shows them
         #[arg(required = true, value_name = "[ADDR:]HOST:GUEST[/udp]", value_parser = with_hint::<PublishedPort>)]
         ports: Vec<PublishedPort>,
     },
-    /// List the ports that lead into the guest
+    /// List the forwarded ports
     #[command(visible_alias = "list")]
     Ls(JsonArguments),
 }

@@ -9,31 +9,30 @@ use sandbox::EnvironmentVariable;
 
 use super::{NameOption, StartArguments};
 
-/// How a command runs in the guest.
+/// Options of a command in the guest.
 #[derive(Debug, Args)]
 pub(crate) struct CommandOptions {
-    /// The user, by name or number
+    /// User, by name or number
     #[arg(short, long, default_value = "dev")]
     pub user: String,
 
-    /// The directory to start in; a relative one counts from the workspace
+    /// Directory to start in; relative paths start at the workspace
     #[arg(short, long, value_name = "DIRECTORY", default_value = sandbox_spec::guest::WORKSPACE)]
     pub workdir: PathBuf,
 
-    /// Set a variable; without a value, take this process's. May be repeated
+    /// Set a variable; without a value, copy it from here (can be repeated)
     #[arg(short, long = "env", value_name = "NAME[=VALUE]", value_parser = variable)]
     pub env: Vec<EnvironmentVariable>,
 
-    /// With a terminal
+    /// Allocate a terminal
     #[arg(short, long, overrides_with = "no_tty")]
     pub tty: bool,
 
-    /// Without a terminal, the default
+    /// Allocate no terminal (the default)
     #[arg(short = 'T', long, overrides_with = "tty")]
     pub no_tty: bool,
 
-    /// The command and its arguments, passed on exactly as they are; put `--`
-    /// before it
+    /// Command and arguments, passed on unchanged; put `--` before them
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
@@ -41,11 +40,11 @@ pub(crate) struct CommandOptions {
 /// Arguments of `exec`.
 #[derive(Debug, Args)]
 pub(crate) struct ExecArguments {
-    /// Which sandbox.
+    /// The sandbox.
     #[command(flatten)]
     pub name: NameOption,
 
-    /// How the command runs.
+    /// The command.
     #[command(flatten)]
     pub options: CommandOptions,
 }
@@ -53,26 +52,26 @@ pub(crate) struct ExecArguments {
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
-    /// Leave the sandbox running afterwards
+    /// Keep the sandbox running afterwards
     #[arg(long)]
     pub keep: bool,
 
-    /// Which sandbox.
+    /// The sandbox.
     #[command(flatten)]
     pub name: NameOption,
 
-    /// What its start is made of.
+    /// Start options.
     #[command(flatten)]
     pub start: StartArguments,
 
-    /// How the command runs.
+    /// The command.
     #[command(flatten)]
     pub options: CommandOptions,
 }
 
 fn variable(text: &str) -> Result<EnvironmentVariable, String> {
     if text.is_empty() {
-        return Err("a variable needs a name\n\nhint: as in `NAME=value`".into());
+        return Err("the variable has no name\n\nhint: give a name, as in `NAME=value`".into());
     }
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, OsString::from(value)),
@@ -80,7 +79,7 @@ fn variable(text: &str) -> Result<EnvironmentVariable, String> {
             Some(value) => (text, value),
             None => {
                 return Err(format!(
-                    "the variable `{text}` is not set here\n\nhint: give a value, as in `{text}=value`"
+                    "variable `{text}` is not set on the host\n\nhint: give a value, as in `{text}=value`"
                 ));
             }
         },

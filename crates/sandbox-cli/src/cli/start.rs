@@ -1,4 +1,4 @@
-//! What a start is made of.
+//! Options of a start.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use sandbox_spec::{
 
 use super::values::{secret_of_file, secret_of_variable, with_hint};
 
-/// The machine of a start.
+/// Options of a machine that also shape its template.
 #[derive(Debug, Args)]
 pub(crate) struct MachineArguments {
     /// Base image [default: debian-13]
@@ -27,40 +27,40 @@ pub(crate) struct MachineArguments {
     #[arg(long, env = "SANDBOX_CPUS", value_name = "NUMBER", value_parser = with_hint::<CpuCount>, help_heading = "Machine")]
     pub cpus: Option<CpuCount>,
 
-    /// Memory, with a unit [default: 2G]
+    /// Memory size [default: 2G]
     #[arg(long, env = "SANDBOX_MEMORY", value_name = "SIZE", value_parser = with_hint::<MemorySize>, help_heading = "Machine")]
     pub memory: Option<MemorySize>,
 
-    /// Size of the root disk, which takes only what is written [default: 20G]
+    /// Size of the sparse root disk [default: 20G]
     #[arg(long, env = "SANDBOX_DISK", value_name = "SIZE", value_parser = with_hint::<DiskSize>, help_heading = "Machine")]
     pub disk: Option<DiskSize>,
 
-    /// How processors run: `auto`, `kvm` or `tcg` [default: auto]
+    /// Accelerator: `auto`, `kvm` or `tcg` [default: auto]
     #[arg(long, env = "SANDBOX_ACCEL", value_name = "KIND", value_parser = with_hint::<AcceleratorChoice>, help_heading = "Machine")]
     pub accel: Option<AcceleratorChoice>,
 
-    /// Share another host directory; may be repeated
+    /// Share another host directory (can be repeated)
     #[arg(long, value_name = "HOST:GUEST[:ro]", value_parser = with_hint::<Share>, help_heading = "Machine")]
     pub share: Vec<Share>,
 
-    /// How long the guest may take to become ready [default: 2m, emulated 10m]
+    /// Time limit for the guest to become ready [default: 2m, emulated 10m]
     #[arg(long, env = "SANDBOX_READY_TIMEOUT", value_name = "DURATION", value_parser = parse_duration, help_heading = "Machine")]
     pub ready_timeout: Option<Duration>,
 }
 
-/// Everything that a start is made of.
+/// All options of a start.
 #[derive(Debug, Args)]
 pub(crate) struct StartArguments {
     /// The machine.
     #[command(flatten)]
     pub machine: MachineArguments,
 
-    /// How owners and modes in shares are kept: `mapped` in extended
-    /// attributes, or `passthrough` as they are [default: mapped]
+    /// Storage of owners and modes in shares: `mapped` in extended attributes, `passthrough`
+    /// unchanged [default: mapped]
     #[arg(long, env = "SANDBOX_SHARE_MODE", value_name = "MODE", value_parser = with_hint::<ShareMode>, help_heading = "Machine")]
     pub share_mode: Option<ShareMode>,
 
-    /// A cloud-config to apply at the start
+    /// Cloud-config to apply at the start
     #[arg(
         long,
         env = "SANDBOX_CLOUD_INIT",
@@ -69,51 +69,50 @@ pub(crate) struct StartArguments {
     )]
     pub cloud_init: Option<PathBuf>,
 
-    /// What to do with saved guests: `auto` starts from one and makes it in the
-    /// background, `manual` starts from one that is there, `off` boots [default: auto]
+    /// Use of templates: `auto` restores one and builds it in the background, `manual` only
+    /// restores, `off` boots [default: auto]
     #[arg(long, env = "SANDBOX_TEMPLATES", value_name = "MODE", value_parser = with_hint::<TemplatePolicy>, help_heading = "Machine")]
     pub templates: Option<TemplatePolicy>,
 
-    /// Boot, without a saved guest: `--templates off`
+    /// Boot without a template, like `--templates off`
     #[arg(long, help_heading = "Machine")]
     pub cold: bool,
 
-    /// What the guest may reach: `none`, `public` addresses, `private` ones too,
-    /// or `all`, this machine included [default: public]
+    /// Reachable destinations: `none`, `public` addresses, `private` (also private addresses),
+    /// `all` (also this machine) [default: public]
     #[arg(long, env = "SANDBOX_NETWORK", value_name = "PRESET", value_parser = with_hint::<Preset>, help_heading = "Network")]
     pub network: Option<Preset>,
 
-    /// A rule that comes before the preset, such as `allow@10.1.2.3:tcp:443`
-    /// or `deny@*.example.com`; may be repeated, the first that matches wins
+    /// Rule that precedes the preset, such as `allow@10.1.2.3:tcp:443` or `deny@*.example.com`;
+    /// the first match wins (can be repeated)
     #[arg(long, value_name = "RULE", value_parser = with_hint::<Rule>, help_heading = "Network")]
     pub net_rule: Vec<Rule>,
 
-    /// Only allowed domains, nothing else; `sandbox proxy` edits the list
+    /// Allow HTTP(S) to allowlisted domains only; `sandbox proxy` edits the allowlist
     #[arg(long, env = "SANDBOX_PROXY", value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = "Network")]
     pub proxy: Option<bool>,
 
-    /// Lead a port of this machine into the guest; may be repeated
+    /// Forward a host port to the guest (can be repeated)
     #[arg(short, long, value_name = "[ADDR:]HOST:GUEST[/udp]", value_parser = with_hint::<PublishedPort>, help_heading = "Network")]
     pub publish: Vec<PublishedPort>,
 
-    /// Resolve names by this server [default: as this machine does]
+    /// Resolve names with this server [default: as this machine does]
     #[arg(long, env = "SANDBOX_DNS", value_name = "ADDR[:PORT]", value_parser = with_hint::<ResolverAddress>, help_heading = "Network")]
     pub dns: Option<ResolverAddress>,
 
-    /// How many connections the guest may have at once [default: 1024]
+    /// Maximum number of concurrent connections [default: 1024]
     #[arg(long, env = "SANDBOX_MAX_CONNECTIONS", value_name = "NUMBER", value_parser = with_hint::<ConnectionLimit>, help_heading = "Network")]
     pub max_connections: Option<ConnectionLimit>,
 
-    /// How many bytes a second the guest may carry each way, such as `10M`
+    /// Maximum bytes per second in each direction, such as `10M`
     #[arg(long, env = "SANDBOX_BANDWIDTH", value_name = "SIZE", value_parser = with_hint::<Bandwidth>, help_heading = "Network")]
     pub bandwidth: Option<Bandwidth>,
 
-    /// Give the value of this variable to these hosts, and a placeholder to the
-    /// guest; may be repeated
+    /// Give these hosts the value of this variable, and the guest a placeholder (can be repeated)
     #[arg(long, value_name = "NAME@HOST[,HOST…]", value_parser = secret_of_variable, help_heading = "Network")]
     pub secret: Vec<SecretRequest>,
 
-    /// The same with a value from a file; may be repeated
+    /// Like `--secret`, with the value from a file (can be repeated)
     #[arg(long, value_name = "NAME=PATH@HOST[,HOST…]", value_parser = secret_of_file, help_heading = "Network")]
     pub secret_file: Vec<SecretRequest>,
 }

@@ -9,35 +9,35 @@ use sandbox_spec::KeyPrefix;
 /// Arguments of `template`.
 #[derive(Debug, Args)]
 pub(crate) struct TemplateArguments {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: TemplateCommand,
 }
 
-/// What to do with templates.
+/// Subcommands of `template`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TemplateCommand {
-    /// Make the template that starts with these options will use
+    /// Build the template for starts with these options
     Build(TemplateBuildArguments),
-    /// List the templates, and those being made
+    /// List saved templates and builds in progress
     #[command(visible_alias = "list")]
     Ls(JsonArguments),
-    /// Show a template: what it is for, and what it takes
+    /// Show a template's machine, users and size
     Inspect {
-        /// The template's key, or its first digits
+        /// Template key, or its first digits
         #[arg(value_parser = with_hint::<KeyPrefix>)]
         key: KeyPrefix,
-        /// In which form.
+        /// Output format.
         #[command(flatten)]
         json: JsonArguments,
     },
-    /// Remove templates; sandboxes that run from them go on
+    /// Remove templates (their sandboxes keep running)
     Rm {
-        /// The templates' keys, or their first digits
+        /// Template keys, or their first digits
         #[arg(value_name = "KEYS", required_unless_present = "all", value_parser = with_hint::<KeyPrefix>)]
         keys: Vec<KeyPrefix>,
 
-        /// Remove every template
+        /// Remove all templates
         #[arg(short, long, conflicts_with = "keys")]
         all: bool,
     },

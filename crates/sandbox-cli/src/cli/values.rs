@@ -1,4 +1,4 @@
-//! How values of the command line are parsed, and how a bad one is refused.
+//! Parsers of option values. Their errors end with a hint.
 
 use sandbox::Hint;
 use sandbox_spec::accelerator::UnknownAccelerator;
@@ -11,7 +11,7 @@ use sandbox_spec::{InvalidKey, NameError, ReferenceError, ShareError, SizeError,
 
 use crate::output::worded_hint;
 
-/// An error that knows what the user can do.
+/// An error with a hint.
 pub(super) trait Hinted: std::fmt::Display {
     fn hint(&self) -> Option<Hint>;
 }
@@ -41,13 +41,13 @@ hinted!(
     UnknownPolicy,
 );
 
-/// Parses a count; the error names it, and what would be one.
+/// Parses a count.
 pub(super) fn whole_number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse()
-        .map_err(|_| format!("`{text}` is not a whole number\n\nhint: give a number such as `10`"))
+        .map_err(|_| format!("invalid number `{text}`\n\nhint: give a whole number, such as `10`"))
 }
 
-/// Parses a value; the error is followed by its hint.
+/// Parses a value, and appends the hint to the error.
 pub(super) fn with_hint<T: std::str::FromStr<Err: Hinted>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| worded(&error))
 }

@@ -1,4 +1,4 @@
-//! From the words of a command line to [`Cli`]: what stands before a verb is for that verb.
+//! Parsing of a command line into [`Cli`]. Options before a verb belong to that verb.
 
 use std::ffi::OsString;
 
@@ -8,25 +8,26 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use super::Cli;
 
-/// Arguments before a verb that every verb takes.
-const OF_EVERY_VERB: [&str; 5] = ["quiet", "verbose", "no_progress", "color", "kvm"];
+/// Options before a verb that every verb accepts.
+const GLOBAL: [&str; 5] = ["quiet", "verbose", "no_progress", "color", "kvm"];
 
-/// Verbs that start a sandbox.
+/// Verbs that accept start options.
 const STARTING: [&str; 1] = ["run"];
 
-/// Verbs that are about one sandbox.
+/// Verbs that accept `--name`.
 const NAMING: [&str; 9] = [
     "exec", "run", "ssh", "proxy", "port", "stop", "info", "console", "logs",
 ];
 
-/// The argument before a verb that says which sandbox.
+/// The identifier of `--name`.
 const NAME: &str = "name";
 
-/// Arguments that tell themselves.
-const OWN_WORD: &str = "dry_run";
+/// An option whose conflict with a verb `commands` reports.
+const DRY_RUN: &str = "dry_run";
 
 impl Cli {
-    /// Parses the process's words, or ends the process with a message and status 2.
+    /// Parses the words of a command line. Ends the process with a message and status 2 if they are
+    /// invalid.
     pub(crate) fn from_words(words: impl IntoIterator<Item = OsString>) -> Self {
         let words: Vec<OsString> = words.into_iter().collect();
         let parsed = Self::parse_words(&words);
@@ -37,7 +38,7 @@ impl Cli {
         let mut command = Self::command();
         let verb = verb(words);
         if verb.is_some_and(|verb| !STARTING.contains(&verb)) {
-            // A bad value in the environment must not keep anybody from stopping a sandbox.
+            // An invalid value in the environment must not prevent `sandbox stop`.
             command = without_environment(command, verb.is_some_and(|verb| NAMING.contains(&verb)));
         }
         let matches = command.try_get_matches_from_mut(words)?;
@@ -56,7 +57,7 @@ impl Cli {
     }
 }
 
-/// The verb in these words, whatever else is wrong with them.
+/// Returns the verb, also of an otherwise invalid command line.
 fn verb(words: &[OsString]) -> Option<&'static str> {
     let matches = Cli::command()
         .ignore_errors(true)
@@ -74,7 +75,7 @@ fn verb(words: &[OsString]) -> Option<&'static str> {
         .map(|verb| &*verb.leak())
 }
 
-/// The command without environment variables for what stands before a verb.
+/// Returns the command without the environment variables of the options before a verb.
 fn without_environment(command: clap::Command, keeps_name: bool) -> clap::Command {
     let ids: Vec<String> = command
         .get_arguments()
@@ -87,11 +88,11 @@ fn without_environment(command: clap::Command, keeps_name: bool) -> clap::Comman
     })
 }
 
-/// An argument that stands before a verb which has no use for it.
+/// Returns an option before the verb that the verb does not accept.
 fn misplaced(matches: &ArgMatches, verb: &str) -> Option<String> {
-    let is_welcome = |id: &str| {
-        OF_EVERY_VERB.contains(&id)
-            || id == OWN_WORD
+    let is_accepted = |id: &str| {
+        GLOBAL.contains(&id)
+            || id == DRY_RUN
             || STARTING.contains(&verb)
             || (id == NAME && NAMING.contains(&verb))
     };
@@ -101,7 +102,7 @@ fn misplaced(matches: &ArgMatches, verb: &str) -> Option<String> {
         .filter(|id| matches!(matches.try_contains_id(id), Ok(true)))
         .filter(|id| matches.value_source(id) == Some(ValueSource::CommandLine))
         .find(|id| {
-            !is_welcome(id)
+            !is_accepted(id)
                 && Cli::command()
                     .get_arguments()
                     .any(|argument| argument.get_id() == *id)
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn options_before_a_verb_that_starts_are_its_own() {
+    fn start_options_before_run_belong_to_run() {
         let cli = parse("sandbox --memory 4G run --cpus 2 -- true").unwrap();
         assert!(cli.start.machine.memory.is_some());
         let Some(Command::Run(run)) = cli.command else {
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_a_start_are_refused_by_other_verbs() {
+    fn start_options_before_other_verbs_are_refused() {
         for line in [
             "sandbox --memory 4G list",
             "sandbox list --memory 4G",
