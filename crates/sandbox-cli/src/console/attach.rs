@@ -1,4 +1,4 @@
-//! A terminal on the serial console.
+//! Attaches the local terminal to the serial console.
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -15,33 +15,33 @@ use sandbox_host::notices::{Notice, Notices, Termination};
 use sandbox_host::streams::{Input, Output, Streams};
 use sandbox_host::terminal::RawMode;
 
-/// Ctrl-], as `telnet` and `virsh console` use it.
+/// Ctrl-], the escape of `telnet` and `virsh console`.
 const ESCAPE: u8 = 0x1d;
 
-/// Bytes read at once from the console.
+/// The maximum number of bytes per read from the console.
 const CHUNK: usize = 16 * 1024;
 
-/// After the end of an input that is no terminal, the console's answer is waited for until it has
-/// been silent for this long.
+/// After the end of an input that is not a terminal, the console must be silent this long before
+/// this process detaches. So a script sees the answer to its input.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Why a console was left.
+/// Why the user left the console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Left {
     /// The user typed Ctrl-].
     Escape,
-    /// The input, which is no terminal, ended.
+    /// The input ended, and is not a terminal.
     InputEnded,
     /// The sandbox ended.
     Closed,
-    /// Whoever read our output went away.
+    /// The reader closed our output.
     OutputClosed,
-    /// A signal told us to end.
+    /// A termination signal arrived.
     Terminated(Termination),
 }
 
 impl Left {
-    /// The exit status for this process.
+    /// Returns the exit status for this process.
     pub(crate) fn exit_code(self) -> u8 {
         match self {
             Self::Escape | Self::InputEnded | Self::Closed | Self::OutputClosed => 0,
@@ -51,13 +51,13 @@ impl Left {
 }
 
 impl fmt::Display for Left {
-    /// The line to tell the user.
+    /// Writes the line for the user.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Escape | Self::InputEnded | Self::OutputClosed | Self::Terminated(_) => {
-                "left the console; the sandbox still runs"
+                "left the console; the sandbox is still running"
             }
-            Self::Closed => "the console was closed: the sandbox has ended",
+            Self::Closed => "the console was closed: the sandbox has stopped",
         })
     }
 }
@@ -69,13 +69,13 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// The line to tell the user before a terminal is attached.
+    /// The line for the user before a terminal is attached.
     pub(crate) const WELCOME: &str = "attached to the console: Ctrl-] leaves, Enter shows a prompt";
 
     /// Connects to the Unix socket at `path`.
     ///
     /// # Errors
-    /// When nobody listens there.
+    /// Fails if nobody listens there.
     pub(crate) async fn connect(path: &Path) -> Result<Self, ConsoleError> {
         match UnixStream::connect(path).await {
             Ok(socket) => Ok(Self { socket }),
@@ -86,18 +86,17 @@ impl Console {
         }
     }
 
-    /// Connects `streams` with the console until the user leaves or the sandbox ends. The console's
-    /// bytes go to `streams.output`; where `streams.input` is a terminal it is in raw mode meanwhile.
+    /// Connects `streams` to the console until the user leaves or the sandbox ends. The console's
+    /// output goes to `streams.output`. A terminal at `streams.input` is in raw mode meanwhile.
     ///
     /// # Errors
-    /// When the connection or a stream breaks.
+    /// Fails if the connection or a stream fails.
     pub(crate) async fn attach(
         self,
         streams: Streams,
         notices: &mut Notices,
     ) -> Result<Left, ConsoleError> {
-        // The half for sending stays open to the end: QEMU takes a half-closed connection for a
-        // closed one.
+        // The sending half must stay open: QEMU treats a half-closed connection as closed.
         let (from_console, mut to_console) = self.socket.into_split();
         let raw_mode = if streams.input.is_terminal() {
             Some(RawMode::enter(streams.input.as_fd())?)
@@ -167,7 +166,7 @@ async fn show_output(
     }
 }
 
-/// Sends the input, up to Ctrl-] if a user types it.
+/// Sends the input. Stops at Ctrl-] if the input is a terminal.
 async fn type_input(
     mut input: Input,
     to_console: &mut OwnedWriteHalf,
@@ -185,7 +184,7 @@ async fn type_input(
             Err(error) => return Err(transfer("write to the console")(error)),
         }
     }
-    // A terminal that ends has been closed.
+    // The end of a terminal means that it was closed.
     Ok(if typed {
         Left::Terminated(Termination::Hangup)
     } else {
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_terminal_is_raw_until_the_escape_is_typed() {
+    async fn attach_with_terminal_is_raw_until_escape() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("console.sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_script_sends_everything_and_sees_the_answer() {
+    async fn attach_with_pipe_sends_all_bytes_and_shows_answer() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("console.sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -283,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_the_sandbox_and_signals_end_it() {
+    async fn attach_ends_with_sandbox_or_signal() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("console.sock");
         let error = Console::connect(&path).await.unwrap_err();

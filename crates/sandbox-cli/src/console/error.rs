@@ -1,4 +1,4 @@
-//! What can go wrong with a console.
+//! Errors of the console.
 
 use sandbox_host::hint::Hint;
 use std::io;
@@ -9,24 +9,24 @@ use thiserror::Error;
 use sandbox_host::files::FileError;
 use sandbox_host::terminal::TerminalError;
 
-/// A failure of the console.
+/// Errors of the console.
 #[derive(Debug, Error)]
 pub(crate) enum ConsoleError {
-    /// Nobody serves the console's socket.
-    #[error("the console at `{}` cannot be reached", path.display())]
+    /// The console's socket could not be connected.
+    #[error("could not connect to the console at `{}`", path.display())]
     Connect {
         /// The socket.
         path: PathBuf,
-        /// The system's answer.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },
-    /// The connection or a local stream broke.
+    /// The connection or a local stream failed.
     #[error("could not {action}")]
     Transfer {
-        /// As in "could not *read from the console*".
+        /// The failed action, such as "read from the console".
         action: &'static str,
-        /// The system's answer.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },
@@ -39,11 +39,11 @@ pub(crate) enum ConsoleError {
 }
 
 impl ConsoleError {
-    /// What the user can do about it.
+    /// Returns the fix, if one is known.
     pub(crate) fn hint(&self) -> Option<Hint> {
         match self {
             Self::Connect { .. } => {
-                Some("`sandbox list` tells whether the sandbox still runs".into())
+                Some("run `sandbox list` to see whether the sandbox is running".into())
             }
             Self::Transfer { .. } => None,
             Self::File(error) => error.hint(),
@@ -52,7 +52,7 @@ impl ConsoleError {
     }
 }
 
-/// Names the action that failed; made for `map_err`.
+/// Returns a closure for `map_err` that names the failed action.
 pub(super) fn transfer(action: &'static str) -> impl FnOnce(io::Error) -> ConsoleError {
     move |source| ConsoleError::Transfer { action, source }
 }

@@ -1,4 +1,4 @@
-//! The serial console: a terminal attached to it.
+//! The terminal of `sandbox console`.
 
 mod attach;
 mod error;

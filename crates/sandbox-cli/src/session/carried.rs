@@ -1,4 +1,4 @@
-//! Commands that the library carries.
+//! Commands through the library, which runs them through the guest agent.
 
 use sandbox::inside::Connection;
 use sandbox::{Child, ChildStderr, ChildStdin, ChildStdout, Exec, ExitStatus};
@@ -11,12 +11,12 @@ use tokio::sync::Mutex;
 
 use super::{Arrival, Ending, FromGuest, PtyRequest, RemoteSignal, SessionError, ToGuest, run};
 
-/// Why a session failed.
+/// Errors of a session.
 #[derive(Debug)]
 pub enum SessionFailure {
-    /// On this side.
+    /// A local stream or terminal failed.
     Local(SessionError),
-    /// On the way to the sandbox, or in it.
+    /// The connection or the sandbox failed.
     Sandbox(sandbox::Error),
 }
 
@@ -32,12 +32,12 @@ impl From<sandbox::Error> for SessionFailure {
     }
 }
 
-/// Runs a command with `streams`, with a pseudo-terminal if `pty` is given, and passes `notices` on:
-/// terminations as signals to the command, a resize to its terminal. A second Ctrl-C within two
-/// seconds abandons it.
+/// Runs a command with `streams`, and with a pseudo-terminal if `pty` is given. Forwards
+/// terminations in `notices` as signals to the command, and resizes to its terminal. A second
+/// Ctrl-C within two seconds abandons the command.
 ///
 /// # Errors
-/// Where the command cannot be started, or the way to it or a local stream fails.
+/// Fails if the command cannot be started, or if the connection or a local stream fails.
 pub async fn execute(
     exec: Exec,
     streams: Streams,
@@ -52,7 +52,7 @@ pub async fn execute(
     attend(start, streams, pty, notices).await
 }
 
-/// The same over a connection to an agent that a test plays.
+/// Runs a command over a connection to the agent of a test.
 #[doc(hidden)]
 pub async fn execute_over(
     connection: Connection,
@@ -92,7 +92,7 @@ fn halves(mut child: Child) -> (Sending, Receiving) {
     (sending, receiving)
 }
 
-/// The way to a command. That it is broken is noticed by the receiving side.
+/// The sending half of a command. The receiving half reports a broken connection.
 struct Sending {
     stdin: Mutex<Option<ChildStdin>>,
     control: sandbox::ChildControl,
@@ -119,7 +119,7 @@ impl ToGuest for Sending {
     }
 }
 
-/// The way back from a command.
+/// The receiving half of a command.
 struct Receiving {
     child: Child,
     stdout: Option<ChildStdout>,
@@ -139,7 +139,7 @@ impl FromGuest for Receiving {
                 return Ok(Arrival::Complete(ending(status)));
             }
             tokio::select! {
-                // What has arrived counts before how it ended.
+                // Output that has arrived comes before the exit status.
                 biased;
                 piece = next_output(&mut self.stdout) => match piece {
                     Ok(Some(piece)) => return Ok(Arrival::Output(Box::new(piece))),
@@ -162,7 +162,7 @@ impl FromGuest for Receiving {
 }
 
 impl Receiving {
-    /// Why output is missing.
+    /// Returns why output is missing.
     async fn lost(&mut self) -> SessionFailure {
         self.child.failure().await.into()
     }

@@ -1,4 +1,4 @@
-//! What to run in the guest.
+//! A command to run in the guest.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,14 +12,14 @@ pub struct GuestCommand {
     pub argv: Vec<OsString>,
     /// The directory to start in; `None` for the user's home directory.
     pub workdir: Option<PathBuf>,
-    /// Added to the environment that the session has.
+    /// Variables added to the environment of the session.
     pub environment: Vec<EnvironmentVariable>,
-    /// Who runs it: a name or number known in the guest.
+    /// The user, by a name or number of the guest.
     pub user: String,
 }
 
 impl GuestCommand {
-    /// The command as the library runs it.
+    /// Converts the command for the library.
     pub fn exec(&self, sandbox: &Sandbox) -> Exec {
         let program = self.argv.first().cloned().unwrap_or_default();
         let variables = self

@@ -1,4 +1,4 @@
-//! What can go wrong on this side of a session.
+//! Errors on the host's side of a session.
 
 use sandbox_host::hint::Hint;
 use std::io;
@@ -28,15 +28,15 @@ impl std::fmt::Display for Stream {
     }
 }
 
-/// A failure of what is connected to a command here.
+/// Errors of the local streams and the terminal of a command.
 #[derive(Debug, Error)]
 pub enum SessionError {
     /// A local stream failed.
     #[error("{stream} failed")]
     LocalStream {
-        /// Which one.
+        /// The stream.
         stream: Stream,
-        /// The system's answer.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },
@@ -46,7 +46,7 @@ pub enum SessionError {
 }
 
 impl SessionError {
-    /// What the user can do about it.
+    /// Returns the fix, if one is known.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::LocalStream { .. } => None,

@@ -1,7 +1,7 @@
-//! One command in the guest with all that is connected to it here: this process's streams, its
-//! terminal, signals and what the user's patience allows, whatever carries it there.
+//! One command in the guest, with the streams, the terminal and the signals of this process.
 //!
-//! `ssh` carries commands where the guest agent does not answer; else the library does.
+//! The room is independent of the transport. The library runs commands through the guest agent;
+//! `ssh` runs them if the agent does not answer.
 
 mod carried;
 mod command;

@@ -11,14 +11,14 @@ use rustix::termios::{
 use sandbox_host::streams::Streams;
 use sandbox_host::terminal::{WindowSize, window_size};
 
-/// What a pseudo-terminal in the guest is made after.
+/// The model of a pseudo-terminal in the guest.
 #[derive(Debug)]
 pub struct PtyRequest {
     /// The value of `TERM` in the guest.
     pub term: String,
-    /// The terminal that the user types at: its modes are copied, then it is put into raw mode.
+    /// The terminal of the user's input. Its modes are copied, then it is put into raw mode.
     pub keyboard: Option<OwnedFd>,
-    /// The terminal whose size counts; 80×24 without one.
+    /// The terminal that gives the size. Without one, the size is 80×24.
     pub screen: Option<OwnedFd>,
 }
 
@@ -26,7 +26,7 @@ impl PtyRequest {
     /// Takes keyboard and screen from those of `streams` that are terminals.
     ///
     /// # Errors
-    /// When the process has no descriptor left.
+    /// Fails if the process has no free descriptor.
     pub fn for_streams(streams: &Streams, term: String) -> std::io::Result<Self> {
         let keyboard = if streams.input.is_terminal() {
             Some(streams.input.try_clone()?)
@@ -52,14 +52,14 @@ impl PtyRequest {
             .unwrap_or_default()
     }
 
-    /// The terminal as the library asks for it.
+    /// Converts the request for the library.
     pub(crate) fn terminal(&self) -> sandbox::Terminal {
         let modes = self.modes().into_iter();
         sandbox::Terminal::new(&self.term, terminal_size(self.size()))
             .modes(modes.map(|(code, value)| (code as u8, value)))
     }
 
-    /// The modes to ask for; none leaves the guest's defaults.
+    /// Returns the modes to request. An empty list keeps the guest's defaults.
     pub(crate) fn modes(&self) -> Vec<(Pty, u32)> {
         self.keyboard
             .as_ref()
@@ -74,10 +74,10 @@ pub(super) fn terminal_size(window: WindowSize) -> sandbox::TerminalSize {
         .pixels(window.pixel_width, window.pixel_height)
 }
 
-/// `TTY_OP_ISPEED` and `TTY_OP_OSPEED` of a local window, which has no speed: as OpenSSH sends.
+/// `TTY_OP_ISPEED` and `TTY_OP_OSPEED`. A local window has no speed, so this is OpenSSH's value.
 const SPEED: u32 = 38_400;
 
-/// Terminal modes in the encoding of RFC 4254 section 8 (`IUTF8` from RFC 8160).
+/// Encodes terminal modes by RFC 4254 section 8 (`IUTF8` from RFC 8160).
 fn encode(modes: &Termios) -> Vec<(Pty, u32)> {
     let characters = [
         (Pty::VINTR, SpecialCodeIndex::VINTR),
@@ -153,7 +153,7 @@ fn encode(modes: &Termios) -> Vec<(Pty, u32)> {
     .concat()
 }
 
-/// A control character; 255 stands for none (RFC 4254 section 8), 0 for none in Linux.
+/// Encodes a control character. A disabled one is 255 in RFC 4254 section 8, and 0 in Linux.
 fn character(code: u8) -> u32 {
     match code {
         0 => 255,

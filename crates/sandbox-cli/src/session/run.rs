@@ -1,4 +1,4 @@
-//! Attending one command from its start to its end.
+//! The event loop of one command, from its start to its end.
 
 use std::cell::Cell;
 use std::io;
@@ -17,44 +17,44 @@ use sandbox_host::terminal::{RawMode, WindowSize};
 /// A second Ctrl-C within this time abandons the command.
 const IMPATIENCE: Duration = Duration::from_secs(2);
 
-/// The way to a command. What cannot be sent is no error here: the way back knows why.
+/// The sending half of a command. It ignores errors, since [`FromGuest`] reports their reason.
 pub(crate) trait ToGuest {
-    /// Sends input, as soon as there is room for it. False when nothing can be sent any more.
+    /// Sends input as soon as there is room. Returns false if nothing more can be sent.
     async fn input(&self, piece: Vec<u8>) -> bool;
-    /// Says that there is no more input.
+    /// Sends the end of the input.
     async fn end_input(&self);
-    /// Passes a termination on. Waits for no input that the command does not take.
+    /// Sends a termination as a signal. Does not wait for input that the command has not read.
     async fn signal(&self, termination: Termination);
-    /// Gives the command's terminal another size; waits no more than `signal` does.
+    /// Resizes the command's terminal. Does not wait for input that the command has not read.
     async fn resize(&self, size: WindowSize);
 }
 
-/// What comes from a command.
+/// An event of a command.
 pub(crate) enum Arrival {
     /// Output.
     Output(Piece),
     /// Error output.
     Error(Piece),
-    /// It ended, but what it left behind may still write to its output.
+    /// The command ended. Processes that it left behind may still write output.
     Exited(Ending),
-    /// It ended, and its output is complete.
+    /// The command ended, and its output is complete.
     Complete(Ending),
 }
 
-/// The way back from a command.
+/// The receiving half of a command.
 pub(crate) trait FromGuest {
-    /// What can go wrong there, or here.
+    /// The error of the transport or of a local stream.
     type Error: From<SessionError>;
-    /// What comes next. Never called again after an error or the end.
+    /// Returns the next event. It is not called after an error or [`Arrival::Complete`].
     async fn next(&mut self) -> Result<Arrival, Self::Error>;
 }
 
-/// Runs the command that `start` starts with `streams`, with a pseudo-terminal if `pty` is given,
-/// and passes `notices` on: terminations as signals to the command, a resize to its terminal. A
-/// second Ctrl-C within two seconds abandons it, as does any termination before it has started.
+/// Runs the command of `start` with `streams`, and with a pseudo-terminal if `pty` is given.
+/// Forwards terminations in `notices` as signals to the command, and resizes to its terminal. A
+/// second Ctrl-C within two seconds abandons the command, as does any termination before it starts.
 ///
 /// # Errors
-/// When the way to the guest or a local stream fails. A failure of the command is an [`Ending`].
+/// Fails if the connection or a local stream fails. A failure of the command is an [`Ending`].
 pub(crate) async fn run<T: ToGuest, F: FromGuest>(
     start: impl Future<Output = Result<(T, F), F::Error>>,
     streams: Streams,
@@ -83,7 +83,7 @@ pub(crate) async fn run<T: ToGuest, F: FromGuest>(
     };
     let (orders, mut ordered) = mpsc::unbounded_channel();
     if resized {
-        // The receiver lives as long as this does.
+        // Cannot fail: the receiver outlives the sender.
         let _ = orders.send(Order::Resize);
     }
     let control = async {
@@ -91,11 +91,12 @@ pub(crate) async fn run<T: ToGuest, F: FromGuest>(
         loop {
             let order = match notices.next().await {
                 Notice::Termination(termination) => {
-                    // Only what the command left behind still holds its output open.
+                    // The command has exited. Only processes that it left behind hold its output
+                    // open.
                     if let Some(ending) = status.get() {
                         break ending;
                     }
-                    // In raw mode Ctrl-C is a byte for the guest, a signal is meant for us.
+                    // In raw mode, Ctrl-C is a byte for the guest. So a signal is for this process.
                     if raw_mode.is_some() || patience.exhausted(termination, Instant::now()) {
                         break Ending::Abandoned(termination);
                     }
@@ -109,11 +110,11 @@ pub(crate) async fn run<T: ToGuest, F: FromGuest>(
                     Order::Resize
                 }
             };
-            // The receiver lives as long as this does.
+            // Cannot fail: the receiver outlives the sender.
             let _ = orders.send(order);
         }
     };
-    // Apart from `control`, since the guest may take orders only while its output is taken.
+    // Not part of `control`: the guest may accept orders only while this side reads its output.
     let deliver = async {
         while let Some(order) = ordered.recv().await {
             match (order, pty) {
@@ -132,13 +133,13 @@ pub(crate) async fn run<T: ToGuest, F: FromGuest>(
     }
 }
 
-/// What to tell the guest.
+/// A message to the guest.
 enum Order {
     Signal(Termination),
     Resize,
 }
 
-/// Waits for a termination and notes whether the terminal was resized meanwhile.
+/// Waits for a termination. Sets `resized` if the terminal is resized meanwhile.
 async fn next_termination(notices: &mut Notices, resized: &mut bool) -> Termination {
     loop {
         match notices.next().await {
@@ -148,8 +149,7 @@ async fn next_termination(notices: &mut Notices, resized: &mut bool) -> Terminat
     }
 }
 
-/// Sends the input and its end. Returns only with an error: the end of the input is not the end of
-/// the command.
+/// Sends the input and its end. Returns only an error, since a command may outlive its input.
 async fn send_input(mut input: Input, to_guest: &impl ToGuest) -> SessionError {
     loop {
         match input.next().await {
@@ -173,14 +173,14 @@ async fn send_input(mut input: Input, to_guest: &impl ToGuest) -> SessionError {
     std::future::pending().await
 }
 
-/// How long the user is willing to wait for a command that was told to end.
+/// Detects a second Ctrl-C shortly after the first.
 #[derive(Debug, Default)]
 struct Patience {
     interrupted: Option<Instant>,
 }
 
 impl Patience {
-    /// Whether this termination is the one too many.
+    /// Returns whether this termination abandons the command.
     fn exhausted(&mut self, termination: Termination, now: Instant) -> bool {
         if termination != Termination::Interrupt {
             return false;
@@ -190,20 +190,20 @@ impl Patience {
     }
 }
 
-/// Where the output of a command goes, and how it ended, once that is known.
+/// The local outputs of a command, and its ending once it is known.
 struct Receiving<'a> {
     status: &'a Cell<Option<Ending>>,
     output: Output,
     error: Output,
 }
 
-/// Why taking the output of a command stopped.
+/// Why receiving stopped.
 enum Stop<E> {
     /// The output is complete.
     Complete(Ending),
-    /// The rest of it is lost.
+    /// The rest of the output is lost.
     Lost(E),
-    /// The output cannot be written any more.
+    /// A local stream failed.
     Local(Stream, io::Error),
 }
 
@@ -214,7 +214,7 @@ impl Receiving<'_> {
             Stop::Lost(error) => Err(error),
             Stop::Complete(ending) => Ok(ending),
         };
-        // What arrived is shown, also when the rest is missing.
+        // Flush the output that arrived, also if the rest is lost.
         for (stream, target) in [
             (Stream::Output, &mut self.output),
             (Stream::Error, &mut self.error),
@@ -247,7 +247,7 @@ impl Receiving<'_> {
     }
 }
 
-/// A reader that went away ends the command, as SIGPIPE would; anything else is an error.
+/// Maps a failed write: a closed pipe ends the command, as SIGPIPE would. Others are errors.
 fn local_failure(stream: Stream, source: io::Error) -> Result<Ending, SessionError> {
     match source.kind() {
         io::ErrorKind::BrokenPipe => Ok(Ending::OutputClosed),
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_quick_second_interrupt_abandons() {
+    fn patience_with_second_interrupt_within_two_seconds_is_exhausted() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut patience = Patience::default();

@@ -1,4 +1,4 @@
-//! The public keys that the user's `ssh-agent` offers, so that they open the sandbox too.
+//! The public keys of the user's `ssh-agent`, which sandboxes also accept.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,17 +9,18 @@ use russh::keys::agent::client::AgentClient;
 use super::error::Cause;
 use sandbox_host::printable::sanitize_line;
 
-/// An agent answers in milliseconds; one that waits for the user must not hold up a start.
+/// The time limit of the agent. It usually answers in milliseconds; an agent that waits for the
+/// user must not delay a start.
 const DEADLINE: Duration = Duration::from_millis(500);
 
-/// Characters of a key's comment that are kept.
-const LONGEST_COMMENT: usize = 100;
+/// The maximum length of a key's comment, in characters.
+const COMMENT_LIMIT: usize = 100;
 
-/// Lines of `authorized_keys` for every plain public key of the agent that listens at `socket` (the
-/// value of `SSH_AUTH_SOCK`). Certificates are left out: sshd accepts those by their authority.
+/// Returns a line of `authorized_keys` for each plain public key of the agent at `socket` (the
+/// value of `SSH_AUTH_SOCK`). Omits certificates, since sshd accepts those by their authority.
 ///
-/// An agent that does not answer within half a second, or not sensibly, has no keys: a start does
-/// not fail for it, the reason goes to the log.
+/// An agent that fails, or does not answer within half a second, has no keys. The reason is logged,
+/// and the start continues.
 pub async fn public_keys(socket: &Path) -> Vec<String> {
     let asked = async {
         let mut agent = AgentClient::connect_uds(socket).await?;
@@ -28,7 +29,7 @@ pub async fn public_keys(socket: &Path) -> Vec<String> {
     match tokio::time::timeout(DEADLINE, asked).await {
         Ok(Ok(identities)) => identities.iter().filter_map(line).collect(),
         Ok(Err(error)) => {
-            tracing::warn!(socket = %socket.display(), error = %Cause::of(&error), "ssh-agent gave no keys");
+            tracing::warn!(socket = %socket.display(), error = %Cause::of(&error), "could not read the keys of ssh-agent");
             Vec::new()
         }
         Err(_) => {
@@ -38,17 +39,18 @@ pub async fn public_keys(socket: &Path) -> Vec<String> {
     }
 }
 
-/// The comment comes from the agent, perhaps a forwarded one: it must not begin another line.
+/// Returns the line of a key. The comment comes from an agent, perhaps a forwarded one, so it must
+/// not start a new line.
 fn line(identity: &AgentIdentity) -> Option<String> {
     let AgentIdentity::PublicKey { key, comment } = identity else {
         return None;
     };
     let mut key = key.clone();
-    key.set_comment(sanitize_line(comment.as_bytes(), LONGEST_COMMENT));
+    key.set_comment(sanitize_line(comment.as_bytes(), COMMENT_LIMIT));
     match key.to_openssh() {
         Ok(line) => Some(line),
         Err(error) => {
-            tracing::warn!(error = %Cause::of(&error), "a key of ssh-agent was left out");
+            tracing::warn!(error = %Cause::of(&error), "a key of ssh-agent was ignored");
             None
         }
     }
@@ -61,7 +63,7 @@ mod tests {
     use russh::keys::{Algorithm, PrivateKey};
 
     #[test]
-    fn a_comment_cannot_smuggle_in_another_key() {
+    fn line_with_newline_in_comment_stays_one_line() {
         let key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap();
         let identity = AgentIdentity::PublicKey {
             key: key.public_key().clone(),
@@ -73,7 +75,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_agent_that_is_silent_or_absent_has_no_keys() {
+    async fn public_keys_without_answer_are_empty() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("agent");
         assert!(public_keys(&socket).await.is_empty());

@@ -1,4 +1,4 @@
-//! A connection to a guest's sshd: pinned host key, key authentication, death noticed.
+//! A connection to a guest's sshd, with a pinned host key, key authentication and keepalives.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,14 +14,14 @@ use sandbox::Endpoint;
 
 use super::error::{Cause, SshError};
 
-/// The time without a byte from the guest after which it is asked whether it lives.
+/// The idle time after which a keepalive is sent to the guest.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Questions without an answer after which the guest counts as dead.
+/// The number of unanswered keepalives after which the connection counts as lost.
 const KEEPALIVE_MAXIMUM: usize = 3;
 
-/// The time (`TCP_USER_TIMEOUT` of tcp(7)) after which data that the guest's side does not take breaks the connection. Covers what
-/// keepalives cannot: they queue behind the data.
+/// The time after which unacknowledged data breaks the connection (`TCP_USER_TIMEOUT` of tcp(7)).
+/// Keepalives do not cover this case, since they queue behind the data.
 const SEND_TIMEOUT_MILLISECONDS: u32 = 60_000;
 
 /// Key exchanges, cheapest first: under emulation the post-quantum ones cost whole seconds, and the
@@ -38,10 +38,10 @@ const KEY_EXCHANGES: &[kex::Name] = &[
 /// that TCG emulates slowly.
 const CIPHERS: &[cipher::Name] = &[cipher::CHACHA20_POLY1305, cipher::AES_128_GCM];
 
-/// Both ciphers authenticate by themselves, but the protocol wants a list.
+/// Both ciphers authenticate by themselves, but the protocol requires a list.
 const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA256];
 
-/// What the connection's own task found out, for whoever waits on a channel.
+/// Results of the connection's task, for the tasks that wait on a channel.
 #[derive(Debug, Default)]
 struct Findings {
     offered_key: Option<String>,
@@ -91,17 +91,17 @@ fn lock(findings: &Mutex<Findings>) -> std::sync::MutexGuard<'_, Findings> {
     findings.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An authenticated connection. Dropping it ends it, and with it what runs in it on a terminal.
+/// An authenticated connection. Dropping it closes it and hangs up its terminals.
 pub struct Connection {
     handle: Handle<Pinned>,
     findings: Arc<Mutex<Findings>>,
 }
 
 impl Connection {
-    /// Connects and authenticates, giving up at `deadline`.
+    /// Connects and authenticates until `deadline`.
     ///
     /// # Errors
-    /// Every way in which that fails has a variant of [`SshError`] of its own.
+    /// Each failure has its own variant of [`SshError`].
     pub async fn open(endpoint: &Endpoint, deadline: Instant) -> Result<Self, SshError> {
         let started = Instant::now();
         tokio::time::timeout_at(deadline.into(), Self::open_unbounded(endpoint))
@@ -161,7 +161,7 @@ impl Connection {
         let identity = PrivateKeyWithHashAlg::new(Arc::new(identity), None);
         match self.handle.authenticate_publickey(user, identity).await {
             Ok(AuthResult::Success) => Ok(()),
-            // russh answers so, too, when the connection is lost meanwhile.
+            // russh also returns `Failure` if the connection is lost meanwhile.
             Ok(AuthResult::Failure { .. }) if !self.handle.is_closed() => {
                 Err(SshError::AuthenticationRefused { user: user.into() })
             }
@@ -170,7 +170,7 @@ impl Connection {
         }
     }
 
-    /// A new session channel, on which one command can run.
+    /// Opens a session channel for one command.
     pub(super) async fn session(&self) -> Result<Channel<Msg>, SshError> {
         match self.handle.channel_open_session().await {
             Ok(channel) => Ok(channel),
@@ -181,12 +181,12 @@ impl Connection {
         }
     }
 
-    /// True once no command can be run any more.
+    /// Returns whether the connection is closed.
     pub fn is_lost(&self) -> bool {
         self.handle.is_closed()
     }
 
-    /// Why the connection is gone.
+    /// Returns why the connection was lost.
     pub(super) fn lost(&self) -> SshError {
         let cause = lock(&self.findings).lost.take();
         SshError::ConnectionLost(
@@ -194,7 +194,7 @@ impl Connection {
         )
     }
 
-    /// Says goodbye. A connection that is lost already needs none.
+    /// Disconnects. A lost connection is not an error.
     pub async fn close(self) {
         let farewell = self
             .handle

@@ -1,8 +1,8 @@
-//! The one line that sshd hands to the user's login shell, such that a command arrives exactly.
+//! The line that sshd passes to the user's login shell, quoted so that a command arrives unchanged.
 //!
-//! sshd runs `SHELL -c LINE` (RFC 4254 section 6.5 leaves the form open). Every word is quoted the
-//! way that the POSIX shells, bash and zsh agree on, so nothing in it is ever interpreted. The line
-//! ends in an `exec`, so that signals and exit status are the command's own.
+//! sshd runs `SHELL -c LINE` (RFC 4254 section 6.5 leaves the form open). The quoting is valid in
+//! all POSIX shells, bash and zsh, and prevents every interpretation. The line ends with `exec`, so
+//! signals reach the command and its exit status is returned.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -11,18 +11,18 @@ use sandbox::{CommandError, EnvironmentVariable};
 
 use crate::session::GuestCommand;
 
-/// The status of a command that could not even be tried, as `docker exec` and `env` use it.
+/// The status of a command that could not be started, as in `docker exec` and `env`.
 const NOT_STARTED: u8 = 125;
 
-/// The most bytes in one argument of a program: `MAX_ARG_STRLEN` (Linux, 32 pages) less the null
-/// byte. The whole line is one argument of the login shell.
-const LONGEST_LINE: usize = 32 * 4096 - 1;
+/// The maximum length of a line in bytes. The line is one argument of the login shell, which Linux
+/// limits to `MAX_ARG_STRLEN` (32 pages) with the null byte.
+const LINE_LIMIT: usize = 32 * 4096 - 1;
 
-/// The users that sshd lets in with the sandbox's key.
+/// The users that can log in with the sandbox's key.
 const LOGIN_USERS: [&str; 2] = ["dev", "root"];
 
 impl GuestCommand {
-    /// Who has to log in to run this: the user itself, or `root` for those who have no key.
+    /// Returns the user to log in as: the command's user, or `root` for users without a key.
     pub fn login_user(&self) -> &str {
         if LOGIN_USERS.contains(&self.user.as_str()) {
             &self.user
@@ -31,10 +31,10 @@ impl GuestCommand {
         }
     }
 
-    /// The line for the login shell of [`GuestCommand::login_user`].
+    /// Returns the line for the login shell of [`GuestCommand::login_user`].
     ///
     /// # Errors
-    /// When there is no program, a word holds a null byte, or the line is too long for Linux.
+    /// Fails if there is no program, a word has a null byte, or the line is too long for Linux.
     pub fn line(&self) -> Result<Vec<u8>, SshError> {
         let program = self.argv.first().ok_or(CommandError::Empty)?;
         let mut line = Vec::new();
@@ -44,7 +44,7 @@ impl GuestCommand {
         }
         match &self.workdir {
             Some(workdir) => line.extend(enter(workdir.as_os_str().as_bytes())),
-            // Who logs in is at home already.
+            // A login starts in the home directory.
             None if other_user => line.extend(br#"cd -- "$home" 2>/dev/null || cd /; "#),
             None => {}
         }
@@ -57,7 +57,7 @@ impl GuestCommand {
             push_word(&mut line, &assignment(variable));
         }
         if program.as_bytes().contains(&b'=') {
-            // `env` would take the program for one more variable.
+            // `env` would treat the program as a variable.
             line.extend(br#" sh -c 'exec "$0" "$@"'"#);
         }
         for word in &self.argv {
@@ -69,18 +69,19 @@ impl GuestCommand {
             }
             .into());
         }
-        if line.len() > LONGEST_LINE {
+        if line.len() > LINE_LIMIT {
             return Err(SshError::CommandTooLong {
                 length: line.len(),
-                limit: LONGEST_LINE,
+                limit: LINE_LIMIT,
             });
         }
         Ok(line)
     }
 }
 
-/// The line for an interactive login shell of the user who logs in, in `workdir`. Where that cannot
-/// be entered, the shell says so and starts in the home directory: it is what mends things.
+/// Returns the line for an interactive login shell in `workdir`. If `workdir` cannot be entered,
+/// the line prints a message and the shell starts in the home directory, so that the user can fix
+/// it.
 pub fn login_shell(workdir: &std::path::Path) -> Vec<u8> {
     let workdir = workdir.as_os_str().as_bytes();
     let mut line = b"cd --".to_vec();
@@ -100,7 +101,8 @@ fn assignment(variable: &EnvironmentVariable) -> Vec<u8> {
     .concat()
 }
 
-/// Sets the shell variables `uid`, `gid`, `home` and `shell` for `user`, or ends.
+/// Returns code that sets the shell variables `name`, `uid`, `gid`, `home` and `shell` for `user`,
+/// or exits.
 fn find_user(user: &str) -> Vec<u8> {
     let mut line = b"entry=$(getent passwd --".to_vec();
     push_word(&mut line, user.as_bytes());
@@ -121,7 +123,7 @@ fn find_user(user: &str) -> Vec<u8> {
     line
 }
 
-/// Continues as the user found by [`find_user`], with what a login would set for that user.
+/// Returns code that continues as the user of [`find_user`], with the environment of a login.
 fn become_user() -> Vec<u8> {
     concat!(
         r#"setpriv --reuid="$uid" --regid="$gid" --init-groups -- "#,
@@ -140,7 +142,7 @@ fn enter(directory: &[u8]) -> Vec<u8> {
     line
 }
 
-/// A relative path that neither `CDPATH` nor `cd -` can catch.
+/// Returns the path in a form that `CDPATH` and `cd -` do not affect.
 fn unambiguous(directory: &[u8]) -> Vec<u8> {
     match directory.first() {
         Some(b'/') => directory.to_vec(),
@@ -148,7 +150,7 @@ fn unambiguous(directory: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Prints `sandbox: PROBLEM `WORD` in the sandbox` to standard error.
+/// Returns code that prints `sandbox: PROBLEM `WORD` in the sandbox` to standard error.
 fn complain(problem: &[u8], word: &[u8]) -> Vec<u8> {
     let mut line = br"printf 'sandbox: %s `%s` in the sandbox\n'".to_vec();
     push_word(&mut line, problem);

@@ -1,4 +1,4 @@
-//! What can go wrong between the host and a guest's sshd.
+//! Errors of SSH.
 
 use sandbox_host::hint::Hint;
 use std::io;
@@ -13,22 +13,22 @@ use sandbox::CommandError;
 use crate::session::SessionError;
 use sandbox_host::printable::sanitize_line;
 
-/// Characters of a foreign message that are shown.
-const LONGEST_CAUSE: usize = 200;
+/// The maximum length of a cause, in characters.
+const CAUSE_LIMIT: usize = 200;
 
-/// A cause that may quote the far end: sanitised and short.
+/// A cause that may quote the guest, sanitised and shortened.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct Cause(String);
 
 impl Cause {
-    /// The text of `error` without anything that a terminal would obey.
+    /// Returns the text of `error` without control sequences of a terminal.
     pub(crate) fn of(error: &dyn std::fmt::Display) -> Self {
-        Self(sanitize_line(error.to_string().as_bytes(), LONGEST_CAUSE))
+        Self(sanitize_line(error.to_string().as_bytes(), CAUSE_LIMIT))
     }
 }
 
-/// A failure of SSH, as opposed to one of the command that it runs.
+/// Errors of SSH. A failure of the command is not an error.
 #[derive(Debug, Error)]
 pub enum SshError {
     /// A key file does not hold a key.
@@ -36,16 +36,16 @@ pub enum SshError {
     ParseKey {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The parse error.
         #[source]
         source: Cause,
     },
     /// Nobody listens at the address.
-    #[error("the sandbox's sshd at {address} cannot be reached")]
+    #[error("could not connect to the sandbox's sshd at {address}")]
     Connect {
         /// The forwarded port on the host.
         address: SocketAddr,
-        /// The system's answer.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },
@@ -54,31 +54,31 @@ pub enum SshError {
     ConnectDeadline {
         /// The forwarded port on the host.
         address: SocketAddr,
-        /// How long was waited.
+        /// The duration of the wait.
         waited: Duration,
     },
-    /// The peer is no SSH server that we can talk to.
-    #[error("no SSH connection to {address} could be agreed on")]
+    /// The peer is not an SSH server, or supports none of our algorithms.
+    #[error("could not negotiate an SSH connection to {address}")]
     Handshake {
         /// The forwarded port on the host.
         address: SocketAddr,
-        /// What failed.
+        /// The failure of the handshake.
         #[source]
         source: Cause,
     },
-    /// The server has another host key than the one made for this sandbox.
+    /// The server does not have the host key of this sandbox.
     #[error(
         "the server at {address} is not this sandbox: its host key is `{offered}`, not `{expected}`"
     )]
     HostKeyMismatch {
         /// The forwarded port on the host.
         address: SocketAddr,
-        /// Fingerprint of the key that the sandbox was given.
+        /// Fingerprint of the sandbox's host key.
         expected: String,
-        /// Fingerprint of the key that the server showed.
+        /// Fingerprint of the server's host key.
         offered: String,
     },
-    /// The server does not let the user in with the sandbox's key.
+    /// The server refused the sandbox's key.
     #[error("the sandbox does not accept its SSH key for user `{user}`")]
     AuthenticationRefused {
         /// The user in the guest.
@@ -90,57 +90,57 @@ pub enum SshError {
     /// The server refused a session, a terminal or a command.
     #[error("the sandbox's sshd refused to {action}")]
     RequestRefused {
-        /// What was asked for.
+        /// The refused request.
         action: &'static str,
     },
-    /// The server ended the session without telling how the command ended.
+    /// The server closed the session without an exit status.
     #[error("the command ended without an exit status")]
     NoExitStatus,
-    /// The command cannot be handed to a guest's shell.
-    #[error("the command is {length} bytes long, more than the {limit} bytes that Linux passes on")]
+    /// The command is too long for the guest's shell.
+    #[error("the command is {length} bytes long, but Linux accepts at most {limit}")]
     CommandTooLong {
-        /// Its length with all quotes.
+        /// The length with all quotes, in bytes.
         length: usize,
-        /// The most that works.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// What was given is no command.
+    /// The command is invalid.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// What is connected to the command here failed.
+    /// A local stream or terminal failed.
     #[error(transparent)]
     Session(#[from] SessionError),
 }
 
 impl SshError {
-    /// What the user can do about it.
+    /// Returns the fix, if one is known.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::Session(error) => return error.hint(),
             Self::ParseKey { .. } => {
-                "stop the sandbox (`sandbox stop`) and start it again: every start makes new keys"
+                "run `sandbox stop` and start it again: each start creates new keys"
                     .into()
             }
             Self::Connect { .. } | Self::ConnectDeadline { .. } | Self::ConnectionLost(_) => {
-                "`sandbox list` tells whether the sandbox still runs, `sandbox logs` what its console says"
+                "run `sandbox list` to see whether the sandbox is running, or `sandbox logs` to see its console"
                     .into()
             }
             Self::Handshake { .. } | Self::NoExitStatus => {
-                "`sandbox logs` shows what the sandbox's console says".into()
+                "run `sandbox logs` to see the console".into()
             }
             Self::HostKeyMismatch { .. } => {
-                "another program may have taken the port, or the sandbox replaced its host key: stop it (`sandbox stop`) and start it again"
+                "run `sandbox stop` and start it again: another program may use the port, or the sandbox replaced its host key"
                     .into()
             }
             Self::AuthenticationRefused { user } => format!(
-                "the sandbox may have changed `~{user}/.ssh/authorized_keys`: `sandbox console` still gets in, and a restart puts the key back"
+                "enter with `sandbox console`, or restart the sandbox to restore `~{user}/.ssh/authorized_keys`"
             ).into(),
             Self::RequestRefused { .. } => {
-                "the sandbox may have run out of memory or processes: `sandbox console` still gets in"
+                "enter with `sandbox console`: the sandbox may have run out of memory or processes"
                     .into()
             }
             Self::CommandTooLong { .. } => {
-                "put long data into a file in the workspace or send it through standard input".into()
+                "put long data into a file in the workspace, or pass it through standard input".into()
             }
             Self::Command(_) => return None,
         })

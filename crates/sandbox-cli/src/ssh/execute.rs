@@ -15,15 +15,15 @@ use sandbox_host::terminal::WindowSize;
 const EXTENDED_DATA_STDERR: u32 = 1;
 
 impl Connection {
-    /// Runs `command` (a line for the user's login shell) with `streams`, with a pseudo-terminal if
-    /// `pty` is given, and passes `notices` on: terminations as signals to the command, a resize to
-    /// its terminal. A second Ctrl-C within two seconds abandons it.
+    /// Runs `command` (a line for the user's login shell) with `streams`, and with a
+    /// pseudo-terminal if `pty` is given. Forwards terminations in `notices` as signals to the
+    /// command, and resizes to its terminal. A second Ctrl-C within two seconds abandons the
+    /// command.
     ///
-    /// Several commands may run over one connection, but one whose output nobody takes then holds
-    /// up the others.
+    /// Several commands can share a connection, but one with unread output blocks the others.
     ///
     /// # Errors
-    /// When the connection or a local stream fails. A failure of the command is an [`Ending`].
+    /// Fails if the connection or a local stream fails. A failure of the command is an [`Ending`].
     pub async fn execute(
         &self,
         command: Vec<u8>,
@@ -34,7 +34,7 @@ impl Connection {
         session::run(self.start(command, pty), streams, pty, notices).await
     }
 
-    /// Opens a session with a terminal, if one is wanted, and starts the command.
+    /// Opens a session, with a terminal if `pty` is given, and starts the command.
     async fn start(
         &self,
         command: Vec<u8>,
@@ -66,7 +66,7 @@ impl Connection {
         Ok((to_guest, receiving))
     }
 
-    /// Waits for the answer to the request made last.
+    /// Waits for the answer to the last request.
     async fn confirmed(
         &self,
         action: &'static str,
@@ -85,7 +85,7 @@ impl Connection {
     }
 }
 
-// A lost connection is noticed by the receiving side.
+// `Receiving` reports a lost connection.
 impl ToGuest for ChannelWriteHalf<Msg> {
     async fn input(&self, piece: Vec<u8>) -> bool {
         self.data_bytes(piece).await.is_ok()
@@ -111,7 +111,7 @@ impl ToGuest for ChannelWriteHalf<Msg> {
     }
 }
 
-/// The way back, and how the command ended, once the server has told.
+/// The receiving half of a command, with its ending once the server has reported it.
 struct Receiving<'a> {
     connection: &'a Connection,
     from_guest: ChannelReadHalf,

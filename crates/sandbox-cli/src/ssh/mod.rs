@@ -1,8 +1,8 @@
-//! SSH into a running sandbox, where the guest agent does not answer; and the keys of the user's own
+//! SSH into a running sandbox whose guest agent does not answer, and the keys of the user's
 //! `ssh-agent`.
 //!
-//! Whatever the far end sends is hostile: its bytes reach the user's streams as the command's
-//! output, but never an error message or a log line unsanitised.
+//! The guest is hostile. Its bytes reach the user's streams as output of the command, but error
+//! messages and log lines contain them only sanitised.
 
 pub(crate) mod agent;
 mod client;

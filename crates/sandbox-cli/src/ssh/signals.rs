@@ -1,11 +1,11 @@
-//! Signals by the names that SSH has for them (RFC 4254 section 6.10).
+//! Signal names of SSH (RFC 4254 section 6.10).
 
 use russh::Sig;
 
 use crate::session::RemoteSignal;
 use sandbox_host::notices::Termination;
 
-/// The signal that killed a command.
+/// Returns the signal that killed a command.
 pub(super) fn killed_by(signal: &Sig) -> RemoteSignal {
     RemoteSignal::numbered(match signal {
         Sig::HUP => 1,
@@ -22,12 +22,12 @@ pub(super) fn killed_by(signal: &Sig) -> RemoteSignal {
         Sig::TERM => 15,
         // Not in the RFC, but sent by OpenSSH.
         Sig::Custom(name) if name == "USR2" => 12,
-        // OpenSSH names all others `SIG@openssh.com`.
+        // OpenSSH sends `SIG@openssh.com` for all other signals.
         Sig::Custom(_) => return RemoteSignal::UNKNOWN,
     })
 }
 
-/// What to call a termination towards the server.
+/// Returns the SSH signal of a termination.
 pub(super) fn request_of(termination: Termination) -> Sig {
     match termination {
         Termination::Interrupt => Sig::INT,
@@ -43,7 +43,7 @@ mod tests {
     use crate::session::Ending;
 
     #[test]
-    fn exit_codes_are_those_of_a_shell() {
+    fn exit_code_of_each_signal_matches_shell() {
         let killed = |signal| Ending::Killed(killed_by(&signal)).exit_code();
         assert_eq!(killed(Sig::KILL), 137);
         assert_eq!(killed(Sig::SEGV), 139);

@@ -1,4 +1,4 @@
-//! The lines are run by real shells, and what arrives is compared.
+//! Runs the lines in real shells, and compares the results.
 
 use super::*;
 use std::ffi::{OsStr, OsString};
@@ -29,7 +29,7 @@ fn run(shell: &str, line: &[u8]) -> Output {
 }
 
 #[test]
-fn every_word_arrives_byte_for_byte() {
+fn line_with_any_bytes_passes_words_unchanged() {
     let every_byte: Vec<u8> = (1..=255).collect();
     let words: Vec<&[u8]> = vec![
         b"",
@@ -74,11 +74,11 @@ fn every_word_arrives_byte_for_byte() {
 }
 
 #[test]
-fn workdir_and_environment_are_exact() {
+fn line_with_workdir_and_environment_sets_both_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let workdir = directory.path().join("it's a \"dir\" $x\n");
     fs::create_dir(&workdir).unwrap();
-    // No `sh` in between: it would drop a name that it cannot use itself.
+    // Without `sh` in between, which would drop an invalid variable name.
     let mut command = command(&[b"env", b"-0"]);
     command.workdir = Some(workdir.clone());
     command.environment = vec![
@@ -97,7 +97,7 @@ fn workdir_and_environment_are_exact() {
 }
 
 #[test]
-fn status_and_process_are_the_commands_own() {
+fn line_returns_status_and_signal_of_command() {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("a=b");
     fs::write(&program, "#!/bin/sh\nprintf '%s' \"$1\"; exit 7\n").unwrap();
@@ -133,7 +133,7 @@ fn status_and_process_are_the_commands_own() {
 }
 
 #[test]
-fn a_missing_workdir_is_named() {
+fn line_with_missing_workdir_names_it() {
     for workdir in ["/no/such 'dir'", "-", "relative"] {
         let mut command = command(&[b"true"]);
         command.workdir = Some(workdir.into());
@@ -149,7 +149,7 @@ fn a_missing_workdir_is_named() {
 }
 
 #[test]
-fn other_users_go_through_root() {
+fn line_with_unknown_user_names_it_and_logs_in_as_root() {
     let mut command = command(&[b"id", b"-un"]);
     assert_eq!(command.login_user(), "dev");
     command.user = "root".into();
@@ -168,7 +168,7 @@ fn other_users_go_through_root() {
 }
 
 #[test]
-fn what_cannot_be_passed_on_is_refused() {
+fn line_with_invalid_command_is_refused() {
     assert!(matches!(
         command(&[]).line(),
         Err(SshError::Command(CommandError::Empty))
@@ -177,7 +177,7 @@ fn what_cannot_be_passed_on_is_refused() {
         command(&[b"a\0b"]).line(),
         Err(SshError::Command(CommandError::NullByte { .. }))
     ));
-    let longest = vec![b'x'; LONGEST_LINE - "exec env -- 'true' ''".len()];
+    let longest = vec![b'x'; LINE_LIMIT - "exec env -- 'true' ''".len()];
     let line = command(&[b"true", &longest]).line().unwrap();
     assert!(run("sh", &line).status.success());
     let longer = [&longest[..], b"x"].concat();
@@ -188,7 +188,7 @@ fn what_cannot_be_passed_on_is_refused() {
 }
 
 #[test]
-fn a_login_shell_starts_even_where_the_workdir_is_gone() {
+fn login_shell_with_missing_workdir_starts_in_home() {
     let line = login_shell(std::path::Path::new("/no/such"));
     let output = Command::new("bash")
         .arg("-c")
