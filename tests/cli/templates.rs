@@ -308,8 +308,7 @@ fn template_in_use_is_kept_by_prune_and_removed_by_rm() {
     assert!(output.stdout.contains(&other.to_string()), "{output}");
     assert_eq!(keys(&environment), [used]);
     let output = environment.run(["template", "rm", "--all"]).success();
-    let expected =
-        format!("removed `{used}`; its 3 MB are free when the sandbox `box` has stopped\n");
+    let expected = format!("removed `{used}`; its 3 MB become free when the sandbox `box` stops\n");
     assert_eq!(output.stderr, expected);
     assert!(keys(&environment).is_empty());
     drop(lock);
@@ -377,7 +376,7 @@ fn prune_with_unremovable_item_removes_the_rest() {
     );
     let output = environment.run(["prune"]);
     assert_eq!(output.status, 1, "{output}");
-    assert_eq!(output.stdout, "1 sandbox that has died, 0 MB\nfreed 0 MB\n");
+    assert_eq!(output.stdout, "1 dead sandbox, 0 MB\nfreed 0 MB\n");
     assert!(output.stderr.starts_with("error: "), "{output}");
     assert!(output.stderr.contains("hint: "), "{output}");
     assert!(build.exists() && !environment.sandbox("box").exists());
@@ -385,7 +384,7 @@ fn prune_with_unremovable_item_removes_the_rest() {
 
 #[test]
 fn prune_all_at_terminal_asks_before_removing_usable_templates() {
-    const QUESTION: &str = "remove 1 template that starts may use (3 MB), too?";
+    const QUESTION: &str = "also remove 1 template that starts may use (3 MB)?";
     let environment = environment();
     for (line, answer, status, is_removed) in [
         ("prune --all", "\n", 1, false),
@@ -444,7 +443,7 @@ fn image_rm_with_templates_removes_them() {
     assert_eq!(output.stderr, "removed `other`\n");
     assert_eq!(keys(&environment), [key]);
     let output = environment.run(["image", "rm", "debian-13"]).success();
-    let expected = format!("removed `debian-13`\nremoved the template `{key}`, which lay on it\n");
+    let expected = format!("removed `debian-13`\nremoved its template `{key}`\n");
     assert_eq!(output.stderr, expected);
     assert!(keys(&environment).is_empty());
 }

@@ -25,7 +25,9 @@ fn first_call_starts_sandbox_and_later_calls_enter_it() {
 
     let second = host.start(&[]);
     assert!(
-        second.stderr.contains("`sandbox-project` runs already"),
+        second
+            .stderr
+            .contains("`sandbox-project` is already running"),
         "{second}"
     );
     // Plain `sandbox` does the same, and opens a shell at a terminal.

@@ -401,7 +401,7 @@ fn killed_template_build_leaves_nothing_and_next_build_succeeds() {
     let host = Host::with_own_templates(|environment| environment);
     for (signal, status) in [(Signal::SIGINT, 130), (Signal::SIGKILL, 137)] {
         let build = host.spawn(["template", "build"]);
-        build.expect_stderr("booting the guest to be saved");
+        build.expect_stderr("booting the guest to save");
         eventually("the QEMU of the build", || {
             (host.processes().len() > 1).then_some(())
         });
@@ -414,7 +414,7 @@ fn killed_template_build_leaves_nothing_and_next_build_succeeds() {
     let list = host.run(["template", "ls", "--json"]).success();
     assert_eq!(list.stdout.trim(), "[]");
     let built = host.run(["template", "build"]).success();
-    assert!(built.stderr.contains("built the template"), "{built}");
+    assert!(built.stderr.contains("built template"), "{built}");
     let left: Vec<_> = fs::read_dir(host.state().join("building"))
         .into_iter()
         .flatten()

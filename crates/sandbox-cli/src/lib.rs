@@ -1,7 +1,7 @@
-//! The command line of `sandbox`: clap types, settings, wording, one file a verb.
+//! The command line of `sandbox`: clap types, settings, output, and one file per verb.
 //!
-//! It is the first user of the library `sandbox`. What a command does is the library's; what a
-//! command reads and prints is here.
+//! The library `sandbox` does the work of a command. This crate parses the input and prints the
+//! output.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -17,7 +17,7 @@ pub mod ssh;
 
 pub use commands::main;
 
-/// Returns the definition of the whole command line, for manual pages and completions.
+/// Returns the clap definition of the command line, for manual pages and completions.
 pub fn command() -> clap::Command {
     <cli::Cli as clap::CommandFactory>::command()
 }

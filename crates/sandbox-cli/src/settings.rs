@@ -1,44 +1,44 @@
 //! The user's configuration file, `~/.config/sandbox/config.toml`.
 //!
-//! A project's own file will come between the user's and the environment; it is untrusted input and
-//! needs an approval of its exact content first.
+//! A project file would override the user's file, and the environment would override both. It is
+//! untrusted input, so it needs an approval of its exact content first.
 
 use std::path::{Path, PathBuf};
 
 use sandbox::{Hint, StartOptions};
 use sandbox_host::files::{self, FileError};
 
-/// A configuration is a few lines; anything larger is none.
+/// The maximum size of the file in bytes. A configuration has a few lines.
 const SIZE_LIMIT: u64 = 1 << 20;
 
-/// Why the configuration file could not be used.
+/// Errors of the configuration file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigurationError {
-    /// It could not be read.
+    /// The file could not be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// It is no TOML, or says what is not understood.
+    /// The file is not TOML, or has an unknown key or an invalid value.
     #[error("`{}` is not a valid configuration", path.display())]
     Format {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// The position and the reason.
         #[source]
         source: Box<toml::de::Error>,
     },
-    /// It is not text.
+    /// The file is not UTF-8.
     #[error("`{}` is not valid UTF-8", .0.display())]
     NotText(PathBuf),
 }
 
 impl ConfigurationError {
-    /// What the user can do about it.
+    /// Returns the fix.
     pub(crate) fn hint(&self) -> Option<Hint> {
         match self {
             Self::File(error) => error.hint(),
             Self::Format { path, .. } | Self::NotText(path) => Some(
                 format!(
-                    "mend or remove `{}`; docs/guide.md lists the keys",
+                    "fix or remove `{}`; docs/configuration.md lists the keys",
                     path.display()
                 )
                 .into(),
@@ -47,7 +47,7 @@ impl ConfigurationError {
     }
 }
 
-/// Reads the file; its absence is an empty configuration.
+/// Reads the file. A missing file is an empty configuration.
 pub(crate) fn read(path: &Path) -> Result<StartOptions, ConfigurationError> {
     let Some(content) = files::read_if_present(path, SIZE_LIMIT)? else {
         return Ok(StartOptions::default());
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_keys_and_bad_values_are_refused_with_their_place() {
+    fn options_with_unknown_key_or_invalid_value_are_refused() {
         for (text, expected) in [
             ("memry = \"2G\"", "unknown field `memry`"),
             ("memory = \"2X\"", "invalid memory size `2X`"),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_is_understood() {
+    fn options_with_every_key_are_read() {
         let file = toml::from_str::<StartOptions>(
             "image = \"debian-13-minimal\"\ncpus = 2\nmemory = \"1G\"\ndisk = \"8G\"\naccel = \"tcg\"\nshares = [\"/a:/mnt/a:ro\"]\nshare-mode = \"passthrough\"\ncloud-init = \"/c.yaml\"\nready-timeout = \"3m\"\ntemplates = \"off\"\ntemplate-space = \"3G\"\n",
         )

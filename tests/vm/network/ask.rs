@@ -16,7 +16,7 @@ pub(super) fn decide_each_name_once(world: &World, host: &Host) {
     // The command also asks about names that were denied before it started.
     assert_eq!(reaches(host, earlier), "403");
     let mut terminal = Terminal::open(&host.command(["proxy", "ask"]));
-    terminal.expect("waiting for domains that are denied");
+    terminal.expect("waiting for denied domains");
     let question =
         |name: &str| format!("`{name}` was denied (asked by HTTP): allow it [o]nce, [a]lways");
     let mut answer = |name: &str, answers: &[&str]| {
@@ -70,7 +70,7 @@ pub(super) fn decide_each_name_once(world: &World, host: &Host) {
     let output = host.run(["proxy", "ask"]);
     assert_eq!(output.status, 1, "{output}");
     assert!(
-        output.stderr.contains("there is no terminal to ask on"),
+        output.stderr.contains("could not ask: not a terminal"),
         "{output}"
     );
 }

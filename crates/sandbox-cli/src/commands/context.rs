@@ -1,4 +1,4 @@
-//! What every command needs.
+//! The context of a command.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use sandbox::{Found, Host, Sandbox, SandboxBuilder, SandboxName, StartOptions};
 use crate::output::{Printer, Report, worded_hint};
 use crate::settings;
 
-/// The state of one invocation.
+/// The host and the printer of one invocation.
 pub(super) struct Context {
     pub(super) host: Host,
     pub(super) printer: Printer,
@@ -15,18 +15,18 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) fn new(printer: Printer) -> Result<Self, Report> {
-        // Supervisors run in this very program.
+        // Supervisors run this program.
         let host = Host::from_environment()?.program("/proc/self/exe");
         Ok(Self { host, printer })
     }
 
-    /// What the user's configuration file says. Commands that start nothing do not read it, so that
-    /// a mistake in it keeps nobody from stopping a sandbox.
+    /// Reads the user's configuration file. Only commands that start a sandbox read it: an invalid
+    /// file must not prevent `sandbox stop`.
     pub(super) fn configuration(&self) -> Result<StartOptions, Report> {
         Ok(settings::read(&self.host.directories().config_file())?)
     }
 
-    /// What is wrong with the configuration file, in one line, and what mends it.
+    /// Returns the error of the configuration file in one line, and its fix.
     pub(super) fn configuration_error(&self) -> Option<(String, Option<String>)> {
         let error = settings::read(&self.host.directories().config_file()).err()?;
         let causes =
@@ -37,8 +37,9 @@ impl Context {
         Some((line.collect::<Vec<_>>().join(" "), hint))
     }
 
-    /// A wish for the sandbox of the current directory, with these flags and the configuration.
-    pub(super) fn wish(&self, flags: StartOptions) -> Result<SandboxBuilder, Report> {
+    /// Returns a builder for the sandbox of the current directory, from flags, variables and the
+    /// configuration file.
+    pub(super) fn builder(&self, flags: StartOptions) -> Result<SandboxBuilder, Report> {
         Ok(Sandbox::builder(&self.host)
             .options(flags)
             .defaults(self.configuration()?)
@@ -46,7 +47,7 @@ impl Context {
             .workspace(current_directory()?))
     }
 
-    /// The name: the one given, or that of the current directory.
+    /// Returns the given name, or the name for the current directory.
     pub(super) fn name(&self, given: Option<&SandboxName>) -> Result<SandboxName, Report> {
         match given {
             Some(name) => Ok(name.clone()),
@@ -54,16 +55,16 @@ impl Context {
         }
     }
 
-    /// The running sandbox of that name.
+    /// Returns the running sandbox of that name.
     pub(super) fn running(&self, given: Option<&SandboxName>) -> Result<Found, Report> {
         Ok(self.host.running(&self.name(given)?)?)
     }
 }
 
-/// The current directory, which may be gone.
+/// Returns the current directory. Fails if the directory no longer exists.
 fn current_directory() -> Result<PathBuf, Report> {
     std::env::current_dir().map_err(|error| {
         let error = sandbox_host::files::FileError::new("find the current directory", ".")(error);
-        Report::of(&error, Some("change into a directory that exists".into()))
+        Report::of(&error, Some("change to an existing directory".into()))
     })
 }

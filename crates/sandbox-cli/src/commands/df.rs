@@ -3,7 +3,7 @@
 use sandbox::StorageKind;
 
 use super::context::Context;
-use super::words::megabytes;
+use super::format::megabytes;
 use super::{ExitStatus, Outcome};
 use crate::cli::JsonArguments;
 use crate::output::Table;

@@ -21,8 +21,8 @@ pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {
                 "{word:<8} {}: {}",
                 finding.check, finding.detail
             ))?;
-            if let Some(mend) = &finding.mend {
-                context.printer.data(format_args!("         {mend}"))?;
+            if let Some(fix) = &finding.mend {
+                context.printer.data(format_args!("         {fix}"))?;
             }
         }
     }
@@ -32,12 +32,12 @@ pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {
     })
 }
 
-/// Whether the user's configuration file can be used.
+/// Checks the user's configuration file.
 fn configuration(context: &Context) -> Finding {
     const CHECK: &str = "configuration";
     let path = context.host.directories().config_file();
     match context.configuration_error() {
         None => Finding::ok(CHECK, format!("`{}`", path.display())),
-        Some((error, mend)) => Finding::failure(CHECK, error, mend),
+        Some((error, fix)) => Finding::failure(CHECK, error, fix),
     }
 }

@@ -1,4 +1,4 @@
-//! `sandbox --kvm --dry-run`: the plan, and nothing done.
+//! `sandbox --kvm --dry-run`: prints the plan of a start.
 
 use sandbox::{Event, Lifetime, StartOptions, StartPlan};
 use sandbox_qemu::{accelerator, program};
@@ -12,20 +12,22 @@ pub(super) async fn run(
     name: Option<&SandboxName>,
     flags: StartOptions,
 ) -> Outcome {
-    // What QEMU and KVM are is found out as for a start, and forgotten.
+    // The plan probes QEMU and KVM as a start does, but must not write into the state directory.
     let scratch = tempfile::tempdir()?;
     for known in [program::CACHE_FILE, accelerator::CACHE_FILE] {
-        // What was found out before need not be again, and may be nothing.
+        // A copied cache saves a probe. It may not exist yet.
         drop(std::fs::copy(
             context.host.directories().state.join(known),
             scratch.path().join(known),
         ));
     }
-    let mut wish = context.wish(flags)?.lifetime(Lifetime::Persistent);
+    let mut builder = context.builder(flags)?.lifetime(Lifetime::Persistent);
     if let Some(name) = name {
-        wish = wish.name(name.as_str());
+        builder = builder.name(name.as_str());
     }
-    let planned = session::with_agent_keys(wish).await.plan(scratch.path())?;
+    let planned = session::with_agent_keys(builder)
+        .await
+        .plan(scratch.path())?;
     for event in &planned.events {
         if let Event::Emulated(_) | Event::CloudConfigIgnored { .. } = event {
             super::start::warn(context.printer, event);
@@ -33,7 +35,7 @@ pub(super) async fn run(
     }
     if !planned.is_image_stored {
         context.printer.notice(format_args!(
-            "the image `{}` is not stored yet: a start builds it first, and its files get names by their digests",
+            "image `{}` is not stored yet: a start builds it first, and names its files by their digests",
             planned.plan.image.name
         ));
     }
@@ -106,10 +108,10 @@ fn describe(plan: &StartPlan) -> String {
     lines.join("\n")
 }
 
-/// The network, as far as it may be shown.
+/// Returns the lines of the network. They contain no value of a secret.
 fn network(spec: &sandbox::NetworkSpec) -> Vec<String> {
     let mode = match spec.proxy {
-        true => ", listed domains only",
+        true => ", allowlisted domains only",
         false => "",
     };
     let mut lines = vec![format!("network    {}{mode}", spec.policy.preset)];
@@ -137,7 +139,7 @@ fn network(spec: &sandbox::NetworkSpec) -> Vec<String> {
     lines
 }
 
-/// The command line, quoted for a shell, an option and its value a line.
+/// Returns the command line quoted for a shell, with one option per line.
 fn command_line(argv: &[String]) -> String {
     let mut text = String::new();
     for (index, word) in argv.iter().enumerate() {

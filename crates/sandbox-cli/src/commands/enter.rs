@@ -1,4 +1,4 @@
-//! `sandbox --kvm`: start if needed, then a shell.
+//! `sandbox --kvm`: starts the sandbox if it is not running, and opens a shell.
 
 use std::io::IsTerminal;
 
@@ -10,7 +10,7 @@ use super::context::Context;
 use super::{ExitStatus, Outcome, session, start};
 use crate::output::Report;
 
-/// Set in every session of a guest.
+/// The variable that every session in a guest has.
 const INSIDE_VARIABLE: &str = "SANDBOX_CONTAINER";
 
 pub(super) async fn run(
@@ -20,15 +20,15 @@ pub(super) async fn run(
 ) -> Outcome {
     refuse_nesting()?;
     let mut notices = Notices::of_process()?;
-    let mut wish = context
-        .wish(flags)?
+    let mut builder = context
+        .builder(flags)?
         .supervisor(SupervisorKind::Process)
         .lifetime(Lifetime::Persistent);
     if let Some(name) = name {
-        wish = wish.name(name.as_str());
+        builder = builder.name(name.as_str());
     }
-    let wish = session::with_agent_keys(wish).await;
-    let Some(sandbox) = start::start(context, wish, &mut notices).await? else {
+    let builder = session::with_agent_keys(builder).await;
+    let Some(sandbox) = start::start(context, builder, &mut notices).await? else {
         return Ok(ExitStatus::INTERRUPTED);
     };
     if std::io::stdin().is_terminal() {
@@ -36,7 +36,7 @@ pub(super) async fn run(
     }
     let verb = match sandbox.is_started() {
         true => "is ready",
-        false => "runs already",
+        false => "is already running",
     };
     context.printer.notice(format_args!(
         "`{}` {verb}: enter with `sandbox --kvm` in a terminal, or run `sandbox exec -- COMMAND`",
@@ -45,13 +45,13 @@ pub(super) async fn run(
     Ok(ExitStatus::SUCCESS)
 }
 
-/// A sandbox in a sandbox would be emulated twice, and its workspace would be
-/// the same directory through two shares.
+/// Refuses a start inside a sandbox. The inner guest would be emulated twice, and its workspace
+/// would pass through two shares.
 pub(super) fn refuse_nesting() -> Result<(), Report> {
     match std::env::var(INSIDE_VARIABLE) {
         Ok(outer) if !outer.is_empty() => Err(Report::new(
-            format!("this is the inside of the sandbox `{outer}`"),
-            Some(format!("leave it first, or unset `{INSIDE_VARIABLE}` if you mean it").into()),
+            format!("could not start a sandbox inside the sandbox `{outer}`"),
+            Some(format!("leave the sandbox first, or unset `{INSIDE_VARIABLE}`").into()),
         )),
         _ => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! `sandbox exec`: a command in the running sandbox.
+//! `sandbox exec`: runs a command in the running sandbox.
 
 use sandbox_host::notices::Notices;
 use sandbox_spec::SandboxName;

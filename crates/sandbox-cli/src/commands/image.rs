@@ -33,7 +33,7 @@ pub(super) async fn run(context: &Context, command: ImageCommand) -> Outcome {
     }
 }
 
-/// Builds an image; `None` if the user interrupted that.
+/// Builds an image. Returns `None` if the user interrupts the build.
 async fn build(
     context: &Context,
     reference: &ImageReference,
@@ -106,8 +106,8 @@ fn stored(context: &Context, reference: &ImageReference) -> Result<Image, Report
 
 fn absent(reference: &ImageReference) -> Report {
     Report::new(
-        format!("no image `{reference}` is stored"),
-        Some("`sandbox image ls` shows what is; `sandbox image build NAME` builds one".into()),
+        format!("image `{reference}` not found"),
+        Some("run `sandbox image ls` to list the images, or `sandbox image build NAME`".into()),
     )
 }
 
@@ -129,10 +129,10 @@ fn remove(context: &Context, references: &[ImageReference]) -> Outcome {
         if let Some(user) = user {
             return Err(Report::new(
                 format!(
-                    "the image `{reference}` is in use by the sandbox `{}`",
+                    "image `{reference}` is in use by the sandbox `{}`",
                     user.name
                 ),
-                Some(format!("stop it first: `sandbox stop {}`", user.name).into()),
+                Some(format!("run `sandbox stop {}` first", user.name).into()),
             ));
         }
         if !context.host.images().remove(reference)? {
@@ -146,7 +146,7 @@ fn remove(context: &Context, references: &[ImageReference]) -> Outcome {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// Removes templates whose image is gone: they lie on its disk.
+/// Removes the templates of removed images, since their overlays need the disk of the image.
 fn remove_templates(context: &Context) -> Result<(), Report> {
     let store = context.host.templates();
     let expectations = context.host.template_expectations()?;
@@ -157,10 +157,9 @@ fn remove_templates(context: &Context) -> Result<(), Report> {
     });
     for entry in without_image {
         if store.discard(&entry.key)?.is_some() {
-            context.printer.notice(format_args!(
-                "removed the template `{}`, which lay on it",
-                entry.key
-            ));
+            context
+                .printer
+                .notice(format_args!("removed its template `{}`", entry.key));
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use sandbox::{Record, StateLayout};
 use sandbox_protocol::NetworkSummary;
 use sandbox_spec::SandboxName;
 
-/// What `info --json` prints: the record, and how to reach the sandbox.
+/// The output of `info --json`: the record and the access commands.
 #[derive(Serialize)]
 struct Info<'a> {
     #[serde(flatten)]
@@ -22,11 +22,11 @@ struct Info<'a> {
     state_directory: &'a str,
     ssh_command: Option<&'a str>,
     console_command: &'a str,
-    /// What the guest says of itself, if its agent answers.
+    /// The state that the guest reports, if its agent answers.
     guest: Option<Guest>,
 }
 
-/// What the guest says of itself, in bytes, seconds, and hundredths of load.
+/// The state that the guest reports. Memory and disk are in bytes.
 #[derive(Serialize)]
 struct Guest {
     kernel: String,
@@ -47,7 +47,7 @@ pub(super) async fn run(
     let found = context.running(arguments.name.given().or(name))?;
     let record = found.record?.ok_or_else(|| {
         Report::new(
-            format!("the sandbox `{}` is just being made or removed", found.name),
+            format!("sandbox `{}` is being created or removed", found.name),
             Some("try again in a moment".into()),
         )
     })?;
@@ -133,7 +133,7 @@ pub(super) async fn run(
     Ok(ExitStatus::SUCCESS)
 }
 
-/// Asks the guest. One that does not answer has nothing to say.
+/// Asks the guest for its state. Returns `None` if the guest does not answer.
 async fn guest(layout: &StateLayout, record: &Record) -> Option<Guest> {
     if !record.ready || record.agent != Some(sandbox_protocol::agent::VERSION) {
         return None;
@@ -141,7 +141,7 @@ async fn guest(layout: &StateLayout, record: &Record) -> Option<Guest> {
     let status = match layout.guest_status().await {
         Ok(status) => status,
         Err(error) => {
-            tracing::debug!(%error, "the guest does not tell its state");
+            tracing::debug!(%error, "could not read the state of the guest");
             return None;
         }
     };
@@ -177,7 +177,7 @@ impl fmt::Display for Guest {
     }
 }
 
-/// What the guest may reach, and what leads into it.
+/// Returns the preset, and the number or names of the other network settings.
 fn network(network: &NetworkSummary) -> String {
     let mut parts = vec![network.policy.preset.to_string()];
     match network.policy.rules.len() {
@@ -186,7 +186,7 @@ fn network(network: &NetworkSummary) -> String {
         count => parts.push(format!("{count} rules")),
     }
     if network.proxy {
-        parts.push("listed domains only".into());
+        parts.push("allowlisted domains only".into());
     }
     parts.extend(network.published.iter().map(|port| format!("port {port}")));
     parts.extend(
@@ -198,7 +198,7 @@ fn network(network: &NetworkSummary) -> String {
     parts.join(", ")
 }
 
-/// What carries the sessions of `exec`, `run` and shells.
+/// Returns the transport of the sessions of `exec`, `run` and shells.
 fn agent(record: &Record) -> String {
     match record.agent {
         Some(version) => format!("protocol {version}"),
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_network_is_one_line() {
+    fn network_with_all_settings_is_one_line() {
         assert_eq!(network(&NetworkSummary::default()), "public");
         let summary: NetworkSummary = serde_json::from_str(
             r#"{"preset":"private","rules":["deny@metadata"],"proxy":true,"published":["8080:80"],
@@ -222,7 +222,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             network(&summary),
-            "private, 1 rule, listed domains only, port 127.0.0.1:8080:80, secret TOKEN"
+            "private, 1 rule, allowlisted domains only, port 127.0.0.1:8080:80, secret TOKEN"
         );
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// One word for where a sandbox is in its life.
+/// Returns the state of a sandbox in one word.
 pub(super) fn state(record: &Record) -> &'static str {
     if record.ready { "running" } else { "starting" }
 }

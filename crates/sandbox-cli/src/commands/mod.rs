@@ -1,7 +1,6 @@
-//! One file a verb: settings in, exit status out.
+//! The verbs, one file each: parsed arguments in, exit status out.
 //!
-//! May use every room below; only this room turns what happened into words for
-//! the user, through the printer.
+//! The commands may use every other room. They print results through the printer.
 
 mod console;
 mod context;
@@ -10,6 +9,7 @@ mod doctor;
 mod dry_run;
 mod enter;
 mod exec;
+mod format;
 mod gateway;
 mod image;
 mod info;
@@ -25,7 +25,6 @@ mod ssh;
 mod start;
 mod stop;
 mod template;
-mod words;
 
 use std::process::ExitCode;
 
@@ -37,7 +36,7 @@ use self::context::Context;
 use crate::cli::{Cli, Command};
 use crate::output::{self, Printer, Report, Verbosity};
 
-/// How a command ended: the status of this process.
+/// The exit status of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ExitStatus(u8);
 
@@ -45,21 +44,21 @@ impl ExitStatus {
     const SUCCESS: Self = Self(0);
     /// A failure of this tool.
     const FAILURE: Self = Self(1);
-    /// A failure of this tool where the status of a guest's command is
-    /// expected, as with `docker run` and `env`.
+    /// A failure of this tool in verbs that return the status of a guest's command, as with
+    /// `docker run` and `env`.
     const SESSION_FAILURE: Self = Self(125);
-    /// The guest's program cannot be executed.
+    /// The program in the guest cannot be executed.
     const NOT_EXECUTABLE: Self = Self(126);
-    /// There is no such program in the guest.
+    /// The program was not found in the guest.
     const NOT_FOUND: Self = Self(127);
-    /// Ended by Ctrl-C.
+    /// Interrupted by a signal such as Ctrl-C.
     const INTERRUPTED: Self = Self(130);
 }
 
-/// What a command returns.
+/// The result of a command.
 type Outcome = Result<ExitStatus, Report>;
 
-/// Parses the process's arguments, runs the command, and gives its status.
+/// Parses the arguments of the process, runs the command, and returns its status.
 pub fn main() -> ExitCode {
     let cli = Cli::from_words(std::env::args_os());
     cli.output.color.apply();
@@ -88,7 +87,7 @@ fn run(cli: Cli, printer: Printer) -> Outcome {
         .enable_all()
         .build()?;
     let status = runtime.block_on(dispatch(cli, printer, inheritance));
-    // A thread that still reads from a terminal must not hold up the end.
+    // A thread that still reads from a terminal must not delay the exit.
     runtime.shutdown_background();
     status
 }
@@ -107,8 +106,8 @@ async fn dispatch(cli: Cli, printer: Printer, inheritance: Option<Inheritance>) 
     let context = Context::new(printer)?;
     if cli.dry_run && cli.command.is_some() {
         return Err(Report::new(
-            "`--dry-run` shows the start of a sandbox and goes with no command",
-            Some("leave the command away: `sandbox --kvm --dry-run`".into()),
+            "`--dry-run` cannot be used with a command",
+            Some("run `sandbox --kvm --dry-run` without a command".into()),
         ));
     }
     let name = cli.name.name;

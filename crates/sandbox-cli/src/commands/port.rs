@@ -1,4 +1,4 @@
-//! `sandbox port`: ports of this machine that lead into a running sandbox.
+//! `sandbox port`: forwards host ports to a running sandbox.
 
 use super::context::Context;
 use super::{ExitStatus, Outcome, gateway};

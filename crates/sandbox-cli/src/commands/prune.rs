@@ -3,7 +3,7 @@
 use super::context::Context;
 use sandbox::Garbage;
 
-use super::words::{counted, garbage, megabytes};
+use super::format::{counted, garbage, megabytes};
 use super::{ExitStatus, Outcome};
 use crate::cli::PruneArguments;
 
@@ -15,7 +15,7 @@ pub(super) fn run(context: &Context, arguments: &PruneArguments) -> Outcome {
     }
     if arguments.preview {
         for removal in &removals {
-            tell(context, removal)?;
+            print_removal(context, removal)?;
         }
         let bytes = removals
             .iter()
@@ -27,16 +27,16 @@ pub(super) fn run(context: &Context, arguments: &PruneArguments) -> Outcome {
         return Ok(ExitStatus::SUCCESS);
     }
     if !arguments.yes && !is_agreed(context, &removals)? {
-        context.printer.notice("nothing was removed");
+        context.printer.notice("nothing removed");
         return Ok(ExitStatus::FAILURE);
     }
     let mut freed = 0;
     let mut status = ExitStatus::SUCCESS;
     for removal in &removals {
-        // What cannot go does not keep the rest.
+        // A failed removal must not prevent the others.
         match removal.collect() {
             Ok(()) => {
-                tell(context, removal)?;
+                print_removal(context, removal)?;
                 freed += removal.allocated_bytes();
             }
             Err(error) => {
@@ -51,26 +51,27 @@ pub(super) fn run(context: &Context, arguments: &PruneArguments) -> Outcome {
     Ok(status)
 }
 
-fn tell(context: &Context, removal: &Garbage) -> std::io::Result<()> {
+fn print_removal(context: &Context, removal: &Garbage) -> std::io::Result<()> {
     let size = megabytes(removal.allocated_bytes());
     context
         .printer
         .data(format_args!("{}, {size}", garbage(removal.what())))
 }
 
-/// Asks, if there is somebody to ask and something that takes time to make again.
+/// Asks for confirmation if a template that starts may use is among the removals. Agrees without a
+/// terminal.
 fn is_agreed(context: &Context, removals: &[Garbage]) -> std::io::Result<bool> {
-    let of_use: Vec<&Garbage> = removals
+    let usable: Vec<&Garbage> = removals
         .iter()
         .filter(|removal| removal.is_of_use())
         .collect();
-    if of_use.is_empty() {
+    if usable.is_empty() {
         return Ok(true);
     }
-    let bytes = of_use.iter().map(|removal| removal.allocated_bytes()).sum();
+    let bytes = usable.iter().map(|removal| removal.allocated_bytes()).sum();
     let answer = context.printer.ask(format_args!(
-        "remove {} that starts may use ({}), too? the next starts boot and make them again",
-        counted(of_use.len(), "template", "templates"),
+        "also remove {} that starts may use ({})? The next starts boot, and build them again",
+        counted(usable.len(), "template", "templates"),
         megabytes(bytes)
     ))?;
     Ok(answer.unwrap_or(true))

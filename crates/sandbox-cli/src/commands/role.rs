@@ -1,4 +1,4 @@
-//! A process that serves the other commands: a supervisor, or a template build.
+//! A process that serves other commands: a supervisor or a template build.
 
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -12,18 +12,19 @@ pub(super) async fn run(inheritance: Inheritance) -> Outcome {
     let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
-        // A full disk must not end the supervisor by a panic about its log.
+        // On a full disk, a failed log write must not end the supervisor with a panic.
         .log_internal_errors(false)
-        .with_filter(what_is_logged());
+        .with_filter(log_targets());
     tracing_subscriber::registry().with(log).init();
     program::run(inheritance).await?;
     Ok(ExitStatus::SUCCESS)
 }
 
-/// Everything from notices on, but of the DNS crates nothing: the guest decides how often they
-/// have something to say.
-fn what_is_logged() -> Targets {
+/// Returns the log filter. It drops events of the DNS crates, since the guest controls how many
+/// there are.
+fn log_targets() -> Targets {
     Targets::new().with_default(LevelFilter::INFO).with_targets(
-        ["hickory_net", "hickory_proto", "hickory_resolver"].map(|of| (of, LevelFilter::OFF)),
+        ["hickory_net", "hickory_proto", "hickory_resolver"]
+            .map(|target| (target, LevelFilter::OFF)),
     )
 }

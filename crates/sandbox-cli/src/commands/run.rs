@@ -1,4 +1,4 @@
-//! `sandbox run`: a sandbox of its own for one command.
+//! `sandbox run`: runs one command in its own sandbox.
 
 use sandbox::{Event, Lifetime, StartOptions, SupervisorKind};
 use sandbox_host::notices::Notices;
@@ -20,8 +20,8 @@ pub(super) async fn run(
     refuse_nesting()?;
     let mut notices = Notices::of_process()?;
     let flags = StartOptions::from(arguments.start).combine(before);
-    // It has the allowlist of its directory's sandbox: a list that nobody could have edited would
-    // be of no use.
+    // The sandbox uses the allowlist of its directory's sandbox, since nobody could have edited an
+    // allowlist for its random name.
     let owner = context.name(name.as_ref())?;
     let name = match name {
         Some(name) => name,
@@ -31,32 +31,32 @@ pub(super) async fn run(
         true => Lifetime::Persistent,
         false => Lifetime::Attached,
     };
-    let wish = context
-        .wish(flags)?
+    let builder = context
+        .builder(flags)?
         .name(name.as_str())
         .allowlist_of(owner)
         .fresh()
         .supervisor(SupervisorKind::Process)
         .lifetime(lifetime);
-    let wish = session::with_agent_keys(wish).await;
-    let Some(mut sandbox) = start::start(context, wish, &mut notices).await? else {
+    let builder = session::with_agent_keys(builder).await;
+    let Some(mut sandbox) = start::start(context, builder, &mut notices).await? else {
         return Ok(ExitStatus::INTERRUPTED);
     };
     let outcome = session::command(context, &mut sandbox, arguments.options, &mut notices).await;
     if arguments.keep {
         context.printer.notice(format_args!(
-            "`{name}` keeps running: `sandbox exec --name {name} -- COMMAND`, `sandbox stop {name}`"
+            "`{name}` is still running: enter it with `sandbox exec --name {name} -- COMMAND`, stop it with `sandbox stop {name}`"
         ));
     } else {
         let reporter = Reporter::new(context);
-        // Its end is in the outcome already, if it ended during the command.
+        // If the sandbox ended during the command, `outcome` already has the error.
         drop(sandbox.discard(|event: &Event| reporter.show(event)).await);
         reporter.finish();
     }
     outcome
 }
 
-/// A name that no sandbox has.
+/// Returns a random name.
 fn new_name() -> Result<SandboxName, Report> {
     let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
     let digits: String = uuid.chars().take(8).collect();

@@ -1,5 +1,5 @@
-//! Entering a ready sandbox: through its guest agent, or by SSH where that
-//! does not answer or speaks another version.
+//! Sessions in a ready sandbox: through its guest agent, or through SSH if the agent does not
+//! answer or uses another protocol version.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,26 +15,27 @@ use crate::output::Report;
 use crate::session::{self, Ending, GuestCommand, PtyRequest, SessionFailure};
 use crate::ssh::{self, SshError};
 
-/// How long a login may take; emulated cryptography takes about a second, and
-/// the guest may be busy.
+/// The time limit of an SSH login. Emulated cryptography takes about a second, and the guest may be
+/// busy.
 const LOGIN_DEADLINE: Duration = Duration::from_secs(60);
 
-/// How long the supervisor may take to say why a connection broke.
+/// The time limit for the supervisor to report why a connection broke.
 const EXPLANATION: Duration = Duration::from_secs(2);
 
 /// The user of a shell.
 const SHELL_USER: &str = "dev";
 
-/// The owner of these keys may enter, too.
-pub(super) async fn with_agent_keys(wish: SandboxBuilder) -> SandboxBuilder {
+/// Authorizes the keys of the user's `ssh-agent`.
+pub(super) async fn with_agent_keys(builder: SandboxBuilder) -> SandboxBuilder {
     let keys = match std::env::var_os("SSH_AUTH_SOCK") {
         Some(socket) => ssh::agent::public_keys(Path::new(&socket)).await,
         None => Vec::new(),
     };
-    keys.into_iter().fold(wish, SandboxBuilder::authorized_key)
+    keys.into_iter()
+        .fold(builder, SandboxBuilder::authorized_key)
 }
 
-/// What is connected to a session here.
+/// The host's side of a session.
 struct Local<'a> {
     streams: Streams,
     pty: Option<PtyRequest>,
@@ -56,7 +57,7 @@ impl<'a> Local<'a> {
     }
 }
 
-/// Runs a command in the sandbox; the status is the command's.
+/// Runs a command in the sandbox, and returns its status.
 pub(super) async fn command(
     context: &Context,
     sandbox: &mut Sandbox,
@@ -78,7 +79,7 @@ pub(super) async fn command(
     by_ssh(sandbox, command.login_user(), line, local).await
 }
 
-/// Opens a login shell of `dev` in the workspace; the status is the shell's.
+/// Opens a login shell of `dev` in the workspace, and returns its status.
 pub(super) async fn shell(
     context: &Context,
     mut sandbox: Sandbox,
@@ -93,8 +94,8 @@ pub(super) async fn shell(
     by_ssh(&mut sandbox, SHELL_USER, line, local).await
 }
 
-/// A session through the agent. That there is no such program, or none that can be executed, has
-/// the status that a shell gives it.
+/// Runs a session through the agent. A missing program and one that cannot be executed have the
+/// statuses of a shell.
 async fn by_agent(
     context: &Context,
     sandbox: &mut Sandbox,
@@ -138,7 +139,7 @@ fn terminal_type() -> String {
     std::env::var("TERM").unwrap_or_else(|_| "xterm".into())
 }
 
-/// A connection that broke because the sandbox ended is told as that.
+/// Returns why the sandbox ended, if that broke the connection. Otherwise returns `error`.
 async fn explain(sandbox: &mut Sandbox, error: impl Into<Report>) -> Report {
     match tokio::time::timeout(EXPLANATION, sandbox.ended()).await {
         Ok(Some(ended)) => ended.into(),

@@ -1,4 +1,4 @@
-//! `sandbox ssh`: OpenSSH with all that it needs to know.
+//! `sandbox ssh`: enters a sandbox with OpenSSH.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -22,14 +22,14 @@ pub(super) async fn run(
         return Ok(ExitStatus::INTERRUPTED);
     };
     let mut words = sandbox.ssh_endpoint("dev")?.openssh_command().into_iter();
-    // OpenSSH takes options behind the destination, too, and what follows
-    // them as the command; so nobody here has to know which ones have a value.
+    // OpenSSH also accepts options after the destination, and the command after them. So this code
+    // need not know the options with a value.
     let error = Command::new(words.next().unwrap_or_else(|| "ssh".into()))
         .args(words)
         .args(&arguments.arguments)
         .exec();
     Err(Report::of(
         &error,
-        Some("install OpenSSH's client: `apt install openssh-client`".into()),
+        Some("install the OpenSSH client: `apt install openssh-client`".into()),
     ))
 }

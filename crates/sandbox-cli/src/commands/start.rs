@@ -1,4 +1,4 @@
-//! Starting or joining a sandbox with progress, and with Ctrl-C at any stage.
+//! Starting and joining a sandbox, with progress. Ctrl-C interrupts at any stage.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,27 +11,27 @@ use sandbox_host::notices::{Notice, Notices};
 use super::context::Context;
 use crate::output::{Printer, Progress, Report, stage_words};
 
-/// Starts or joins a sandbox; `None` if the user interrupted that, and nothing is left.
+/// Starts or joins a sandbox. Returns `None` if the user interrupts; nothing is left then.
 pub(super) async fn start(
     context: &Context,
-    wish: SandboxBuilder,
+    builder: SandboxBuilder,
     notices: &mut Notices,
 ) -> Result<Option<Sandbox>, Report> {
     let reporter = Reporter::new(context);
     let listener = reporter.clone();
-    let started = wish
+    let started = builder
         .on_event(move |event| listener.show(event))
         .start_until(terminated(notices))
         .await;
     reporter.finish();
     let sandbox = started?;
     if let Some(sandbox) = &sandbox {
-        reporter.tell_of_missing_include(sandbox);
+        reporter.warn_of_missing_include(sandbox);
     }
     Ok(sandbox)
 }
 
-/// Waits until a sandbox that some command started is ready; `None` if the user interrupted that.
+/// Waits until a sandbox of another command is ready. Returns `None` if the user interrupts.
 pub(super) async fn join(
     context: &Context,
     found: Found,
@@ -46,12 +46,12 @@ pub(super) async fn join(
     Ok(joined?)
 }
 
-/// Waits for Ctrl-C or another signal to end.
+/// Waits for Ctrl-C or another termination signal.
 pub(super) async fn terminated(notices: &mut Notices) {
     while !matches!(notices.next().await, Notice::Termination(_)) {}
 }
 
-/// Shows what happens on the way to a running sandbox, an image or a template.
+/// Prints the events of a start, an image build or a template build.
 #[derive(Clone)]
 pub(super) struct Reporter(Arc<Mutex<State>>);
 
@@ -59,7 +59,7 @@ struct State {
     host: Host,
     printer: Printer,
     progress: Option<Progress>,
-    /// The words of the stage that is shown, and when it began.
+    /// The text of the current stage.
     stage: String,
     stage_began: Option<Instant>,
     is_include_missing: bool,
@@ -95,15 +95,15 @@ impl Reporter {
         }
     }
 
-    /// Says once, ever, how to make the aliases work.
-    fn tell_of_missing_include(&self, sandbox: &Sandbox) {
+    /// Warns that `ssh NAME` does not work. Prints the warning once per state directory.
+    fn warn_of_missing_include(&self, sandbox: &Sandbox) {
         let state = self.state();
         let told = state.host.directories().state.join("ssh-include-told");
         if !state.is_include_missing || told.exists() || files::write_private(&told, b"").is_err() {
             return;
         }
         state.printer.warning(format_args!(
-            "`~/.ssh/config` does not include `~/.ssh/config.d/`: put the line `Include config.d/*.conf` at its top to make `ssh {}` work",
+            "`~/.ssh/config` does not include `~/.ssh/config.d/`: add the line `Include config.d/*.conf` at its top to make `ssh {}` work",
             sandbox.name()
         ));
     }
@@ -128,12 +128,12 @@ impl State {
             }
             Event::ImageMissing { image } => self.aside(|printer| {
                 printer.notice(format_args!(
-                    "the image `{image}` is not stored yet: building it from its recipe, once, in some minutes"
+                    "image `{image}` is not stored yet: building it once, which takes some minutes"
                 ));
             }),
             Event::ImageOutdated { image } => self.aside(|printer| {
                 printer.notice(format_args!(
-                    "the image `{image}` was built from another version of its recipe; `sandbox image build {image}` renews it"
+                    "image `{image}` was built from another version of its recipe (run `sandbox image build {image}` to update it)"
                 ));
             }),
             Event::Emulated(warning) => {
@@ -147,19 +147,20 @@ impl State {
             }
             Event::SettingsIgnored { settings } => {
                 let flags: Vec<String> =
-                    settings.iter().map(|name| format!("--{name}")).collect();
+                    settings.iter().map(|name| format!("`--{name}`")).collect();
                 self.aside(|printer| {
                     printer.warning(format_args!(
-                        "the sandbox runs already, with another value of {}; `sandbox stop` first to change that",
-                        flags.join(", ")
+                        "the sandbox is already running; {} {} ignored (run `sandbox stop` first)",
+                        flags.join(", "),
+                        if flags.len() == 1 { "was" } else { "were" }
                     ));
                 });
             }
             Event::CloudConfigIgnored { part } => self.aside(|printer| {
-                printer.warning(format_args!("of the cloud-config, {part} is not taken"));
+                printer.warning(format_args!("{part} in the cloud-config was ignored"));
             }),
             Event::TemplatesUnusable { reason } => self.aside(|printer| {
-                printer.warning(format_args!("templates cannot be used: {reason}"));
+                printer.warning(format_args!("could not use templates: {reason}"));
             }),
             Event::AliasNotIncluded => self.is_include_missing = true,
             Event::Warning { message } => self.aside(|printer| printer.warning(message)),
@@ -167,7 +168,7 @@ impl State {
         }
     }
 
-    /// Prints beside the progress.
+    /// Prints with the progress hidden.
     fn aside(&mut self, print: impl FnOnce(Printer)) {
         let printer = self.printer;
         match &mut self.progress {
@@ -176,7 +177,7 @@ impl State {
         }
     }
 
-    /// Says how long the stage took, with `-v`.
+    /// Prints the duration of the stage, with `-v`.
     fn end_stage(&mut self) {
         if let Some(began) = self.stage_began.take() {
             let seconds = began.elapsed().as_secs_f64();
@@ -185,12 +186,12 @@ impl State {
     }
 }
 
-/// Prints a warning that a plan gives.
+/// Prints a warning of a plan.
 pub(super) fn warn(printer: Printer, event: &Event) {
     match event {
         Event::Emulated(warning) => printer.warning(emulation(&warning.reason)),
         Event::CloudConfigIgnored { part } => {
-            printer.warning(format_args!("of the cloud-config, {part} is not taken"));
+            printer.warning(format_args!("{part} in the cloud-config was ignored"));
         }
         _ => {}
     }
@@ -198,11 +199,11 @@ pub(super) fn warn(printer: Printer, event: &Event) {
 
 fn emulation(reason: &str) -> String {
     format!(
-        "the VM runs in software emulation, many times slower: {reason} (`sandbox doctor` says what mends it)"
+        "the VM runs in software emulation, many times slower: {reason} (run `sandbox doctor` for the fix)"
     )
 }
 
-/// Whether this is the first start since the host booted that warns of emulation.
+/// Returns whether this is the first warning of emulation since the host booted, and records it.
 fn is_first_of_boot(state: &Path) -> bool {
     let told = state.join("emulation-told");
     let Ok(boot) = std::fs::read("/proc/sys/kernel/random/boot_id") else {

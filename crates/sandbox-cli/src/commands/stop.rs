@@ -1,4 +1,4 @@
-//! `sandbox stop`: power down, then nothing is left.
+//! `sandbox stop`: powers sandboxes down, and removes their state.
 
 use std::time::Duration;
 
@@ -27,13 +27,13 @@ pub(super) async fn run(
         return Ok(ExitStatus::SUCCESS);
     }
     if !arguments.all {
-        // All are known before the first is stopped.
+        // An unknown name must fail before the first sandbox stops.
         for name in &names {
             context.host.stoppable_named(name)?;
         }
     }
     let grace = Duration::from_secs(arguments.timeout.into());
-    // All at once: each needs its own seconds to power down.
+    // Concurrently, since each guest may take seconds to power down.
     let mut stopping = tokio::task::JoinSet::new();
     for name in names {
         let host = context.host.clone();
@@ -49,7 +49,7 @@ pub(super) async fn run(
         let Ok((name, result)) = joined else { continue };
         match result {
             Ok(()) => progress.suspend(|| context.printer.notice(format_args!("stopped `{name}`"))),
-            // Another command was quicker.
+            // Another command stopped it first.
             Err(error) if arguments.all && error.kind() == ErrorKind::NotFound => {}
             Err(error) => first_failure = first_failure.or(Some(Report::from(error))),
         }

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::context::Context;
+use super::format::megabytes;
 use super::start::{Reporter, terminated};
-use super::words::megabytes;
 use super::{ExitStatus, Outcome};
 use crate::cli::{TemplateBuildArguments, TemplateCommand};
 use crate::output::{Report, Table};
@@ -39,9 +39,9 @@ async fn build(context: &Context, arguments: TemplateBuildArguments) -> Outcome 
         None => return Ok(ExitStatus::INTERRUPTED),
         Some(BuiltTemplate::Present { key }) => context
             .printer
-            .notice(format_args!("the template `{key}` is there already")),
+            .notice(format_args!("template `{key}` already exists")),
         Some(BuiltTemplate::Built { key, times }) => context.printer.notice(format_args!(
-            "built the template `{key}`: booted in {:.1} s, saved in {:.2} s",
+            "built template `{key}`: booted in {:.1} s, saved in {:.2} s",
             times.boot.as_secs_f64(),
             times.save.as_secs_f64()
         )),
@@ -49,22 +49,22 @@ async fn build(context: &Context, arguments: TemplateBuildArguments) -> Outcome 
     Ok(ExitStatus::SUCCESS)
 }
 
-/// What `--json` prints of a template.
+/// The JSON of a template.
 #[derive(Serialize)]
 struct Info<'a> {
     key: TemplateKey,
     /// `ready`, `building` or `broken`.
     state: &'static str,
-    /// What is wrong with a broken one.
+    /// The fault of a broken template.
     fault: Option<String>,
-    /// Since when one is being built.
+    /// The start of a build in progress.
     since: Option<jiff::Timestamp>,
-    /// Why no start will use it.
+    /// Why starts no longer use the template.
     obsolete: Option<Obsolescence>,
-    /// Running sandboxes that were restored from it.
+    /// Running sandboxes that were restored from the template.
     in_use_by: Vec<SandboxName>,
     allocated_bytes: u64,
-    /// When a start last used it; when it was made, if none has.
+    /// The time of the last start that used the template, or of its build.
     last_used: Option<jiff::Timestamp>,
     shape: Option<&'a Shape>,
     files: Option<&'a TemplateFiles>,
@@ -108,8 +108,8 @@ impl<'a> Info<'a> {
         info
     }
 
-    /// The state in few words, for people.
-    fn words(&self) -> String {
+    /// Returns the state as text.
+    fn state_text(&self) -> String {
         match (self.since, self.obsolete) {
             (Some(since), _) => {
                 let age = SystemTime::now().duration_since(since.into());
@@ -152,14 +152,14 @@ fn list(context: &Context, json: bool) -> Outcome {
     for info in infos {
         if let Some(fault) = &info.fault {
             context.printer.warning(format_args!(
-                "the template `{}` cannot be used: {fault}; `sandbox prune` removes it",
+                "template `{}` cannot be used: {fault} (run `sandbox prune` to remove it)",
                 info.key
             ));
         }
         let shape = |text: fn(&Shape) -> String| info.shape.map(text).unwrap_or_default();
         table.row([
             info.key.to_string(),
-            info.words(),
+            info.state_text(),
             shape(|shape| shape.image_name.clone()),
             shape(|shape| shape.cpus.to_string()),
             shape(|shape| format_bytes(shape.memory_bytes)),
@@ -184,7 +184,7 @@ fn inspect(context: &Context, key: &KeyPrefix, json: bool) -> Outcome {
         context.printer.json(&info)?;
         return Ok(ExitStatus::SUCCESS);
     }
-    let mut rows = vec![("key", info.key.hex()), ("state", info.words())];
+    let mut rows = vec![("key", info.key.hex()), ("state", info.state_text())];
     if let Some(fault) = &info.fault {
         rows.push(("fault", fault.clone()));
     }
@@ -247,22 +247,22 @@ fn remove(context: &Context, keys: &[KeyPrefix], all: bool) -> Outcome {
         let entry = store.resolve(key)?;
         if is_building(&entry) {
             return Err(Report::new(
-                format!("the template `{}` is just being made", entry.key),
-                Some("`sandbox template ls` shows when it is finished".into()),
+                format!("template `{}` is being built", entry.key),
+                Some("run `sandbox template ls` to see when the build has finished".into()),
             ));
         }
         entries.push(entry);
     }
     for entry in entries {
         let key = entry.key;
-        // Another may have been quicker, or the key was given twice.
+        // Another command may have removed it, or the key was given twice.
         let Some(bytes) = store.discard(&key)? else {
             continue;
         };
         let size = megabytes(bytes);
         match users.get(&key).and_then(|users| users.first()) {
             Some(user) => context.printer.notice(format_args!(
-                "removed `{key}`; its {size} are free when the sandbox `{user}` has stopped"
+                "removed `{key}`; its {size} become free when the sandbox `{user}` stops"
             )),
             None => context
                 .printer

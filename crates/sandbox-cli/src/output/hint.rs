@@ -1,8 +1,8 @@
-//! Hints in the words of the command line.
+//! Rendering of hints for the command line.
 
 use sandbox_host::hint::{Hint, Part};
 
-/// Words a hint: the setting `memory` is `--memory`, a command begins with `sandbox`.
+/// Renders a hint. The setting `memory` becomes `--memory`, a command begins with `sandbox`.
 pub(crate) fn worded_hint(hint: &Hint) -> String {
     hint.parts().iter().map(worded_part).collect()
 }
@@ -15,7 +15,7 @@ fn worded_part(part: &Part) -> String {
             name,
             value: Some(value),
         } => format!("`--{name} {value}`"),
-        // A part that this program does not know has words of its own.
+        // `Part` is non-exhaustive. The library renders the other kinds.
         part => Hint::from_parts([part.clone()]).to_string(),
     }
 }
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_become_options() {
+    fn worded_hint_renders_settings_as_options() {
         let hint = Hint::text("give at least ")
             .setting("disk", "2G")
             .then(", see ")

@@ -1,4 +1,4 @@
-//! What the library logs, for the person.
+//! Log events of the library as lines on stderr.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::Printer;
 
-/// The crates of this product; what others log is nobody's business here.
+/// The crates of this workspace. Log events of other crates are not for users.
 const TARGETS: [&str; 8] = [
     "sandbox",
     "sandbox_cli",
@@ -23,7 +23,7 @@ const TARGETS: [&str; 8] = [
     "sandbox_store",
 ];
 
-/// Has warnings of the library printed, and with `-v` its details.
+/// Prints warnings of the library, and its details with `-v`.
 pub(crate) fn log_to(printer: Printer) {
     let level = match (printer.is_quiet(), printer.is_verbose()) {
         (true, _) => return,
@@ -31,20 +31,20 @@ pub(crate) fn log_to(printer: Printer) {
         (false, false) => LevelFilter::WARN,
     };
     let targets = Targets::new().with_targets(TARGETS.map(|target| (target, level)));
-    // There is one already only in tests.
+    // Fails only in tests, where a subscriber is already set.
     let _ = tracing_subscriber::registry()
         .with(Lines(printer).with_filter(targets))
         .try_init();
 }
 
-/// A line an event.
+/// Prints one line per event.
 struct Lines(Printer);
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut words = Words::default();
-        event.record(&mut words);
-        let Words { message, fields } = words;
+        let mut text = EventText::default();
+        event.record(&mut text);
+        let EventText { message, fields } = text;
         match *event.metadata().level() {
             Level::ERROR | Level::WARN => self.0.warning(format_args!("{message}{fields}")),
             _ => self.0.detail(format_args!("{message}{fields}")),
@@ -52,14 +52,14 @@ impl<S: Subscriber> Layer<S> for Lines {
     }
 }
 
-/// The message of an event, and its fields in parentheses.
+/// The message of an event, and its fields after semicolons.
 #[derive(Default)]
-struct Words {
+struct EventText {
     message: String,
     fields: String,
 }
 
-impl Visit for Words {
+impl Visit for EventText {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         let _ = match field.name() {
             "message" => write!(self.message, "{value:?}"),

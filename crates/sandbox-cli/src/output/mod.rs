@@ -1,7 +1,7 @@
-//! Every byte that the product says: data on stdout, everything else on
-//! stderr, with quiet and no-progress modes and colours in one place.
+//! All output of the program: data on stdout, everything else on stderr. Quiet mode, progress and
+//! colours are decided here.
 //!
-//! Used by the commands; knows nothing of what they do.
+//! The commands use this room. It does not depend on them.
 
 mod hint;
 mod log;
@@ -22,18 +22,18 @@ pub(crate) use report::Report;
 pub(crate) use stage::stage_words;
 pub(crate) use table::Table;
 
-/// What the user wants to see.
+/// The amount of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Verbosity {
     /// Errors only.
     pub quiet: bool,
-    /// Details, too.
+    /// Also details.
     pub verbose: bool,
-    /// No moving progress.
+    /// Progress as lines.
     pub no_progress: bool,
 }
 
-/// The printer.
+/// Writes the output of a command.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printer {
     verbosity: Verbosity,
@@ -44,14 +44,12 @@ const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default().bold();
 
 impl Printer {
-    /// A printer. Whether colours reach a stream is decided by the `anstream`
-    /// crate from the terminal, `NO_COLOR` and `--color`.
+    /// Creates a printer. `anstream` strips colours by the terminal, `NO_COLOR` and `--color`.
     pub(crate) fn new(verbosity: Verbosity) -> Self {
         Self { verbosity }
     }
 
-    /// A line of data on stdout. That nobody reads it any more, as behind
-    /// `| head`, is no failure.
+    /// Prints a line of data on stdout. A closed pipe, as behind `| head`, is not an error.
     pub(crate) fn data(&self, line: impl Display) -> io::Result<()> {
         match writeln!(anstream::stdout().lock(), "{line}") {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -59,41 +57,40 @@ impl Printer {
         }
     }
 
-    /// Data on stdout as it is, flushed; for a stream that ends when nobody
-    /// reads it any more.
+    /// Writes data to stdout unchanged, and flushes it. A closed pipe is an error, which ends the
+    /// caller's stream.
     pub(crate) fn raw_data(&self, text: &str) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes())?;
         stdout.flush()
     }
 
-    /// Data as JSON on stdout.
+    /// Prints data as JSON on stdout.
     pub(crate) fn json(&self, value: &impl serde::Serialize) -> io::Result<()> {
         self.data(serde_json::to_string_pretty(value)?)
     }
 
-    /// A line for the person on stderr, unless quiet. A closed stderr is no
-    /// reason to fail.
+    /// Prints a line on stderr, unless quiet. Ignores a closed stderr.
     pub(crate) fn notice(&self, line: impl Display) {
         if !self.verbosity.quiet {
             drop(writeln!(anstream::stderr().lock(), "{line}"));
         }
     }
 
-    /// A detail on stderr, with `-v`.
+    /// Prints a detail on stderr, with `-v`.
     pub(crate) fn detail(&self, line: impl Display) {
         if self.verbosity.verbose {
             self.notice(line);
         }
     }
 
-    /// A warning on stderr, unless quiet.
+    /// Prints a warning on stderr, unless quiet.
     pub(crate) fn warning(&self, line: impl Display) {
         self.notice(format_args!("{WARNING}warning:{WARNING:#} {line}"));
     }
 
-    /// Asks a question that only `y` or `yes` affirms; `None` where nobody can answer, since
-    /// stdin or stderr is no terminal.
+    /// Asks a question and returns whether the answer is `y` or `yes`. Returns `None` if stdin or
+    /// stderr is not a terminal.
     pub(crate) fn ask(&self, question: impl Display) -> io::Result<Option<bool>> {
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return Ok(None);
@@ -107,8 +104,8 @@ impl Printer {
         Ok(Some(matches!(answer.as_str(), "y" | "yes")))
     }
 
-    /// Asks a question for a line of text. The outer `None`: nobody can answer, since stdin or
-    /// stderr is no terminal; the inner one: the input has ended.
+    /// Asks for a line of text. Returns `None` if stdin or stderr is not a terminal, and
+    /// `Some(None)` at the end of the input.
     pub(crate) fn prompt(&self, question: impl Display) -> io::Result<Option<Option<String>>> {
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return Ok(None);
@@ -121,22 +118,22 @@ impl Printer {
         Ok(Some((read > 0).then_some(answer)))
     }
 
-    /// An error on stderr, always.
+    /// Prints an error on stderr, also when quiet.
     pub(crate) fn report(&self, report: &Report) {
         drop(write!(anstream::stderr().lock(), "{}", report.render()));
     }
 
-    /// Whether details are wanted.
+    /// Returns whether details are printed.
     pub(crate) fn is_verbose(&self) -> bool {
         self.verbosity.verbose
     }
 
-    /// Whether only errors are wanted.
+    /// Returns whether only errors are printed.
     pub(crate) fn is_quiet(&self) -> bool {
         self.verbosity.quiet
     }
 
-    /// Progress on stderr: moving on a terminal, else a line a step.
+    /// Creates the progress on stderr: a moving line on a terminal, otherwise one line per step.
     pub(crate) fn progress(&self) -> Progress {
         let Verbosity {
             quiet,

@@ -1,13 +1,13 @@
-//! What is being waited for.
+//! Progress of a wait.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How often a spinner moves.
+/// The interval of the spinner.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Shows the step under way: as one moving line, as a line a step, or not.
+/// Shows the current step: as one moving line, as one line per step, or not at all.
 pub(crate) struct Progress {
     kind: Kind,
     last: String,
@@ -20,7 +20,7 @@ enum Kind {
 }
 
 impl Progress {
-    /// Shows nothing.
+    /// Creates a progress that shows nothing.
     pub(crate) fn silent() -> Self {
         Self::new(Kind::Silent)
     }
@@ -46,7 +46,7 @@ impl Progress {
         }
     }
 
-    /// Says what goes on now.
+    /// Shows a new step.
     pub(crate) fn step(&mut self, message: &str) {
         if message == self.last {
             return;
@@ -62,14 +62,14 @@ impl Progress {
         }
     }
 
-    /// Says how far the step under way is. As lines, that would be too many.
+    /// Shows a detail of the current step. Line output omits it, since there are too many.
     pub(crate) fn detail(&mut self, message: &str) {
         if let Kind::Moving(bar) = &self.kind {
             bar.set_message(format!("{}: {message}", self.last));
         }
     }
 
-    /// Prints a line past the moving one.
+    /// Calls `print` with the moving line hidden.
     pub(crate) fn suspend(&self, print: impl FnOnce()) {
         match &self.kind {
             Kind::Moving(bar) => bar.suspend(print),
@@ -77,7 +77,7 @@ impl Progress {
         }
     }
 
-    /// Takes the moving line away.
+    /// Removes the moving line.
     pub(crate) fn finish(self) {
         drop(self);
     }

@@ -1,5 +1,4 @@
-//! An error as the user reads it: what failed, the causes, the last lines of a
-//! log, and what to do.
+//! Errors as text: the failure, its causes, the last lines of a log, and a hint.
 
 use sandbox_host::hint::Hint;
 use std::fmt::Write;
@@ -8,13 +7,12 @@ use super::hint::worded_hint;
 use super::{ERROR, HINT};
 use sandbox_protocol::Failure;
 
-/// A failure to be shown, made from any error of the library together with
-/// its hint.
+/// An error to print, with its causes and its hint.
 #[derive(Debug)]
 pub(crate) struct Report(Box<Failure>);
 
 impl Report {
-    /// A report without a cause.
+    /// Creates a report without a cause.
     pub(crate) fn new(message: impl Into<String>, hint: Option<Hint>) -> Self {
         Self(Box::new(Failure {
             message: message.into(),
@@ -24,12 +22,12 @@ impl Report {
         }))
     }
 
-    /// From an error with its causes.
+    /// Creates a report from an error and its causes.
     pub(crate) fn of(error: &dyn std::error::Error, hint: Option<Hint>) -> Self {
         Self(Box::new(Failure::from_error(error, hint)))
     }
 
-    /// The text, with styles.
+    /// Returns the text, with styles.
     pub(crate) fn render(&self) -> String {
         let Failure {
             message,
@@ -68,7 +66,7 @@ impl From<sandbox::Error> for Report {
     }
 }
 
-/// Errors that carry their own hint.
+/// Implements the conversion from errors with a method `hint`.
 macro_rules! from_errors {
     ($($error:ty),* $(,)?) => {
         $(impl From<$error> for Report {
@@ -102,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_names_failure_causes_log_and_hint() {
+    fn report_renders_failure_causes_log_and_hint() {
         let report = Report::from(Failure {
             message: "could not start".into(),
             causes: vec!["no disk".into()],

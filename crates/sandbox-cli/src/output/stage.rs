@@ -1,17 +1,17 @@
-//! Stages of a start in words.
+//! Texts of the stages of a start.
 
 use sandbox::{Stage, TemplateStage};
 use sandbox_spec::Accelerator;
 use sandbox_store::image::build::BuildProgress;
 
-/// The words for a stage, and how far it has come where that is known.
+/// Returns the text of a stage, and its progress if that is known.
 pub(crate) fn stage_words(stage: &Stage) -> (String, Option<String>) {
     let words = match stage {
         Stage::Image(step) => return image(*step),
-        Stage::Template(TemplateStage::Crashed) => "QEMU crashed; once more",
-        Stage::Template(TemplateStage::Booting) => "booting the guest to be saved",
-        Stage::Template(TemplateStage::Quiescing) => "the guest forgets who it is",
-        Stage::Template(TemplateStage::Saving) => "saving",
+        Stage::Template(TemplateStage::Crashed) => "QEMU crashed: trying again",
+        Stage::Template(TemplateStage::Booting) => "booting the guest to save",
+        Stage::Template(TemplateStage::Quiescing) => "resetting the guest's identity",
+        Stage::Template(TemplateStage::Saving) => "saving the guest",
         Stage::PreparingDisk => "preparing the disk",
         Stage::Booting {
             accelerator: Accelerator::Kvm,
@@ -19,7 +19,7 @@ pub(crate) fn stage_words(stage: &Stage) -> (String, Option<String>) {
         Stage::Booting {
             accelerator: Accelerator::Tcg,
         } => "booting in emulation: waiting for the kernel",
-        Stage::Restoring => "restoring",
+        Stage::Restoring => "restoring the guest",
         Stage::KernelUp => "booting: waiting for the root file system",
         Stage::SystemdStarting => "booting: waiting for systemd",
         Stage::Waiting { reason } => return (format!("waiting for {reason}"), None),

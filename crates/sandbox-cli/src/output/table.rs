@@ -1,14 +1,14 @@
-//! Tables for people: a header, columns as wide as they need, no frame.
+//! Tables: a header and aligned columns without a frame.
 
 use std::fmt;
 
 use comfy_table::presets::NOTHING;
 
-/// A table.
+/// A table of text cells.
 pub(crate) struct Table(comfy_table::Table);
 
 impl Table {
-    /// An empty table with these column heads.
+    /// Creates an empty table with these column headers.
     pub(crate) fn new(header: &[&str]) -> Self {
         let mut table = comfy_table::Table::new();
         table.load_style(NOTHING);

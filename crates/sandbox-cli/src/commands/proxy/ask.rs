@@ -1,4 +1,4 @@
-//! `sandbox proxy ask`: the person decides about each denied domain.
+//! `sandbox proxy ask`: asks the user about each denied domain.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use sandbox_protocol::gateway::GatewayCommand;
 use sandbox_spec::domain::{DomainName, DomainPattern};
 use sandbox_spec::policy::Reason;
 
-/// How often the log is looked at.
+/// The poll interval of the log.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// The most names that are remembered as decided; a guest that asks for more has been answered.
-const MOST_DECIDED: usize = 10_000;
+/// The maximum number of remembered names. Further names of the guest are not asked about.
+const DECIDED_LIMIT: usize = 10_000;
 
-/// What the person says.
+/// The user's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
     Once,
@@ -29,7 +29,7 @@ enum Answer {
 }
 
 impl Answer {
-    /// Reads an answer; none where it is not understood.
+    /// Parses an answer. Returns `None` if it is invalid.
     fn read(text: &str) -> Option<Self> {
         match text.trim().to_ascii_lowercase().as_str() {
             "o" | "once" => Some(Self::Once),
@@ -46,11 +46,14 @@ pub(super) async fn run(context: &Context, subject: &Subject) -> Outcome {
     if users.is_empty() {
         context.running(Some(&subject.name))?;
         return Err(Report::new(
-            format!(
-                "`{}` runs without `--proxy`: there is nothing to ask",
-                subject.name
+            format!("`{}` runs without `--proxy`", subject.name),
+            Some(
+                format!(
+                    "run `sandbox stop {}`, then `sandbox --proxy`",
+                    subject.name
+                )
+                .into(),
             ),
-            Some("start it with `sandbox --proxy`".into()),
         ));
     }
     let created = users.iter().filter_map(Found::record);
@@ -59,7 +62,7 @@ pub(super) async fn run(context: &Context, subject: &Subject) -> Outcome {
     let mut decided = HashSet::new();
     context
         .printer
-        .notice("waiting for domains that are denied; Ctrl-C ends this");
+        .notice("waiting for denied domains (Ctrl-C ends)");
     while !subject.users(context)?.is_empty() {
         for entry in reader.read_new()? {
             let Some(name) =
@@ -67,7 +70,7 @@ pub(super) async fn run(context: &Context, subject: &Subject) -> Outcome {
             else {
                 continue;
             };
-            if decided.len() >= MOST_DECIDED || !decided.insert(name.clone()) {
+            if decided.len() >= DECIDED_LIMIT || !decided.insert(name.clone()) {
                 continue;
             }
             if is_allowed_now(subject, name)? {
@@ -85,10 +88,10 @@ pub(super) async fn run(context: &Context, subject: &Subject) -> Outcome {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// The name of an attempt that the list would allow, were it on it.
+/// Returns the denied name if an allowlist entry would allow it.
 fn deniable(entry: &Entry) -> Option<&DomainName> {
     match entry.reason {
-        // No list opens the host.
+        // No allowlist entry opens the host.
         Some(Reason::NotListed) => entry
             .name
             .as_ref()
@@ -116,11 +119,10 @@ async fn decide(
     let answer = loop {
         let Some(text) = context.printer.prompt(&question)? else {
             return Err(Report::new(
-                "there is no terminal to ask on",
-                Some("`sandbox proxy blocked --watch` shows what is denied".into()),
+                "could not ask: not a terminal",
+                Some("run `sandbox proxy blocked --watch` to follow denials".into()),
             ));
         };
-        // The end of the input is the end of the asking.
         let Some(text) = text else {
             break Answer::End;
         };
@@ -152,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silence_denies() {
+    fn answer_without_text_denies() {
         for (text, expected) in [
             ("o\n", Some(Answer::Once)),
             ("Always", Some(Answer::Always)),

@@ -1,6 +1,6 @@
 //! `sandbox proxy allow`, `remove`, `reset` and `list`.
 
-use super::{Subject, uses_the_list};
+use super::{Subject, uses_allowlist};
 use crate::cli::DomainArguments;
 use crate::commands::context::Context;
 use crate::commands::{ExitStatus, Outcome, gateway};
@@ -19,10 +19,10 @@ pub(super) async fn allow(
             Added::New { pattern } => context.printer.notice(format_args!("allowed `{pattern}`")),
             Added::Already { pattern, by } if pattern == by => context
                 .printer
-                .notice(format_args!("`{pattern}` is on the list already")),
+                .notice(format_args!("`{pattern}` is already on the allowlist")),
             Added::Already { pattern, by } => context
                 .printer
-                .notice(format_args!("`{pattern}` is allowed already, by `{by}`")),
+                .notice(format_args!("`{pattern}` is already allowed by `{by}`")),
         }
     }
     take_effect(context, subject, arguments.cut).await
@@ -41,7 +41,7 @@ pub(super) async fn remove(
             }
             Removed::StillAllowed { pattern, by } => context
                 .printer
-                .warning(format_args!("`{pattern}` is still allowed, by `{by}`")),
+                .warning(format_args!("`{pattern}` is still allowed by `{by}`")),
             Removed::NotListed { pattern } => absent.push(pattern),
         }
     }
@@ -51,24 +51,24 @@ pub(super) async fn remove(
     }
     let names: Vec<String> = absent.iter().map(|name| format!("`{name}`")).collect();
     Err(Report::new(
-        format!("not on the list: {}", names.join(", ")),
-        Some("`sandbox proxy list` shows the entries".into()),
+        format!("not on the allowlist: {}", names.join(", ")),
+        Some("run `sandbox proxy list` to list the entries".into()),
     ))
 }
 
 pub(super) async fn reset(context: &Context, subject: &Subject, cut: bool) -> Outcome {
     subject.list().reset()?;
-    context.printer.notice("the list is the default one again");
+    context.printer.notice("restored the default allowlist");
     take_effect(context, subject, cut).await
 }
 
-/// Ends connections where that is wanted; tells where the list is not looked at.
+/// Ends connections with `--cut`. Warns if the sandbox does not use the allowlist.
 async fn take_effect(context: &Context, subject: &Subject, cut: bool) -> Outcome {
     if let Some(found) = subject.running(context)?
-        && !uses_the_list(&found)
+        && !uses_allowlist(&found)
     {
         context.printer.warning(format_args!(
-            "`{}` runs without `--proxy` and does not look at the list",
+            "`{}` runs without `--proxy` and ignores the allowlist",
             subject.name
         ));
     }
@@ -104,7 +104,7 @@ pub(super) fn list(context: &Context, subject: &Subject, json: bool) -> Outcome 
     Ok(ExitStatus::SUCCESS)
 }
 
-/// An entry as it is shown.
+/// An entry as text.
 struct DomainLine {
     pattern: String,
     comment: Option<String>,
@@ -119,11 +119,11 @@ impl DomainLine {
     }
 }
 
-/// Says which lines are passed over.
+/// Warns of the invalid lines.
 pub(super) fn warn_of(context: &Context, faults: &[Fault]) {
     for Fault { line, error } in faults {
-        context
-            .printer
-            .warning(format_args!("line {line} of the list is ignored: {error}"));
+        context.printer.warning(format_args!(
+            "line {line} of the allowlist was ignored: {error}"
+        ));
     }
 }

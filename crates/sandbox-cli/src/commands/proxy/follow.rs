@@ -7,10 +7,10 @@ use crate::commands::{ExitStatus, Outcome};
 use sandbox_gateway::access_log::{Entry, LogReader};
 use sandbox_host::notices::{Notice, Notices};
 
-/// How often the log is looked at.
+/// The poll interval of the log.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Shows what is added, until somebody ends it or nobody reads it any more.
+/// Shows new entries until a termination signal arrives or the output is closed.
 pub(super) async fn follow(
     mut reader: LogReader,
     mut show: impl FnMut(&Entry) -> io::Result<()>,
@@ -38,12 +38,12 @@ pub(super) async fn follow(
     }
 }
 
-/// One line of JSON.
+/// Returns a value as one line of JSON.
 pub(super) fn json_line(value: &impl serde::Serialize) -> io::Result<String> {
     Ok(serde_json::to_string(value)? + "\n")
 }
 
-/// A time as people read it.
+/// Returns a time as text, in UTC.
 pub(super) fn time(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }

@@ -5,31 +5,31 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::edit::warn_of;
-use super::{Subject, uses_the_list};
+use super::{Subject, uses_allowlist};
 use crate::commands::context::Context;
 use crate::commands::{ExitStatus, Outcome};
 use sandbox_gateway::access_log::{EARLIER_FILE, FILE, LogReader, Outcome as Verdict};
 use sandbox_gateway::allowlist::OPEN_TO_UPLOADS;
 use sandbox_spec::SandboxName;
 
-/// What `--json` prints.
+/// The output of `info --json`.
 #[derive(Serialize)]
 struct Info<'a> {
     name: &'a SandboxName,
     running: bool,
-    /// Whether the running sandbox looks at the list.
+    /// Whether the running sandbox uses the allowlist.
     proxy: bool,
     allowlist: &'a Path,
-    /// Whether it was ever written; if not, the default list counts.
+    /// Whether the file exists. Without it, the default allowlist applies.
     allowlist_exists: bool,
     entries: usize,
-    /// Entries that are marked as open to uploads of everybody.
+    /// Entries whose comment marks a site that accepts uploads from anyone.
     open_to_uploads: usize,
-    /// Lines that cannot be read.
+    /// Invalid lines.
     faults: usize,
     access_log: PathBuf,
     access_log_bytes: u64,
-    /// Flows in the log that were let through, and refusals.
+    /// Allowed flows in the log.
     allowed: usize,
     denied: usize,
 }
@@ -53,7 +53,7 @@ pub(super) fn run(context: &Context, subject: &Subject, json: bool) -> Outcome {
     let info = Info {
         name: &subject.name,
         running: found.is_some(),
-        proxy: found.as_ref().is_some_and(uses_the_list),
+        proxy: found.as_ref().is_some_and(uses_allowlist),
         allowlist: list.path(),
         allowlist_exists: list.path().exists(),
         entries: entries.len(),
@@ -78,13 +78,13 @@ pub(super) fn run(context: &Context, subject: &Subject, json: bool) -> Outcome {
 fn rows(info: &Info<'_>) -> [(&'static str, String); 6] {
     let state = match (info.running, info.proxy) {
         (false, _) => "stopped",
-        (true, true) => "running, listed domains only",
+        (true, true) => "running, allowlisted domains only",
         (true, false) => "running without `--proxy`",
     };
     let kind = if info.allowlist_exists {
         ""
     } else {
-        " (the default ones)"
+        " (the default)"
     };
     [
         ("name", info.name.to_string()),
@@ -93,7 +93,7 @@ fn rows(info: &Info<'_>) -> [(&'static str, String); 6] {
         (
             "entries",
             format!(
-                "{}{kind}, {} of them open to uploads of anyone",
+                "{}{kind}, {} open to uploads from anyone",
                 info.entries, info.open_to_uploads
             ),
         ),

@@ -41,10 +41,10 @@ pub(super) async fn run(
     follow(reader, |entry| context.printer.raw_data(&text(entry)?)).await
 }
 
-/// An entry for people: time, verdict, whom for, how much and how long, what decided.
+/// Returns an entry as text: time, verdict, target, traffic, duration and rule.
 fn line(entry: &Entry) -> String {
     let mut line = format!("{} {}", time(entry.time), entry.verdict);
-    // A string takes everything that is written to it.
+    // Writing to a string cannot fail.
     let _ = write!(line, " {}", target(entry));
     match entry.verdict {
         Verdict::Allowed => {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_tells_a_flow() {
+    fn line_contains_target_traffic_and_rule() {
         for (json, expected) in [
             (
                 r#"{"time":"2026-01-02T03:04:05Z","verdict":"allowed","rule":"allowlist .a.example","asked":"sni","name":"www.a.example","address":"192.0.2.1","port":443,"transport":"tcp","up":120,"down":4500,"seconds":1.25}"#,

@@ -1,5 +1,4 @@
-//! `sandbox proxy`: the list of allowed domains and the access log, of running
-//! and of stopped sandboxes.
+//! `sandbox proxy`: the allowlist and the access log of running and stopped sandboxes.
 
 mod ask;
 mod blocked;
@@ -19,12 +18,12 @@ use sandbox_gateway::allowlist::ListFile;
 use sandbox_protocol::Record;
 use sandbox_spec::SandboxName;
 
-/// Whose proxy a command is about.
+/// The sandbox of a command, and its files.
 struct Subject {
     name: SandboxName,
-    /// Where the list lies, and the log of sandboxes in proxy mode.
+    /// The directory of the allowlist, and of the log in proxy mode.
     directory: PathBuf,
-    /// Where the log lies: that of a sandbox without `--proxy` goes with it.
+    /// The directory of the log. Without `--proxy`, the log is removed with the sandbox.
     log_directory: PathBuf,
 }
 
@@ -35,7 +34,7 @@ impl Subject {
         let found = context.host.find(&name)?;
         let record = found.as_ref().and_then(Found::record);
         let (directory, log_directory) = match record {
-            // One for a single command has the list of its directory's sandbox.
+            // A sandbox of `run` uses the allowlist of its directory's sandbox.
             Some(record) if record.network.proxy => {
                 let shared = record.network_directory.clone();
                 (shared.clone(), shared)
@@ -54,13 +53,13 @@ impl Subject {
         ListFile::in_directory(&self.directory)
     }
 
-    /// The sandbox, if it runs.
+    /// Returns the sandbox if it is running.
     fn running(&self, context: &Context) -> Result<Option<Found>, Report> {
         Ok(context.host.find(&self.name)?)
     }
 
-    /// All that run and look at this list: the sandbox, and those of single commands in its
-    /// directory.
+    /// Returns the running sandboxes with this allowlist: the sandbox itself, and those of `run` in
+    /// its directory.
     fn users(&self, context: &Context) -> Result<Vec<Found>, Report> {
         let mut users = context.host.sandboxes()?;
         let is_user =
@@ -70,8 +69,8 @@ impl Subject {
     }
 }
 
-/// Whether a running sandbox looks at the list.
-fn uses_the_list(found: &Found) -> bool {
+/// Returns whether a running sandbox uses the allowlist.
+fn uses_allowlist(found: &Found) -> bool {
     found.record().is_some_and(|record| record.network.proxy)
 }
 
