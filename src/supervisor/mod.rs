@@ -8,9 +8,9 @@
 mod agent_link;
 mod awaken;
 mod connect;
+mod event_log;
 mod files;
 mod guest_events;
-mod hub;
 mod launch;
 mod log_limit;
 mod running;
@@ -31,7 +31,7 @@ use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use self::hub::Hub;
+use self::event_log::EventLog;
 use self::running::QUIT_GRACE;
 use super::{StartPlan, StateLayout, lifecycle};
 use crate::agent::AgentError;
@@ -218,11 +218,11 @@ pub(crate) async fn run(
     listener: UnixListener,
     owner: Owner,
 ) {
-    let hub = Hub::default();
+    let event_log = EventLog::default();
     let (stop, stop_requests) = mpsc::channel(16);
     let (gateway, questions) = mpsc::channel(16);
     let recipients = server::Recipients { stop, gateway };
-    let server = match server::start(listener, hub.clone(), recipients, plan.spec.lifetime) {
+    let server = match server::start(listener, event_log.clone(), recipients, plan.spec.lifetime) {
         Ok(server) => server,
         Err(error) => {
             tracing::error!(%error, "the control socket is unusable");
@@ -230,7 +230,7 @@ pub(crate) async fn run(
             return;
         }
     };
-    let outcome = match watch::supervise(&plan, owner, &hub, stop_requests, questions).await {
+    let outcome = match watch::supervise(&plan, owner, &event_log, stop_requests, questions).await {
         Ok(reason) => Outcome::Ended(reason),
         Err(error) => Outcome::Failed(error),
     };
@@ -241,14 +241,14 @@ pub(crate) async fn run(
                 error = &error as &dyn std::error::Error,
                 "the sandbox failed"
             );
-            hub.tell(Event::Failed(failure(&plan, &error)));
+            event_log.append(Event::Failed(failure(&plan, &error)));
             EndReason::Failed
         }
     };
     // The lock goes last: until then nobody takes the half-removed state for
     // anything else.
     lifecycle::collect(&plan.layout, lock);
-    hub.tell(Event::Ended { reason });
+    event_log.append(Event::Ended { reason });
     server.finish().await;
 }
 

@@ -7,7 +7,7 @@ use tokio::process::Child;
 use tokio::time::{Instant, timeout};
 
 use super::agent_link::AgentLink;
-use super::hub::Hub;
+use super::event_log::EventLog;
 use super::server::StopRequest;
 use super::{SupervisorError, files};
 use crate::agent::AgentError;
@@ -32,7 +32,7 @@ const FLUSH_GRACE: Duration = Duration::from_secs(10);
 /// A sandbox whose QEMU runs.
 pub(super) struct Running<'a> {
     pub(super) plan: &'a StartPlan,
-    pub(super) hub: &'a Hub,
+    pub(super) event_log: &'a EventLog,
     pub(super) child: &'a mut Child,
     pub(super) monitor: qmp::Client,
     pub(super) agent: AgentLink,
@@ -52,7 +52,7 @@ impl Running<'_> {
         self.record.alias_file = match files::write_alias(self.plan, port)? {
             Written::Usable(path) => Some(path),
             Written::NotIncluded(path) => {
-                self.hub.tell(Event::AliasNotIncluded);
+                self.event_log.append(Event::AliasNotIncluded);
                 Some(path)
             }
             Written::Unwanted => None,
@@ -65,15 +65,15 @@ impl Running<'_> {
         match event {
             GuestEvent::Init => {
                 self.stage = "in its initial RAM disk";
-                self.hub.tell(Event::KernelUp);
+                self.event_log.append(Event::KernelUp);
             }
             GuestEvent::SwitchRoot => {
                 self.stage = "starting systemd";
-                self.hub.tell(Event::SystemdStarting);
+                self.event_log.append(Event::SystemdStarting);
             }
             GuestEvent::Waiting { reason } if !self.record.ready => {
                 self.stage = "waiting for one of its services";
-                self.hub.tell(Event::Waiting { reason });
+                self.event_log.append(Event::Waiting { reason });
             }
             GuestEvent::Ready if self.record.agent.is_some() => self.become_ready()?,
             GuestEvent::Ready if self.agent_deadline.is_none() => {
@@ -81,7 +81,7 @@ impl Running<'_> {
             }
             GuestEvent::Settled if self.stage != SETTLED => {
                 self.stage = SETTLED;
-                self.hub.tell(Event::Settled);
+                self.event_log.append(Event::Settled);
             }
             GuestEvent::Failed { reason } if !self.record.ready => {
                 return Err(SupervisorError::Guest { reason });
@@ -107,7 +107,7 @@ impl Running<'_> {
         if !self.record.ready {
             self.record.ready = true;
             self.record.write(&self.plan.layout.record())?;
-            self.hub.tell(Event::Ready {
+            self.event_log.append(Event::Ready {
                 ssh_port: self.record.ssh_port.unwrap_or_default(),
                 agent: self.record.agent,
             });
@@ -180,7 +180,7 @@ impl Running<'_> {
         &mut self,
         request: StopRequest,
     ) -> Result<EndReason, SupervisorError> {
-        self.hub.tell(Event::Stopping);
+        self.event_log.append(Event::Stopping);
         let (grace, reason) = match request {
             StopRequest::Asked(grace) => (grace, EndReason::Stopped),
             // Nobody waits for the guest's last words, and its disk is thrown

@@ -10,7 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::hub::Hub;
+use super::event_log::EventLog;
 use crate::Lifetime;
 use sandbox_gateway::request::GatewayRequest;
 use sandbox_protocol::control::{Request, read_request};
@@ -50,7 +50,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 pub(super) fn start(
     listener: StdListener,
-    hub: Hub,
+    event_log: EventLog,
     recipients: Recipients,
     lifetime: Lifetime,
 ) -> io::Result<Server> {
@@ -58,7 +58,7 @@ pub(super) fn start(
     let listener = UnixListener::from_std(listener)?;
     let (closing, closed) = oneshot::channel();
     let clients = Clients {
-        hub,
+        event_log,
         recipients,
         lifetime,
         connections: JoinSet::new(),
@@ -79,7 +79,7 @@ impl Server {
 
 /// Everyone who is connected.
 struct Clients {
-    hub: Hub,
+    event_log: EventLog,
     recipients: Recipients,
     lifetime: Lifetime,
     connections: JoinSet<()>,
@@ -103,10 +103,10 @@ impl Clients {
     async fn take(&mut self, accepted: io::Result<(UnixStream, SocketAddr)>) {
         match accepted {
             Ok((stream, _)) => {
-                let (hub, recipients) = (self.hub.clone(), self.recipients.clone());
+                let (event_log, recipients) = (self.event_log.clone(), self.recipients.clone());
                 let lifetime = self.lifetime;
                 self.connections.spawn(async move {
-                    if let Err(error) = serve(stream, hub, recipients, lifetime).await {
+                    if let Err(error) = serve(stream, event_log, recipients, lifetime).await {
                         tracing::debug!(%error, "a client went away");
                     }
                 });
@@ -123,7 +123,7 @@ impl Clients {
 
 async fn serve(
     stream: UnixStream,
-    hub: Hub,
+    event_log: EventLog,
     Recipients { stop, gateway }: Recipients,
     lifetime: Lifetime,
 ) -> io::Result<()> {
@@ -139,8 +139,8 @@ async fn serve(
         Ok(request) => holds |= obey(request, &stop).await?,
         Err(message) => return refuse(message, &mut writer).await,
     }
-    let telling = tell(&hub, &mut writer);
-    tokio::pin!(telling);
+    let sending = send_events(&event_log, &mut writer);
+    tokio::pin!(sending);
     let result = loop {
         tokio::select! {
             line = requests.next_line() => match line {
@@ -152,8 +152,8 @@ async fn serve(
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             },
-            told = &mut telling => {
-                told?;
+            sent = &mut sending => {
+                sent?;
                 // A socket that is closed with unread requests would reset the
                 // connection, and what was told might be lost.
                 while requests.next_line().await?.is_some() {}
@@ -222,10 +222,10 @@ async fn refuse(message: String, writer: &mut OwnedWriteHalf) -> io::Result<()> 
 }
 
 /// Writes every event until the last one.
-async fn tell(hub: &Hub, writer: &mut OwnedWriteHalf) -> io::Result<()> {
-    let mut listener = hub.listen();
+async fn send_events(event_log: &EventLog, writer: &mut OwnedWriteHalf) -> io::Result<()> {
+    let mut subscription = event_log.subscribe();
     loop {
-        let event = listener.next().await;
+        let event = subscription.next().await;
         let mut line = serde_json::to_string(&event)?;
         line.push('\n');
         writer.write_all(line.as_bytes()).await?;
@@ -248,7 +248,7 @@ mod tests {
         request: Request,
     ) -> (
         Server,
-        Hub,
+        EventLog,
         mpsc::Receiver<StopRequest>,
         Connection,
         tempfile::TempDir,
@@ -258,19 +258,19 @@ mod tests {
         let socket = directory.path().join("control.sock");
         let listener = StdListener::bind(&socket).unwrap();
         let connection = Connection::open(&socket, request).await.unwrap();
-        let hub = Hub::default();
+        let event_log = EventLog::default();
         let (stop, receiver) = mpsc::channel(4);
         let recipients = Recipients { stop, gateway };
-        let server = start(listener, hub.clone(), recipients, lifetime).unwrap();
-        (server, hub, receiver, connection, directory)
+        let server = start(listener, event_log.clone(), recipients, lifetime).unwrap();
+        (server, event_log, receiver, connection, directory)
     }
 
     #[tokio::test]
     async fn a_sandbox_that_fails_at_once_still_says_why() {
-        let (server, hub, _stop, mut connection, _directory) =
+        let (server, event_log, _stop, mut connection, _directory) =
             served(Lifetime::Persistent, Request::Hold).await;
-        hub.tell(Event::Preparing);
-        hub.tell(Event::Ended {
+        event_log.append(Event::Preparing);
+        event_log.append(Event::Ended {
             reason: EndReason::Failed,
         });
         let finished = tokio::spawn(server.finish());
@@ -298,16 +298,16 @@ mod tests {
             (Lifetime::Attached, Request::Subscribe, None),
             (Lifetime::Persistent, Request::Hold, None),
         ] {
-            let (server, hub, mut stop, mut connection, _directory) =
+            let (server, event_log, mut stop, mut connection, _directory) =
                 served(lifetime, request).await;
             // Only once it is served does its end mean something.
-            hub.tell(Event::Preparing);
+            event_log.append(Event::Preparing);
             connection.next_event().await.unwrap();
             drop(connection);
             if let Some(expected) = expected {
                 assert_eq!(stop.recv().await, Some(expected));
             }
-            hub.tell(Event::Ended {
+            event_log.append(Event::Ended {
                 reason: EndReason::Stopped,
             });
             // Every client has been served to its end by then.
@@ -339,7 +339,13 @@ mod tests {
         let (stop, _stop_requests) = mpsc::channel(1);
         let (gateway, mut requests) = mpsc::channel(1);
         let recipients = Recipients { stop, gateway };
-        let server = start(listener, Hub::default(), recipients, Lifetime::Persistent).unwrap();
+        let server = start(
+            listener,
+            EventLog::default(),
+            recipients,
+            Lifetime::Persistent,
+        )
+        .unwrap();
         let asked = GatewayCommand::AllowOnce {
             pattern: ".example.com".parse().unwrap(),
         };
@@ -365,7 +371,7 @@ mod tests {
     #[tokio::test]
     async fn request_of_another_version_is_refused_with_its_reason() {
         use tokio::io::AsyncReadExt;
-        let (_server, _hub, mut stop, _connection, directory) =
+        let (_server, _event_log, mut stop, _connection, directory) =
             served(Lifetime::Attached, Request::Subscribe).await;
         for (request, reason) in [
             (r#"{"version":2,"request":"hold"}"#, "has version 2"),

@@ -12,8 +12,8 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::agent_link::AgentLink;
 use super::connect::{Connected, connect};
+use super::event_log::EventLog;
 use super::guest_events::GuestEvents;
-use super::hub::Hub;
 use super::launch::{self, Launch, Launched};
 use super::running::{QUIT_GRACE, Running};
 use super::server::StopRequest;
@@ -40,19 +40,19 @@ const LOG_CHECK: Duration = Duration::from_secs(1);
 pub(super) async fn supervise(
     plan: &StartPlan,
     owner: Owner,
-    hub: &Hub,
+    event_log: &EventLog,
     stop: mpsc::Receiver<StopRequest>,
     questions: mpsc::Receiver<GatewayRequest>,
 ) -> Result<EndReason, SupervisorError> {
     let deadline = Instant::now() + plan.spec.ready_timeout;
-    hub.tell(Event::Preparing);
+    event_log.append(Event::Preparing);
     let record = new_record(plan, owner)?;
     record.write(&plan.layout.record())?;
     files::write_common(plan)?;
     let mut start = Start {
         plan,
         owner,
-        hub,
+        event_log,
         stop,
         questions,
         record,
@@ -79,7 +79,7 @@ pub(super) async fn supervise(
         Err(error) if error.is_crash() && !start.record.ready => {
             let words = last_words(&error, &plan.layout);
             tracing::warn!(%error, ?words, "starting once more");
-            hub.tell(Event::Warning {
+            event_log.append(Event::Warning {
                 message: format!("{error}; starting it once more"),
             });
             start.clear_attempt()?;
@@ -100,7 +100,7 @@ enum Way<'a> {
 struct Start<'a> {
     plan: &'a StartPlan,
     owner: Owner,
-    hub: &'a Hub,
+    event_log: &'a EventLog,
     stop: mpsc::Receiver<StopRequest>,
     /// What commands ask of the network.
     questions: mpsc::Receiver<GatewayRequest>,
@@ -130,14 +130,14 @@ impl Start<'_> {
         let Launched { mut child, warning } = start_qemu(self.plan, way, guests_end.as_fd())?;
         // QEMU's end must be QEMU's alone, for the gateway to see it end.
         drop(guests_end);
-        self.hub.tell(match way {
+        self.event_log.append(match way {
             Way::Boot => Event::Booting {
                 accelerator: self.plan.accelerator,
             },
             Way::Restore(_) => Event::Restoring,
         });
         if let Some(message) = warning {
-            self.hub.tell(Event::Warning { message });
+            self.event_log.append(Event::Warning { message });
         }
         if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
             self.record.qemu = ProcessIdentity::of(pid).ok();
@@ -165,7 +165,7 @@ impl Start<'_> {
         let Connected { monitor, events } = connect(&plan.layout, child).await?;
         let mut sandbox = Running {
             plan,
-            hub: self.hub,
+            event_log: self.event_log,
             child,
             monitor,
             agent: AgentLink::start(&plan.layout)?,

@@ -1,4 +1,4 @@
-//! Where events meet their listeners, early and late ones alike.
+//! The event log of one sandbox. Each subscriber reads all events, from the first one on.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -7,16 +7,17 @@ use tokio::sync::watch;
 
 use sandbox_protocol::{Event, TimedEvent};
 
-/// A history that grows and can be waited on. A start has some ten events, and
-/// warnings are few, so all of them are kept.
+/// An append-only list of events.
+///
+/// A start has some ten events, and warnings are few, so the log keeps all of them.
 #[derive(Clone)]
-pub(super) struct Hub {
+pub(super) struct EventLog {
     started: Instant,
     history: Arc<Mutex<Vec<TimedEvent>>>,
     length: watch::Sender<usize>,
 }
 
-impl Default for Hub {
+impl Default for EventLog {
     fn default() -> Self {
         Self {
             started: Instant::now(),
@@ -26,9 +27,9 @@ impl Default for Hub {
     }
 }
 
-impl Hub {
+impl EventLog {
     /// Appends an event.
-    pub(super) fn tell(&self, event: Event) {
+    pub(super) fn append(&self, event: Event) {
         tracing::info!(?event);
         let elapsed_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mut history = self.history.lock().expect("no holder of this lock panics");
@@ -36,30 +37,30 @@ impl Hub {
         self.length.send_replace(history.len());
     }
 
-    /// A reader from the first event on.
-    pub(super) fn listen(&self) -> Listener {
-        Listener {
-            hub: self.clone(),
+    /// Returns a subscription that starts with the first event.
+    pub(super) fn subscribe(&self) -> Subscription {
+        Subscription {
+            event_log: self.clone(),
             length: self.length.subscribe(),
             next: 0,
         }
     }
 }
 
-/// One reader's place in the history.
-pub(super) struct Listener {
-    hub: Hub,
+/// A reader's position in the log.
+pub(super) struct Subscription {
+    event_log: EventLog,
     length: watch::Receiver<usize>,
     next: usize,
 }
 
-impl Listener {
-    /// The next event; waits for it. May be cancelled.
+impl Subscription {
+    /// Waits for the next event and returns it. Safe to cancel.
     pub(super) async fn next(&mut self) -> TimedEvent {
         loop {
             let found = {
                 let history = self
-                    .hub
+                    .event_log
                     .history
                     .lock()
                     .expect("no holder of this lock panics");
@@ -69,7 +70,7 @@ impl Listener {
                 self.next += 1;
                 return event;
             }
-            // The sender lives in our own copy of the hub, so it cannot be gone.
+            // `self.event_log` owns a sender, so the channel is open.
             let next = self.next;
             drop(self.length.wait_for(|length| *length > next).await);
         }
@@ -81,14 +82,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn late_listeners_hear_everything_in_order() {
-        let hub = Hub::default();
-        hub.tell(Event::Preparing);
-        let mut late = hub.listen();
+    async fn subscription_reads_past_and_future_events_in_order() {
+        let event_log = EventLog::default();
+        event_log.append(Event::Preparing);
+        let mut late = event_log.subscribe();
         assert_eq!(late.next().await.event, Event::Preparing);
         let waiting = tokio::spawn(async move { late.next().await.event });
         tokio::task::yield_now().await;
-        hub.tell(Event::Settled);
+        event_log.append(Event::Settled);
         assert_eq!(waiting.await.unwrap(), Event::Settled);
     }
 }
