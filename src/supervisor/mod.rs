@@ -6,13 +6,13 @@
 //! what then lies around is swept by whoever finds the lock free.
 
 mod agent_link;
-mod awaken;
 mod connect;
 mod event_log;
 mod files;
 mod guest_events;
 mod launch;
 mod log_limit;
+mod personalize;
 mod running;
 mod server;
 mod signals;

@@ -18,7 +18,7 @@ use super::launch::{self, Launch, Launched};
 use super::running::{QUIT_GRACE, Running};
 use super::server::StopRequest;
 use super::signals::Terminations;
-use super::{Owner, SupervisorError, awaken, end_failed, files, last_words, log_limit};
+use super::{Owner, SupervisorError, end_failed, files, last_words, log_limit, personalize};
 use crate::agent::AgentError;
 use crate::{StartPlan, WarmStart};
 use sandbox_gateway::gateway::{Gateway, GatewayError, HostPorts};
@@ -181,7 +181,7 @@ impl Start<'_> {
             Way::Restore(warm) => {
                 sandbox.resume(warm).await?;
                 deadline = deadline.min(Instant::now() + RESTORE_DEADLINE);
-                Some(awaken::awaken(sandbox.agent.asker(), plan, warm)?)
+                Some(personalize::personalize(sandbox.agent.asker(), plan, warm)?)
             }
         };
         tokio::pin!(starting);

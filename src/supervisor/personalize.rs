@@ -1,4 +1,4 @@
-//! Telling a restored guest what time it is and who it is.
+//! The personalization of a restored guest: its credentials, its clock, and fresh entropy.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use super::agent_link::Asker;
 use crate::agent::AgentError;
 use crate::{StartPlan, WarmStart};
 
-/// How often the time is told at most. The first time, an emulated guest has
-/// its code translated on the way, which takes long.
+/// At most this many corrections of the clock. The first takes long in an emulated guest, which
+/// translates its code on the way.
 const CLOCK_ROUNDS: usize = 6;
 
-/// By how much the clock may be off.
+/// The largest accepted error of the guest's clock.
 const CLOCK_ERROR: Duration = Duration::from_millis(10);
 
-/// Makes the guest this sandbox. The future is the guest's answer.
-pub(super) fn awaken(
+/// Turns the restored guest into this sandbox. The returned future resolves to the guest's answer.
+pub(super) fn personalize(
     agent: Asker,
     plan: &StartPlan,
     warm: &WarmStart,
@@ -45,15 +45,16 @@ pub(super) fn awaken(
     })
 }
 
-/// The wall clock as it will be after `delay`.
+/// Returns the wall clock after `delay`, in nanoseconds since the Unix epoch.
 fn wall_clock_ns(delay: Duration) -> i64 {
     let now = jiff::Timestamp::now().as_nanosecond() + delay.as_nanos().cast_signed();
     i64::try_from(now).unwrap_or(i64::MAX)
 }
 
-/// Tells the guest the time, each time ahead by half of the last way there and
-/// back, until that guess was a good one. No service of the sandbox has started
-/// yet, so none sees the clock go backward.
+/// Sets the guest's clock until the error is small.
+///
+/// Each round adds half of the last round trip to the time. The sandbox's services have not
+/// started yet, so none of them sees the clock go backward.
 async fn correct_clock(agent: &Asker, deadline: Duration) -> Result<(), AgentError> {
     let mut one_way = Duration::ZERO;
     for _ in 0..CLOCK_ROUNDS {
