@@ -59,7 +59,7 @@ pub(super) async fn supervise(
         deadline,
     };
     if let Some(warm) = &plan.warm {
-        let outcome = start.attempt(Way::Restore(warm)).await;
+        let outcome = start.attempt(StartMethod::Restore(warm)).await;
         let Err(error) = outcome else { return outcome };
         if start.record.ready || !error.may_be_the_templates_fault() {
             return Err(error);
@@ -74,7 +74,7 @@ pub(super) async fn supervise(
         }
         start.clear_attempt()?;
     }
-    let outcome = start.attempt(Way::Boot).await;
+    let outcome = start.attempt(StartMethod::Boot).await;
     match outcome {
         Err(error) if error.is_crash() && !start.record.ready => {
             let words = last_words(&error, &plan.layout);
@@ -83,16 +83,18 @@ pub(super) async fn supervise(
                 message: format!("{error}; starting it once more"),
             });
             start.clear_attempt()?;
-            start.attempt(Way::Boot).await
+            start.attempt(StartMethod::Boot).await
         }
         _ => outcome,
     }
 }
 
-/// How the guest comes to run.
+/// The two methods of a start.
 #[derive(Clone, Copy)]
-enum Way<'a> {
+enum StartMethod<'a> {
+    /// Boots the image's kernel.
     Boot,
+    /// Restores the guest of a template.
     Restore(&'a WarmStart),
 }
 
@@ -119,7 +121,7 @@ impl Start<'_> {
     }
 
     /// Starts QEMU and accompanies it to its end. QEMU is gone afterwards.
-    async fn attempt(&mut self, way: Way<'_>) -> Result<EndReason, SupervisorError> {
+    async fn attempt(&mut self, method: StartMethod<'_>) -> Result<EndReason, SupervisorError> {
         let network = &self.plan.spec.network;
         let ports = HostPorts::bind(&network.published).map_err(GatewayError::from)?;
         self.record.network.published = ports.published();
@@ -127,14 +129,14 @@ impl Start<'_> {
         let (guests_end, gateways_end) = std::os::unix::net::UnixStream::pair()?;
         let config = network.gateway_config(&self.plan.network_directory);
         let gateway = Gateway::start(gateways_end, config, ports)?;
-        let Launched { mut child, warning } = start_qemu(self.plan, way, guests_end.as_fd())?;
+        let Launched { mut child, warning } = start_qemu(self.plan, method, guests_end.as_fd())?;
         // QEMU's end must be QEMU's alone, for the gateway to see it end.
         drop(guests_end);
-        self.event_log.append(match way {
-            Way::Boot => Event::Booting {
+        self.event_log.append(match method {
+            StartMethod::Boot => Event::Booting {
                 accelerator: self.plan.accelerator,
             },
-            Way::Restore(_) => Event::Restoring,
+            StartMethod::Restore(_) => Event::Restoring,
         });
         if let Some(message) = warning {
             self.event_log.append(Event::Warning { message });
@@ -142,7 +144,7 @@ impl Start<'_> {
         if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
             self.record.qemu = ProcessIdentity::of(pid).ok();
         }
-        let attended = self.attend(way, &mut child, &gateway, ssh_port).await;
+        let attended = self.attend(method, &mut child, &gateway, ssh_port).await;
         let ended = match attended {
             Ok(reason) => Ok(reason),
             Err(error) => Err(end_failed(&mut child, error).await?),
@@ -154,7 +156,7 @@ impl Start<'_> {
     /// Accompanies a started QEMU to its end, or to a failure.
     async fn attend(
         &mut self,
-        way: Way<'_>,
+        method: StartMethod<'_>,
         child: &mut Child,
         gateway: &Gateway,
         ssh_port: u16,
@@ -171,14 +173,14 @@ impl Start<'_> {
             agent: AgentLink::start(&plan.layout)?,
             agent_deadline: None,
             record: &mut self.record,
-            stage: match way {
-                Way::Boot => "starting its kernel",
-                Way::Restore(_) => "being restored",
+            stage: match method {
+                StartMethod::Boot => "starting its kernel",
+                StartMethod::Restore(_) => "being restored",
             },
         };
-        let starting = match way {
-            Way::Boot => None,
-            Way::Restore(warm) => {
+        let starting = match method {
+            StartMethod::Boot => None,
+            StartMethod::Restore(warm) => {
                 sandbox.resume(warm).await?;
                 deadline = deadline.min(Instant::now() + RESTORE_DEADLINE);
                 Some(personalize::personalize(sandbox.agent.asker(), plan, warm)?)
@@ -237,16 +239,16 @@ impl Start<'_> {
 /// Writes what QEMU opens, and starts it.
 fn start_qemu(
     plan: &StartPlan,
-    way: Way<'_>,
+    method: StartMethod<'_>,
     network: BorrowedFd<'_>,
 ) -> Result<Launched, SupervisorError> {
-    let (argv, filter) = match way {
-        Way::Boot => {
+    let (argv, filter) = match method {
+        StartMethod::Boot => {
             files::write_boot_files(&plan.layout, &plan.cold.seed, &plan.image)?;
             files::write_cold_disk(plan)?;
             (&plan.cold.argv, None)
         }
-        Way::Restore(warm) => {
+        StartMethod::Restore(warm) => {
             files::write_warm_disk(&plan.layout, &warm.template)?;
             (&warm.argv, Some(DiscardFilter::new()?))
         }
