@@ -231,7 +231,7 @@ macro_rules! from_errors {
 from_errors!(
     crate::console::ConsoleError => Io,
     crate::guest::cloud_config::CloudConfigError => InvalidInput,
-    crate::lifecycle::LifecycleError => InUse,
+    crate::registry::RegistryError => InUse,
     crate::plan::PlanError => InvalidInput,
     crate::role::RoleError => Io,
     crate::spec::SpecError => InvalidInput,

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::host::Host;
-use crate::lifecycle::{self, Found, LifecycleError};
+use crate::registry::{self, Found, RegistryError};
 use crate::start;
 use crate::state::StateLayout;
 
@@ -124,7 +124,7 @@ impl Garbage {
             Action::ImageBuilds => image::build::collect_garbage(&host.images())?,
             Action::Sandboxes => {
                 for layout in survey(host.directories())?.1 {
-                    lifecycle::collect_if_dead(&layout);
+                    registry::collect_if_dead(&layout);
                 }
             }
             Action::Logs => drop(host.templates().remove_expired_logs()?),
@@ -372,11 +372,11 @@ fn template_users(running: &[Found]) -> BTreeMap<TemplateKey, Vec<SandboxName>> 
 }
 
 /// Every sandbox of the user, and where dead ones left something.
-fn survey(directories: &Directories) -> Result<(Vec<Found>, Vec<StateLayout>), LifecycleError> {
+fn survey(directories: &Directories) -> Result<(Vec<Found>, Vec<StateLayout>), RegistryError> {
     let (mut found, mut left) = (Vec::new(), Vec::new());
-    for name in lifecycle::names(directories)? {
+    for name in registry::names(directories)? {
         let layout = StateLayout::new(directories, &name);
-        if lifecycle::is_owned(&layout) {
+        if registry::is_owned(&layout) {
             found.push(Found::new(name, layout));
         } else if layout.lock().exists() {
             left.push(layout);
@@ -387,20 +387,20 @@ fn survey(directories: &Directories) -> Result<(Vec<Found>, Vec<StateLayout>), L
 
 /// Where guests that were booted to become templates have left something, their processes having
 /// died.
-fn dead_builds(directories: &Directories) -> Result<Vec<StateLayout>, LifecycleError> {
+fn dead_builds(directories: &Directories) -> Result<Vec<StateLayout>, RegistryError> {
     let parent = directories.building();
     let layouts = files::names_in(&parent)?
         .into_iter()
         .map(|name| StateLayout::at(parent.join(name), directories));
     Ok(layouts
-        .filter(|layout| !lifecycle::is_owned(layout))
+        .filter(|layout| !registry::is_owned(layout))
         .collect())
 }
 
-fn collect_dead_builds(directories: &Directories) -> Result<(), LifecycleError> {
+fn collect_dead_builds(directories: &Directories) -> Result<(), RegistryError> {
     for layout in dead_builds(directories)? {
         if let LockAttempt::Acquired(lock) = DirectoryLock::try_acquire(&layout.lock())? {
-            lifecycle::collect(&layout, lock);
+            registry::collect(&layout, lock);
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::doctor::{self, Finding};
 use crate::error::Error;
-use crate::lifecycle::{self, Found};
+use crate::registry::{self, Found};
 
 /// The variable that names the `sandbox` program for detached supervisors.
 const PROGRAM_VARIABLE: &str = "SANDBOX_PROGRAM";
@@ -108,7 +108,7 @@ impl Host {
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) where the state cannot be read.
     pub fn sandboxes(&self) -> Result<Vec<Found>, Error> {
-        Ok(lifecycle::list(self.directories())?)
+        Ok(registry::list(self.directories())?)
     }
 
     /// Returns the sandbox of this name if it runs, starts or ends. Removes nothing.
@@ -116,7 +116,7 @@ impl Host {
     /// # Errors
     /// As [`sandboxes`](Self::sandboxes).
     pub fn find(&self, name: &SandboxName) -> Result<Option<Found>, Error> {
-        Ok(lifecycle::find(self.directories(), name)?)
+        Ok(registry::find(self.directories(), name)?)
     }
 
     /// Returns the name of the sandbox of a workspace: `sandbox-` and the directory's name, with a
@@ -127,7 +127,7 @@ impl Host {
     /// none, or the directory cannot be shared.
     pub fn name_for(&self, workspace: &Path) -> Result<SandboxName, Error> {
         let workspace = crate::spec::shareable_directory(workspace)?;
-        Ok(lifecycle::name_for(self.directories(), &workspace)?)
+        Ok(registry::name_for(self.directories(), &workspace)?)
     }
 
     /// Checks whether this machine can run sandboxes, in the order in which to fix what is wrong.

@@ -17,7 +17,7 @@ use crate::console::Console;
 use crate::error::{Error, ErrorKind};
 use crate::exec::Exec;
 use crate::host::Host;
-use crate::lifecycle::{self, Found};
+use crate::registry::{self, Found};
 use crate::ssh::Endpoint;
 use crate::start::{Joined, SandboxBuilder, wait_for_ready};
 use crate::state::StateLayout;
@@ -329,7 +329,7 @@ impl Host {
     /// # Errors
     /// [`ErrorKind::Io`] where the state cannot be read.
     pub fn stoppable(&self) -> Result<Vec<SandboxName>, Error> {
-        let mut names = lifecycle::names(self.directories())?;
+        let mut names = registry::names(self.directories())?;
         names.retain(|name| StateLayout::new(self.directories(), name).lock().exists());
         Ok(names)
     }
@@ -353,7 +353,7 @@ impl Host {
     /// not end.
     pub async fn stop(&self, name: &SandboxName, grace: Duration) -> Result<(), Error> {
         let layout = StateLayout::new(self.directories(), name);
-        if lifecycle::collect_if_dead(&layout) {
+        if registry::collect_if_dead(&layout) {
             return Ok(());
         }
         let found = running(self, name)?;
@@ -371,15 +371,12 @@ async fn stop(host: &Host, found: Found, grace: Duration) -> Result<(), Error> {
         .record()
         .is_some_and(|record| record.kill_supervisor());
     let gone = async {
-        while matches!(
-            lifecycle::find(host.directories(), &found.name),
-            Ok(Some(_))
-        ) {
+        while matches!(registry::find(host.directories(), &found.name), Ok(Some(_))) {
             tokio::time::sleep(INTERVAL).await;
         }
     };
     if tokio::time::timeout(DEATH, gone).await.is_ok() {
-        lifecycle::collect_if_dead(&found.layout);
+        registry::collect_if_dead(&found.layout);
         return Ok(());
     }
     let hint = match found.record() {

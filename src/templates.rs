@@ -4,7 +4,7 @@
 use sandbox_host::hint::Hint;
 use std::time::Duration;
 
-use super::lifecycle::{self, LifecycleError};
+use super::registry::{self, RegistryError};
 use super::supervisor::{self, SupervisorError, TemplateStage, TemplateTimes};
 use crate::guest::credential::TooLarge;
 use crate::plan::{
@@ -104,7 +104,7 @@ pub enum BuildError {
     File(#[from] FileError),
     /// The place where the guest runs could not be had.
     #[error(transparent)]
-    Lifecycle(#[from] LifecycleError),
+    Registry(#[from] RegistryError),
     /// The common seed does not fit.
     #[error(transparent)]
     Seed(#[from] TooLarge),
@@ -133,7 +133,7 @@ impl BuildError {
         match self {
             Self::Store(error) => error.hint(),
             Self::File(error) => error.hint(),
-            Self::Lifecycle(error) => error.hint(),
+            Self::Registry(error) => error.hint(),
             Self::Guest { source, .. } => source.hint(),
             Self::Seed(_) => None,
         }
@@ -174,7 +174,7 @@ pub(crate) async fn build(
     } = request;
     let place = directories.building().join(build.key().to_string());
     let layout = StateLayout::at(place, directories);
-    let lock = lifecycle::occupy(&layout)?;
+    let lock = registry::occupy(&layout)?;
     let target = TemplateTarget {
         ram: build.directory().ram(),
         state: build.directory().state(),
@@ -187,7 +187,7 @@ pub(crate) async fn build(
             last_lines: supervisor::last_words(&source, &plan.layout),
             source: Box::new(source),
         });
-    lifecycle::collect(&plan.layout, lock);
+    registry::collect(&plan.layout, lock);
     let times = made?;
     Ok((build.commit(machine.disk.bytes())?, times))
 }

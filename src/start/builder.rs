@@ -23,7 +23,7 @@ use crate::host::Host;
 use crate::options::StartOptions;
 use crate::spec::{Lifetime, shareable_directory};
 use crate::state::StateLayout;
-use crate::{Sandbox, differences, lifecycle};
+use crate::{Sandbox, differences, registry};
 
 /// Where the supervisor of a sandbox runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -288,7 +288,7 @@ impl SandboxBuilder {
             {
                 Attempt::Ended(sandbox) => return Ok(sandbox.map(|sandbox| *sandbox)),
                 Attempt::NameTaken(directory) => {
-                    name = lifecycle::name_for(self.host.directories(), &directory)?;
+                    name = registry::name_for(self.host.directories(), &directory)?;
                 }
             }
         }
@@ -363,7 +363,7 @@ impl SandboxBuilder {
     fn chosen_name(&self, workspace: Option<&Path>) -> Result<SandboxName, Error> {
         match (&self.name, workspace) {
             (Some(name), _) => Ok(name.clone()),
-            (None, Some(workspace)) => Ok(lifecycle::name_for(self.host.directories(), workspace)?),
+            (None, Some(workspace)) => Ok(registry::name_for(self.host.directories(), workspace)?),
             (None, None) => new_name(),
         }
     }
@@ -378,7 +378,7 @@ impl SandboxBuilder {
     ) -> Result<Attempt, Error> {
         let host = self.host.clone();
         let layout = StateLayout::new(host.directories(), &name);
-        if !lifecycle::is_owned(&layout) {
+        if !registry::is_owned(&layout) {
             // What fails at once comes first: building an image takes minutes.
             let state = host.directories().state.clone();
             let hypervisor = prepare::hypervisor(&host, options, &state)?;
@@ -465,7 +465,7 @@ impl SandboxBuilder {
         cancel: std::pin::Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Result<Attempt, Error> {
         if self.fresh {
-            return Err(lifecycle::LifecycleError::AlreadyRunning { name }.into());
+            return Err(registry::RegistryError::AlreadyRunning { name }.into());
         }
         let replaceable = self.is_replaceable(workspace, &name);
         match launch::claim(&layout, &name, workspace, replaceable).await? {
@@ -489,7 +489,7 @@ impl SandboxBuilder {
             }
             // It ended between the two looks.
             launch::Claimed::Free(lock) => {
-                lifecycle::collect(&layout, lock);
+                registry::collect(&layout, lock);
                 Err(Error::new(
                     ErrorKind::InUse,
                     format!("the sandbox `{name}` has just ended"),

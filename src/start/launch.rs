@@ -9,8 +9,8 @@ use sandbox_spec::SandboxName;
 
 use super::builder::FOLLOW;
 use crate::error::Error;
-use crate::lifecycle::{self, Claim, LifecycleError};
 use crate::plan::StartPlan;
+use crate::registry::{self, Claim, RegistryError};
 use crate::state::StateLayout;
 
 /// Where a supervisor runs.
@@ -44,10 +44,10 @@ pub(crate) async fn claim(
     replaceable: bool,
 ) -> Result<Claimed, Error> {
     match (
-        lifecycle::claim(layout, name, workspace, FOLLOW).await,
+        registry::claim(layout, name, workspace, FOLLOW).await,
         workspace,
     ) {
-        (Err(LifecycleError::OtherWorkspace { .. }), Some(workspace)) if replaceable => {
+        (Err(RegistryError::OtherWorkspace { .. }), Some(workspace)) if replaceable => {
             Ok(Claimed::Elsewhere(workspace.into()))
         }
         (Ok(Claim::Free(lock)), _) => Ok(Claimed::Free(lock)),
@@ -64,11 +64,11 @@ pub(crate) async fn launch(
 ) -> Result<Launched, Error> {
     Ok(match supervision {
         Supervision::Process(program) => Launched {
-            connection: lifecycle::launch(plan, lock, program).await?,
+            connection: registry::launch(plan, lock, program).await?,
             thread: None,
         },
         Supervision::Thread => {
-            let (connection, thread) = lifecycle::launch_thread(plan, lock).await?;
+            let (connection, thread) = registry::launch_thread(plan, lock).await?;
             Launched {
                 connection,
                 thread: Some(thread),

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Stage};
 use crate::host::Host;
 use crate::state::StateLayout;
-use crate::{Sandbox, lifecycle};
+use crate::{Sandbox, registry};
 
 /// How many lines of a dead supervisor's log an error shows.
 const SHOWN_LINES: usize = 10;
@@ -139,7 +139,7 @@ fn lost(joined: &Joined) -> Error {
     let log = joined.layout.supervisor_log();
     let last_lines = last_lines(&log, SHOWN_LINES).unwrap_or_default();
     if joined.is_started {
-        lifecycle::collect_if_dead(&joined.layout);
+        registry::collect_if_dead(&joined.layout);
     }
     Error::new(
         ErrorKind::Start,

@@ -33,7 +33,7 @@ use tokio::time::timeout;
 
 use self::event_log::EventLog;
 use self::running::QUIT_GRACE;
-use super::{StartPlan, StateLayout, lifecycle};
+use super::{StartPlan, StateLayout, registry};
 use crate::agent::AgentError;
 use crate::console::last_lines;
 use sandbox_host::lock::DirectoryLock;
@@ -226,7 +226,7 @@ pub(crate) async fn run(
         Ok(server) => server,
         Err(error) => {
             tracing::error!(%error, "the control socket is unusable");
-            lifecycle::collect(&plan.layout, lock);
+            registry::collect(&plan.layout, lock);
             return;
         }
     };
@@ -247,7 +247,7 @@ pub(crate) async fn run(
     };
     // The lock goes last: until then nobody takes the half-removed state for
     // anything else.
-    lifecycle::collect(&plan.layout, lock);
+    registry::collect(&plan.layout, lock);
     event_log.append(Event::Ended { reason });
     server.finish().await;
 }

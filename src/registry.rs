@@ -1,7 +1,8 @@
-//! The registry: how sandboxes are claimed, launched, found, and collected once they are dead.
+//! The registry of sandboxes: claims names, launches supervisors, finds running sandboxes, and
+//! removes the state of dead ones.
 //!
-//! Looking removes nothing: only a start of the same name, `stop` and `prune` remove what a dead
-//! supervisor left.
+//! Finding removes nothing. Only a start of the same name, `stop` and `prune` remove the state that
+//! a dead supervisor left.
 
 use sandbox_host::hint::Hint;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,19 +25,19 @@ use sandbox_protocol::control::{Connection, Request};
 use sandbox_protocol::{Record, RecordError};
 use sandbox_spec::{NameError, SandboxName};
 
-/// Between two looks at a state that another process is about to change.
+/// The interval between two attempts to claim a name.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// What finding or starting a sandbox can fail with.
+/// A failure to find, claim or launch a sandbox.
 #[derive(Debug, thiserror::Error)]
-pub enum LifecycleError {
-    /// No usable name.
+pub enum RegistryError {
+    /// The name is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// A file of the state could not be used.
+    /// A file in the state directory failed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A record could not be used.
+    /// A record could not be read.
     #[error(transparent)]
     Record(#[from] RecordError),
     /// The supervisor could not be started.
@@ -48,8 +49,8 @@ pub enum LifecycleError {
         #[source]
         source: io::Error,
     },
-    /// It runs, and was to be started anew.
-    #[error("the sandbox `{name}` runs already")]
+    /// The sandbox already runs, and the caller asked for a fresh one.
+    #[error("the sandbox `{name}` is already running")]
     AlreadyRunning {
         /// The sandbox.
         name: SandboxName,
@@ -59,13 +60,13 @@ pub enum LifecycleError {
     OtherWorkspace {
         /// The sandbox.
         name: SandboxName,
-        /// Whose it is.
+        /// The directory that the name belongs to.
         workspace: PathBuf,
     },
 }
 
-impl LifecycleError {
-    /// What the user can do about it.
+impl RegistryError {
+    /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Name(error) => error.hint(),
@@ -86,23 +87,26 @@ impl LifecycleError {
     }
 }
 
-/// The state of one name.
+/// The result of a claim.
 pub(crate) enum Claim {
-    /// The name is ours to start: the lock is held, the directory empty.
+    /// The name is free. The caller holds its lock, and its directory is empty.
     Free(DirectoryLock),
-    /// A supervisor runs (or starts, or ends) under this name.
+    /// A supervisor runs, starts or ends under this name.
     Taken(Connection),
 }
 
-/// Claims the name for `workspace`, or connects to its supervisor. What a
-/// dead supervisor left is swept on the way.
+/// Claims the name for `workspace`, or connects to its supervisor with `request`. Removes the state
+/// that a dead supervisor left.
+///
+/// # Errors
+/// [`RegistryError::OtherWorkspace`] if the name belongs to another directory.
 pub(crate) async fn claim(
     layout: &StateLayout,
     name: &SandboxName,
     workspace: Option<&Path>,
     request: Request,
-) -> Result<Claim, LifecycleError> {
-    // A sandbox without a workspace has an empty path on record.
+) -> Result<Claim, RegistryError> {
+    // The record of a sandbox without a workspace has an empty path.
     let workspace = workspace.unwrap_or(Path::new(""));
     loop {
         files::create_private_directory(layout.directory())?;
@@ -122,7 +126,7 @@ pub(crate) async fn claim(
             }
             Ok(LockAttempt::Busy) => match owner(layout)? {
                 Some(owner) if owner != workspace => {
-                    return Err(LifecycleError::OtherWorkspace {
+                    return Err(RegistryError::OtherWorkspace {
                         name: name.clone(),
                         workspace: owner,
                     });
@@ -144,12 +148,12 @@ pub(crate) async fn claim(
     }
 }
 
-/// The layout and name that belong to a workspace: the directory's own name,
-/// or that with a hash where another workspace has it.
+/// Returns the name for a workspace: the directory's own name, with a hash if another workspace has
+/// that name.
 pub(crate) fn name_for(
     directories: &Directories,
     workspace: &Path,
-) -> Result<SandboxName, LifecycleError> {
+) -> Result<SandboxName, RegistryError> {
     let hashed = SandboxName::for_directory_with_hash(workspace);
     if let Ok(hashed) = &hashed {
         let layout = StateLayout::new(directories, hashed);
@@ -165,14 +169,16 @@ pub(crate) fn name_for(
     }
 }
 
-/// Starts the supervisor for a claimed name in a process of `program` and hands it the plan; a
-/// failure leaves nothing. The connection exists before the supervisor does, so that not one event
-/// is missed, and so that its end tells the supervisor of our death.
+/// Starts the supervisor for a claimed name in a process of `program` and hands it the plan. A
+/// failure removes the claimed state.
+///
+/// The connection exists before the supervisor does, so the caller misses no event. Its end tells
+/// the supervisor that the caller is gone.
 pub(crate) async fn launch(
     plan: &StartPlan,
     lock: DirectoryLock,
     program: &Path,
-) -> Result<Connection, LifecycleError> {
+) -> Result<Connection, RegistryError> {
     let launched = spawn_supervisor(plan, &lock, program).await;
     if launched.is_err() {
         collect(&plan.layout, lock);
@@ -180,14 +186,15 @@ pub(crate) async fn launch(
     launched
 }
 
-/// Starts the supervisor for a claimed name in a thread of this process; a failure leaves nothing.
+/// Starts the supervisor for a claimed name in a thread of this process. A failure removes the
+/// claimed state.
 ///
-/// QEMU's parent-death signal is bound to the thread that forks, so that QEMU ends with this thread
+/// Linux binds QEMU's parent-death signal to the thread that forks. So QEMU ends with this thread,
 /// as it does with a process.
 pub(crate) async fn launch_thread(
     plan: &StartPlan,
     lock: DirectoryLock,
-) -> Result<(Connection, JoinHandle<()>), LifecycleError> {
+) -> Result<(Connection, JoinHandle<()>), RegistryError> {
     let (listener, connection) = match control_socket(plan).await {
         Ok(both) => both,
         Err(error) => {
@@ -206,19 +213,19 @@ pub(crate) async fn launch_thread(
             runtime.shutdown_background();
         }
         Err(error) => {
-            tracing::error!(%error, "the supervisor cannot run");
+            tracing::error!(%error, "could not create the supervisor's runtime");
             collect(&plan.layout, lock);
         }
     };
     let thread = thread::Builder::new()
         .name("sandbox-supervisor".into())
         .spawn(supervise)
-        .map_err(|source| LifecycleError::Supervisor { name, source })?;
+        .map_err(|source| RegistryError::Supervisor { name, source })?;
     Ok((connection, thread))
 }
 
-/// Makes the control socket of a plan, and connects to it.
-async fn control_socket(plan: &StartPlan) -> Result<(UnixListener, Connection), LifecycleError> {
+/// Creates the control socket of a plan and connects to it.
+async fn control_socket(plan: &StartPlan) -> Result<(UnixListener, Connection), RegistryError> {
     let layout = &plan.layout;
     if let Some(directory) = layout.short_socket_directory() {
         make_short_socket_directory(layout, directory)?;
@@ -227,16 +234,18 @@ async fn control_socket(plan: &StartPlan) -> Result<(UnixListener, Connection), 
     let listener = UnixListener::bind(&socket).map_err(FileError::new("listen at", &socket))?;
     let connection = Connection::open(&socket, Request::Hold)
         .await
-        .map_err(|source| LifecycleError::Supervisor {
+        .map_err(|source| RegistryError::Supervisor {
             name: plan.spec.name.clone(),
             source,
         })?;
     Ok((listener, connection))
 }
 
-/// Takes a directory for a guest that is no sandbox, of which nobody else may
-/// use it; [`collect`] removes it. What a dead owner left is swept first.
-pub(crate) fn occupy(layout: &StateLayout) -> Result<DirectoryLock, LifecycleError> {
+/// Locks a directory for a guest that is not a sandbox, and empties it. [`collect`] removes it.
+///
+/// # Errors
+/// Fails if another process holds the lock.
+pub(crate) fn occupy(layout: &StateLayout) -> Result<DirectoryLock, RegistryError> {
     files::create_private_directory(layout.directory())?;
     match DirectoryLock::try_acquire(&layout.lock())? {
         LockAttempt::Acquired(lock) => {
@@ -257,9 +266,9 @@ async fn spawn_supervisor(
     plan: &StartPlan,
     lock: &DirectoryLock,
     program: &Path,
-) -> Result<Connection, LifecycleError> {
+) -> Result<Connection, RegistryError> {
     let layout = &plan.layout;
-    let failed = |source| LifecycleError::Supervisor {
+    let failed = |source| RegistryError::Supervisor {
         name: plan.spec.name.clone(),
         source,
     };
@@ -289,14 +298,13 @@ async fn spawn_supervisor(
     Ok(connection)
 }
 
-/// Sockets of a state directory with a long path lie in a short one; links in
-/// the state directory show where.
+/// Creates the short directory for the sockets of a state directory with a long path, and links to
+/// them in the state directory.
 fn make_short_socket_directory(layout: &StateLayout, directory: &Path) -> Result<(), FileError> {
     use std::os::unix::fs::{MetadataExt, symlink};
     files::create_private_directory(directory)?;
     let found = fs::symlink_metadata(directory).map_err(FileError::new("look at", directory))?;
-    // In a directory that everyone may write (`/tmp`), it could be another
-    // user's.
+    // In a directory that everyone may write to (`/tmp`), another user could have created it.
     if !found.is_dir()
         || found.uid() != nix::unistd::geteuid().as_raw()
         || found.mode() & 0o077 != 0
@@ -314,20 +322,21 @@ fn make_short_socket_directory(layout: &StateLayout, directory: &Path) -> Result
     Ok(())
 }
 
-/// The workspace that a name belongs to.
+/// Returns the workspace that a name belongs to.
 pub(crate) fn owner(layout: &StateLayout) -> Result<Option<PathBuf>, FileError> {
     use std::os::unix::ffi::OsStringExt;
-    /// The longest path that Linux takes (PATH_MAX), and a newline.
+    /// The longest path on Linux (PATH_MAX) and a newline, in bytes.
     const LIMIT: u64 = 4097;
     let content = files::read_if_present(&layout.workspace_path(), LIMIT)?;
     Ok(content.and_then(|mut content| {
-        // Without the newline, it is just being written.
+        // Without the newline, another process is still writing the file.
         (content.pop() == Some(b'\n')).then(|| std::ffi::OsString::from_vec(content).into())
     }))
 }
 
-/// Removes all that a sandbox left, its QEMU if that still runs, and frees the
-/// lock. Never fails: what cannot be removed is logged and swept next time.
+/// Removes the state of a sandbox, kills its QEMU if it still runs, and releases the lock.
+///
+/// Never fails: logs what it cannot remove. The next start of the name tries again.
 pub(crate) fn collect(layout: &StateLayout, lock: DirectoryLock) {
     clear(layout, read_record(layout).as_ref());
     for result in [
@@ -336,19 +345,19 @@ pub(crate) fn collect(layout: &StateLayout, lock: DirectoryLock) {
     ] {
         log_failure(result);
     }
-    // Not empty if somebody has claimed the name in this moment.
+    // The directory is not empty if another process has just claimed the name.
     drop(fs::remove_dir(layout.directory()));
     drop(lock);
 }
 
 fn read_record(layout: &StateLayout) -> Option<Record> {
     Record::read(&layout.record()).unwrap_or_else(|error| {
-        tracing::warn!(%error, "a damaged record is swept");
+        tracing::warn!(%error, "removing a damaged record");
         None
     })
 }
 
-/// Empties a state directory whose lock is held, but for the lock.
+/// Removes everything but the lock from a state directory whose lock the caller holds.
 fn clear(layout: &StateLayout, record: Option<&Record>) {
     if let Some(record) = record {
         if let Some(qemu) = record.qemu {
@@ -364,7 +373,7 @@ fn clear(layout: &StateLayout, record: Option<&Record>) {
     let entries = match fs::read_dir(layout.directory()) {
         Ok(entries) => entries,
         Err(error) => {
-            tracing::warn!(%error, "the state directory cannot be read");
+            tracing::warn!(%error, "could not read the state directory");
             return;
         }
     };
@@ -384,26 +393,26 @@ fn log_failure(result: Result<(), FileError>) {
     if let Err(error) = result {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "something of a sandbox stays"
+            "could not remove a part of a sandbox's state"
         );
     }
 }
 
-/// A sandbox that some process owns right now.
+/// A sandbox that a process owns now: it runs, starts or ends.
 #[derive(Debug)]
 pub struct Found {
-    /// Its name.
+    /// The sandbox's name.
     pub name: SandboxName,
-    /// Where its state lies.
+    /// The paths of its state.
     pub layout: StateLayout,
-    /// What is known of it: nothing while it is just being made or removed,
-    /// and an error where the record is damaged or another version's.
+    /// The sandbox's record. `None` while a process creates or removes it; an error if it is damaged
+    /// or of another version.
     pub record: Result<Option<Record>, RecordError>,
 }
 
 impl Found {
     pub(super) fn new(name: SandboxName, layout: StateLayout) -> Self {
-        // What a dead supervisor left is no record of what runs.
+        // A dead supervisor's record does not describe the running sandbox.
         let is_current = |record: &Record| record.is_current();
         let record = Record::read(&layout.record()).map(|record| record.filter(is_current));
         Self {
@@ -413,14 +422,14 @@ impl Found {
         }
     }
 
-    /// The record, where there is one to be read.
+    /// Returns the record, if it can be read.
     pub fn record(&self) -> Option<&Record> {
         self.record.as_ref().ok()?.as_ref()
     }
 }
 
-/// Every sandbox of the user that some process owns, sorted by name. Removes nothing.
-pub(crate) fn list(directories: &Directories) -> Result<Vec<Found>, LifecycleError> {
+/// Returns the sandboxes that a process owns, sorted by name. Removes nothing.
+pub(crate) fn list(directories: &Directories) -> Result<Vec<Found>, RegistryError> {
     let mut found = Vec::new();
     for name in names(directories)? {
         found.extend(find(directories, &name)?);
@@ -428,8 +437,8 @@ pub(crate) fn list(directories: &Directories) -> Result<Vec<Found>, LifecycleErr
     Ok(found)
 }
 
-/// Names that have a state directory, sorted.
-pub(super) fn names(directories: &Directories) -> Result<Vec<SandboxName>, LifecycleError> {
+/// Returns the names that have a state directory, sorted.
+pub(super) fn names(directories: &Directories) -> Result<Vec<SandboxName>, RegistryError> {
     let parent = directories.sandboxes();
     let entries = match fs::read_dir(&parent) {
         Ok(entries) => entries,
@@ -444,21 +453,21 @@ pub(super) fn names(directories: &Directories) -> Result<Vec<SandboxName>, Lifec
     Ok(names)
 }
 
-/// The sandbox of this name, if some process owns it. Removes nothing.
+/// Returns the sandbox of this name, if a process owns it. Removes nothing.
 pub(crate) fn find(
     directories: &Directories,
     name: &SandboxName,
-) -> Result<Option<Found>, LifecycleError> {
+) -> Result<Option<Found>, RegistryError> {
     let layout = StateLayout::new(directories, name);
     Ok(is_owned(&layout).then(|| Found::new(name.clone(), layout)))
 }
 
-/// Whether some process owns the sandbox of this layout.
+/// Returns whether a process owns the sandbox of this layout.
 pub(crate) fn is_owned(layout: &StateLayout) -> bool {
     DirectoryLock::is_held(&layout.lock())
 }
 
-/// Collects what a dead supervisor left, if one did. True if something was removed.
+/// Removes the state of a dead sandbox. Returns whether there was any.
 pub(crate) fn collect_if_dead(layout: &StateLayout) -> bool {
     if !layout.lock().exists() || is_owned(layout) {
         return false;
