@@ -1,11 +1,11 @@
 //! The supervisor's end of the guest agent's port.
 //!
-//! One task keeps a conversation with the agent (preamble, then streams) as
-//! long as QEMU lives and begins another when one breaks: a guest may kill its
-//! agent, which starts anew. Streams are opened by the supervisor itself and
-//! by the commands that connect to its [`door`].
+//! One task keeps a conversation with the agent (preamble, then streams) as long as QEMU runs. It
+//! starts another one if the conversation breaks, since a guest may kill its agent, which then
+//! restarts. The supervisor opens streams for its own requests, and [`agent_socket`] opens one for
+//! each command that connects.
 
-mod door;
+mod agent_socket;
 #[cfg(test)]
 mod tests;
 
@@ -27,59 +27,55 @@ use crate::StateLayout;
 use crate::agent::{self, AgentError};
 use sandbox_host::files::FileError;
 
-/// Before the first attempt at another conversation.
+/// The pause before the first attempt at another conversation.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// Between two attempts at most; an agent that breaks every conversation costs
-/// no more than this.
+/// The longest pause between two attempts. It bounds the cost of an agent that breaks every
+/// conversation.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How many pauses long an agent may take for its answer, once it has said
-/// anything: from two seconds on. A call gets lost if the conversation before
-/// swallows it.
+/// How long the agent may take to answer after its first byte, in pauses: two seconds at first. An
+/// earlier conversation may have consumed the call.
 const ANSWER_PAUSES: u32 = 40;
 
-/// A conversation that lasted this long was a good one: the next is begun as
-/// eagerly as the first.
-const CALM: Duration = Duration::from_secs(10);
+/// After a conversation of this length, the pause starts again at [`FIRST_PAUSE`].
+const STABLE: Duration = Duration::from_secs(10);
 
-/// How long a stream may take to be opened while there is no conversation.
+/// How long opening a stream may wait for a conversation.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The link to the agent of one sandbox; ends when dropped, and with it every
-/// session.
+/// The link to the agent of one sandbox. Dropping it ends all sessions.
 pub(super) struct AgentLink {
     access: Access,
     tasks: [JoinHandle<()>; 2],
 }
 
 impl AgentLink {
-    /// Begins to call the agent, and opens the door for commands. QEMU listens
-    /// already.
+    /// Starts to call the agent and listens at the agent socket. QEMU must listen already.
     pub(super) fn start(layout: &StateLayout) -> Result<Self, FileError> {
         let (conversation, current) = watch::channel(None);
         let access = Access(current);
-        let door = door::open(&layout.agent_socket(), access.clone())?;
+        let listening = agent_socket::listen(&layout.agent_socket(), access.clone())?;
         let talk = tokio::spawn(talk(layout.agent_port_socket(), conversation));
         Ok(Self {
             access,
-            tasks: [door, talk],
+            tasks: [listening, talk],
         })
     }
 
-    /// Waits until the agent has answered a preamble. May be cancelled.
+    /// Waits until the agent has answered a preamble. Safe to cancel.
     pub(super) async fn answered(&mut self) {
         if self.access.conversation().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Asks the agent and waits for its answer, until `deadline` has passed.
-    /// After a [`Request::Quiesce`] the link must be dropped: it would begin
-    /// another conversation.
+    /// Sends a request and waits for the answer for at most `deadline`.
+    ///
+    /// Drop the link after a [`Request::Quiesce`], since it would start another conversation.
     ///
     /// # Errors
-    /// When there is no agent, or it does not answer, or refuses.
+    /// Fails if there is no agent, or if it refuses or does not answer.
     pub(super) async fn ask(
         &self,
         request: Request,
@@ -88,17 +84,17 @@ impl AgentLink {
         self.asker().ask(request, deadline).await
     }
 
-    /// Something that asks beside the link.
+    /// Returns a handle that sends requests while others use the link.
     pub(super) fn asker(&self) -> Asker {
         Asker(self.access.clone())
     }
 }
 
-/// Asks the agent as long as its link lives.
+/// Sends requests to the agent while the link exists.
 pub(super) struct Asker(Access);
 
 impl Asker {
-    /// As [`AgentLink::ask`].
+    /// Like [`AgentLink::ask`].
     pub(super) async fn ask(
         &self,
         request: Request,
@@ -107,7 +103,7 @@ impl Asker {
         self.ask_with(|| request, deadline).await
     }
 
-    /// As [`AgentLink::ask`], with a request that is made when it can be sent.
+    /// Like [`AgentLink::ask`], but creates the request when it can be sent.
     pub(super) async fn ask_with(
         &self,
         request: impl FnOnce() -> Request,
@@ -128,19 +124,19 @@ impl Drop for AgentLink {
     }
 }
 
-/// The conversation of the moment, if there is one.
+/// The current conversation, if there is one.
 #[derive(Clone)]
 struct Access(watch::Receiver<Option<Opener>>);
 
 impl Access {
-    /// Waits for a conversation; an error if there will never be one.
+    /// Waits for a conversation. Fails if there can never be one.
     async fn conversation(&mut self) -> Result<Opener, AgentError> {
         let found = self.0.wait_for(Option::is_some).await;
         let opener = found.ok().and_then(|opener| opener.clone());
         opener.ok_or(AgentError::Absent)
     }
 
-    /// Opens a stream, in the next conversation if there is none.
+    /// Opens a stream; waits for the next conversation if there is none.
     async fn open(&self) -> Result<Stream, AgentError> {
         let mut access = self.clone();
         let opened = async {
@@ -158,7 +154,7 @@ impl Access {
     }
 }
 
-/// Keeps a conversation going. Ends only when none is possible.
+/// Keeps a conversation with the agent. Returns only if the agent has another protocol version.
 async fn talk(socket: PathBuf, conversation: watch::Sender<Option<Opener>>) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -171,7 +167,7 @@ async fn talk(socket: PathBuf, conversation: watch::Sender<Option<Opener>>) {
                 let reason = drive.await;
                 conversation.send_replace(None);
                 tracing::warn!(%reason, "the conversation with the guest agent ended");
-                if began.elapsed() >= CALM {
+                if began.elapsed() >= STABLE {
                     pause = FIRST_PAUSE;
                 }
             }
@@ -181,15 +177,16 @@ async fn talk(socket: PathBuf, conversation: watch::Sender<Option<Opener>>) {
             }
             Err(error) => tracing::debug!(%error, "the guest agent did not answer"),
         }
-        // Long enough for the agent to notice that this end is closed.
+        // The agent needs this time to notice that this end is closed.
         sleep(pause).await;
         pause = LONGEST_PAUSE.min(pause * 2);
     }
 }
 
-/// Calls the agent once. The call lies in QEMU's hands until the guest opens
-/// the port, which may take as long as it likes; and an agent that opens it, or
-/// begins anew, says so.
+/// Calls the agent once.
+///
+/// QEMU holds the call until the guest opens the port, for which there is no deadline. An agent that
+/// opens the port, or restarts, announces itself.
 async fn begin(socket: &Path, patience: Duration) -> Result<UnixStream, PreambleError> {
     let mut nonce = Nonce::default();
     getrandom(&mut nonce, GetRandomFlags::empty()).map_err(io::Error::from)?;

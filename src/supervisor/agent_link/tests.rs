@@ -1,4 +1,4 @@
-//! Against an agent, and a QEMU, of the tests' own.
+//! Tests with a simulated agent and a simulated QEMU.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -10,13 +10,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio_util::codec::FramedRead;
 
-use super::door::SESSION_LIMIT;
+use super::agent_socket::SESSION_LIMIT;
 use super::*;
 use sandbox_host::directories::Directories;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A link, and the listener that stands for QEMU's port.
+/// A link, and a listener in place of QEMU's port.
 struct Bench {
     link: AgentLink,
     port: UnixListener,
@@ -45,7 +45,7 @@ impl Bench {
         }
     }
 
-    /// The next call, answered by an agent.
+    /// Accepts and answers the next call.
     async fn answer(&self) -> Incoming<UnixStream> {
         let (mut port, _) = self.port.accept().await.unwrap();
         preamble::answer(&mut port).await.unwrap();
@@ -59,8 +59,7 @@ impl Bench {
     }
 }
 
-/// Keeps a conversation going and sends back what comes on any stream, to its
-/// end.
+/// Echoes the bytes of every stream.
 async fn echo(mut incoming: Incoming<UnixStream>) {
     while let Ok(Some(stream)) = incoming.next().await {
         tokio::spawn(async move {
@@ -71,7 +70,7 @@ async fn echo(mut incoming: Incoming<UnixStream>) {
     }
 }
 
-/// Keeps a conversation going and answers every request with `response`.
+/// Answers every request with `response`.
 async fn respond(mut incoming: Incoming<UnixStream>, response: Response) {
     use futures_util::SinkExt;
     while let Ok(Some(stream)) = incoming.next().await {
@@ -89,7 +88,7 @@ async fn respond(mut incoming: Incoming<UnixStream>, response: Response) {
     }
 }
 
-/// What somebody at the door reads who is refused.
+/// Returns the reason of a refusal at the agent socket.
 async fn refusal(connection: UnixStream) -> String {
     let frame = FramedRead::new(connection, guest_codec()).next().await;
     let frame = frame.unwrap().unwrap().freeze();
@@ -107,7 +106,7 @@ async fn round_trip(connection: &mut UnixStream) {
 }
 
 #[tokio::test]
-async fn the_answer_is_found_behind_noise() {
+async fn link_finds_answer_behind_noise() {
     let mut bench = Bench::new();
     let (mut port, _) = bench.port.accept().await.unwrap();
     port.write_all(&[0x55; 100_000]).await.unwrap();
@@ -122,18 +121,18 @@ async fn the_answer_is_found_behind_noise() {
 }
 
 #[tokio::test]
-async fn another_conversation_follows_one_that_broke() {
+async fn link_starts_another_conversation_after_a_broken_one() {
     let bench = Bench::new();
     let mut first = bench.answer().await;
     let mut inside = bench.enter().await;
     inside.write_all(b"x").await.unwrap();
     assert!(first.next().await.unwrap().is_some());
     drop(first);
-    // Whoever was inside is out.
+    // The open session ended.
     assert_eq!(inside.read(&mut [0]).await.unwrap(), 0);
     let (mut port, _) = bench.port.accept().await.unwrap();
     preamble::answer(&mut port).await.unwrap();
-    // An agent that begins anew on the same port.
+    // An agent that restarts on the same port.
     preamble::answer(&mut port).await.unwrap_err();
     drop(port);
     tokio::spawn(echo(bench.answer().await));
@@ -141,10 +140,10 @@ async fn another_conversation_follows_one_that_broke() {
 }
 
 #[tokio::test]
-async fn a_call_that_gets_lost_is_made_again() {
+async fn link_repeats_a_lost_call() {
     let bench = Bench::new();
     let (mut port, _) = bench.port.accept().await.unwrap();
-    // It went to the agent before this one.
+    // An earlier agent has read it.
     port.read_exact(&mut [0; preamble::LENGTH]).await.unwrap();
     port.write_all(&preamble::encode(&preamble::WAITING))
         .await
@@ -154,7 +153,7 @@ async fn a_call_that_gets_lost_is_made_again() {
 }
 
 #[tokio::test]
-async fn requests_of_the_supervisor_are_answered_refused_or_given_up() {
+async fn ask_reports_refusals_and_missed_deadlines() {
     let bench = Bench::new();
     let refusal = Response::Refused(Refusal::Failed("no".into()));
     let agent = tokio::spawn(respond(bench.answer().await, refusal));
@@ -175,7 +174,7 @@ async fn requests_of_the_supervisor_are_answered_refused_or_given_up() {
 }
 
 #[tokio::test]
-async fn an_agent_of_another_version_is_not_called_again() {
+async fn link_stops_calling_an_agent_of_another_version() {
     let bench = Bench::new();
     let (mut port, _) = bench.port.accept().await.unwrap();
     let mut call = [0; preamble::LENGTH];
@@ -192,7 +191,7 @@ async fn an_agent_of_another_version_is_not_called_again() {
 }
 
 #[tokio::test]
-async fn bytes_pass_the_door_unchanged_in_both_directions() {
+async fn agent_socket_passes_bytes_unchanged_in_both_directions() {
     let bench = Bench::new();
     tokio::spawn(echo(bench.answer().await));
     let socket = bench.layout.agent_socket();
@@ -214,7 +213,7 @@ async fn bytes_pass_the_door_unchanged_in_both_directions() {
 }
 
 #[tokio::test]
-async fn each_end_notices_when_the_other_is_gone() {
+async fn session_ends_when_either_side_closes() {
     let bench = Bench::new();
     let mut incoming = bench.answer().await;
     let (streams, mut opened) = tokio::sync::mpsc::unbounded_channel();
@@ -238,7 +237,7 @@ async fn each_end_notices_when_the_other_is_gone() {
 }
 
 #[tokio::test]
-async fn a_full_house_is_said_and_a_place_that_is_left_is_free() {
+async fn agent_socket_refuses_sessions_beyond_the_limit() {
     let bench = Bench::new();
     tokio::spawn(echo(bench.answer().await));
     let mut inside = Vec::new();
@@ -249,7 +248,7 @@ async fn a_full_house_is_said_and_a_place_that_is_left_is_free() {
     }
     assert_eq!(
         refusal(bench.enter().await).await,
-        format!("{SESSION_LIMIT} commands run in it already")
+        format!("{SESSION_LIMIT} commands are already running in it")
     );
     let mut leaving = inside.pop().unwrap();
     leaving.shutdown().await.unwrap();
@@ -262,11 +261,11 @@ async fn a_full_house_is_said_and_a_place_that_is_left_is_free() {
 }
 
 #[tokio::test]
-async fn streams_that_a_guest_opens_lead_nowhere() {
+async fn link_survives_streams_that_the_guest_opens() {
     let bench = Bench::new();
     let (mut port, _) = bench.port.accept().await.unwrap();
     preamble::answer(&mut port).await.unwrap();
-    // An agent that takes the host's part of yamux: streams, and no rule kept.
+    // An agent that plays the host's part of yamux and breaks its rules.
     let (opener, drive) = mux::host(port);
     let drive = tokio::spawn(drive);
     while opener.open().await.is_ok_and(|mut stream| {

@@ -1,7 +1,7 @@
-//! Where commands enter: each connection is passed on as a stream of the
-//! conversation with the agent, byte by byte.
+//! The listener of the agent socket, through which commands reach the guest agent.
 //!
-//! Only the user's own processes reach it (the directory is 0700).
+//! Each connection becomes one stream of the conversation with the agent; its bytes pass unchanged.
+//! The directory has mode 0700, so only the user's own processes can connect.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -23,27 +23,27 @@ use tokio_util::codec::FramedWrite;
 use super::Access;
 use sandbox_host::files::FileError;
 
-/// How many commands may be inside at once. Streams that a command has left
-/// count for yamux until the guest has closed them, too, and a conversation
-/// with more streams than its limit ends; so this is half of that.
+/// The maximum number of concurrent sessions.
+///
+/// yamux counts a stream until the guest has closed it, and ends a conversation that exceeds its
+/// limit. So this is half of that limit.
 pub(super) const SESSION_LIMIT: usize = mux::STREAM_LIMIT / 2;
 
-/// How long the guest may take to close a stream that the command has left.
-const FAREWELL: Duration = Duration::from_secs(10);
+/// How long the guest may take to close a stream after the command has closed it.
+const CLOSE_GRACE: Duration = Duration::from_secs(10);
 
-/// After a connection could not be accepted: descriptors are short for a
-/// moment.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The pause after a failed accept, which usually means that descriptors are short.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Listens at `socket`, and passes everyone on who comes.
-pub(super) fn open(socket: &Path, access: Access) -> Result<JoinHandle<()>, FileError> {
+/// Listens at `socket` and forwards its connections to the agent.
+pub(super) fn listen(socket: &Path, access: Access) -> Result<JoinHandle<()>, FileError> {
     let listener = UnixListener::bind(socket).map_err(FileError::new("listen at", socket))?;
     std::fs::set_permissions(socket, Permissions::from_mode(0o600))
         .map_err(FileError::new("restrict", socket))?;
-    Ok(tokio::spawn(admit(listener, access)))
+    Ok(tokio::spawn(accept(listener, access)))
 }
 
-async fn admit(listener: UnixListener, access: Access) {
+async fn accept(listener: UnixListener, access: Access) {
     let places = Arc::new(Semaphore::new(SESSION_LIMIT));
     let mut sessions = JoinSet::new();
     loop {
@@ -55,45 +55,45 @@ async fn admit(listener: UnixListener, access: Access) {
             (Ok((command, _)), Ok(place)) => {
                 let access = access.clone();
                 sessions.spawn(async move {
-                    pass_on(command, access).await;
+                    forward(command, access).await;
                     drop(place);
                 });
             }
             (Ok((command, _)), Err(_)) => {
-                let reason = format!("{SESSION_LIMIT} commands run in it already");
+                let reason = format!("{SESSION_LIMIT} commands are already running in it");
                 refuse(command, reason).await;
             }
             (Err(error), _) => {
-                tracing::warn!(%error, "a command could not be accepted");
-                sleep(ACCEPT_PAUSE).await;
+                tracing::warn!(%error, "could not accept a command's connection");
+                sleep(ACCEPT_RETRY).await;
             }
         }
     }
 }
 
-/// Answers in the agent's place.
+/// Refuses a command in place of the agent.
 async fn refuse(command: UnixStream, reason: String) {
     let refusal = GuestFrame::Response(Response::Refused(Refusal::Failed(reason)));
-    // A new connection takes this much at once, or its other end is gone.
+    // The buffer of a new connection holds the whole refusal, so this does not block.
     let _ = FramedWrite::new(command, guest_codec())
         .send(refusal.encode())
         .await;
 }
 
-async fn pass_on(command: UnixStream, access: Access) {
+async fn forward(command: UnixStream, access: Access) {
     match access.open().await {
         Ok(stream) => splice(command, stream).await,
         Err(error) => refuse(command, error.to_string()).await,
     }
 }
 
-/// Copies both ways. The guest's end of the stream is the end of the session;
-/// the command's is passed on, and the guest has a short time for its last
-/// words.
+/// Copies both ways until the guest closes the stream.
+///
+/// If the command closes first, the guest has a short time to send its remaining output.
 async fn splice(command: UnixStream, stream: mux::Stream) {
     let (mut from_command, mut to_command) = command.into_split();
     let (mut from_guest, mut to_guest) = tokio::io::split(stream);
-    // Whichever way breaks, its end is all that can be passed on.
+    // An error of one direction ends it; the other side only sees the end.
     let up = async {
         let _ = copy(&mut from_command, &mut to_guest).await;
         let _ = to_guest.shutdown().await;
@@ -107,5 +107,5 @@ async fn splice(command: UnixStream, stream: mux::Stream) {
         () = &mut down => return,
         () = up => {}
     }
-    drop(timeout(FAREWELL, down).await);
+    drop(timeout(CLOSE_GRACE, down).await);
 }
