@@ -1,4 +1,4 @@
-//! Reaching a QEMU that has just been started.
+//! The connections to a QEMU that has just started.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use crate::StateLayout;
 use sandbox_qemu::qmp;
 use sandbox_qemu::qmp::QmpError;
 
-/// Between two attempts to reach a socket that QEMU is about to make.
+/// The interval between two attempts to connect to a socket of QEMU.
 const SOCKET_RETRY: Duration = Duration::from_millis(2);
 
-/// How long QEMU may take to make its sockets.
+/// How long QEMU may take to create its sockets.
 const SOCKET_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Two of QEMU's sockets.
+/// The connections to QEMU's monitor and to the guest's event port.
 pub(super) struct Connected {
     pub(super) monitor: qmp::Client,
     pub(super) events: GuestEvents,
 }
 
-/// Connects to QEMU's monitor and to the guest's events, before the guest has
-/// run far enough to send any.
+/// Connects to QEMU's monitor and to the guest's event port. The guest cannot have sent an event
+/// yet.
 pub(super) async fn connect(
     layout: &StateLayout,
     child: &mut Child,

@@ -1,4 +1,4 @@
-//! The files of a start, written before QEMU is.
+//! The files of a start, which the supervisor writes before it starts QEMU.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use sandbox_host::files;
 use sandbox_qemu::overlay;
 use sandbox_store::image::{guest_agent, initrd};
 
-/// Writes what every start needs, whichever way it goes.
+/// Writes the files that both start methods need.
 pub(super) fn write_common(plan: &StartPlan) -> Result<(), SupervisorError> {
     let layout = &plan.layout;
     files::create_private_directory(&layout.ssh())?;
@@ -33,7 +33,7 @@ pub(super) fn write_common(plan: &StartPlan) -> Result<(), SupervisorError> {
     write_logs(layout)
 }
 
-/// Makes empty logs: QEMU appends to them and so keeps their mode.
+/// Creates empty, private logs. QEMU appends to them, so their mode stays.
 pub(super) fn write_logs(layout: &StateLayout) -> Result<(), SupervisorError> {
     for log in [layout.console_log(), layout.qemu_log()] {
         files::write_private_volatile(&log, b"")?;
@@ -41,7 +41,7 @@ pub(super) fn write_logs(layout: &StateLayout) -> Result<(), SupervisorError> {
     Ok(())
 }
 
-/// Writes what a guest boots from, but for its disk.
+/// Writes the seed and the initial RAM disk that a guest boots from.
 pub(super) fn write_boot_files(
     layout: &StateLayout,
     seed: &Transport,
@@ -56,7 +56,7 @@ pub(super) fn write_boot_files(
     Ok(files::write_private_volatile(&layout.initrd(), &initrd)?)
 }
 
-/// Makes the disk of a cold start, on the image's.
+/// Creates the disk of a cold start on top of the image's disk.
 pub(super) fn write_cold_disk(plan: &StartPlan) -> Result<(), SupervisorError> {
     let size = plan.spec.disk.bytes();
     Ok(overlay::create(
@@ -66,8 +66,8 @@ pub(super) fn write_cold_disk(plan: &StartPlan) -> Result<(), SupervisorError> {
     )?)
 }
 
-/// Makes the disk of a warm start, on the template's and as large as that: the
-/// saved guest knows its size.
+/// Creates the disk of a warm start on top of the template's disk. The saved guest knows the disk's
+/// size, so the size stays.
 pub(super) fn write_warm_disk(
     layout: &StateLayout,
     template: &TemplateFiles,
@@ -80,7 +80,7 @@ pub(super) fn write_warm_disk(
     )?)
 }
 
-/// Removes what a failed attempt to start leaves in the way of another.
+/// Removes the files of a failed attempt that would block the next one.
 pub(super) fn clear_attempt(layout: &StateLayout) -> Result<(), SupervisorError> {
     let sockets = [
         layout.qmp_socket(),
@@ -104,7 +104,7 @@ fn read(path: &Path) -> Result<Vec<u8>, SupervisorError> {
         .map_err(SupervisorError::File)
 }
 
-/// Writes the alias for OpenSSH, if the user has a directory for such.
+/// Writes the alias for OpenSSH, if the user has `~/.ssh/config.d/`.
 pub(super) fn write_alias(plan: &StartPlan, port: u16) -> Result<Written, SupervisorError> {
     let name = &plan.spec.name;
     let endpoint = plan.layout.endpoint(name, port, "dev")?;

@@ -1,4 +1,4 @@
-//! Listening to the guest's event port.
+//! The host's end of the guest's event port.
 
 use std::io;
 use std::path::Path;
@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 
 use sandbox_protocol::guest_event::{EventReader, GuestEvent};
 
-/// The host's end of the port.
+/// A reader of guest events.
 pub(super) struct GuestEvents {
     stream: UnixStream,
     reader: EventReader,
@@ -25,7 +25,7 @@ impl GuestEvents {
         })
     }
 
-    /// The next event; `None` once QEMU is gone. May be cancelled.
+    /// Returns the next event; `None` once QEMU has ended. Safe to cancel.
     pub(super) async fn next(&mut self) -> Option<GuestEvent> {
         loop {
             if let Some(event) = self.arrived.next() {

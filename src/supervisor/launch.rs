@@ -1,4 +1,4 @@
-//! Starting QEMU as a child that cannot outlive its supervisor.
+//! The start of QEMU as a child that cannot outlive its supervisor.
 
 use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -17,13 +17,13 @@ use sandbox_qemu::argv::NETWORK_DESCRIPTOR;
 use sandbox_qemu::discard_filter::DiscardFilter;
 use sandbox_spec::guest::DEV_ID;
 
-/// What to start.
+/// A QEMU to start.
 pub(super) struct Launch<'a> {
     /// QEMU's command line.
     pub(super) argv: &'a [String],
-    /// Where QEMU's own words go.
+    /// The log of QEMU's output.
     pub(super) log: &'a Path,
-    /// The guest's end of its network.
+    /// The guest's end of the network.
     pub(super) network: BorrowedFd<'a>,
     /// Protects the template that the guest's memory comes from.
     pub(super) filter: Option<DiscardFilter>,
@@ -32,12 +32,12 @@ pub(super) struct Launch<'a> {
 /// A started QEMU.
 pub(super) struct Launched {
     pub(super) child: Child,
-    /// What the user should know about how it runs.
+    /// A restriction that the user should know about.
     pub(super) warning: Option<String>,
 }
 
-/// Starts QEMU: in namespaces where the caller's files belong to `dev` and
-/// where there is no network, or without them where the host forbids that.
+/// Starts QEMU in namespaces without a network, in which the caller's files belong to `dev`. Where
+/// the host forbids such namespaces, starts it without them.
 pub(super) fn launch(launch: &Launch<'_>) -> Result<Launched, SupervisorError> {
     launch_in(Some(IdentityMap::of_caller(DEV_ID)), launch)
 }
@@ -51,20 +51,20 @@ fn launch_in(map: Option<IdentityMap>, launch: &Launch<'_>) -> Result<Launched, 
                 warning: None,
             });
         }
-        // Hosts forbid in many ways (AppArmor, a sysctl, a container's filter,
-        // a kernel without), each with an errno of its own. Whatever else was
-        // wrong is wrong without the namespace too.
+        // Hosts forbid namespaces in many ways (AppArmor, a sysctl, a container's filter, the
+        // kernel's configuration), each with its own errno. So every failure leads to a second
+        // attempt; one with another cause fails again.
         Err(SupervisorError::Spawn { source, .. }) if in_namespace => source,
         Err(error) => return Err(error),
     };
-    tracing::info!(%refusal, "QEMU cannot have a user namespace");
+    tracing::info!(%refusal, "this host forbids user namespaces");
     let caller = nix::unistd::geteuid();
-    // To the guest, `dev` is who the caller is without any namespace.
+    // Without a namespace, the guest sees the caller's own uid.
     let is_dev = caller.as_raw() == DEV_ID;
     Ok(Launched {
         child: spawn(launch, None)?,
         warning: (!is_dev).then(|| format!(
-            "this host forbids user namespaces, so files in the workspace show their owner's number ({caller}) in the guest, and `dev` ({DEV_ID}) may not write them; use `sudo` there, or allow `user.max_user_namespaces` and AppArmor's `kernel.apparmor_restrict_unprivileged_userns=0`",
+            "this host forbids user namespaces, so files in the workspace belong to the uid {caller} in the guest, and `dev` ({DEV_ID}) cannot write to them; use `sudo` in the guest, or allow `user.max_user_namespaces` and AppArmor's `kernel.apparmor_restrict_unprivileged_userns=0`",
         )),
     })
 }
@@ -87,7 +87,7 @@ fn spawn(launch: &Launch<'_>, namespace: Option<IdentityMap>) -> Result<Child, S
     let mut command = StdCommand::new(program);
     command
         .args(argv.iter().skip(1))
-        // The user's environment may hold secrets, and QEMU faces the guest.
+        // The environment may contain secrets, and the guest may take QEMU over.
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")
         .current_dir("/")
@@ -105,12 +105,12 @@ fn spawn(launch: &Launch<'_>, namespace: Option<IdentityMap>) -> Result<Child, S
             map.enter()?;
         }
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        // The supervisor may have died before the line above.
+        // The supervisor may have died before the signal was set.
         if nix::unistd::getppid() != supervisor {
             return Err(std::io::ErrorKind::Interrupted.into());
         }
-        // The user's own mask may be stricter than the modes that 9p gives to
-        // files of the guest; what is private lies in private directories.
+        // The caller's mask could be stricter than the modes that the guest sets through 9p.
+        // Private files lie in private directories.
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
         filter.as_ref().map_or(Ok(()), DiscardFilter::install)
     };
@@ -131,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// Stands for QEMU: ends well if it sees the caller's own number.
+    /// Returns a command in place of QEMU, which succeeds if it sees the caller's own uid.
     fn words(program: &str) -> Vec<String> {
         let own = nix::unistd::geteuid();
         [program, "-c", &format!("test $(id -u) = {own}")]
@@ -153,12 +153,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn starts_without_a_user_namespace_where_none_is_to_be_had() {
+    async fn launch_without_user_namespaces_warns_and_starts() {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("qemu.log");
         let argv = words("/bin/sh");
-        // Refused with EINVAL, as by a kernel without user namespaces; AppArmor
-        // says EACCES, a limit of 0 namespaces ENOSPC.
+        // This fails with EINVAL, like a kernel without user namespaces. AppArmor returns EACCES,
+        // and a limit of 0 namespaces ENOSPC.
         let refused = Some(IdentityMap::malformed());
         let mut launched = launch_in(refused, &unfiltered(&argv, &log, &no_network())).unwrap();
         assert!(launched.child.wait().await.unwrap().success());
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_that_does_not_start_is_not_blamed_on_the_namespace() {
+    async fn launch_of_a_missing_program_reports_the_program() {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("qemu.log");
         let argv = words("/nonexistent/qemu");

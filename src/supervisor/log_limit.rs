@@ -1,16 +1,16 @@
-//! Keeps the console's log bounded: a guest may print for ever.
+//! The size limit of the console log, since a guest may print forever.
 
 use std::fs::{self, File};
 use std::io;
 
 use crate::StateLayout;
 
-/// The size at which the log is set aside. Together with the part before, at
-/// most twice as much lies on the disk.
+/// The size at which the log is rotated, in bytes. With the rotated part, the logs take at most
+/// twice as much.
 const LIMIT: u64 = 8 << 20;
 
-/// Sets the log aside and empties it, if it has grown too large. QEMU appends
-/// (`logappend=on`), so it goes on at the new end.
+/// Rotates the log once it exceeds its limit. QEMU appends to it (`logappend=on`), so QEMU continues
+/// at the new end.
 pub(super) fn enforce(layout: &StateLayout) -> io::Result<()> {
     let log = layout.console_log();
     if fs::metadata(&log)?.len() <= LIMIT {

@@ -1,9 +1,9 @@
-//! The process that owns one running sandbox: QEMU's parent, QMP's client,
-//! the one that tells what happens and that cleans up.
+//! The supervisor, which owns one running sandbox: it is QEMU's parent and the client of its monitor,
+//! reports events, and removes the sandbox's state at the end.
 //!
-//! It holds the lock of the state directory from its parent's hands to its
-//! own end. Whatever ends it by force ends QEMU too (a parent-death signal);
-//! what then lies around is swept by whoever finds the lock free.
+//! It holds the lock of the state directory from its start to its end. A forced end of the
+//! supervisor also ends QEMU, by a parent-death signal. The next process that finds the lock free
+//! then removes the state.
 
 mod agent_link;
 mod connect;
@@ -40,16 +40,16 @@ use sandbox_host::lock::DirectoryLock;
 use sandbox_protocol::{EndReason, Event, Failure};
 use sandbox_qemu::qmp::QmpError;
 
-/// Why the supervisor ended a sandbox that had not been told to end.
+/// A failure that ended a sandbox.
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
-    /// A file of the state could not be made.
+    /// A file of the state could not be created.
     #[error(transparent)]
     File(#[from] sandbox_host::files::FileError),
     /// The record could not be written.
     #[error(transparent)]
     Record(#[from] sandbox_protocol::RecordError),
-    /// The disk overlay could not be made.
+    /// The disk overlay could not be created.
     #[error(transparent)]
     Overlay(#[from] sandbox_qemu::overlay::OverlayError),
     /// Keys or the alias could not be written.
@@ -70,39 +70,39 @@ pub enum SupervisorError {
     /// QEMU's monitor could not be used.
     #[error(transparent)]
     Monitor(#[from] sandbox_qemu::qmp::QmpError),
-    /// The guest's network could not be made.
+    /// The guest's network could not be started.
     #[error(transparent)]
     Gateway(#[from] sandbox_gateway::gateway::GatewayError),
-    /// The guest says that it cannot become ready.
+    /// The guest reported that it cannot become ready.
     #[error("the guest could not start: {reason}")]
     Guest {
-        /// The guest's words, cleaned.
+        /// The guest's reason, without control characters.
         reason: String,
     },
-    /// The deadline passed.
+    /// The guest was not ready at the deadline.
     #[error("the guest was not ready within {} s; it was last seen {stage}", timeout.as_secs())]
     NotReady {
         /// The deadline.
         timeout: std::time::Duration,
-        /// What had been reached.
+        /// The stage that the guest had reached.
         stage: &'static str,
     },
-    /// The guest that was to become a template did not get that far.
-    #[error("the guest to be saved did not come to the event `{missed:?}` in time")]
+    /// The guest for a template did not report an event in time.
+    #[error("the guest for the template did not report `{missed:?}` in time")]
     NotSaved {
-        /// What was waited for.
+        /// The event.
         missed: sandbox_protocol::guest_event::GuestEvent,
     },
-    /// A signal ended it.
+    /// A signal ended the supervisor.
     #[error("interrupted")]
     Interrupted,
     /// The guest's state could not be saved or restored.
     #[error(transparent)]
     Migration(#[from] sandbox_qemu::migration::MigrationError),
-    /// The filter that protects templates could not be made.
+    /// The filter that protects templates could not be created.
     #[error(transparent)]
     Filter(#[from] sandbox_qemu::discard_filter::FilterError),
-    /// The guest agent did not do what it was asked.
+    /// A request to the guest agent failed.
     #[error(transparent)]
     Agent(#[from] crate::agent::AgentError),
     /// A file that the guest writes to cannot grow.
@@ -111,13 +111,13 @@ pub enum SupervisorError {
         /// The guest's disk or its memory.
         path: std::path::PathBuf,
     },
-    /// The host failed at something basic.
-    #[error("the supervisor cannot go on")]
+    /// A system call failed.
+    #[error("a system call of the supervisor failed")]
     System(#[from] std::io::Error),
 }
 
 impl SupervisorError {
-    /// What the user can do about it.
+    /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::File(error) => error.hint(),
@@ -125,11 +125,13 @@ impl SupervisorError {
             Self::Overlay(error) => error.hint(),
             Self::Ssh(error) => error.hint(),
             Self::Spawn { .. } | Self::QemuEnded(_) => {
-                Some("`sandbox doctor` checks QEMU and this machine".into())
+                Some(Hint::run("doctor").then(" checks QEMU and this machine"))
             }
             Self::NotReady { .. } => Some(
-                "give it more time with `--ready-timeout 10m`, or more memory with `--memory 4G`"
-                    .into(),
+                Hint::text("give it more time with ")
+                    .setting("ready-timeout", "10m")
+                    .then(", or more memory with ")
+                    .setting("memory", "4G"),
             ),
             Self::HostDiskFull { .. } => Some(
                 "free space there, or set `SANDBOX_HOME` to a directory on a larger disk".into(),
@@ -145,9 +147,10 @@ impl SupervisorError {
     }
 }
 
-/// Signals that a program brings upon itself by its own faults. Not among them are
-/// SIGSYS, since nobody gets a second try at QEMU's filter of system calls, and
-/// SIGBUS, which is what becomes of memory in a file that finds no room on the disk.
+/// Signals that a program raises by its own fault.
+///
+/// SIGSYS is not among them, so that a violation of QEMU's system call filter gets no second
+/// attempt. Neither is SIGBUS, which reports that memory in a file cannot grow on a full disk.
 const FAULTS: [Signal; 5] = [
     Signal::SIGABRT,
     Signal::SIGSEGV,
@@ -157,8 +160,8 @@ const FAULTS: [Signal; 5] = [
 ];
 
 impl SupervisorError {
-    /// Whether QEMU crashed. Emulators do, rarely, by races between the threads of
-    /// their processors, and a second attempt goes well.
+    /// Returns whether QEMU crashed. Emulators rarely crash by races between their processor threads,
+    /// and a second attempt then succeeds.
     fn is_crash(&self) -> bool {
         let Self::QemuEnded(status) = self else {
             return false;
@@ -168,8 +171,8 @@ impl SupervisorError {
             .contains(&status.signal())
     }
 
-    /// Whether another way to start the same sandbox may succeed: it is QEMU or
-    /// the restored guest that failed, not the host.
+    /// Returns whether booting may succeed where restoring failed: QEMU or the restored guest
+    /// failed, not the host.
     fn may_be_the_templates_fault(&self) -> bool {
         match self {
             Self::QemuEnded(_)
@@ -193,25 +196,25 @@ impl SupervisorError {
     }
 }
 
-/// How a supervised sandbox came to its end.
+/// The end of a supervised sandbox.
 enum Outcome {
-    /// In an orderly way.
+    /// The sandbox ended without an error.
     Ended(EndReason),
-    /// By a failure.
+    /// The sandbox failed.
     Failed(SupervisorError),
 }
 
-/// What a supervisor runs as.
+/// Where a supervisor runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// A process of its own: its signals are the sandbox's.
+    /// In its own process, whose signals end the sandbox.
     Process,
-    /// A thread of a program that uses the library: signals are that program's.
+    /// In a thread of a program that uses the library and handles its own signals.
     Thread,
 }
 
-/// Owns the sandbox of `plan` until it ends. `lock` is held and `listener`
-/// listens already, so that no client ever has to wait for either.
+/// Owns the sandbox of `plan` until it ends. The caller has locked `lock` and bound `listener`, so no
+/// client has to wait for either.
 pub(crate) async fn run(
     plan: StartPlan,
     lock: DirectoryLock,
@@ -220,20 +223,21 @@ pub(crate) async fn run(
 ) {
     let event_log = EventLog::default();
     let (stop, stop_requests) = mpsc::channel(16);
-    let (gateway, questions) = mpsc::channel(16);
+    let (gateway, gateway_requests) = mpsc::channel(16);
     let recipients = server::Recipients { stop, gateway };
     let server = match server::start(listener, event_log.clone(), recipients, plan.spec.lifetime) {
         Ok(server) => server,
         Err(error) => {
-            tracing::error!(%error, "the control socket is unusable");
+            tracing::error!(%error, "could not use the control socket");
             registry::collect(&plan.layout, lock);
             return;
         }
     };
-    let outcome = match watch::supervise(&plan, owner, &event_log, stop_requests, questions).await {
-        Ok(reason) => Outcome::Ended(reason),
-        Err(error) => Outcome::Failed(error),
-    };
+    let outcome =
+        match watch::supervise(&plan, owner, &event_log, stop_requests, gateway_requests).await {
+            Ok(reason) => Outcome::Ended(reason),
+            Err(error) => Outcome::Failed(error),
+        };
     let reason = match outcome {
         Outcome::Ended(reason) => reason,
         Outcome::Failed(error) => {
@@ -245,19 +249,18 @@ pub(crate) async fn run(
             EndReason::Failed
         }
     };
-    // The lock goes last: until then nobody takes the half-removed state for
-    // anything else.
+    // `collect` releases the lock last, so no other process uses the half-removed state.
     registry::collect(&plan.layout, lock);
     event_log.append(Event::Ended { reason });
     server.finish().await;
 }
 
-/// How many lines of a log a failure shows.
+/// The number of log lines in a failure.
 const SHOWN_LINES: usize = 15;
 
-/// What was said last before `error`: by QEMU, if it is what failed, and on the
-/// guest's console otherwise.
-pub(super) fn last_words(error: &SupervisorError, layout: &StateLayout) -> Vec<String> {
+/// Returns the last log lines before `error`: of QEMU if QEMU failed, of the guest's console
+/// otherwise.
+pub(super) fn last_log_lines(error: &SupervisorError, layout: &StateLayout) -> Vec<String> {
     let log = match error {
         SupervisorError::QemuEnded(_) | SupervisorError::Spawn { .. } => layout.qemu_log(),
         _ => layout.console_log(),
@@ -267,14 +270,15 @@ pub(super) fn last_words(error: &SupervisorError, layout: &StateLayout) -> Vec<S
 
 fn failure(plan: &StartPlan, error: &SupervisorError) -> Failure {
     Failure {
-        last_lines: last_words(error, &plan.layout),
+        last_lines: last_log_lines(error, &plan.layout),
         ..Failure::from_error(error, error.hint())
     }
 }
 
-/// Ends a QEMU that an attempt failed with, and gives the error that says most: a
-/// monitor, an agent or a port that closes is a QEMU that ends, and its status and
-/// its own words say more.
+/// Ends the QEMU of a failed attempt and returns the most precise error.
+///
+/// If the monitor or the agent's connection closed, QEMU has probably ended, and its exit status
+/// says more.
 async fn end_failed(
     child: &mut Child,
     error: SupervisorError,

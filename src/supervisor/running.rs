@@ -1,4 +1,4 @@
-//! A sandbox whose QEMU runs: what its guest tells, and how it ends.
+//! A sandbox whose QEMU runs: handles the guest's events and ends the guest.
 
 use std::time::Duration;
 
@@ -18,15 +18,14 @@ use sandbox_protocol::guest_event::GuestEvent;
 use sandbox_protocol::{EndReason, Event, Record};
 use sandbox_qemu::{migration, qmp};
 
-/// How long QEMU may take to end once told to `quit`.
+/// How long QEMU may take to end after `quit`.
 pub(super) const QUIT_GRACE: Duration = Duration::from_secs(3);
 
-/// How long the agent may take, once the guest is ready, before sessions do
-/// without it.
+/// How long the sandbox waits for the agent once the guest is ready. Without the agent, sessions use
+/// SSH.
 const AGENT_GRACE: Duration = Duration::from_secs(2);
 
-/// How long the guest may take to write out what it holds back for shares, and
-/// failing that to power itself down, when nothing else of it is wanted.
+/// How long a discarded guest may take to flush its shares; if that fails, to power itself down.
 const FLUSH_GRACE: Duration = Duration::from_secs(10);
 
 /// A sandbox whose QEMU runs.
@@ -36,15 +35,15 @@ pub(super) struct Running<'a> {
     pub(super) child: &'a mut Child,
     pub(super) monitor: qmp::Client,
     pub(super) agent: AgentLink,
-    /// Set once the guest is ready, for an agent that has not answered yet.
+    /// Set if the guest is ready before the agent has answered.
     pub(super) agent_deadline: Option<Instant>,
     pub(super) record: &'a mut Record,
-    /// What the guest was last seen doing, for the error of a missed deadline.
+    /// The last known stage of the guest, for the error of a missed deadline.
     pub(super) stage: &'static str,
 }
 
 impl Running<'_> {
-    /// Writes down all that lets sessions in by this port of the host.
+    /// Writes the SSH port to the record, to its file and to the alias for OpenSSH.
     pub(super) fn announce_port(&mut self, port: u16) -> Result<(), SupervisorError> {
         let layout = &self.plan.layout;
         self.record.ssh_port = Some(port);
@@ -86,14 +85,14 @@ impl Running<'_> {
             GuestEvent::Failed { reason } if !self.record.ready => {
                 return Err(SupervisorError::Guest { reason });
             }
-            // A guest that repeats itself, or that fails after it was ready,
-            // is not believed: the history is kept and must stay short.
+            // Ignores repeated events, and failures after readiness: the supervisor keeps all
+            // events, so a guest must not be able to add any number.
             _ => {}
         }
         Ok(())
     }
 
-    /// The agent's preamble came, usually before the guest is ready.
+    /// Handles the agent's preamble, which usually comes before the guest is ready.
     pub(super) fn agent_answered(&mut self) -> Result<(), SupervisorError> {
         self.record.agent = Some(sandbox_protocol::agent::VERSION);
         match self.agent_deadline {
@@ -102,7 +101,7 @@ impl Running<'_> {
         }
     }
 
-    /// Lets sessions in. A guest may say that it is ready more than once.
+    /// Reports that the sandbox is ready. A guest may report readiness more than once.
     pub(super) fn become_ready(&mut self) -> Result<(), SupervisorError> {
         if !self.record.ready {
             self.record.ready = true;
@@ -115,8 +114,8 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Restores the guest and lets it go on. The host's end of its ports is open
-    /// by now, so that it finds it so.
+    /// Restores the guest and resumes it. The host has already opened its end of the ports, so the
+    /// guest finds them open.
     pub(super) async fn resume(&mut self, warm: &WarmStart) -> Result<(), SupervisorError> {
         migration::restore(&mut self.monitor, &warm.template.state).await?;
         self.monitor.execute(qmp::command::Cont {}).await?;
@@ -125,11 +124,11 @@ impl Running<'_> {
             self.monitor.resize_disk("root", disk).await?;
         }
         self.record.template = Some(warm.template.key);
-        self.stage = "becoming a sandbox of its own";
+        self.stage = "applying its seed";
         Ok(())
     }
 
-    /// Takes the restored guest's answer to what it was told.
+    /// Handles the restored guest's answer to its personalization.
     pub(super) fn started(
         &mut self,
         answer: Result<Response, AgentError>,
@@ -143,8 +142,13 @@ impl Running<'_> {
         }
     }
 
-    /// A guest whose disk finds no room on the host's is paused by QEMU. Its
-    /// processes would hang without a word, so it ends here, with one.
+    /// Handles an event of QEMU's monitor.
+    ///
+    /// QEMU pauses a guest whose disk cannot grow because the host's disk is full. Its processes
+    /// would hang silently, so the sandbox ends with an error.
+    ///
+    /// # Errors
+    /// Fails if the host's disk is full.
     pub(super) fn handle_monitor(&self, event: &qmp::Event) -> Result<(), SupervisorError> {
         match event {
             qmp::Event::BlockIoError { data } if data.nospace == Some(true) => {
@@ -156,7 +160,7 @@ impl Running<'_> {
         }
     }
 
-    /// QEMU ended without having been told to: with status 0 when the guest
+    /// Handles an end of QEMU that the supervisor did not request. The status is 0 if the guest
     /// powered itself off.
     pub(super) fn ended_by_itself(
         &self,
@@ -174,8 +178,8 @@ impl Running<'_> {
         }
     }
 
-    /// Ends the guest: by its power button if it runs, then by `quit`, then by
-    /// force. QEMU is gone afterwards in any case.
+    /// Ends the guest: by its power button if it is ready, then by `quit`, then by a signal. QEMU has
+    /// ended afterwards in any case.
     pub(super) async fn stop(
         &mut self,
         request: StopRequest,
@@ -183,8 +187,7 @@ impl Running<'_> {
         self.event_log.append(Event::Stopping);
         let (grace, reason) = match request {
             StopRequest::Asked(grace) => (grace, EndReason::Stopped),
-            // Nobody waits for the guest's last words, and its disk is thrown
-            // away; but what it wrote to shares must be flushed.
+            // The disk is discarded, so only the data for shares must be flushed.
             StopRequest::Discarded => (self.flush(FLUSH_GRACE).await, EndReason::Stopped),
             StopRequest::Abandoned => (self.flush(QUIT_GRACE).await, EndReason::Abandoned),
         };
@@ -196,15 +199,14 @@ impl Running<'_> {
         }
         drop(self.monitor.execute(qmp::command::Quit {}).await);
         if timeout(QUIT_GRACE, self.child.wait()).await.is_err() {
-            tracing::warn!("QEMU did not quit and is killed");
+            tracing::warn!("QEMU did not quit; killing it");
             self.child.kill().await?;
         }
         Ok(reason)
     }
 
-    /// Has the agent write out what the guest holds back for shares, within
-    /// `grace`. Gives the grace that the power button needs to do the same:
-    /// none if the agent has done it.
+    /// Asks the agent to flush the guest's shares within `grace`. Returns the grace that a power-down
+    /// then needs for the flush: zero if the agent has done it.
     async fn flush(&self, grace: Duration) -> Duration {
         if self.record.agent.is_none() {
             return grace;

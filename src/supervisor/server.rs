@@ -1,4 +1,4 @@
-//! The server side of the control socket.
+//! The server of the control socket.
 
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
@@ -17,18 +17,18 @@ use sandbox_protocol::control::{Request, read_request};
 use sandbox_protocol::gateway::{GatewayCommand, GatewayReply};
 use sandbox_protocol::{Event, TimedEvent};
 
-/// A wish that the sandbox should end.
+/// A request to end the sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StopRequest {
-    /// Somebody asked; the guest has this long to power itself down.
+    /// A client asked for a stop. The guest has this long to power itself down.
     Asked(Duration),
-    /// Somebody asked, and wants nothing of the guest but what it owes shares.
+    /// A client discarded the sandbox. The guest only flushes its shares.
     Discarded,
-    /// The command that an attached sandbox belongs to is gone.
+    /// The command that an attached sandbox belongs to has ended.
     Abandoned,
 }
 
-/// Whom requests are passed on to.
+/// The receivers of requests.
 #[derive(Debug, Clone)]
 pub(super) struct Recipients {
     pub(super) stop: mpsc::Sender<StopRequest>,
@@ -41,12 +41,11 @@ pub(super) struct Server {
     closing: oneshot::Sender<()>,
 }
 
-/// After the last event, how long clients that have just connected may take to
-/// be seen.
+/// How long the server accepts late clients after the last event.
 const LATE_CLIENTS: Duration = Duration::from_millis(10);
 
-/// After the last event, how long slow readers have to take it.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long slow clients may take to read the last event.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
 
 pub(super) fn start(
     listener: StdListener,
@@ -70,14 +69,14 @@ pub(super) fn start(
 }
 
 impl Server {
-    /// Waits until every client has taken the last event, or for a short time.
+    /// Waits until every client has read the last event, at most [`DRAIN_GRACE`].
     pub(super) async fn finish(self) {
         let _ = self.closing.send(());
-        drop(tokio::time::timeout(FAREWELL, self.accepting).await);
+        drop(tokio::time::timeout(DRAIN_GRACE, self.accepting).await);
     }
 }
 
-/// Everyone who is connected.
+/// The connected clients.
 struct Clients {
     event_log: EventLog,
     recipients: Recipients,
@@ -89,32 +88,31 @@ impl Clients {
     async fn accept_until(mut self, listener: UnixListener, mut closed: oneshot::Receiver<()>) {
         loop {
             tokio::select! {
-                accepted = listener.accept() => self.take(accepted).await,
+                accepted = listener.accept() => self.serve_client(accepted).await,
                 Some(_) = self.connections.join_next(), if !self.connections.is_empty() => {}
                 _ = &mut closed => break,
             }
         }
         while let Ok(accepted) = tokio::time::timeout(LATE_CLIENTS, listener.accept()).await {
-            self.take(accepted).await;
+            self.serve_client(accepted).await;
         }
         while self.connections.join_next().await.is_some() {}
     }
 
-    async fn take(&mut self, accepted: io::Result<(UnixStream, SocketAddr)>) {
+    async fn serve_client(&mut self, accepted: io::Result<(UnixStream, SocketAddr)>) {
         match accepted {
             Ok((stream, _)) => {
                 let (event_log, recipients) = (self.event_log.clone(), self.recipients.clone());
                 let lifetime = self.lifetime;
                 self.connections.spawn(async move {
                     if let Err(error) = serve(stream, event_log, recipients, lifetime).await {
-                        tracing::debug!(%error, "a client went away");
+                        tracing::debug!(%error, "a client disconnected");
                     }
                 });
             }
             Err(error) => {
-                // Descriptors are short for a moment: not a reason to abandon
-                // the guest.
-                tracing::warn!(%error, "a client could not be accepted");
+                // Usually descriptors are short for a moment; the guest keeps running.
+                tracing::warn!(%error, "could not accept a client");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -136,7 +134,7 @@ async fn serve(
     };
     match read_request(&first) {
         Ok(Request::Gateway { command }) => return answer(command, &gateway, &mut writer).await,
-        Ok(request) => holds |= obey(request, &stop).await?,
+        Ok(request) => holds |= execute(request, &stop).await?,
         Err(message) => return refuse(message, &mut writer).await,
     }
     let sending = send_events(&event_log, &mut writer);
@@ -145,7 +143,7 @@ async fn serve(
         tokio::select! {
             line = requests.next_line() => match line {
                 Ok(Some(line)) => match read_request(&line) {
-                    Ok(request) => holds |= obey(request, &stop).await?,
+                    Ok(request) => holds |= execute(request, &stop).await?,
                     // Events are being written. The connection only ends.
                     Err(message) => break Err(io::Error::new(io::ErrorKind::InvalidInput, message)),
                 },
@@ -154,8 +152,8 @@ async fn serve(
             },
             sent = &mut sending => {
                 sent?;
-                // A socket that is closed with unread requests would reset the
-                // connection, and what was told might be lost.
+                // Closing a socket with unread requests resets the connection, and the client could
+                // lose events.
                 while requests.next_line().await?.is_some() {}
                 return Ok(());
             }
@@ -167,8 +165,8 @@ async fn serve(
     result
 }
 
-/// Carries a request out; true if it was to hold the sandbox.
-async fn obey(request: Request, stop: &mpsc::Sender<StopRequest>) -> io::Result<bool> {
+/// Executes a request. Returns whether the client holds the sandbox.
+async fn execute(request: Request, stop: &mpsc::Sender<StopRequest>) -> io::Result<bool> {
     match request {
         Request::Subscribe => Ok(false),
         Request::Hold => Ok(true),
@@ -186,19 +184,19 @@ async fn obey(request: Request, stop: &mpsc::Sender<StopRequest>) -> io::Result<
     }
 }
 
-/// Passes a command on to the gateway, and its answer back.
+/// Forwards a command to the gateway and writes its answer.
 async fn answer(
     command: GatewayCommand,
     gateway: &mpsc::Sender<GatewayRequest>,
     writer: &mut OwnedWriteHalf,
 ) -> io::Result<()> {
     let (reply, answered) = oneshot::channel();
-    // What cannot be passed on is dropped with its `reply`, and so refused.
+    // A command that the gateway cannot receive is dropped with its `reply`, and so refused.
     drop(gateway.send(GatewayRequest { command, reply }).await);
     let answer = match answered.await {
         Ok(answer) => answer,
         Err(_) => GatewayReply::Refused {
-            message: "the sandbox's network is not there yet, or not any more".into(),
+            message: "the sandbox's network is not running".into(),
             hint: Some("try again once the sandbox is ready".into()),
         },
     };
@@ -221,7 +219,7 @@ async fn refuse(message: String, writer: &mut OwnedWriteHalf) -> io::Result<()> 
     writer.shutdown().await
 }
 
-/// Writes every event until the last one.
+/// Writes all events, up to the last one.
 async fn send_events(event_log: &EventLog, writer: &mut OwnedWriteHalf) -> io::Result<()> {
     let mut subscription = event_log.subscribe();
     loop {
@@ -241,8 +239,7 @@ mod tests {
     use sandbox_protocol::EndReason;
     use sandbox_protocol::control::{Connection, ask_gateway};
 
-    /// A server whose client has connected before anything ran, as the
-    /// command that starts a supervisor does.
+    /// Starts a server whose client connected first, like the command that starts a supervisor.
     async fn served(
         lifetime: Lifetime,
         request: Request,
@@ -266,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sandbox_that_fails_at_once_still_says_why() {
+    async fn server_delivers_all_events_of_an_early_failure() {
         let (server, event_log, _stop, mut connection, _directory) =
             served(Lifetime::Persistent, Request::Hold).await;
         event_log.append(Event::Preparing);
@@ -288,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_attached_sandbox_ends_with_the_connection_that_holds_it() {
+    async fn attached_sandbox_ends_with_its_holding_connection() {
         for (lifetime, request, expected) in [
             (
                 Lifetime::Attached,
@@ -300,7 +297,7 @@ mod tests {
         ] {
             let (server, event_log, mut stop, mut connection, _directory) =
                 served(lifetime, request).await;
-            // Only once it is served does its end mean something.
+            // The server must have served the connection before its end counts.
             event_log.append(Event::Preparing);
             connection.next_event().await.unwrap();
             drop(connection);
@@ -310,14 +307,14 @@ mod tests {
             event_log.append(Event::Ended {
                 reason: EndReason::Stopped,
             });
-            // Every client has been served to its end by then.
+            // Afterwards, the server has served every client.
             server.finish().await;
             assert_eq!(stop.try_recv().ok(), None, "{lifetime:?} {expected:?}");
         }
     }
 
     #[tokio::test]
-    async fn requests_to_end_are_passed_on() {
+    async fn stop_requests_are_forwarded() {
         for (request, expected) in [
             (
                 Request::stop(Duration::from_millis(1500)),
@@ -332,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_for_the_gateway_are_answered_by_it() {
+    async fn gateway_requests_return_the_gateways_answer() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("control.sock");
         let listener = StdListener::bind(&socket).unwrap();
@@ -358,7 +355,7 @@ mod tests {
         };
         let (answer, ()) = tokio::join!(ask_gateway(&socket, asked.clone()), gateway);
         assert_eq!(answer.unwrap(), GatewayReply::Ports { ports });
-        // Without a gateway, or with one that gives no answer, it is refused.
+        // A request is refused if there is no gateway, or if it does not answer.
         let silent = async { drop(requests.recv().await.unwrap()) };
         let (answer, ()) = tokio::join!(ask_gateway(&socket, GatewayCommand::Cut), silent);
         assert!(matches!(answer.unwrap(), GatewayReply::Refused { .. }));

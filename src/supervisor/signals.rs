@@ -1,4 +1,4 @@
-//! Signals that end a supervisor which is a process of its own.
+//! The signals that end a supervisor in its own process.
 
 use std::io;
 
@@ -6,12 +6,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Owner;
 
-/// SIGTERM and SIGINT, as far as they are the supervisor's.
+/// SIGTERM and SIGINT, if the supervisor has its own process.
 pub(super) struct Terminations(Option<[Signal; 2]>);
 
 impl Terminations {
-    /// Takes the signals of a process; leaves those of a program that has the supervisor in a
-    /// thread alone.
+    /// Handles the signals of a supervisor process. A supervisor thread leaves the signals to its
+    /// program.
     pub(super) fn of(owner: Owner) -> io::Result<Self> {
         Ok(Self(match owner {
             Owner::Process => Some([
@@ -22,7 +22,7 @@ impl Terminations {
         }))
     }
 
-    /// Waits for one. May be cancelled.
+    /// Waits for a signal. Safe to cancel.
     pub(super) async fn next(&mut self) {
         match &mut self.0 {
             Some([terminate, interrupt]) => {

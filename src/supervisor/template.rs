@@ -1,5 +1,5 @@
-//! Making a template: a guest is booted, made anonymous by its agent, paused
-//! and written down.
+//! The build of a template: boots a guest, lets its agent remove the guest's identity, pauses it and
+//! saves it.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -18,86 +18,86 @@ use super::connect::{Connected, connect};
 use super::guest_events::GuestEvents;
 use super::launch::{self, Launch};
 use super::running::QUIT_GRACE;
-use super::{SupervisorError, end_failed, files, last_words};
+use super::{SupervisorError, end_failed, files, last_log_lines};
 use crate::agent::AgentError;
 use crate::plan::TemplatePlan;
 use sandbox_host::files as host_files;
 use sandbox_protocol::guest_event::GuestEvent;
 use sandbox_qemu::{migration, overlay};
 
-/// How long the guest may take for what it does before it is saved.
+/// How long the guest may take to quiesce before it is saved.
 const QUIESCE_DEADLINE: Duration = Duration::from_secs(120);
 
-/// A disk with less free than this is full: by so much, at most, guest and host
-/// write at a time.
+/// A host disk with less free space than this counts as full, in bytes. Guest and host write at most
+/// this much at a time.
 const FULL_BYTES: u64 = 16 << 20;
 
-/// What making a template has come to.
+/// A stage of a template build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TemplateStage {
     /// The guest boots.
     Booting,
-    /// All of Debian has started; the guest forgets who it is.
+    /// Debian has started completely, and the guest removes its identity.
     Quiescing,
-    /// The guest is paused and written down.
+    /// The guest is paused, and QEMU saves it.
     Saving,
-    /// QEMU crashed, and the guest boots once more.
+    /// QEMU crashed, and the guest boots again.
     Crashed,
 }
 
-/// How a template was made.
+/// The durations of a template build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TemplateTimes {
-    /// From QEMU's start until all of Debian had started.
+    /// The time from QEMU's start until Debian had started completely.
     pub boot: Duration,
-    /// How long the paused guest took to be written down.
+    /// The time that saving the paused guest took.
     pub save: Duration,
 }
 
-/// Makes the template of `plan` in its target's files. Whatever lies in the
-/// layout's directory is of no use afterwards.
+/// Builds the template of `plan` in its target files. The files in the layout's directory are
+/// temporary.
 ///
 /// # Errors
-/// When the guest does not boot, does not answer, or cannot be saved. No
-/// process is left in any case.
+/// Fails if the guest does not boot, does not answer, or cannot be saved. QEMU has ended in any
+/// case.
 pub(crate) async fn make(
     plan: &TemplatePlan,
     ready_timeout: Duration,
-    mut tell: impl FnMut(TemplateStage),
+    mut listener: impl FnMut(TemplateStage),
 ) -> Result<TemplateTimes, SupervisorError> {
     let layout = &plan.layout;
     files::write_logs(layout)?;
     files::write_boot_files(layout, &plan.seed, &plan.image)?;
     host_files::create_private_directory(&layout.spare())?;
-    let outcome = attempt(plan, ready_timeout, &mut tell).await;
+    let outcome = attempt(plan, ready_timeout, &mut listener).await;
     match outcome {
         Err(error) if error.is_crash() => {
-            let words = last_words(&error, layout);
-            tracing::warn!(%error, ?words, "booting once more");
-            tell(TemplateStage::Crashed);
+            let words = last_log_lines(&error, layout);
+            tracing::warn!(%error, ?words, "QEMU crashed; booting again");
+            listener(TemplateStage::Crashed);
             files::clear_attempt(layout)?;
             host_files::remove_file_if_present(&plan.target.disk)?;
-            attempt(plan, ready_timeout, &mut tell).await
+            attempt(plan, ready_timeout, &mut listener).await
         }
         _ => outcome,
     }
 }
 
-/// Boots and saves the guest. QEMU is gone afterwards.
+/// Boots and saves the guest. QEMU has ended afterwards.
 async fn attempt(
     plan: &TemplatePlan,
     ready_timeout: Duration,
-    tell: &mut impl FnMut(TemplateStage),
+    listener: &mut impl FnMut(TemplateStage),
 ) -> Result<TemplateTimes, SupervisorError> {
     let started = Instant::now();
-    tell(TemplateStage::Booting);
+    listener(TemplateStage::Booting);
     // The store may be copied or moved, so its files name each other by relative paths.
     overlay::create_relocatable(&plan.target.disk, &plan.image.disk, plan.shape.disk.bytes())?;
-    // QEMU keeps the modes of files that are there.
+    // QEMU keeps the modes of existing files.
     host_files::write_private_volatile(&plan.target.ram, b"")?;
     host_files::write_private_volatile(&plan.target.state, b"")?;
-    // Nobody answers on this network: what a template learns there would be
-    // every sandbox's.
+    // No gateway answers on this network. All sandboxes of the template would share what the guest
+    // learns there.
     let (guests_end, _silent_end) = UnixStream::pair()?;
     let mut child = launch::launch(&Launch {
         argv: &plan.argv,
@@ -109,7 +109,7 @@ async fn attempt(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let made = tokio::select! {
-        made = boot_and_save(plan, &mut child, started + ready_timeout, tell) => made,
+        made = boot_and_save(plan, &mut child, started + ready_timeout, listener) => made,
         _ = terminate.recv() => Err(SupervisorError::Interrupted),
         _ = interrupt.recv() => Err(SupervisorError::Interrupted),
     };
@@ -120,13 +120,14 @@ async fn attempt(
         }),
         Err(error) => {
             let error = end_failed(&mut child, error).await?;
-            Err(told_of_full_disk(error, &plan.target.ram))
+            Err(with_full_disk(error, &plan.target.ram))
         }
     }
 }
 
-/// QEMU ends by SIGBUS when the file of the guest's memory cannot grow.
-fn told_of_full_disk(error: SupervisorError, ram: &Path) -> SupervisorError {
+/// Replaces the error if the host's disk is full. SIGBUS ends QEMU if the file of the guest's memory
+/// cannot grow.
+fn with_full_disk(error: SupervisorError, ram: &Path) -> SupervisorError {
     let ended_by_bus_error = matches!(
         &error,
         SupervisorError::QemuEnded(status) if status.signal() == Some(Signal::SIGBUS as i32)
@@ -142,27 +143,27 @@ async fn boot_and_save(
     plan: &TemplatePlan,
     child: &mut Child,
     deadline: Instant,
-    tell: &mut impl FnMut(TemplateStage),
+    listener: &mut impl FnMut(TemplateStage),
 ) -> Result<(Instant, Duration), SupervisorError> {
     let Connected {
         mut monitor,
         mut events,
     } = connect(&plan.layout, child).await?;
     let agent = AgentLink::start(&plan.layout)?;
-    reached(&mut events, child, deadline, GuestEvent::Settled).await?;
+    wait_for(&mut events, child, deadline, GuestEvent::Settled).await?;
     let settled = Instant::now();
-    tell(TemplateStage::Quiescing);
+    listener(TemplateStage::Quiescing);
     match agent.ask(Request::Quiesce, QUIESCE_DEADLINE).await? {
         Response::Done => {}
         _ => return Err(AgentError::Unexpected.into()),
     }
     drop(agent);
-    reached(&mut events, child, deadline, GuestEvent::Quiesced).await?;
-    tell(TemplateStage::Saving);
+    wait_for(&mut events, child, deadline, GuestEvent::Quiesced).await?;
+    listener(TemplateStage::Saving);
     let paused = Instant::now();
     migration::save(&mut monitor, &plan.target.state).await?;
     let saved = paused.elapsed();
-    // What the disk layer holds is complete once QEMU has ended.
+    // QEMU completes the disk layer when it ends.
     drop(monitor.execute(sandbox_qemu::qmp::command::Quit {}).await);
     if timeout(QUIT_GRACE, child.wait()).await.is_err() {
         child.kill().await?;
@@ -170,8 +171,8 @@ async fn boot_and_save(
     Ok((settled, saved))
 }
 
-/// Waits until the guest tells this event.
-async fn reached(
+/// Waits until the guest reports this event.
+async fn wait_for(
     events: &mut GuestEvents,
     child: &mut Child,
     deadline: Instant,

@@ -1,5 +1,4 @@
-//! From the first file to the last wait: what a supervisor does while its
-//! sandbox lives.
+//! The supervision of one sandbox, from its first file to the end of QEMU.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -18,7 +17,7 @@ use super::launch::{self, Launch, Launched};
 use super::running::{QUIT_GRACE, Running};
 use super::server::StopRequest;
 use super::signals::Terminations;
-use super::{Owner, SupervisorError, end_failed, files, last_words, log_limit, personalize};
+use super::{Owner, SupervisorError, end_failed, files, last_log_lines, log_limit, personalize};
 use crate::agent::AgentError;
 use crate::{StartPlan, WarmStart};
 use sandbox_gateway::gateway::{Gateway, GatewayError, HostPorts};
@@ -28,21 +27,21 @@ use sandbox_protocol::guest_event::GuestEvent;
 use sandbox_protocol::{EndReason, Event, Record};
 use sandbox_qemu::discard_filter::DiscardFilter;
 
-/// How long a restored guest may take before it says something; a healthy one
-/// takes a fraction of a second, many of them on a busy machine some seconds.
+/// How long a restored guest may take to become ready. A healthy one takes a fraction of a second;
+/// many of them on a busy host take some seconds.
 const RESTORE_DEADLINE: Duration = Duration::from_secs(60);
 
-/// How often the console's log is measured.
+/// The interval between two checks of the console log's size.
 const LOG_CHECK: Duration = Duration::from_secs(1);
 
-/// Starts the sandbox and waits for its end: by restoring the template, if
-/// the plan has one, and by booting if that fails.
+/// Starts the sandbox and waits for its end. Restores the template if the plan has one, and boots
+/// if that fails.
 pub(super) async fn supervise(
     plan: &StartPlan,
     owner: Owner,
     event_log: &EventLog,
     stop: mpsc::Receiver<StopRequest>,
-    questions: mpsc::Receiver<GatewayRequest>,
+    gateway_requests: mpsc::Receiver<GatewayRequest>,
 ) -> Result<EndReason, SupervisorError> {
     let deadline = Instant::now() + plan.spec.ready_timeout;
     event_log.append(Event::Preparing);
@@ -54,7 +53,7 @@ pub(super) async fn supervise(
         owner,
         event_log,
         stop,
-        questions,
+        gateway_requests,
         record,
         deadline,
     };
@@ -67,20 +66,20 @@ pub(super) async fn supervise(
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             template = %warm.template.key,
-            "the template cannot be restored and is discarded; booting instead"
+            "could not restore the template; discarding it and booting"
         );
         if let Err(error) = warm.template.store.discard(&warm.template.key) {
-            tracing::warn!(%error, "the template stays");
+            tracing::warn!(%error, "could not discard the template");
         }
         start.clear_attempt()?;
     }
     let outcome = start.attempt(StartMethod::Boot).await;
     match outcome {
         Err(error) if error.is_crash() && !start.record.ready => {
-            let words = last_words(&error, &plan.layout);
-            tracing::warn!(%error, ?words, "starting once more");
+            let words = last_log_lines(&error, &plan.layout);
+            tracing::warn!(%error, ?words, "QEMU crashed; starting again");
             event_log.append(Event::Warning {
-                message: format!("{error}; starting it once more"),
+                message: format!("{error}; starting it again"),
             });
             start.clear_attempt()?;
             start.attempt(StartMethod::Boot).await
@@ -98,20 +97,20 @@ enum StartMethod<'a> {
     Restore(&'a WarmStart),
 }
 
-/// What all attempts to start a sandbox have in common.
+/// The state that all attempts to start a sandbox share.
 struct Start<'a> {
     plan: &'a StartPlan,
     owner: Owner,
     event_log: &'a EventLog,
     stop: mpsc::Receiver<StopRequest>,
-    /// What commands ask of the network.
-    questions: mpsc::Receiver<GatewayRequest>,
+    /// Requests of commands to the gateway.
+    gateway_requests: mpsc::Receiver<GatewayRequest>,
     record: Record,
     deadline: Instant,
 }
 
 impl Start<'_> {
-    /// Makes room for another attempt after one that failed.
+    /// Prepares another attempt after a failed one.
     fn clear_attempt(&mut self) -> Result<(), SupervisorError> {
         files::clear_attempt(&self.plan.layout)?;
         self.record.template = None;
@@ -120,7 +119,7 @@ impl Start<'_> {
         Ok(())
     }
 
-    /// Starts QEMU and accompanies it to its end. QEMU is gone afterwards.
+    /// Starts QEMU and supervises it to its end. QEMU has ended afterwards.
     async fn attempt(&mut self, method: StartMethod<'_>) -> Result<EndReason, SupervisorError> {
         let network = &self.plan.spec.network;
         let ports = HostPorts::bind(&network.published).map_err(GatewayError::from)?;
@@ -130,7 +129,7 @@ impl Start<'_> {
         let config = network.gateway_config(&self.plan.network_directory);
         let gateway = Gateway::start(gateways_end, config, ports)?;
         let Launched { mut child, warning } = start_qemu(self.plan, method, guests_end.as_fd())?;
-        // QEMU's end must be QEMU's alone, for the gateway to see it end.
+        // Only QEMU may hold its end, so that the gateway sees QEMU's end.
         drop(guests_end);
         self.event_log.append(match method {
             StartMethod::Boot => Event::Booting {
@@ -153,7 +152,7 @@ impl Start<'_> {
         ended
     }
 
-    /// Accompanies a started QEMU to its end, or to a failure.
+    /// Handles all events of a started QEMU until it ends or fails.
     async fn attend(
         &mut self,
         method: StartMethod<'_>,
@@ -195,18 +194,18 @@ impl Start<'_> {
                 event = next_event(&mut events) => match event {
                     Some(event) => {
                         if matches!(event, GuestEvent::Waiting { .. }) {
-                            // It lives, and does something that takes its time.
+                            // The guest is alive, so its deadline starts again.
                             deadline = deadline.max(Instant::now() + plan.spec.ready_timeout);
                         }
                         sandbox.handle(event)?;
                     }
-                    // The port is closed; QEMU's end is seen elsewhere.
+                    // The port is closed. `child.wait()` reports QEMU's end.
                     None => events = None,
                 },
                 answer = answered(&mut starting) => sandbox.started(answer)?,
                 Some(event) = sandbox.monitor.events.recv() => sandbox.handle_monitor(&event)?,
                 status = sandbox.child.wait() => return sandbox.ended_by_itself(status?),
-                Some(request) = self.questions.recv() => gateway.ask(request),
+                Some(request) = self.gateway_requests.recv() => gateway.ask(request),
                 Some(request) = self.stop.recv() => return sandbox.stop(request).await,
                 () = terminations.next() => {
                     return sandbox.stop(StopRequest::Asked(QUIT_GRACE)).await;
@@ -217,7 +216,7 @@ impl Start<'_> {
                 () = sleep_until(sandbox.agent_deadline.unwrap_or(deadline)),
                     if sandbox.agent_deadline.is_some() && !sandbox.record.ready =>
                 {
-                    tracing::warn!("the guest agent does not answer: sessions use SSH");
+                    tracing::warn!("the guest agent does not answer; sessions use SSH");
                     sandbox.become_ready()?;
                 }
                 () = sleep_until(deadline), if !sandbox.record.ready => {
@@ -228,7 +227,7 @@ impl Start<'_> {
                 }
                 _ = log_check.tick() => {
                     if let Err(error) = log_limit::enforce(&plan.layout) {
-                        tracing::warn!(%error, "the console's log could not be bounded");
+                        tracing::warn!(%error, "could not rotate the console log");
                     }
                 }
             }
@@ -236,7 +235,7 @@ impl Start<'_> {
     }
 }
 
-/// Writes what QEMU opens, and starts it.
+/// Writes the files that QEMU opens, and starts QEMU.
 fn start_qemu(
     plan: &StartPlan,
     method: StartMethod<'_>,
@@ -303,8 +302,7 @@ fn new_record(plan: &StartPlan, owner: Owner) -> Result<Record, SupervisorError>
     })
 }
 
-/// The restored guest's answer, once it has come; waits for ever where no
-/// question is open.
+/// Waits for the restored guest's answer; waits forever if no request is open.
 async fn answered<F: Future<Output = Result<Response, AgentError>>>(
     starting: &mut Pin<&mut Option<F>>,
 ) -> Result<Response, AgentError> {

@@ -186,7 +186,7 @@ fn qemu_crash_during_boot_is_retried_once() {
     let output = host.start(&[]);
     for part in [
         "QEMU ended unexpectedly: signal: 6",
-        "starting it once more",
+        "starting it again",
     ] {
         assert!(output.stderr.contains(part), "{output}");
     }

@@ -52,7 +52,10 @@ fn run_with_keep_leaves_sandbox_running() {
     assert_eq!(exec.stdout, "/tmp/mark\n");
     let again = host.run(["run", "--name", "kept", "--", "true"]);
     assert_eq!(again.status, 125, "{again}");
-    assert!(again.stderr.contains("`kept` is already running"), "{again}");
+    assert!(
+        again.stderr.contains("`kept` is already running"),
+        "{again}"
+    );
     host.run(["stop", "kept"]).success();
     host.assert_nothing_left();
 }
