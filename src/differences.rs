@@ -1,4 +1,4 @@
-//! Settings of a start that differ from those of a sandbox that already runs.
+//! The settings of a start that differ from those of a running sandbox.
 
 use sandbox_protocol::Record;
 use sandbox_spec::secret::SecretSummary;
@@ -6,8 +6,8 @@ use sandbox_spec::secret::SecretSummary;
 use crate::options::StartOptions;
 use crate::state::StateLayout;
 
-/// The names of the settings that are said and differ from those of the running sandbox. A running
-/// sandbox keeps what it was started with.
+/// Returns the names of the set options that differ from those of the running sandbox, which keeps
+/// its own.
 pub(crate) fn between(asked: &StartOptions, layout: &StateLayout) -> Vec<&'static str> {
     let Ok(Some(record)) = Record::read(&layout.record()) else {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! The library's error.
+//! The error type of the library.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,17 +9,17 @@ use sandbox_protocol::Failure;
 
 use crate::agent::AgentError;
 
-/// What kind of failure an [`Error`] is.
+/// The kind of an [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A value that was given is invalid, or two of them do not fit together.
+    /// A value is invalid, or two values contradict each other.
     InvalidInput,
-    /// This host lacks something that a sandbox needs, or has too little of it.
+    /// This host lacks a program, a feature or a resource that a sandbox needs.
     Host,
     /// The sandbox, the image, the template, or the program in the guest does not exist.
     NotFound,
-    /// The name belongs to another sandbox, or something is in use.
+    /// The name, or another resource such as a template, is in use.
     InUse,
     /// The image could not be built or used.
     Image,
@@ -27,7 +27,7 @@ pub enum ErrorKind {
     Template,
     /// The guest did not become ready, or QEMU failed.
     Start,
-    /// The program in the guest cannot be executed, or not in that way.
+    /// The guest cannot execute the program, or not as this user or in this directory.
     NotExecutable,
     /// The connection to the sandbox broke.
     Disconnected,
@@ -41,8 +41,8 @@ pub enum ErrorKind {
 
 /// A failure of the library.
 ///
-/// Its text says what failed; [`source`](StdError::source) leads to the causes, whose texts it does
-/// not repeat; [`hint`](Self::hint) says what to do.
+/// The text states the failure and does not repeat the causes, which [`source`](StdError::source)
+/// returns. [`hint`](Self::hint) returns the next step for the user.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -83,34 +83,34 @@ impl Error {
         )
     }
 
-    /// Returns what kind of failure it is.
+    /// Returns the kind of the failure.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// Returns what the user can do about it.
+    /// Returns the next step for the user, if there is one.
     pub fn hint(&self) -> Option<&Hint> {
         self.0.hint.as_ref()
     }
 
-    /// Returns the last lines of the log that explains it, the guest's console for example, fit to
-    /// be shown; none where no log does.
+    /// Returns the last lines of the log that explains the failure, such as the guest's console. The
+    /// lines contain no control characters; they are empty if no log explains it.
     pub fn log_lines(&self) -> &[String] {
         &self.0.log
     }
 
-    /// Returns whether the connection to the sandbox broke, so that the sandbox's end may be why.
+    /// Returns whether the connection to the sandbox broke, perhaps because the sandbox ended.
     pub fn is_disconnected(&self) -> bool {
         self.kind() == ErrorKind::Disconnected
     }
 
-    /// Returns whether a program of the guest exists and cannot be executed, as opposed to its user
-    /// or its directory being the problem.
+    /// Returns whether a program in the guest exists and cannot be executed. False if the user or the
+    /// directory is the cause.
     pub fn is_about_program(&self) -> bool {
         matches!(self.inside(), Some(AgentError::NotExecutable { .. }))
     }
 
-    /// Returns the error of the library's inside, for its own tests.
+    /// Returns the internal error, for tests of this workspace.
     #[doc(hidden)]
     pub fn inside<T: StdError + 'static>(&self) -> Option<&T> {
         self.0.error.downcast_ref()
@@ -142,14 +142,14 @@ impl StdError for Error {
     }
 }
 
-/// A failure that a supervisor told: texts only.
+/// A failure that a supervisor reported, as texts.
 #[derive(Debug)]
-struct Told {
+struct Reported {
     message: String,
-    cause: Option<Box<Told>>,
+    cause: Option<Box<Reported>>,
 }
 
-impl Told {
+impl Reported {
     fn new(message: String, causes: Vec<String>) -> Self {
         let mut causes = causes.into_iter();
         let cause = causes
@@ -159,13 +159,13 @@ impl Told {
     }
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for Reported {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.message)
     }
 }
 
-impl StdError for Told {
+impl StdError for Reported {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         let cause = self.cause.as_ref()?;
         Some(&**cause)
@@ -174,8 +174,8 @@ impl StdError for Told {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        let told = Told::new(failure.message, failure.causes);
-        Self::new(ErrorKind::Start, told, failure.hint).with_log(failure.last_lines)
+        let reported = Reported::new(failure.message, failure.causes);
+        Self::new(ErrorKind::Start, reported, failure.hint).with_log(failure.last_lines)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What happens on the way to a running sandbox.
+//! The events of a start, and of image and template builds.
 
 use std::fmt;
 
@@ -8,13 +8,13 @@ use sandbox_store::image::build::BuildProgress;
 
 use crate::supervisor::TemplateStage;
 
-/// Something that happened on the way to a running sandbox, an image or a template.
+/// An event of a start, an image build or a template build.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Another stage began.
+    /// The next stage began.
     Stage(Stage),
-    /// The image is not stored and is built first, which takes minutes.
+    /// The image is not stored, so the library builds it first, which takes minutes.
     ImageMissing {
         /// The image.
         image: ImageReference,
@@ -28,57 +28,57 @@ pub enum Event {
     Emulated(FallbackWarning),
     /// The sandbox already runs, and these settings of the start differ from its own.
     SettingsIgnored {
-        /// Names of settings.
+        /// The names of the settings, as in the configuration file.
         settings: Vec<&'static str>,
     },
     /// A part of the cloud-config is ignored.
     CloudConfigIgnored {
-        /// Which part.
+        /// The part, in words for a message.
         part: String,
     },
-    /// Templates cannot be used: the start boots.
+    /// Templates cannot be used, so the start boots the image.
     TemplatesUnusable {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The alias for OpenSSH was written where `~/.ssh/config` does not look.
+    /// `~/.ssh/config` does not include the alias file for OpenSSH.
     AliasNotIncluded,
-    /// Something that the user should know and that ends nothing.
+    /// A warning for the user. The start continues.
     Warning {
-        /// What.
+        /// The warning.
         message: String,
     },
-    /// Sessions can enter the sandbox.
+    /// The sandbox accepts commands.
     Ready,
 }
 
-/// A stage on the way to a running sandbox, an image or a template.
+/// A stage of a start, an image build or a template build.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Stage {
     /// The image is being built.
     Image(BuildProgress),
-    /// A template is being made.
+    /// A template is being built.
     Template(TemplateStage),
-    /// The supervisor makes the overlay, the seed and the keys.
+    /// The supervisor writes the overlay, the seed and the keys.
     PreparingDisk,
-    /// QEMU runs, and the guest's kernel is about to.
+    /// QEMU runs, and the guest's kernel starts.
     Booting {
-        /// How its processors run.
+        /// The accelerator of the guest's processors.
         accelerator: Accelerator,
     },
-    /// QEMU runs, and the saved guest is about to continue in it.
+    /// QEMU runs, and the saved guest resumes.
     Restoring,
-    /// The guest's kernel is up.
+    /// The guest's kernel runs.
     KernelUp,
-    /// The guest's systemd takes over.
+    /// The guest's systemd starts.
     SystemdStarting,
-    /// Readiness waits for something that takes its time.
+    /// Readiness waits for a slow service of the guest.
     Waiting {
-        /// What for, in a few words of the guest's, cleaned.
+        /// The guest's reason, without control characters.
         reason: String,
     },
-    /// A start that was cancelled, or a sandbox, is being stopped.
+    /// The sandbox, or a cancelled start, is being stopped.
     Stopping,
 }
 
@@ -87,7 +87,7 @@ impl fmt::Display for Event {
         match self {
             Self::Stage(stage) => stage.fmt(formatter),
             Self::ImageMissing { image } => {
-                write!(formatter, "the image `{image}` is not stored and is built")
+                write!(formatter, "the image `{image}` is not stored; building it")
             }
             Self::ImageOutdated { image } => {
                 write!(
@@ -119,7 +119,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Image(step) => write!(formatter, "building the image: {step:?}"),
-            Self::Template(stage) => write!(formatter, "making the template: {stage:?}"),
+            Self::Template(stage) => write!(formatter, "building the template: {stage:?}"),
             Self::PreparingDisk => formatter.write_str("preparing the disk"),
             Self::Booting { accelerator } => write!(formatter, "booting ({accelerator})"),
             Self::Restoring => formatter.write_str("restoring"),

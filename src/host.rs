@@ -1,4 +1,4 @@
-//! The machine and the user that sandboxes belong to.
+//! The host: the directories and programs that sandboxes use.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,27 +21,28 @@ const PROGRAM_VARIABLE: &str = "SANDBOX_PROGRAM";
 /// The name of the installed program.
 const PROGRAM: &str = "sandbox";
 
-/// The machine and the user that sandboxes belong to: where state lies, and which programs serve.
+/// The host of sandboxes: the directories of their state, and the programs that run them.
 ///
-/// Everything else of the library reads no environment.
+/// [`from_environment`](Self::from_environment) is the only function of the library that reads the
+/// environment.
 #[derive(Debug, Clone)]
 pub struct Host(Arc<Parts>);
 
-/// All that a host is, to be handed over to another process.
+/// The values of a host, which another process can receive.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Parts {
     pub(crate) directories: Directories,
     /// The QEMU program that the user named.
     qemu: Option<OsString>,
-    /// Where programs are searched, as the variable `PATH`.
+    /// The directories of programs, in the format of the variable `PATH`.
     search_path: Option<OsString>,
     /// The `sandbox` program.
     program: Option<PathBuf>,
 }
 
 impl Host {
-    /// Reads the process's environment: `SANDBOX_HOME`, `SANDBOX_QEMU`, `SANDBOX_PROGRAM`, `PATH`,
-    /// `HOME` and the XDG directories.
+    /// Creates a host from this process's environment: `SANDBOX_HOME`, `SANDBOX_QEMU`,
+    /// `SANDBOX_PROGRAM`, `PATH`, `HOME` and the XDG directories.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) where no home directory is
@@ -59,7 +60,7 @@ impl Host {
         })))
     }
 
-    /// Names the `sandbox` program that detached supervisors and template builds run in.
+    /// Sets the path of the `sandbox` program, which runs detached supervisors and template builds.
     #[must_use]
     pub fn program(self, program: impl Into<PathBuf>) -> Self {
         let mut parts = Arc::unwrap_or_clone(self.0);
@@ -79,7 +80,7 @@ impl Host {
         self.0.program.as_deref()
     }
 
-    /// Where to find QEMU; what is found out is remembered in `cache_directory`.
+    /// Returns the parameters of the search for QEMU, which caches its results in `cache_directory`.
     pub(crate) fn search<'a>(&'a self, cache_directory: &'a Path) -> Search<'a> {
         Search {
             program_override: self.0.qemu.as_deref(),
@@ -88,7 +89,7 @@ impl Host {
         }
     }
 
-    /// Returns where state, images and configuration lie.
+    /// Returns the directories of state, images and configuration.
     pub fn directories(&self) -> &Directories {
         &self.0.directories
     }
@@ -119,19 +120,21 @@ impl Host {
         Ok(registry::find(self.directories(), name)?)
     }
 
-    /// Returns the name of the sandbox of a workspace: `sandbox-` and the directory's name, with a
-    /// part of the path's digest where another workspace has that.
+    /// Returns the name of a workspace's sandbox: `sandbox-` and the directory's name, with a part of
+    /// the path's digest if another workspace has that name.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) where the directory's name gives
-    /// none, or the directory cannot be shared.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the directory's name is
+    /// unsuitable, or the directory cannot be shared.
     pub fn name_for(&self, workspace: &Path) -> Result<SandboxName, Error> {
         let workspace = crate::spec::shareable_directory(workspace)?;
         Ok(registry::name_for(self.directories(), &workspace)?)
     }
 
-    /// Checks whether this machine can run sandboxes, in the order in which to fix what is wrong.
-    /// Takes well below a second on a healthy machine, and changes nothing.
+    /// Checks whether this host can run sandboxes. Returns the findings in the order in which to fix
+    /// them.
+    ///
+    /// Takes well below a second on a healthy host. Changes nothing but the caches of its probes.
     pub fn doctor(&self) -> Vec<Finding> {
         doctor::run_all(&doctor::Context {
             directories: self.directories().clone(),

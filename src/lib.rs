@@ -1,7 +1,7 @@
 //! Virtual machines for project directories: start, enter and stop them from a program.
 //!
-//! A sandbox is a Debian with systemd in a virtual machine of its own. A host directory, the
-//! workspace, is shared with it; everything else in it is thrown away when it stops.
+//! A sandbox is a Debian system with systemd in its own virtual machine. It shares one host
+//! directory, the workspace. Its disk is discarded when it stops.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -34,17 +34,18 @@
 //! # }
 //! ```
 //!
-//! # Who owns a sandbox
+//! # Ownership
 //!
-//! Each running sandbox has a supervisor: QEMU's parent, the guest's gateway, and the one that
-//! cleans up. By default it is a thread of this program, and QEMU ends with the program, even with
-//! one that is killed. [`SandboxBuilder::detach`] has the installed `sandbox` program own it
-//! instead, so that it outlives this one. `sandbox list`, `exec` and `stop` see and reach both.
+//! Each running sandbox has a supervisor. It is QEMU's parent, runs the guest's gateway, and removes
+//! the sandbox's state at the end. By default the supervisor is a thread of this program. QEMU then
+//! ends with the program, even if the program is killed. With [`SandboxBuilder::detach`], a process
+//! of the installed `sandbox` program is the supervisor, so the sandbox outlives this program.
+//! `sandbox list`, `exec` and `stop` work with both.
 //!
 //! # Errors
 //!
-//! Every failure is an [`Error`] with a [kind](Error::kind), causes, and a [hint](Error::hint) that
-//! says what to do. A command whose status is not 0 is no failure.
+//! Every failure is an [`Error`] with a [kind](Error::kind), causes, and a [hint](Error::hint) for
+//! the user. A command that exits with another status than 0 is not an error.
 //!
 //! `ARCHITECTURE.md` explains the modules and their order.
 
@@ -101,12 +102,12 @@ pub use start::{
 pub use state::StateLayout;
 pub use supervisor::{TemplateStage, TemplateTimes};
 
-/// What the program of the command line needs beside the face: the roles of its processes.
+/// The process roles that the command-line program provides to the library.
 pub mod program {
     pub use crate::role::{ARGUMENT, Inheritance, run};
 }
 
-/// The inside, for tests of this workspace.
+/// Internal items, for tests of this workspace.
 #[doc(hidden)]
 pub mod inside {
     pub use crate::agent::{AgentError, ask};

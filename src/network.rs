@@ -1,4 +1,4 @@
-//! What a sandbox's network is to be.
+//! The specification of a sandbox's network.
 
 use std::path::{Path, PathBuf};
 
@@ -16,34 +16,34 @@ use sandbox_spec::resolver_address::ResolverAddress;
 use sandbox_spec::secret::SecretSpec;
 use sandbox_spec::{Bandwidth, ConnectionLimit};
 
-/// The network that the user asked for.
+/// The specification of a sandbox's network.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct NetworkSpec {
-    /// Preset and rules.
+    /// The preset and the rules.
     pub policy: Policy,
-    /// Whether only listed domains are allowed.
+    /// Whether the guest can reach allowlisted domains only.
     pub proxy: bool,
-    /// Where their list lies, and the log of a sandbox in proxy mode.
+    /// The directory of the allowlist and of the access log in proxy mode.
     pub proxy_directory: PathBuf,
-    /// The whole allowlist, where the program gives one; it then lies with the sandbox.
+    /// The whole allowlist, if the program gives one. The list is then stored with the sandbox.
     #[serde(default)]
     pub allowlist: Option<Vec<DomainPattern>>,
-    /// Ports of the host that lead into the guest.
+    /// The ports of the host that forward to the guest.
     pub published: Vec<PublishedPort>,
-    /// The resolver to ask in place of the host's.
+    /// The DNS resolver that replaces the host's.
     pub dns: Option<ResolverAddress>,
-    /// How many connections the guest may have at once.
+    /// The maximum number of concurrent connections of the guest.
     pub max_connections: ConnectionLimit,
-    /// How much it may carry each way.
+    /// The maximum bandwidth in each direction.
     pub bandwidth: Option<Bandwidth>,
-    /// Values that stay outside.
+    /// The secrets, whose values stay on the host.
     pub secrets: Vec<SecretSpec>,
-    /// The authority that the guest trusts, where there are secrets.
+    /// The certificate authority that the guest trusts, if there are secrets.
     pub authority: Option<AuthorityParts>,
 }
 
 impl NetworkSpec {
-    /// What the sandbox's gateway is made from; `directory` as for [`Self::policy_engine_config`].
+    /// Returns the configuration of the gateway; `directory` as for [`Self::policy_engine_config`].
     pub fn gateway_config(&self, directory: &Path) -> GatewayConfig {
         GatewayConfig {
             policy_engine: self.policy_engine_config(directory, true),
@@ -54,8 +54,8 @@ impl NetworkSpec {
         }
     }
 
-    /// What the policy engine is made from. `directory` is the sandbox's own for its list and
-    /// its access log, see [`sandbox_host::directories::Directories::proxy`].
+    /// Returns the configuration of the policy engine. `directory` contains the allowlist and the
+    /// access log (see [`sandbox_host::directories::Directories::proxy`]).
     pub fn policy_engine_config(&self, directory: &Path, ipv6: bool) -> PolicyEngineConfig {
         PolicyEngineConfig {
             policy: self.policy.clone(),
@@ -71,7 +71,7 @@ impl NetworkSpec {
         }
     }
 
-    /// What may be written down of it.
+    /// Returns the network without the values of secrets, for the record.
     pub fn summary(&self) -> NetworkSummary {
         NetworkSummary {
             policy: self.policy.clone(),
@@ -91,7 +91,7 @@ mod tests {
     use sandbox_spec::secret::SecretRequest;
 
     #[test]
-    fn a_record_of_the_network_has_no_value_of_a_secret() {
+    fn summary_contains_no_secret_values() {
         let request = SecretRequest::of_variable("TOKEN@a.example").unwrap();
         let spec = NetworkSpec {
             proxy: true,
@@ -106,7 +106,7 @@ mod tests {
             serde_json::from_str::<NetworkSummary>(&written).unwrap(),
             summary
         );
-        // The supervisor does get it.
+        // The supervisor needs the value, so the plan contains it.
         let plan = serde_json::to_string(&spec).unwrap();
         let read: NetworkSpec = serde_json::from_str(&plan).unwrap();
         assert_eq!(read.secrets[0].value.expose(), "s3cr3t");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gate_finds_list_and_log_in_the_sandboxs_directory() {
+    fn policy_engine_config_points_into_the_directory() {
         let directory = Path::new("/state/sandbox-proxy/box");
         let mut spec = NetworkSpec::default();
         assert_eq!(spec.policy_engine_config(directory, false).mode, Mode::Open);

@@ -1,4 +1,4 @@
-//! What a start may be told: by a configuration file, an environment, flags, or a program.
+//! The options of a start, from a configuration file, the environment, flags or a program.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,74 +13,73 @@ use sandbox_spec::{
 };
 use serde::{Deserialize, Deserializer, de};
 
-/// What a start may be told; `None` and empty lists where nothing is said.
+/// The options of a start. `None` and empty lists stand for options that are not set.
 ///
-/// As a value of serde, its keys are those of the configuration file (docs/configuration.md).
+/// Deserialized, its keys are those of the configuration file (docs/configuration.md).
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[non_exhaustive]
 pub struct StartOptions {
-    /// Base image.
+    /// The base image.
     #[serde(deserialize_with = "text")]
     pub image: Option<ImageReference>,
-    /// Number of processors.
+    /// The number of processors.
     #[serde(deserialize_with = "number")]
     pub cpus: Option<CpuCount>,
-    /// Memory, as `"2G"`.
+    /// The memory size, as `"2G"`.
     pub memory: Option<MemorySize>,
-    /// Root disk, as `"20G"`.
+    /// The size of the root disk, as `"20G"`.
     pub disk: Option<DiskSize>,
-    /// `"auto"`, `"kvm"` or `"tcg"`.
+    /// The accelerator: `"auto"`, `"kvm"` or `"tcg"`.
     #[serde(rename = "accel", deserialize_with = "text")]
     pub accelerator: Option<AcceleratorChoice>,
-    /// Further shares, as `"HOST:GUEST[:ro]"`.
+    /// The shares besides the workspace, as `"HOST:GUEST[:ro]"`.
     #[serde(deserialize_with = "texts")]
     pub shares: Vec<Share>,
-    /// `"mapped"` or `"passthrough"`.
+    /// How shares store owners and modes: `"mapped"` or `"passthrough"`.
     pub share_mode: Option<ShareMode>,
-    /// A cloud-config file.
+    /// The path of a cloud-config file.
     pub cloud_init: Option<PathBuf>,
     /// How long the guest may take to become ready, as `"3m"`.
     #[serde(deserialize_with = "duration")]
     pub ready_timeout: Option<Duration>,
-    /// `"auto"`, `"manual"` or `"off"`.
+    /// The use of templates: `"auto"`, `"manual"` or `"off"`.
     #[serde(deserialize_with = "text")]
     pub templates: Option<TemplatePolicy>,
-    /// How much of the disk templates may take, as `"8G"`.
+    /// The maximum disk space of all templates, as `"8G"`.
     pub template_space: Option<TemplateSpace>,
-    /// `"none"`, `"public"`, `"private"` or `"all"`.
+    /// The network preset: `"none"`, `"public"`, `"private"` or `"all"`.
     #[serde(deserialize_with = "text")]
     pub network: Option<Preset>,
-    /// Rules of the network, as `"allow@10.1.2.3:tcp:443"`; the first that matches wins.
+    /// The network rules, as `"allow@10.1.2.3:tcp:443"`. The first rule that matches wins.
     #[serde(deserialize_with = "texts")]
     pub net_rules: Vec<Rule>,
-    /// Whether only allowlisted domains can be reached.
+    /// Whether the guest can reach allowlisted domains only.
     pub proxy: Option<bool>,
-    /// Published ports, as `"8080:80"`.
+    /// The published ports, as `"8080:80"`.
     #[serde(deserialize_with = "texts")]
     pub publish: Vec<PublishedPort>,
-    /// A resolver, as `"192.0.2.53"`.
+    /// The DNS resolver, as `"192.0.2.53"`.
     #[serde(deserialize_with = "text")]
     pub dns: Option<ResolverAddress>,
-    /// How many connections the guest may have at once.
+    /// The maximum number of concurrent connections of the guest.
     #[serde(deserialize_with = "number")]
     pub max_connections: Option<ConnectionLimit>,
-    /// Bytes a second each way, as `"10M"`.
+    /// The maximum bandwidth in each direction, in bytes per second, as `"10M"`.
     pub bandwidth: Option<Bandwidth>,
-    /// Secrets of the environment, as `"NAME@HOST"`; never their values.
+    /// The secrets from the environment, as `"NAME@HOST"`; never their values.
     #[serde(deserialize_with = "variable_secrets")]
     pub secrets: Vec<SecretRequest>,
-    /// Secrets of files, as `"NAME=PATH@HOST"`.
+    /// The secrets from files, as `"NAME=PATH@HOST"`.
     #[serde(deserialize_with = "file_secrets")]
     pub secret_files: Vec<SecretRequest>,
 }
 
 impl StartOptions {
-    /// Fills what these options do not say from `weaker` ones.
+    /// Returns these options, with unset ones filled from `weaker`.
     ///
-    /// Lists are joined: rules of these options come first, since the first that matches wins;
-    /// shares and ports come after the weaker ones; a secret takes the place of a weaker one of the
-    /// same name.
+    /// Lists are joined. Rules of these options come first, since the first that matches wins. Their
+    /// shares and ports come last. A secret replaces a weaker one of the same name.
     #[must_use]
     pub fn combine(self, weaker: Self) -> Self {
         let own = [&self.secrets[..], &self.secret_files].concat();
@@ -114,10 +113,10 @@ impl StartOptions {
     }
 }
 
-/// Parses a duration as people write it: `90s`, `3m`, `1h 30m`.
+/// Parses a duration such as `90s`, `3m` or `1h 30m`.
 ///
 /// # Errors
-/// A text for people, with a hint on a line of its own.
+/// Returns a message for the user, with a hint on its own line.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration = text.parse().map_err(|_| {
         format!(
@@ -127,7 +126,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     match Duration::try_from(span) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
         _ => Err(format!(
-            "`{text}` is no time at all\n\nhint: give more than zero, such as `90s` or `3m`"
+            "`{text}` is not a positive duration\n\nhint: give more than zero, such as `90s` or `3m`"
         )),
     }
 }
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn combine_prefers_what_is_said() {
+    fn combine_prefers_own_values() {
         let stronger = StartOptions {
             cpus: Some("4".parse().unwrap()),
             proxy: Some(false),

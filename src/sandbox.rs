@@ -22,23 +22,23 @@ use crate::ssh::Endpoint;
 use crate::start::{Joined, SandboxBuilder, wait_for_ready};
 use crate::state::StateLayout;
 
-/// How long a supervisor may take beyond the guest's grace: `quit`, a kill, and removing files.
+/// How long a supervisor may take beyond the guest's grace to end QEMU and to remove files.
 const SUPERVISOR_GRACE: Duration = Duration::from_secs(15);
 
-/// How long the lock of a killed supervisor may stay.
-const DEATH: Duration = Duration::from_secs(5);
+/// How long a killed supervisor may hold its lock.
+const KILL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long dropping a sandbox may take.
 const DROP_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Between two looks at something that ends soon.
+/// The interval between two checks for the end of a thread or a sandbox.
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// A running sandbox.
 ///
-/// Dropping one that belongs to this program ([`Lifetime::Attached`](crate::Lifetime), the default)
-/// discards it: what the guest wrote to shares is written out, then QEMU ends. A supervisor in a
-/// thread is waited for, at most 10 s, so that nothing is left when the program ends.
+/// Dropping an attached sandbox ([`Lifetime::Attached`](crate::Lifetime::Attached), the default)
+/// discards it: the guest flushes its shares, then QEMU ends. The drop waits for a supervisor thread
+/// for at most 10 s, so that no process and no file is left when the program ends.
 #[derive(Debug)]
 pub struct Sandbox {
     host: Host,
@@ -47,7 +47,7 @@ pub struct Sandbox {
     workspace: Option<PathBuf>,
     ssh_port: u16,
     agent: Option<u32>,
-    /// Events go on; an attached sandbox lives as long as this.
+    /// The source of events. An attached sandbox ends with this connection.
     connection: Option<Connection>,
     thread: Option<JoinHandle<()>>,
     is_started: bool,
@@ -55,13 +55,13 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Begins to wish for a sandbox.
+    /// Returns a builder for a sandbox.
     pub fn builder(host: &Host) -> SandboxBuilder {
         SandboxBuilder::new(host)
     }
 
-    /// Connects to a sandbox that some program started, and waits until it is ready. Dropping the
-    /// connection leaves it running.
+    /// Connects to a running sandbox of any program, and waits until it is ready. The sandbox keeps
+    /// running when the handle is dropped.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] where no such sandbox runs, [`ErrorKind::Start`] where it fails
@@ -72,7 +72,8 @@ impl Sandbox {
         connected.ok_or_else(|| Error::new(ErrorKind::Cancelled, "cancelled", None))
     }
 
-    /// The same for a sandbox that was found, until `cancel` is ready: then `None`.
+    /// Like [`connect`](Self::connect), for a sandbox that was found, and with events. Returns `None` if
+    /// `cancel` is ready first.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -90,8 +91,7 @@ impl Sandbox {
                     "connect to the supervisor at",
                     &socket,
                 )(error);
-                let hint =
-                    Hint::run(format!("stop {}", found.name)).then(" clears what is left of it");
+                let hint = Hint::run(format!("stop {}", found.name)).then(" removes its remains");
                 Error::new(ErrorKind::Disconnected, error, Some(hint))
             })?;
         let workspace = found.record().map(|record| record.workspace.clone());
@@ -122,32 +122,32 @@ impl Sandbox {
         }
     }
 
-    /// Returns its name.
+    /// Returns the sandbox's name.
     pub fn name(&self) -> &SandboxName {
         &self.name
     }
 
-    /// Returns the host directory that is its workspace.
+    /// Returns the host directory that the sandbox shares as its workspace.
     pub fn workspace(&self) -> Option<&Path> {
         self.workspace.as_deref()
     }
 
-    /// Returns the directory of its sockets and logs, which goes when it ends.
+    /// Returns the directory of the sandbox's sockets and logs. It is removed when the sandbox ends.
     pub fn directory(&self) -> &Path {
         self.layout.directory()
     }
 
-    /// Returns the port on 127.0.0.1 that leads to the guest's sshd.
+    /// Returns the port on 127.0.0.1 that forwards to the guest's sshd.
     pub fn ssh_port(&self) -> u16 {
         self.ssh_port
     }
 
-    /// Returns whether this handle's start began it; false for a sandbox that already ran.
+    /// Returns whether this handle started the sandbox; false for a sandbox that already ran.
     pub fn is_started(&self) -> bool {
         self.is_started
     }
 
-    /// Returns whether it was seen to boot, for want of a template that could be restored.
+    /// Returns whether this handle saw the sandbox boot, instead of being restored from a template.
     pub fn has_booted(&self) -> bool {
         self.has_booted
     }
@@ -166,17 +166,17 @@ impl Sandbox {
         Ok(self.layout.endpoint(&self.name, self.ssh_port, user)?)
     }
 
-    /// Begins a command; `program` is searched in the guest's `PATH`. No shell is involved.
+    /// Prepares a command. The guest searches `program` in its `PATH`; no shell is involved.
     pub fn exec(&self, program: impl Into<OsString>) -> Exec {
-        self.begin(Some(program.into()))
+        self.prepare(Some(program.into()))
     }
 
-    /// Begins a login shell.
+    /// Prepares a login shell.
     pub fn shell(&self) -> Exec {
-        self.begin(None)
+        self.prepare(None)
     }
 
-    fn begin(&self, program: Option<OsString>) -> Exec {
+    fn prepare(&self, program: Option<OsString>) -> Exec {
         let directory = self.workspace.as_ref().map(|_| WORKSPACE.into());
         Exec::new(self.layout.agent_socket(), program, directory)
     }
@@ -197,7 +197,7 @@ impl Sandbox {
         Ok(agent::status(&self.layout.agent_socket()).await?)
     }
 
-    /// Powers the guest down, and cuts its power after `grace`; returns once nothing is left.
+    /// Powers the guest down, and ends QEMU after `grace`. Returns once the sandbox's state is removed.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] where the sandbox does not end.
@@ -211,8 +211,8 @@ impl Sandbox {
         stopped
     }
 
-    /// Ends the sandbox as soon as what the guest holds back for shares is written; returns once
-    /// nothing is left.
+    /// Ends the sandbox as soon as the guest has flushed its shares. Returns once the sandbox's state
+    /// is removed.
     ///
     /// # Errors
     /// [`ErrorKind::Disconnected`] where the supervisor does not answer.
@@ -234,13 +234,13 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Lets go of the connection that an attached sandbox lives by.
+    /// Closes the handle without waiting. An attached sandbox then ends; a persistent one keeps running.
     pub fn leave(mut self) {
         self.connection = None;
         self.thread = None;
     }
 
-    /// Waits until the sandbox has ended, and returns why, in words; `None` where nothing says why.
+    /// Waits until the sandbox has ended, and returns the reason; `None` if it is unknown.
     pub async fn ended(&mut self) -> Option<Error> {
         let mut failure = None;
         if let Some(connection) = &mut self.connection {
@@ -275,7 +275,7 @@ impl Drop for Sandbox {
     }
 }
 
-/// Waits for a supervisor's thread whose sandbox has ended.
+/// Waits for the supervisor thread of a sandbox that has ended.
 pub(crate) async fn join(thread: JoinHandle<()>) {
     while !thread.is_finished() {
         tokio::time::sleep(INTERVAL).await;
@@ -293,11 +293,14 @@ fn ended(name: &SandboxName, reason: &EndReason) -> Option<Error> {
     Some(Error::new(
         ErrorKind::Disconnected,
         format!("the sandbox `{name}` {how} during the command"),
-        Some(Hint::run("--kvm").then(" starts it anew")),
+        Some(Hint::run("--kvm").then(" starts it again")),
     ))
 }
 
-/// The sandbox of this name, which must run.
+/// Returns the running sandbox of this name.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] if it does not run.
 pub(crate) fn running(host: &Host, name: &SandboxName) -> Result<Found, Error> {
     host.find(name)?.ok_or_else(|| not_running(name))
 }
@@ -316,15 +319,15 @@ fn not_running(name: &SandboxName) -> Error {
 }
 
 impl Host {
-    /// Returns the sandbox of this name, which must run.
+    /// Returns the running sandbox of this name.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where it does not.
+    /// [`ErrorKind::NotFound`] if it does not run.
     pub fn running(&self, name: &SandboxName) -> Result<Found, Error> {
         running(self, name)
     }
 
-    /// Returns the names of everything that [`stop`](Self::stop) can end or clear away.
+    /// Returns the names of all sandboxes that [`stop`](Self::stop) can end or remove.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] where the state cannot be read.
@@ -334,10 +337,10 @@ impl Host {
         Ok(names)
     }
 
-    /// Checks that [`stop`](Self::stop) has something to end or to clear away.
+    /// Checks that [`stop`](Self::stop) can end or remove the sandbox of this name.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where it has not.
+    /// [`ErrorKind::NotFound`] if there is neither a running sandbox nor a dead one's state.
     pub fn stoppable_named(&self, name: &SandboxName) -> Result<(), Error> {
         match StateLayout::new(self.directories(), name).lock().exists() {
             true => Ok(()),
@@ -345,8 +348,8 @@ impl Host {
         }
     }
 
-    /// Powers a sandbox down, and cuts its power after `grace`; returns once nothing is left of it.
-    /// A dead sandbox leaves things behind, which this removes.
+    /// Powers a sandbox down, and ends QEMU after `grace`. Returns once the sandbox's state is removed.
+    /// Also removes the state of a dead sandbox.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is no such sandbox, [`ErrorKind::Timeout`] where it does
@@ -366,7 +369,7 @@ async fn stop(host: &Host, found: Found, grace: Duration) -> Result<(), Error> {
     if let Ok(Some(())) = tokio::time::timeout(limit, ask_to_stop(&found, grace)).await {
         return Ok(());
     }
-    // A supervisor that does not answer is killed; its QEMU dies with it.
+    // Kills a supervisor that does not answer; the kernel kills its QEMU.
     let was_killed = found
         .record()
         .is_some_and(|record| record.kill_supervisor());
@@ -375,25 +378,25 @@ async fn stop(host: &Host, found: Found, grace: Duration) -> Result<(), Error> {
             tokio::time::sleep(INTERVAL).await;
         }
     };
-    if tokio::time::timeout(DEATH, gone).await.is_ok() {
+    if tokio::time::timeout(KILL_DEADLINE, gone).await.is_ok() {
         registry::collect_if_dead(&found.layout);
         return Ok(());
     }
     let hint = match found.record() {
         Some(record) if !was_killed && record.embedded => Hint::text(format!(
-            "the program with the process id {} owns it: end that",
+            "end the process {}, which owns it",
             record.supervisor.pid
         )),
         _ => Hint::text("see ").command(format!("logs --supervisor {}", found.name)),
     };
     Err(Error::new(
         ErrorKind::Timeout,
-        format!("the sandbox `{}` does not end", found.name),
+        format!("the sandbox `{}` did not end", found.name),
         Some(hint),
     ))
 }
 
-/// Asks the supervisor and waits for its last event; `None` if it does not get that far.
+/// Sends a stop request and waits for the last event; `None` if the connection ends earlier.
 async fn ask_to_stop(found: &Found, grace: Duration) -> Option<()> {
     let socket = found.layout.control_socket();
     let mut connection = Connection::open(&socket, Request::stop(grace)).await.ok()?;

@@ -1,4 +1,4 @@
-//! What the user wants, in the words of the domain.
+//! The specification of a sandbox: its valid values and its checks against the host.
 
 use sandbox_host::hint::Hint;
 use std::path::{Path, PathBuf};
@@ -26,49 +26,50 @@ pub enum Lifetime {
     Attached,
 }
 
-/// A sandbox that the user asked for; every field is valid by itself.
+/// The specification of a sandbox. Each field is valid by itself; [`check`](Self::check) compares them
+/// with the host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SandboxSpec {
-    /// Its name.
+    /// The sandbox's name.
     pub name: SandboxName,
     /// The host directory to share at `/home/dev/workspace`, if any: absolute, canonical, existing.
     pub workspace: Option<PathBuf>,
     /// The base image.
     pub image: ImageReference,
-    /// Number of processors.
+    /// The number of processors.
     pub cpus: CpuCount,
-    /// Memory.
+    /// The memory size.
     pub memory: MemorySize,
-    /// Size of the root disk as the guest sees it.
+    /// The size of the root disk as the guest sees it.
     pub disk: DiskSize,
-    /// Further shares.
+    /// The shares besides the workspace.
     pub shares: Vec<Share>,
-    /// How owners and modes of shares are kept.
+    /// How shares store owners and modes.
     pub share_mode: ShareMode,
     /// The user's cloud-config, parsed.
     pub cloud_config: Option<Map<String, Value>>,
     /// How long the guest may take to become ready.
     pub ready_timeout: Duration,
-    /// What the start does with templates.
+    /// How the start uses templates.
     pub templates: TemplatePolicy,
-    /// How long it lives.
+    /// The sandbox's lifetime.
     pub lifetime: Lifetime,
-    /// Its network.
+    /// The sandbox's network.
     #[serde(default)]
     pub network: NetworkSpec,
 }
 
-/// What the host has.
+/// The capacity of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostCapacity {
-    /// Processors that this process may run on.
+    /// The number of processors that this process may run on.
     pub cpus: u32,
-    /// Physical memory in bytes.
+    /// The physical memory, in bytes.
     pub memory_bytes: u64,
 }
 
 impl HostCapacity {
-    /// Asks the system.
+    /// Returns the capacity of this host.
     pub fn of_this_host() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let info = rustix::system::sysinfo();
@@ -78,8 +79,7 @@ impl HostCapacity {
         }
     }
 
-    /// Checks that the host has these processors and this memory, and that any host can give them
-    /// to a sandbox.
+    /// Checks processors and memory against this host and against the maximum of every host.
     fn check(self, cpus: CpuCount, memory: MemorySize) -> Result<(), SpecError> {
         if cpus.get() > self.cpus {
             return Err(SpecError::Cpus {
@@ -99,7 +99,7 @@ impl HostCapacity {
     }
 }
 
-/// Why a specification cannot be met on this host.
+/// A specification that this host cannot meet.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
     /// The sandbox has more processors than the host.
@@ -122,43 +122,43 @@ pub enum SpecError {
     #[error(transparent)]
     Size(#[from] SizeError),
     /// A directory to share cannot be used.
-    #[error("the directory to share cannot be used")]
+    #[error("could not use the directory to share")]
     Directory(#[source] FileError),
-    /// The path to share is no directory.
+    /// The path to share is not a directory.
     #[error("`{}` is not a directory", .0.display())]
     NotDirectory(PathBuf),
-    /// The root directory as workspace would hand the whole host to the guest.
+    /// A share of the root directory would give the whole host to the guest.
     #[error("the whole file system `/` cannot be shared with a sandbox")]
     Root,
-    /// The state directory lies in a share, so that the guest could write it.
-    #[error("`{}` holds the state of sandboxes (`{}`) and cannot be shared with one", share.display(), state.display())]
+    /// The share contains the state directory, so the guest could write to it.
+    #[error("`{}` contains the state of sandboxes (`{}`) and cannot be shared", share.display(), state.display())]
     HoldsState {
         /// The directory to share.
         share: PathBuf,
         /// The state directory.
         state: PathBuf,
     },
-    /// The directory lies among the state of sandboxes, which holds keys and allowlists.
-    #[error("`{}` lies in the state of sandboxes (`{}`) and cannot be shared with one", share.display(), state.display())]
+    /// The directory to share lies in the state directory, which contains keys and allowlists.
+    #[error("`{}` lies in the state of sandboxes (`{}`) and cannot be shared", share.display(), state.display())]
     InState {
         /// The directory to share.
         share: PathBuf,
         /// The state directory.
         state: PathBuf,
     },
-    /// Two published ports listen at one place.
+    /// Two published ports listen at the same address.
     #[error("two ports are published at `{0}`")]
     SamePort(PublishedPort),
-    /// Two secrets have one name.
+    /// Two secrets have the same name.
     #[error("two secrets have the name `{0}`")]
     SameSecret(String),
-    /// Two shares at one place.
-    #[error("two shares have the same place in the guest, `{0}`")]
+    /// Two shares have the same path in the guest.
+    #[error("two shares have the same path in the guest, `{0}`")]
     SamePlace(String),
 }
 
 impl SpecError {
-    /// What the user can do about it.
+    /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Cpus { available, .. } => {
@@ -181,19 +181,32 @@ impl SpecError {
             Self::HoldsState { .. } => Some(
                 "share a project directory below it, or move the state with `SANDBOX_HOME`".into(),
             ),
-            Self::InState { .. } => Some("share a directory of your own, outside of it".into()),
-            Self::SamePort(_) => Some("give each `--publish` a port of its own".into()),
-            Self::SameSecret(_) => {
-                Some("name all its hosts in one `--secret`, separated by commas".into())
-            }
-            Self::SamePlace(_) => Some("give each `--share` a place of its own".into()),
+            Self::InState { .. } => Some("share a directory outside of it".into()),
+            Self::SamePort(_) => Some(
+                Hint::text("give each ")
+                    .setting_name("publish")
+                    .then(" its own port"),
+            ),
+            Self::SameSecret(_) => Some(
+                Hint::text("name all its hosts in one ")
+                    .setting_name("secret")
+                    .then(", separated by commas"),
+            ),
+            Self::SamePlace(_) => Some(
+                Hint::text("give each ")
+                    .setting_name("share")
+                    .then(" its own path"),
+            ),
         }
     }
 }
 
 impl SandboxSpec {
-    /// Checks what only shows against the host: capacity, and shares whose
-    /// directories must be usable and distinct.
+    /// Checks the specification against the host's capacity and its state directory, and checks that
+    /// shares, ports and secrets are distinct.
+    ///
+    /// # Errors
+    /// Returns the first [`SpecError`] that it finds.
     pub fn check(&self, host: HostCapacity, state: &Path) -> Result<(), SpecError> {
         host.check(self.cpus, self.memory)?;
         let mut places = vec![sandbox_spec::guest::WORKSPACE];
@@ -203,7 +216,7 @@ impl SandboxSpec {
             }
             places.push(share.guest.as_str());
         }
-        // As the shares are: a link on the way to the state hides nothing.
+        // Shares are canonical, so compare them with the canonical state directory.
         let canonical = state.canonicalize().unwrap_or_else(|_| state.into());
         for directory in self
             .shares
@@ -253,8 +266,8 @@ impl SandboxSpec {
     }
 }
 
-/// The canonical path of a directory that is to be shared: it exists, can be
-/// listed, and is not the root.
+/// Returns the canonical path of a directory to share. The directory exists, can be listed, and is
+/// not the root.
 pub(crate) fn shareable_directory(path: &Path) -> Result<PathBuf, SpecError> {
     let directory = path
         .canonicalize()
@@ -284,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn capacity_below_the_request_is_named() {
+    fn check_beyond_host_capacity_names_it() {
         let host = HostCapacity {
             cpus: 4,
             memory_bytes: 24_099 << 20,
@@ -312,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn capacity_beyond_any_sandbox_suggests_the_maximum() {
+    fn check_beyond_maximum_suggests_it() {
         let host = HostCapacity {
             cpus: 512,
             memory_bytes: 16 << 40,

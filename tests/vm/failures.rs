@@ -184,10 +184,7 @@ fn qemu_crash_during_boot_is_retried_once() {
             .variable("SANDBOX_TEMPLATES", "off")
     });
     let output = host.start(&[]);
-    for part in [
-        "QEMU ended unexpectedly: signal: 6",
-        "starting it again",
-    ] {
+    for part in ["QEMU ended unexpectedly: signal: 6", "starting it again"] {
         assert!(output.stderr.contains(part), "{output}");
     }
     let log = fs::read_to_string(host.state_of_project().join("supervisor.log")).unwrap();
