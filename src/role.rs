@@ -1,7 +1,7 @@
-//! Processes of the installed program that serve the library: the hand-over, and what they do.
+//! Roles of processes: the installed program runs supervisors and template builds for the library.
 //!
-//! A process with a role finds one typed hand-over on its standard input; its arguments only say
-//! what it is, for process lists.
+//! A process with a role reads one typed hand-over from its standard input. Its arguments only
+//! describe it in process lists.
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -22,7 +22,7 @@ use crate::host::{Host, Parts};
 use crate::plan::StartPlan;
 use crate::{start, supervisor};
 
-/// The first argument of a process with a role. The second says which, for process lists.
+/// The first argument of a process with a role. The second one describes it in process lists.
 pub const ARGUMENT: &str = "supervise";
 
 /// The second argument of a process that builds a template.
@@ -33,43 +33,43 @@ pub(crate) const LOCK_DESCRIPTOR: i32 = 3;
 /// The descriptor on which a supervisor inherits its control socket.
 pub(crate) const CONTROL_DESCRIPTOR: i32 = 4;
 
-/// What one process hands over to another.
+/// The message that one process hands over to another.
 #[derive(Debug, Serialize, Deserialize)]
 struct HandOver {
-    /// The version of the program on both sides; another one is refused.
+    /// The version of the sender. The receiver refuses another one than its own.
     version: String,
     role: Role,
 }
 
-/// What a process is for.
+/// The task of a process.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Role {
-    /// Owning the sandbox of this plan. The lock and the control socket are inherited.
+    /// Supervises the sandbox of this plan. The process inherits the lock and the control socket.
     Supervise(Box<StartPlan>),
-    /// Building a template in the background.
+    /// Builds a template in the background.
     BuildTemplate {
-        /// Whose template.
+        /// The host of the template.
         host: Parts,
-        /// What to build.
+        /// The template to build.
         build: start::BackgroundBuild,
     },
 }
 
-/// Why a role could not be given or taken.
+/// A failure to start a process with a role, or to take a role over.
 #[derive(Debug, thiserror::Error)]
 pub enum RoleError {
-    /// No program is installed.
-    #[error("the program `sandbox` is not installed")]
+    /// The `sandbox` program is not installed.
+    #[error("program `sandbox` not found")]
     NoProgram,
     /// The installed program has another version than this library.
-    #[error("`{}` has the version `{found}`, and this library `{expected}`", program.display())]
+    #[error("`{}` has version `{found}`; this library has `{expected}`", program.display())]
     OtherVersion {
         /// The program.
         program: PathBuf,
-        /// Its version, in its own words.
+        /// The program's version, as it prints it.
         found: String,
-        /// The library's.
+        /// The library's version.
         expected: &'static str,
     },
     /// The program cannot be run.
@@ -81,8 +81,8 @@ pub enum RoleError {
         #[source]
         source: io::Error,
     },
-    /// The standard input holds no hand-over of this version.
-    #[error("standard input holds no hand-over of this version")]
+    /// The standard input does not contain a hand-over of this version.
+    #[error("could not read a hand-over from standard input")]
     HandOver(#[source] serde_json::Error),
     /// A descriptor was not inherited.
     #[error(transparent)]
@@ -90,7 +90,7 @@ pub enum RoleError {
 }
 
 impl RoleError {
-    /// What the user can do about it.
+    /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::NoProgram | Self::OtherVersion { .. } => {
@@ -98,19 +98,22 @@ impl RoleError {
             }
             Self::Run { .. } => return None,
             Self::HandOver(_) | Self::Descriptor(_) => {
-                Hint::text("other commands start this one: try ").command("--kvm")
+                Hint::text("other commands start this one; run ").command("--kvm")
             }
         })
     }
 }
 
-/// The version of this library and of programs that serve it.
+/// The version of this library and of the programs that it accepts.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The program that runs as this process: it has this version.
+/// The program of this process, which has this version.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// The installed program, if its version is this library's.
+/// Returns the installed program.
+///
+/// # Errors
+/// Fails if there is none, or if its version is not this library's.
 pub(crate) fn program(host: &Host) -> Result<PathBuf, Error> {
     let program = host.installed_program().ok_or(RoleError::NoProgram)?;
     if program != Path::new(OWN_PROGRAM) {
@@ -141,7 +144,7 @@ fn check_version(program: &Path) -> Result<(), RoleError> {
     })
 }
 
-/// A command line of `program` for a role, in a session of its own.
+/// Returns the command that starts `program` with a role, in a new session.
 pub(crate) fn command(program: &Path, subject: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command
@@ -157,7 +160,7 @@ pub(crate) fn command(program: &Path, subject: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Starts a process and hands its role over.
+/// Starts a process and hands over its role.
 pub(crate) fn start(command: &mut Command, role: &Role) -> io::Result<Child> {
     let hand_over = serde_json::to_vec(&HandOverRef {
         version: VERSION,
@@ -165,19 +168,19 @@ pub(crate) fn start(command: &mut Command, role: &Role) -> io::Result<Child> {
     })?;
     let mut child = command.spawn()?;
     let mut stdin = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    // A role reads its hand-over before anything else: this blocks for no longer than that takes.
+    // A role reads its hand-over first, so this blocks only until then.
     stdin.write_all(&hand_over)?;
     Ok(child)
 }
 
-/// [`HandOver`] as it is written.
+/// The borrowed form of [`HandOver`], for writing.
 #[derive(Serialize)]
 struct HandOverRef<'a> {
     version: &'a str,
     role: &'a Role,
 }
 
-/// Starts a process whose output nobody reads.
+/// Starts a process and discards its output.
 pub(crate) fn start_in_background(program: &Path, role: &Role) -> io::Result<Child> {
     start(
         command(program, TEMPLATE_ARGUMENT)
@@ -187,7 +190,7 @@ pub(crate) fn start_in_background(program: &Path, role: &Role) -> io::Result<Chi
     )
 }
 
-/// Descriptors that a process may have inherited with its role.
+/// The descriptors that a process may have inherited with its role.
 #[derive(Debug)]
 pub struct Inheritance {
     lock: Option<OwnedFd>,
@@ -195,8 +198,9 @@ pub struct Inheritance {
 }
 
 impl Inheritance {
-    /// Takes the descriptors over. To be called before anything in this process opens a file, which
-    /// would get the same numbers where the parent handed over nothing.
+    /// Takes the descriptors over.
+    ///
+    /// Call this before the process opens a file: the file could get one of the same numbers.
     pub fn take() -> Self {
         Self {
             lock: inherited(LOCK_DESCRIPTOR),
@@ -205,10 +209,10 @@ impl Inheritance {
     }
 }
 
-/// Takes over a descriptor of the parent, so that no child of ours gets it.
+/// Takes over a descriptor of the parent, and closes it in children of this process.
 fn inherited(number: RawFd) -> Option<OwnedFd> {
-    // SAFETY: `fcntl` below tells whether the descriptor is open; nothing else in this process owns
-    // it, since it was open when the process started.
+    // SAFETY: `fcntl` below checks that the descriptor is open. Nothing else in this process owns it,
+    // since it was open when the process started.
     let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
     match fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)) {
         Ok(_) => Some(descriptor),
@@ -219,11 +223,11 @@ fn inherited(number: RawFd) -> Option<OwnedFd> {
     }
 }
 
-/// Does what this process is for, by the hand-over on its standard input. The program of the
-/// command line calls it for [`ARGUMENT`]; whoever else does owns the process, too.
+/// Runs the role that the hand-over on standard input describes. The command-line program calls this
+/// for [`ARGUMENT`]. The call uses the process's standard input and its signals.
 ///
 /// # Errors
-/// Where nothing of this version was handed over, or a template cannot be built.
+/// Fails if there is no hand-over of this version, or if a template cannot be built.
 pub async fn run(inheritance: Inheritance) -> Result<(), Error> {
     let hand_over: HandOver =
         serde_json::from_reader(io::stdin().lock()).map_err(RoleError::HandOver)?;

@@ -1,4 +1,4 @@
-//! The state directory of one sandbox: where each file lies.
+//! The paths in the state directory of one sandbox.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -12,15 +12,15 @@ use sandbox_gateway::access_log;
 use sandbox_host::directories::Directories;
 use sandbox_spec::{Digest, SandboxName};
 
-/// The bytes that a Unix socket's address holds, less the final NUL (unix(7)).
+/// The maximum length of a Unix socket's path, in bytes, without the final NUL (unix(7)).
 const SOCKET_PATH_LIMIT: usize = 107;
 
-/// Paths of one sandbox; a value, nothing is looked up.
+/// The paths of one sandbox's state. A pure value, which does not access the file system.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateLayout {
     directory: PathBuf,
-    /// Where sockets lie: the state directory, or a short one of its own if
-    /// the state directory's path is too long for a socket's address.
+    /// The directory of the sockets: the state directory, or a separate short one if the state
+    /// directory's path is too long for a socket's address.
     sockets: PathBuf,
 }
 
@@ -31,12 +31,12 @@ macro_rules! paths {
 }
 
 impl StateLayout {
-    /// The layout of the sandbox `name`.
+    /// Returns the layout of the sandbox `name`.
     pub fn new(directories: &Directories, name: &SandboxName) -> Self {
         Self::at(directories.sandboxes().join(name.as_str()), directories)
     }
 
-    /// The layout of a guest whose files lie in `directory`.
+    /// Returns the layout of a guest whose files lie in `directory`.
     pub fn at(directory: PathBuf, directories: &Directories) -> Self {
         let longest = directory.join("agent-port.sock");
         let sockets = if longest.as_os_str().len() <= SOCKET_PATH_LIMIT {
@@ -47,64 +47,63 @@ impl StateLayout {
         Self { directory, sockets }
     }
 
-    /// The state directory itself.
+    /// Returns the state directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// The directory of the sockets, where it is another than the state
-    /// directory.
+    /// Returns the directory of the sockets, if it is not the state directory.
     pub fn short_socket_directory(&self) -> Option<&Path> {
         (self.sockets != self.directory).then_some(&*self.sockets)
     }
 
     paths! {
-        /// Held by the supervisor as long as the sandbox exists.
+        /// Returns the path of the lock, which the supervisor holds while the sandbox exists.
         lock = directory / "lock";
-        /// The machine-readable record, [`super::Record`].
+        /// Returns the path of the record, a [`Record`](crate::Record) in JSON.
         record = directory / "sandbox.json";
-        /// The workspace's path, alone, for scripts.
+        /// Returns the path of a file that contains only the workspace's path, for scripts.
         workspace_path = directory / "workspace.path";
-        /// The forwarded SSH port, alone, for scripts.
+        /// Returns the path of a file that contains only the forwarded SSH port, for scripts.
         ssh_port = directory / "ssh.port";
-        /// QEMU's pid, written by QEMU.
+        /// Returns the path of QEMU's pid file, which QEMU writes.
         qemu_pid = directory / "qemu.pid";
-        /// The disk overlay.
+        /// Returns the path of the disk overlay.
         overlay = directory / "overlay.qcow2";
-        /// The composed initial RAM disk.
+        /// Returns the path of the composed initial RAM disk.
         initrd = directory / "initrd";
-        /// What the serial console printed.
+        /// Returns the path of the serial console's log.
         console_log = directory / "console.log";
-        /// The earlier part of what the console printed, once that has grown.
+        /// Returns the path of the console log's rotated part.
         console_log_rotated = directory / "console.log.1";
-        /// The supervisor's own messages.
+        /// Returns the path of the supervisor's log.
         supervisor_log = directory / "supervisor.log";
-        /// What QEMU itself printed.
+        /// Returns the path of the log of QEMU's output.
         qemu_log = directory / "qemu.log";
-        /// One file a credential.
+        /// Returns the directory of the seed, which contains one file per credential.
         seed = directory / "seed";
-        /// Keys and known hosts.
+        /// Returns the directory of keys and known hosts.
         ssh = directory / "ssh";
-        /// An empty directory, for devices of shares that are not used.
+        /// Returns the path of an empty directory, for unused share devices.
         spare = directory / "spare";
-        /// Where the supervisor answers commands.
+        /// Returns the path of the socket at which the supervisor answers commands.
         control_socket = sockets / "control.sock";
-        /// QEMU's monitor.
+        /// Returns the path of QEMU's monitor socket.
         qmp_socket = sockets / "qmp.sock";
-        /// The serial console.
+        /// Returns the path of the serial console's socket.
         console_socket = sockets / "console.sock";
-        /// The guest's events.
+        /// Returns the path of the socket of the guest's event port.
         event_socket = sockets / "events.sock";
-        /// The guest agent's port, for the supervisor alone.
+        /// Returns the path of the socket of the guest agent's port. Only the supervisor uses it.
         agent_port_socket = sockets / "agent-port.sock";
-        /// Where the supervisor passes sessions on to the guest agent.
+        /// Returns the path of the socket at which the supervisor forwards sessions to the guest agent.
         agent_socket = sockets / "agent.sock";
     }
 
-    /// How `user` of this sandbox is reached by SSH.
+    /// Returns the SSH endpoint for `user` of this sandbox.
     ///
     /// # Errors
-    /// When the host key that was written at the start cannot be read.
+    /// Fails if the sandbox's host key cannot be read.
     pub fn endpoint(
         &self,
         name: &SandboxName,
@@ -125,12 +124,12 @@ impl StateLayout {
     /// Asks the guest for its state, through the supervisor.
     ///
     /// # Errors
-    /// Where the guest agent does not answer.
+    /// Fails if the guest agent does not answer.
     pub async fn guest_status(&self) -> Result<sandbox_protocol::agent::message::Status, Error> {
         Ok(crate::agent::status(&self.agent_socket()).await?)
     }
 
-    /// Every log that exists.
+    /// Returns the existing logs.
     pub(crate) fn logs(&self) -> Vec<PathBuf> {
         let mut logs = vec![
             self.console_log(),
@@ -143,7 +142,7 @@ impl StateLayout {
         logs
     }
 
-    /// Every socket.
+    /// Returns the paths of all sockets.
     pub fn socket_paths(&self) -> [PathBuf; 6] {
         [
             self.control_socket(),
@@ -156,7 +155,7 @@ impl StateLayout {
     }
 }
 
-/// The access logs in a directory.
+/// Returns the existing access logs in a directory.
 pub(crate) fn access_logs(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     [access_log::FILE, access_log::EARLIER_FILE]
         .map(|name| directory.join(name))
@@ -164,8 +163,8 @@ pub(crate) fn access_logs(directory: &Path) -> impl Iterator<Item = PathBuf> + u
         .filter(|log| log.exists())
 }
 
-/// A directory name that is unique for a path: 16 hexadecimal digits of its
-/// SHA-256.
+/// Returns a directory name that is unique for a path: `sandbox-` and 16 hexadecimal digits of the
+/// path's SHA-256.
 fn short_name(directory: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     let digits = Digest::of(directory.as_os_str().as_bytes()).hex();
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_lie_beside_the_state() {
+    fn layout_puts_sockets_into_the_state_directory() {
         let layout = layout("/home/a/.cache/sandbox");
         assert_eq!(
             layout.console_socket(),
@@ -197,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_home_directory_moves_the_sockets_and_nothing_else() {
+    fn layout_with_long_home_moves_only_the_sockets() {
         let layout = layout(&format!("/home/{}", "x".repeat(90)));
         let sockets = layout.short_socket_directory().unwrap();
         assert!(sockets.starts_with("/run/user/1000"));

@@ -1,5 +1,4 @@
-//! Templates as this program makes and uses them: their shape, their making,
-//! and what starts ask for.
+//! The templates of this program: their shape, their build, and the expectations of starts.
 
 use sandbox_host::hint::Hint;
 use std::time::Duration;
@@ -19,24 +18,24 @@ use sandbox_spec::Accelerator;
 use sandbox_store::image::{GUEST_AGENT_SHA256, ImageError, ImageStore};
 use sandbox_store::template::{Build, Expectations, Shape, Template, TemplateError, TemplateStore};
 
-/// [`Shape::program`](sandbox_store::template::Shape::program) of this program: its version and the
-/// guest agent in it, so that host and guest of a template are always of one build.
+/// Returns the value of [`Shape::program`](sandbox_store::template::Shape::program): the version of
+/// this library and the digest of its guest agent. So host and guest of a template always come from
+/// one build.
 pub fn program() -> String {
     format!("{} {GUEST_AGENT_SHA256}", env!("CARGO_PKG_VERSION"))
 }
 
-/// What starts of this program ask for, with the QEMU of this version.
+/// Returns the expectations of starts with a QEMU of this version.
 ///
 /// # Errors
-///
-/// The image store cannot be listed.
+/// Fails if the image store cannot be listed.
 pub(crate) fn expectations(
     images: &ImageStore,
     qemu_version: Option<String>,
 ) -> Result<Expectations, ImageError> {
     let mut image_digests = Some(std::collections::BTreeSet::new());
     for entry in images.list()? {
-        // What an unreadable image is, nobody knows: templates on it may be of use.
+        // The digest of an unreadable image is unknown, so any template may be in use.
         match (entry.image, &mut image_digests) {
             (Ok(image), Some(digests)) => {
                 digests.insert(image.metadata.digest.to_string());
@@ -51,10 +50,10 @@ pub(crate) fn expectations(
     })
 }
 
-/// The least QEMU that saves and restores as templates need it.
+/// The minimum version of QEMU that saves and restores templates.
 pub(crate) use sandbox_qemu::migration::LEAST_VERSION as LEAST_QEMU;
 
-/// The template for a machine with this image.
+/// Returns the shape of the template for a machine with this image.
 pub(crate) fn shape(
     machine: MachineShape,
     image: &BootImage,
@@ -80,7 +79,7 @@ pub(crate) fn shape(
     }
 }
 
-/// A template's files as a start uses them.
+/// Returns the files of a template for a start.
 pub(crate) fn files(store: TemplateStore, template: &Template) -> TemplateFiles {
     TemplateFiles {
         store,
@@ -93,34 +92,34 @@ pub(crate) fn files(store: TemplateStore, template: &Template) -> TemplateFiles 
     }
 }
 
-/// Why a template was not made.
+/// A failure of a template build.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The store could not be used.
     #[error(transparent)]
     Store(#[from] TemplateError),
-    /// A file could not be made.
+    /// A file could not be created.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The place where the guest runs could not be had.
+    /// The directory of the running guest could not be locked.
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// The common seed does not fit.
     #[error(transparent)]
     Seed(#[from] TooLarge),
     /// The guest could not be booted or saved.
-    #[error("the guest for the template could not be saved")]
+    #[error("could not save the guest for the template")]
     Guest {
-        /// What went wrong.
+        /// The cause.
         #[source]
         source: Box<SupervisorError>,
-        /// The last lines of its console, or of QEMU's own output.
+        /// The last lines of the guest's console, or of QEMU's output.
         last_lines: Vec<String>,
     },
 }
 
 impl BuildError {
-    /// The last lines of the guest's console, or of QEMU's own output.
+    /// Returns the last lines of the guest's console, or of QEMU's output.
     pub fn last_lines(&self) -> &[String] {
         match self {
             Self::Guest { last_lines, .. } => last_lines,
@@ -128,7 +127,7 @@ impl BuildError {
         }
     }
 
-    /// What the user can do about it.
+    /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Store(error) => error.hint(),
@@ -140,9 +139,9 @@ impl BuildError {
     }
 }
 
-/// What a template is made of.
+/// The input of a template build.
 pub(crate) struct BuildRequest<'a> {
-    /// Its place in the store.
+    /// The unfinished template in the store.
     pub build: Build,
     /// The machine.
     pub machine: MachineShape,
@@ -150,19 +149,19 @@ pub(crate) struct BuildRequest<'a> {
     pub image: BootImage,
     /// The host.
     pub host: &'a HostSetup,
-    /// Where the running guest's files go.
+    /// The directories of the running guest's files.
     pub directories: &'a Directories,
-    /// How long the guest may take until all of it has started.
+    /// How long the guest may take to start completely.
     pub ready_timeout: Duration,
 }
 
-/// Boots a guest, saves it, and stores the template. Nothing else is left.
+/// Boots a guest, saves it and stores the template. Removes all temporary files.
 ///
 /// # Errors
-/// When any of that fails; then nothing is stored.
+/// Fails if a step fails; the store then contains no template.
 pub(crate) async fn build(
     request: BuildRequest<'_>,
-    tell: impl FnMut(TemplateStage),
+    listener: impl FnMut(TemplateStage),
 ) -> Result<(Template, TemplateTimes), BuildError> {
     let BuildRequest {
         build,
@@ -181,7 +180,7 @@ pub(crate) async fn build(
         disk: build.directory().disk(),
     };
     let plan = TemplatePlan::new(machine, layout, target, image, host)?;
-    let made = supervisor::make_template(&plan, ready_timeout, tell)
+    let made = supervisor::make_template(&plan, ready_timeout, listener)
         .await
         .map_err(|source| BuildError::Guest {
             last_lines: supervisor::last_log_lines(&source, &plan.layout),

@@ -1,5 +1,5 @@
-//! The machines of one sandbox or template: the same devices, whether a
-//! kernel boots in it or a saved guest goes on.
+//! The virtual machines of sandboxes and templates. All have the same devices, whether they boot a
+//! kernel or restore a saved guest.
 
 use std::path::Path;
 
@@ -12,21 +12,22 @@ use sandbox_spec::{Accelerator, CpuCount, MemorySize, Share, ShareMode};
 /// The mount tag of the workspace.
 const WORKSPACE_TAG: &str = "workspace";
 
-/// What the kernel is told under emulation: speculation is not emulated, so
-/// nothing needs protection from it; calibrating timers, testing ciphers and
-/// looking for serial ports only costs time.
+/// Kernel parameters for emulated guests.
+///
+/// TCG does not speculate, so no mitigations are needed. Timer calibration, cipher tests and the
+/// search for serial ports only cost time.
 const TCG_COMMAND_LINE: &str = "mitigations=off tsc=reliable no_timer_check \
      rcupdate.rcu_expedited=1 nowatchdog cryptomgr.notests 8250.nr_uarts=1";
 
-/// A share with the tag under which the guest finds it.
+/// A share with its mount tag.
 pub(super) struct Mount {
-    /// The place of its device, counted from the workspace's, which is 0.
+    /// The index of the share's device; the workspace's is 0.
     index: usize,
     pub(super) tag: String,
     pub(super) share: Share,
 }
 
-/// The workspace, if there is one, and the further shares.
+/// Returns the workspace, if there is one, and the other shares.
 pub(super) fn mounts(spec: &SandboxSpec) -> Vec<Mount> {
     let workspace = spec.workspace.as_ref().map(|directory| Share {
         host: directory.clone(),
@@ -48,7 +49,7 @@ pub(super) fn mounts(spec: &SandboxSpec) -> Vec<Mount> {
         .collect()
 }
 
-/// The tag of a device for shares, counted from the workspace's.
+/// Returns the mount tag of a share device by its index.
 fn tag(index: usize) -> String {
     match index {
         0 => WORKSPACE_TAG.into(),
@@ -56,7 +57,7 @@ fn tag(index: usize) -> String {
     }
 }
 
-/// A device through which nothing can be reached: `directory` is empty.
+/// Returns an unused share device, whose `directory` is empty.
 fn spare_device(index: usize, directory: &Path) -> NinePDevice {
     NinePDevice {
         tag: tag(index),
@@ -66,7 +67,7 @@ fn spare_device(index: usize, directory: &Path) -> NinePDevice {
     }
 }
 
-/// The kernel's command line of `image`.
+/// Returns the kernel command line for `image`.
 pub(super) fn command_line(image: &BootImage, accelerator: Accelerator) -> String {
     match accelerator {
         Accelerator::Kvm => image.command_line.clone(),
@@ -85,7 +86,7 @@ impl Mount {
     }
 }
 
-/// What all machines have.
+/// The parameters that all machines have.
 pub(super) struct Parts<'a> {
     pub(super) name: String,
     pub(super) program: &'a Path,
@@ -96,20 +97,19 @@ pub(super) struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// A machine with its own memory, which has yet to be told what to boot.
+    /// Returns a machine with its own memory. [`Self::boot`] sets what it boots.
     pub(super) fn fresh(&self, shares: Vec<NinePDevice>) -> Machine {
         self.machine(Memory::Anonymous, shares)
     }
 
-    /// A machine whose memory becomes a template's, which has yet to be told
-    /// what to boot.
+    /// Returns a machine whose memory becomes a template's. [`Self::boot`] sets what it boots.
     pub(super) fn template(&self, ram: &Path, share_devices: usize) -> Machine {
         let spare = self.layout.spare();
         let shares = (0..share_devices).map(|index| spare_device(index, &spare));
         self.machine(Memory::Template(ram.into()), shares.collect())
     }
 
-    /// Lets the machine boot the image's kernel with this seed.
+    /// Makes the machine boot the image's kernel with this seed.
     pub(super) fn boot(&self, machine: &mut Machine, image: &BootImage, seed: &Transport) {
         let seed_path = |file: &CredentialFile| self.layout.seed().join(&file.name);
         machine.origin = Origin::Boot {
@@ -130,7 +130,7 @@ impl Parts<'_> {
             .collect();
     }
 
-    /// A machine that goes on where the template was saved.
+    /// Returns a machine that restores the template.
     pub(super) fn restored(
         &self,
         template: &TemplateFiles,

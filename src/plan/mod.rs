@@ -1,6 +1,5 @@
-//! The plan of a start: a pure value made from the specification and what is
-//! known of the host. `--dry-run` prints it, tests compare it, the supervisor
-//! carries it out.
+//! The plan of a start: a pure value, created from the specification and the host's properties.
+//! `--dry-run` prints it, tests compare it, and the supervisor executes it.
 
 #[cfg(test)]
 mod fixtures;
@@ -24,12 +23,12 @@ use crate::ssh::keys::Keys;
 use sandbox_spec::{Accelerator, DiskSize, TemplateKey, guest_network};
 use sandbox_store::template::TemplateStore;
 
-/// The files of a base image, as the image store gives them.
+/// The files of a base image, as the image store returns them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootImage {
-    /// Its name.
+    /// The image's name.
     pub name: String,
-    /// Its digest, `sha256:` and hexadecimal digits.
+    /// The image's digest: `sha256:` and hexadecimal digits.
     pub digest: String,
     /// The qcow2 disk.
     pub disk: PathBuf,
@@ -39,39 +38,39 @@ pub struct BootImage {
     pub kernel: PathBuf,
     /// The kernel modules that init loads, as a cpio archive.
     pub modules: PathBuf,
-    /// The kernel command line that the image wants.
+    /// The kernel command line of the image.
     pub command_line: String,
 }
 
-/// What a plan needs to know of the host.
+/// The properties of the host that a plan depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostSetup {
     /// The QEMU program.
     pub qemu: PathBuf,
-    /// How the processors will run.
+    /// The accelerator of the guest's processors.
     pub accelerator: Accelerator,
     /// The user's home directory, where the alias for OpenSSH goes.
     pub home: PathBuf,
     /// A machine-id for the guest, 32 lower-case hexadecimal digits.
     pub machine_id: String,
-    /// Public keys of the user's SSH agent, which may enter, too.
+    /// The public keys of the user's SSH agent, which also give access.
     pub agent_keys: Vec<String>,
 }
 
-/// Why no plan could be made.
+/// A specification for which no plan is possible.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// QEMU's command line and the state files are UTF-8.
+    /// A path is not UTF-8, as QEMU's command line and the state files require.
     #[error("the path `{}` is not valid UTF-8", .0.display())]
     NotUtf8(PathBuf),
-    /// The overlay would be smaller than what it lies on.
-    #[error("a disk of {asked} is smaller than the image `{image}`, which has {least}")]
+    /// The overlay would be smaller than the image's disk.
+    #[error("invalid disk size `{asked}`: the image `{image}` has {least}")]
     DiskTooSmall {
-        /// What was asked for.
+        /// The requested size.
         asked: DiskSize,
         /// The image.
         image: String,
-        /// Its size, with a unit.
+        /// The image's size, with a unit.
         least: String,
     },
     /// The seed does not fit.
@@ -80,11 +79,11 @@ pub enum PlanError {
 }
 
 impl PlanError {
-    /// What the user can do about it.
+    /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::NotUtf8(_) => "rename the directory".into(),
-            Self::DiskTooSmall { least, .. } => format!("give at least `--disk {least}`").into(),
+            Self::DiskTooSmall { least, .. } => Hint::text("give at least ").setting("disk", least),
             Self::Seed(_) => {
                 "make the cloud-config smaller: let it fetch or read large files from the workspace"
                     .into()
@@ -93,34 +92,33 @@ impl PlanError {
     }
 }
 
-/// Everything that a start does.
+/// The plan of a start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StartPlan {
-    /// What the user wants.
+    /// The specification of the sandbox.
     pub spec: SandboxSpec,
-    /// Where its state lies.
+    /// The paths of the sandbox's state.
     pub layout: StateLayout,
     /// The base image.
     pub image: BootImage,
-    /// How the processors run.
+    /// The accelerator of the guest's processors.
     pub accelerator: Accelerator,
-    /// Keys.
+    /// The SSH keys of the sandbox.
     pub keys: Keys,
     /// The user's home directory, where the alias for OpenSSH goes.
     pub home: PathBuf,
-    /// Where the network's access log lies and, in proxy mode, the list of allowed domains.
+    /// The directory of the access log and, in proxy mode, of the allowlist.
     pub network_directory: PathBuf,
-    /// The start by restoring a template, if there is one that fits. It is
-    /// tried first.
+    /// The start from a template, if one fits. The supervisor tries it first.
     pub warm: Option<WarmStart>,
-    /// The start by booting.
+    /// The start by booting the image.
     pub cold: ColdStart,
 }
 
 /// A start that boots the image's kernel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ColdStart {
-    /// The seed's files, in [`StateLayout::seed`].
+    /// The files of the seed, in [`StateLayout::seed`].
     pub seed: Transport,
     /// QEMU's whole command line.
     pub argv: Vec<String>,
@@ -129,35 +127,38 @@ pub struct ColdStart {
 /// A start that restores a saved guest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WarmStart {
-    /// What is restored.
+    /// The template to restore.
     pub template: TemplateFiles,
-    /// The seed, which the guest agent is given.
+    /// The seed, which the guest agent receives.
     pub credentials: Vec<Credential>,
     /// QEMU's whole command line.
     pub argv: Vec<String>,
 }
 
-/// The files of a template, and what a sandbox has to fit into.
+/// The files of a template, and its limits for a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TemplateFiles {
-    /// Where it is kept.
+    /// The store that contains the template.
     pub store: TemplateStore,
-    /// Its key.
+    /// The template's key.
     pub key: TemplateKey,
     /// The guest's memory.
     pub ram: PathBuf,
-    /// The state of its devices.
+    /// The state of the guest's devices.
     pub state: PathBuf,
-    /// Its disk layer on the base image, qcow2.
+    /// The guest's disk layer on the base image, in qcow2.
     pub disk: PathBuf,
     /// The disk's size as the guest sees it, in bytes.
     pub disk_bytes: u64,
-    /// How many devices for shares it has, the workspace's included.
+    /// The number of share devices, including the workspace's.
     pub share_devices: usize,
 }
 
 impl StartPlan {
-    /// Makes the plan.
+    /// Creates the plan.
+    ///
+    /// # Errors
+    /// Returns a [`PlanError`] if a path is not UTF-8, the disk is too small, or the seed is too large.
     pub fn new(
         spec: SandboxSpec,
         layout: StateLayout,
@@ -169,7 +170,7 @@ impl StartPlan {
         let paths = [layout.directory(), &image.disk, &host.qemu];
         let shared = spec.shares.iter().map(|share| share.host.as_path());
         let shared = shared.chain(spec.workspace.as_deref());
-        // A template that this sandbox does not fit on is none for it.
+        // Ignores a template that is too small for this sandbox.
         let template = template.filter(|template| {
             template.disk_bytes <= spec.disk.bytes() && template.share_devices > spec.shares.len()
         });
@@ -214,7 +215,7 @@ impl StartPlan {
         });
         let network_directory = match spec.network.proxy && spec.network.allowlist.is_none() {
             true => spec.network.proxy_directory.clone(),
-            // Nobody asked for a log, or for a list that outlives the sandbox: both go with it.
+            // The user did not ask for data that outlives the sandbox.
             false => layout.directory().to_owned(),
         };
         Ok(Self {
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_seed_is_on_the_command_line() {
+    fn plan_keeps_the_seed_off_the_command_line() {
         let plan = plan(spec()).unwrap();
         let command_line = plan.cold.argv.join(" ");
         for secret in ["SECRET", "CLIENT", "AGENT", "0123456789abcdef"] {
@@ -363,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn every_share_has_a_device_and_a_unit_of_the_same_tag() {
+    fn plan_gives_each_share_a_device_and_a_unit_with_its_tag() {
         let plan = plan(spec()).unwrap();
         let unit = seed_file(&plan, "systemd.extra-unit.mnt-my\\x2ddata.mount");
         let text = String::from_utf8_lossy(&unit.content);
@@ -384,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warm_start_has_a_device_for_every_share_and_spare_ones_for_the_rest() {
+    fn warm_start_fills_unused_share_devices_with_spares() {
         let plan = plan(spec()).unwrap();
         let warm = plan.warm.unwrap();
         let tags: Vec<&str> = warm
@@ -406,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sandbox_that_does_not_fit_on_the_template_starts_cold() {
+    fn plan_ignores_a_template_that_is_too_small() {
         let smaller = SandboxSpec {
             disk: "5G".parse().unwrap(),
             ..spec()
@@ -421,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn the_users_agent_may_enter_too() {
+    fn plan_authorizes_keys_of_the_users_ssh_agent() {
         use base64::Engine;
         let plan = plan(spec()).unwrap();
         let keys = seed_file(&plan, "sandbox.authorized-keys");
@@ -436,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guest_is_told_of_proxy_and_secrets_but_not_their_values() {
+    fn seed_contains_proxy_and_placeholders_but_no_secret_values() {
         let request = SecretRequest::of_variable("TOKEN@api.example.com").unwrap();
         let secret = request.resolve(|_| Some("s3cr3t".into())).unwrap();
         let authority = AuthorityParts::generate(std::slice::from_ref(&secret)).unwrap();
@@ -470,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_smaller_than_its_image_is_refused() {
+    fn plan_rejects_a_disk_smaller_than_the_image() {
         let small = SandboxSpec {
             disk: "1G".parse().unwrap(),
             ..spec()
@@ -478,12 +479,12 @@ mod tests {
         let error = plan(small).unwrap_err();
         assert_eq!(
             error.hint().unwrap().to_string(),
-            "give at least `--disk 2048M`"
+            "give at least `disk = 2048M`"
         );
     }
 
     #[test]
-    fn a_plan_survives_the_way_to_the_supervisor() {
+    fn plan_round_trips_through_json() {
         let plan = plan(spec()).unwrap();
         let text = serde_json::to_string(&plan).unwrap();
         let read: StartPlan = serde_json::from_str(&text).unwrap();

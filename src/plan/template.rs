@@ -1,4 +1,4 @@
-//! The plan for making a template: a guest of nobody, booted to be saved.
+//! The plan of a template build: boots a guest without an identity and saves it.
 
 use std::path::{Path, PathBuf};
 
@@ -9,29 +9,28 @@ use crate::guest::credential::{TooLarge, Transport};
 use crate::guest::seed;
 use sandbox_spec::{Accelerator, CpuCount, DiskSize, MemorySize};
 
-/// The shape of the machine that a template is made for.
+/// The machine parameters that a template depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MachineShape {
-    /// Number of processors.
+    /// The number of processors.
     pub cpus: CpuCount,
-    /// Memory.
+    /// The memory size.
     pub memory: MemorySize,
-    /// Size of the root disk.
+    /// The size of the root disk.
     pub disk: DiskSize,
-    /// Devices for shares, the workspace's included.
+    /// The number of share devices, including the workspace's.
     pub share_devices: usize,
 }
 
-/// The least number of devices for shares in a template.
+/// The minimum number of share devices in a template.
 const SHARE_DEVICES: usize = 4;
 
-/// The root disk of a template, unless a sandbox wants a smaller one: a guest's
-/// disk can grow, not shrink.
+/// The maximum root disk of a template. A guest's disk can grow but not shrink, so a template for a
+/// sandbox with a smaller disk has that size.
 const DISK: &str = "20G";
 
 impl MachineShape {
-    /// The shape of the template that a sandbox with this machine and this many
-    /// shares, the workspace not counted, fits on.
+    /// Returns the shape of the template for a sandbox. `shares` does not count the workspace.
     pub(crate) fn fitting(
         cpus: CpuCount,
         memory: MemorySize,
@@ -47,8 +46,7 @@ impl MachineShape {
         }
     }
 
-    /// Everything on QEMU's command line that decides whether a saved guest
-    /// finds the machine that it was saved on.
+    /// Returns the part of QEMU's command line that must be the same to restore a saved guest.
     pub(crate) fn hardware(self, accelerator: Accelerator) -> String {
         let layout = StateLayout::default();
         let parts = Parts {
@@ -73,39 +71,39 @@ impl MachineShape {
     }
 }
 
-/// Where the saved guest goes.
+/// The files of the saved guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TemplateTarget {
     /// The guest's memory, which grows while it boots.
     pub ram: PathBuf,
-    /// The state of its devices.
+    /// The state of the guest's devices.
     pub state: PathBuf,
-    /// Its disk layer on the base image.
+    /// The guest's disk layer on the base image.
     pub disk: PathBuf,
 }
 
-/// Everything that making a template does.
+/// The plan of a template build.
 #[derive(Debug, Clone)]
 pub(crate) struct TemplatePlan {
     /// The machine.
     pub shape: MachineShape,
-    /// Where the files of the running guest lie.
+    /// The paths of the running guest's files.
     pub layout: StateLayout,
-    /// Where the saved guest goes.
+    /// The files of the saved guest.
     pub target: TemplateTarget,
     /// The base image.
     pub image: BootImage,
-    /// The seed's files: what every guest has in common.
+    /// The files of the seed, which all guests of the template share.
     pub seed: Transport,
     /// QEMU's whole command line.
     pub argv: Vec<String>,
 }
 
 impl TemplatePlan {
-    /// Makes the plan.
+    /// Creates the plan.
     ///
     /// # Errors
-    /// When the seed is too large, which it is not.
+    /// Fails if the seed is too large. It has one short credential, so it never is.
     pub(crate) fn new(
         shape: MachineShape,
         layout: StateLayout,
@@ -117,7 +115,7 @@ impl TemplatePlan {
             &sandbox_spec::guest_network::for_the_guest(),
         ))?;
         let parts = Parts {
-            // What `ps` shows of the guest's QEMU.
+            // `ps` shows this name.
             name: "sandbox-template".into(),
             program: &host.qemu,
             accelerator: host.accelerator,
@@ -146,7 +144,7 @@ mod tests {
     use crate::plan::fixtures;
 
     #[test]
-    fn the_hardware_is_that_of_the_plan() {
+    fn hardware_matches_the_plans_command_line() {
         let shape = MachineShape {
             cpus: "2".parse().unwrap(),
             memory: "1G".parse().unwrap(),
