@@ -1,30 +1,30 @@
-//! The cloud-config that the seed carries: our own part, with the user's
-//! merged in. The words are those of cloud-init's module reference.
+//! The cloud-config of the seed: the generated part, with the user's merged in. Keys are those of
+//! cloud-init's module reference.
 
 use sandbox_host::hint::Hint;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// What the product itself wants of cloud-init.
+/// The values of the generated cloud-config.
 #[derive(Debug, Clone)]
 pub(crate) struct Generated<'a> {
     /// The guest's hostname.
     pub hostname: &'a str,
-    /// Lines of `authorized_keys` for `dev`.
+    /// The lines of `authorized_keys` for `dev`.
     pub authorized_keys: &'a [String],
     /// The guest's SSH host key, private and public, in OpenSSH's text forms.
     pub host_key: (&'a str, &'a str),
-    /// Variables of every session.
+    /// The environment variables of every session.
     pub environment: &'a [(String, String)],
-    /// Mounts as rows of fstab(5): what, where, type, options.
+    /// The mounts as rows of fstab(5): source, mount point, type, options.
     pub mounts: &'a [[String; 4]],
-    /// Further files.
+    /// Additional files.
     pub files: &'a [WriteFile],
-    /// Commands that run before the user's, as words.
+    /// The commands that run before the user's, as words.
     pub commands: &'a [Vec<String>],
 }
 
-/// A file of root's that all may read, of the module `write_files`.
+/// A file for the module `write_files`. It belongs to root, and all users may read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct WriteFile {
     path: &'static str,
@@ -38,25 +38,25 @@ impl WriteFile {
     }
 }
 
-/// Why a user's cloud-config was refused.
+/// An invalid cloud-config.
 #[derive(Debug, thiserror::Error)]
 pub enum CloudConfigError {
-    /// The file is another kind of user data.
+    /// The file is user data of another format.
     #[error("the first line of a cloud-config must be `#cloud-config`, not `{found}`")]
     NotCloudConfig {
         /// The first line, shortened.
         found: String,
     },
-    /// Not YAML.
+    /// The file is not YAML.
     #[error("the cloud-config is not valid YAML")]
     Yaml(#[source] yaml_serde::Error),
-    /// YAML, but no mapping.
+    /// The YAML document is not a mapping.
     #[error("the cloud-config is not a mapping of keys to values")]
     NotMapping,
 }
 
 impl CloudConfigError {
-    /// What the user can do about it.
+    /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::NotCloudConfig { .. } => {
@@ -69,8 +69,7 @@ impl CloudConfigError {
     }
 }
 
-/// Keys of the user's that are not taken: the sandbox's identity and the way
-/// into it are the product's.
+/// Keys that are ignored in the user's cloud-config: the host sets the sandbox's identity and access.
 const PROTECTED: [&str; 7] = [
     "hostname",
     "fqdn",
@@ -81,7 +80,7 @@ const PROTECTED: [&str; 7] = [
     "create_hostname_file",
 ];
 
-/// Keys whose lists are the product's, with the user's entries added.
+/// Keys with generated lists, to which the user's entries are appended.
 const LISTS: [&str; 4] = ["users", "write_files", "mounts", "runcmd"];
 
 /// Parses a user's cloud-config.
@@ -103,9 +102,10 @@ pub(crate) fn parse(text: &str) -> Result<Map<String, Value>, CloudConfigError> 
     }
 }
 
-/// The whole cloud-config as text. Lists of both sides are appended, ours
-/// first; otherwise the user's value wins, but for the hostname, the host key
-/// and the user `dev`.
+/// Returns the whole cloud-config as text.
+///
+/// Appends the user's lists to the generated ones. Otherwise the user's value wins, except for the
+/// hostname, the host key and the user `dev`.
 pub(crate) fn render(generated: &Generated<'_>, user: Option<&Map<String, Value>>) -> String {
     let mut config = generate(generated);
     if let Some(user) = user {
@@ -116,9 +116,8 @@ pub(crate) fn render(generated: &Generated<'_>, user: Option<&Map<String, Value>
     format!("#cloud-config\n{body}")
 }
 
-/// What [`render`] does not take of a user's cloud-config, each in words for a
-/// message.
-pub(crate) fn not_taken(user: &Map<String, Value>) -> Vec<String> {
+/// Returns the parts of a user's cloud-config that [`render`] ignores, in words for a message.
+pub(crate) fn ignored_parts(user: &Map<String, Value>) -> Vec<String> {
     user.iter()
         .filter_map(|(key, value)| match value {
             _ if PROTECTED.contains(&key.as_str()) => Some(format!("`{key}`")),
@@ -126,7 +125,7 @@ pub(crate) fn not_taken(user: &Map<String, Value>) -> Vec<String> {
                 Some("the user `dev`".into())
             }
             Value::Array(_) => None,
-            _ if LISTS.contains(&key.as_str()) => Some(format!("`{key}`, which is no list,")),
+            _ if LISTS.contains(&key.as_str()) => Some(format!("`{key}`, which is not a list,")),
             _ => None,
         })
         .collect()
@@ -196,7 +195,7 @@ fn merge(config: &mut Map<String, Value>, user: &Map<String, Value>) {
             (_, Value::Array(_)) => {
                 config.insert(key.clone(), value.clone());
             }
-            // A list of ours is never replaced by something that is no list.
+            // Only a list can extend a generated list.
             _ if LISTS.contains(&key.as_str()) => {}
             _ => {
                 config.insert(key.clone(), value.clone());
@@ -205,7 +204,7 @@ fn merge(config: &mut Map<String, Value>, user: &Map<String, Value>) {
     }
 }
 
-/// An entry of `users` that speaks of `dev`: a bare name or a mapping.
+/// Returns whether an entry of `users` is `dev`, as a name or as a mapping.
 fn names_dev(entry: &Value) -> bool {
     entry == "dev" || entry.get("name").is_some_and(|name| name == "dev")
 }
@@ -234,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn our_part_names_host_user_keys_files_and_mounts() {
+    fn cloud_config_contains_generated_values() {
         let config = rendered(None);
         assert_eq!(config["hostname"], "box");
         assert_eq!(config["users"][0]["name"], "dev");
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_appended_and_other_keys_added() {
+    fn cloud_config_appends_lists_and_adds_other_keys() {
         let config = rendered(Some(
             "#cloud-config\npackages: [cowsay]\nwrite_files:\n- {path: /a, content: b}\nusers: [default, {name: eve}]\nruncmd: [theirs]\ntimezone: Europe/Berlin\n",
         ));
@@ -267,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn identity_and_the_user_dev_are_protected() {
+    fn cloud_config_ignores_hostname_host_key_and_dev() {
         let config = rendered(Some(
             "#cloud-config\nhostname: evil\nfqdn: evil.example\nssh_deletekeys: true\nusers: [dev, {name: dev, sudo: false}]\nmounts: nonsense\n",
         ));
@@ -280,16 +279,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_taken_is_told() {
-        let told = |text: &str| not_taken(&parse(&format!("#cloud-config\n{text}")).unwrap());
+    fn ignored_parts_names_each_part() {
+        let told = |text: &str| ignored_parts(&parse(&format!("#cloud-config\n{text}")).unwrap());
         assert_eq!(told("packages: [jq]\nusers: [eve]\nmounts: []"), [""; 0]);
         assert_eq!(told("hostname: a\nfqdn: b"), ["`fqdn`", "`hostname`"]);
         assert_eq!(told("users: [eve, {name: dev}]"), ["the user `dev`"]);
-        assert_eq!(told("runcmd: reboot"), ["`runcmd`, which is no list,"]);
+        assert_eq!(told("runcmd: reboot"), ["`runcmd`, which is not a list,"]);
     }
 
     #[test]
-    fn other_user_data_is_refused_with_what_it_is() {
+    fn parse_rejects_other_user_data() {
         for (text, message) in [
             ("#!/bin/sh\necho", "not `#!/bin/sh`"),
             ("", "not ``"),

@@ -1,22 +1,22 @@
-//! systemd credentials and the two ways in which QEMU hands them over:
-//! SMBIOS type 11 strings, and firmware configuration items for what is too
-//! large (systemd.exec(5), "Credentials"; systemd.system-credentials(7)).
+//! systemd credentials, and their two transports in QEMU: SMBIOS type 11 strings, and firmware
+//! configuration items for large values (systemd.exec(5), "Credentials";
+//! systemd.system-credentials(7)).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-/// One named value for the guest.
+/// A named value for the guest.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credential {
-    /// The name; a file name in the guest, so no `/` and no control characters.
+    /// The name. It is a file name in the guest, so it has no `/` and no control characters.
     pub name: String,
     /// The value, any bytes.
     pub value: Vec<u8>,
 }
 
 impl std::fmt::Debug for Credential {
-    /// Never shows the value: it may be a private key.
+    /// Omits the value, which may be a private key.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             formatter,
@@ -32,12 +32,12 @@ impl std::fmt::Debug for Credential {
 pub struct CredentialFile {
     /// The credential's name, which is also the file's.
     pub name: String,
-    /// What the file holds.
+    /// The file's content.
     pub content: Vec<u8>,
 }
 
 impl std::fmt::Debug for CredentialFile {
-    /// Never shows the content: it may be a private key.
+    /// Omits the content, which may be a private key.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             formatter,
@@ -51,25 +51,22 @@ impl std::fmt::Debug for CredentialFile {
 /// The seed as files for QEMU.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Transport {
-    /// One SMBIOS type 11 string each.
+    /// The files of SMBIOS type 11 strings, one string each.
     pub smbios: Vec<CredentialFile>,
-    /// One firmware configuration item each, `opt/io.systemd.credentials/NAME`.
+    /// The files of firmware configuration items `opt/io.systemd.credentials/NAME`, one item each.
     pub firmware: Vec<CredentialFile>,
 }
 
-/// The seed is larger than what QEMU hands over.
+/// A seed that is too large for QEMU to hand over.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the configuration for the guest has {bytes} bytes, more than {}",
-    Transport::TOTAL_LIMIT
-)]
+#[error("the seed has {bytes} bytes, more than {}", Transport::TOTAL_LIMIT)]
 pub struct TooLarge {
-    /// Its size.
+    /// The seed's size, in bytes.
     pub bytes: usize,
 }
 
 impl Credential {
-    /// A credential with a text value.
+    /// Creates a credential.
     pub fn new(name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
         Self {
             name: name.into(),
@@ -77,9 +74,10 @@ impl Credential {
         }
     }
 
-    /// The string that systemd reads. Anything but one line of printable ASCII
-    /// travels as base64, since SMBIOS strings end at a NUL and tools that
-    /// show them do so by lines.
+    /// Returns the string that systemd reads.
+    ///
+    /// Encodes everything but one line of printable ASCII as base64: SMBIOS strings end at a NUL, and
+    /// tools show them by lines.
     fn smbios_string(&self) -> Vec<u8> {
         let plain =
             !self.value.is_empty() && self.value.iter().all(|byte| (0x20..0x7f).contains(byte));
@@ -98,15 +96,17 @@ impl Credential {
 }
 
 impl Transport {
-    /// What may travel in SMBIOS strings together. Measured: at 20 KB all is
-    /// well, at 40 KB the tables overlap the initrd, at 100 KB the guest
-    /// silently gets none.
+    /// The maximum size of all SMBIOS strings, in bytes. Measured: 20 KB work, at 40 KB the tables
+    /// overlap the initrd, and at 100 KB the guest silently gets none.
     const SMBIOS_LIMIT: usize = 16 << 10;
-    /// What may travel at all; 300 KB were measured to arrive intact.
+    /// The maximum size of all values, in bytes. Measured: 300 KB arrive intact.
     const TOTAL_LIMIT: usize = 256 << 10;
 
-    /// Distributes credentials: SMBIOS while there is room, the largest ones
-    /// by firmware configuration.
+    /// Distributes credentials: to SMBIOS strings while there is room, and the largest ones to firmware
+    /// configuration items.
+    ///
+    /// # Errors
+    /// Returns [`TooLarge`] beyond 256 KiB.
     pub fn of(credentials: &[Credential]) -> Result<Self, TooLarge> {
         let bytes = credentials
             .iter()
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_travels_plain_and_anything_else_as_base64() {
+    fn smbios_string_encodes_all_but_printable_lines() {
         for (value, expected) in [
             (&b"box"[..], "io.systemd.credential:a.b=box"),
             (b"one,two = 3", "io.systemd.credential:a.b=one,two = 3"),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_goes_by_firmware_configuration() {
+    fn transport_moves_largest_credentials_to_firmware() {
         let credentials = [
             Credential::new("small", "x"),
             Credential::new("large", vec![b'y'; 20 << 10]),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_that_no_way_can_carry_is_refused() {
+    fn transport_rejects_a_seed_beyond_the_limit() {
         let credentials = [Credential::new("huge", vec![0; 300 << 10])];
         assert_eq!(
             Transport::of(&credentials).err().map(|error| error.bytes),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn values_never_show_in_debug_output() {
+    fn credential_debug_omits_value() {
         let shown = format!("{:?}", Credential::new("key", "hunter2"));
         assert_eq!(shown, "Credential(key, 7 bytes)");
     }

@@ -1,8 +1,7 @@
-//! What a guest is told at boot: the seed and the credentials that carry it.
+//! The seed of a guest: its configuration, and the credentials that transport it.
 //!
-//! Values and text only; nothing here touches the system. Used by
-//! [`crate::sandbox`], which writes the seed's files, and kept in step with
-//! `guest-agent/`, which reads them (docs/guest-contract.md).
+//! Contains values and texts only, without access to the system. [`crate::plan`] uses it, and the
+//! supervisor writes the seed's files. The guest agent reads them (docs/guest-contract.md).
 
 pub(crate) mod cloud_config;
 pub(crate) mod credential;

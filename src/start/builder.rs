@@ -1,4 +1,4 @@
-//! A wish for a sandbox.
+//! The builder of a sandbox.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use sandbox_spec::{
     TemplatePolicy,
 };
 
-use super::prepare::{self, Wish};
+use super::prepare::{self, StartRequest};
 use super::{Joined, Listener, NetworkPolicy, Supervision, image, launch, template, wait};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
@@ -25,21 +25,20 @@ use crate::spec::{Lifetime, shareable_directory};
 use crate::state::StateLayout;
 use crate::{Sandbox, differences, registry};
 
-/// Where the supervisor of a sandbox runs.
+/// Where a sandbox's supervisor runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SupervisorKind {
-    /// In a thread of this process. QEMU ends with the process, even with one that is killed.
+    /// In a thread of this process. QEMU ends with the process, even if the process is killed.
     #[default]
     Thread,
-    /// In a process of its own, of the installed `sandbox` program.
+    /// In a separate process of the installed `sandbox` program.
     Process,
 }
 
-/// A wish for a sandbox: what it should be like, and who should own it. Made by
-/// [`Sandbox::builder`].
+/// The settings of a sandbox and of its start. [`Sandbox::builder`] creates it.
 ///
-/// Setters take plain values; an invalid one is reported by [`start`](Self::start).
+/// Setters accept plain values. [`start`](Self::start) reports the first invalid one.
 #[must_use = "a sandbox starts with `start`"]
 pub struct SandboxBuilder {
     host: Host,
@@ -80,7 +79,7 @@ impl SandboxBuilder {
         }
     }
 
-    /// Keeps a valid value, or the error of the first that is not.
+    /// Sets a valid value, or keeps the error of the first invalid one.
     fn keep<T, E: Into<Error>>(
         mut self,
         value: Result<T, E>,
@@ -93,43 +92,44 @@ impl SandboxBuilder {
         self
     }
 
-    /// Takes all of these options, which replace those set so far.
+    /// Replaces all options that were set so far.
     pub fn options(mut self, options: StartOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Fills what this wish does not say, from a configuration file for example.
+    /// Sets the defaults of unset options, from a configuration file for example.
     pub fn defaults(mut self, defaults: StartOptions) -> Self {
         self.defaults = defaults;
         self
     }
 
-    /// Sets the sandbox's name. By default it is that of the workspace, or a new one.
+    /// Sets the sandbox's name. The default is the name of the workspace ([`Host::name_for`]), or a
+    /// random one without a workspace.
     pub fn name(self, name: &str) -> Self {
         self.keep(name.parse(), |builder, name| builder.name = Some(name))
     }
 
-    /// Shares a host directory at `/home/dev/workspace`. A sandbox may also have none.
+    /// Shares a host directory at `/home/dev/workspace`. The default is no workspace.
     pub fn workspace(mut self, directory: impl Into<PathBuf>) -> Self {
         self.workspace = Some(directory.into());
         self
     }
 
-    /// Sets the base image.
+    /// Sets the base image. The default is `debian-13`.
     pub fn image(self, image: &str) -> Self {
         self.keep(image.parse(), |builder, image| {
             builder.options.image = Some(image)
         })
     }
 
-    /// Sets the number of processors.
+    /// Sets the number of processors. The default is 2.
     pub fn cpus(self, cpus: u32) -> Self {
         let cpus = cpus.to_string().parse::<CpuCount>();
         self.keep(cpus, |builder, cpus| builder.options.cpus = Some(cpus))
     }
 
-    /// Sets the memory, in MiB.
+    /// Sets the memory size, in MiB. The default is 2048.
     pub fn memory_mib(self, memory: u64) -> Self {
         let memory = format!("{memory}M").parse::<MemorySize>();
         self.keep(memory, |builder, memory| {
@@ -137,13 +137,13 @@ impl SandboxBuilder {
         })
     }
 
-    /// Sets the size of the root disk as the guest sees it, in GiB.
+    /// Sets the size of the root disk as the guest sees it, in GiB. The default is 20.
     pub fn disk_gib(self, disk: u64) -> Self {
         let disk = format!("{disk}G").parse::<DiskSize>();
         self.keep(disk, |builder, disk| builder.options.disk = Some(disk))
     }
 
-    /// Sets how the guest's processors run.
+    /// Sets the accelerator of the guest's processors.
     pub fn accelerator(mut self, choice: AcceleratorChoice) -> Self {
         self.options.accelerator = Some(choice);
         self
@@ -155,37 +155,38 @@ impl SandboxBuilder {
         self
     }
 
-    /// Sets how owners and modes of shares are kept.
+    /// Sets how shares store owners and modes.
     pub fn share_mode(mut self, mode: ShareMode) -> Self {
         self.options.share_mode = Some(mode);
         self
     }
 
-    /// Sets a cloud-config file to apply at the start.
+    /// Sets the cloud-config file that the start applies.
     pub fn cloud_init(mut self, file: impl Into<PathBuf>) -> Self {
         self.options.cloud_init = Some(file.into());
         self
     }
 
-    /// Sets how long the guest may take to become ready.
+    /// Sets how long the guest may take to become ready. The default is 2 minutes, or 10 minutes if the
+    /// processors are emulated.
     pub fn ready_timeout(mut self, timeout: Duration) -> Self {
         self.options.ready_timeout = Some(timeout);
         self
     }
 
-    /// Sets what the start does with templates.
+    /// Sets how the start uses templates.
     pub fn templates(mut self, policy: TemplatePolicy) -> Self {
         self.options.templates = Some(policy);
         self
     }
 
-    /// Sets what the guest may reach.
+    /// Sets the destinations that the guest may reach.
     pub fn network(mut self, policy: NetworkPolicy) -> Self {
         self.allowlist = policy.apply(&mut self.options);
         self
     }
 
-    /// Forwards a TCP port of the host to the guest; port 0 of the host takes any free one.
+    /// Forwards a TCP port of the host to the guest. Port 0 of the host selects a free port.
     pub fn publish(mut self, host: impl Into<SocketAddr>, guest: u16) -> Self {
         self.options.publish.push(PublishedPort {
             host: host.into(),
@@ -195,7 +196,8 @@ impl SandboxBuilder {
         self
     }
 
-    /// Gives `value` to these hosts, and a placeholder in the variable `name` to the guest.
+    /// Adds a secret. The guest gets a placeholder in the variable `name`, which the gateway replaces with
+    /// `value` in requests to `hosts`.
     pub fn secret(self, name: &str, value: impl Into<OsString>, hosts: &[&str]) -> Self {
         let value = value.into();
         let secret = SecretRequest::of_variable(&format!("{name}@{}", hosts.join(",")))
@@ -203,13 +205,14 @@ impl SandboxBuilder {
         self.keep(secret, |builder, secret| builder.secrets.push(secret))
     }
 
-    /// Says where values of variables come from, for secrets in [`options`](Self::options).
+    /// Sets the source of variables for the secrets in [`options`](Self::options). The default has no
+    /// variables.
     pub fn variables(mut self, variables: fn(&str) -> Option<OsString>) -> Self {
         self.variables = variables;
         self
     }
 
-    /// Lets the owner of an SSH key in, by a line of `authorized_keys` (sshd(8)).
+    /// Authorizes an SSH key, by a line of `authorized_keys` (sshd(8)).
     pub fn authorized_key(mut self, line: impl Into<String>) -> Self {
         self.authorized_keys.push(line.into());
         self
@@ -221,25 +224,25 @@ impl SandboxBuilder {
         self
     }
 
-    /// Fails where the sandbox already runs, instead of joining it.
+    /// Makes the start fail if the sandbox already runs, instead of joining it.
     pub fn fresh(mut self) -> Self {
         self.fresh = true;
         self
     }
 
-    /// Sets what happens when this program lets go of the sandbox.
+    /// Sets whether the sandbox ends with its handle. The default is [`Lifetime::Attached`].
     pub fn lifetime(mut self, lifetime: Lifetime) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// Sets where the supervisor runs.
+    /// Sets where the supervisor runs. The default is [`SupervisorKind::Thread`].
     pub fn supervisor(mut self, kind: SupervisorKind) -> Self {
         self.supervisor = kind;
         self
     }
 
-    /// Lets the sandbox outlive this program, under this name: a process of the installed `sandbox`
+    /// Makes the sandbox outlive this program, under this name. A process of the installed `sandbox`
     /// program owns it.
     pub fn detach(self, name: &str) -> Self {
         self.supervisor(SupervisorKind::Process)
@@ -247,23 +250,23 @@ impl SandboxBuilder {
             .name(name)
     }
 
-    /// Calls `listener` with everything that happens until the sandbox is ready.
+    /// Calls `listener` with each event until the sandbox is ready.
     pub fn on_event(mut self, listener: impl FnMut(&Event) + Send + 'static) -> Self {
         self.listener = Box::new(listener);
         self
     }
 
-    /// Starts the sandbox, or joins it where it already runs, and returns once sessions can enter.
+    /// Starts the sandbox, or joins it if it already runs. Returns once the sandbox is ready.
     ///
     /// # Errors
-    /// Every [`ErrorKind`]; nothing is left of a start that fails.
+    /// Any [`ErrorKind`]. A failed start leaves no process and no state.
     pub async fn start(self) -> Result<Sandbox, Error> {
         let started = self.start_until(std::future::pending()).await?;
         started.ok_or_else(|| Error::new(ErrorKind::Cancelled, "the start was cancelled", None))
     }
 
-    /// The same, until `cancel` is ready: then `None`, once nothing is left of the start. A sandbox
-    /// that was only joined goes on.
+    /// Like [`start`](Self::start), but ends the start once `cancel` is ready, and returns `None` after
+    /// that. A sandbox that was only joined keeps running.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -294,7 +297,7 @@ impl SandboxBuilder {
         }
     }
 
-    /// Plans the start and changes nothing. What is found out about QEMU and KVM is written to the
+    /// Plans the start without changing anything. The probes of QEMU and KVM write their caches to the
     /// directory `scratch`.
     ///
     /// # Errors
@@ -319,7 +322,7 @@ impl SandboxBuilder {
         let mut events = Vec::new();
         let spec = prepare::specification(
             &host,
-            &self.wish(name, workspace.as_deref()),
+            &self.request(name, workspace.as_deref()),
             hypervisor.decision.accelerator,
             &mut |event: &Event| events.push(event.clone()),
         )?;
@@ -346,8 +349,8 @@ impl SandboxBuilder {
         })
     }
 
-    fn wish<'a>(&'a self, name: SandboxName, workspace: Option<&'a Path>) -> Wish<'a> {
-        Wish {
+    fn request<'a>(&'a self, name: SandboxName, workspace: Option<&'a Path>) -> StartRequest<'a> {
+        StartRequest {
             allowlist_of: self.allowlist_of.clone(),
             name,
             workspace,
@@ -359,7 +362,7 @@ impl SandboxBuilder {
         }
     }
 
-    /// The name that was set, that of the workspace, or a new one.
+    /// Returns the set name, the name of the workspace, or a random one.
     fn chosen_name(&self, workspace: Option<&Path>) -> Result<SandboxName, Error> {
         match (&self.name, workspace) {
             (Some(name), _) => Ok(name.clone()),
@@ -368,7 +371,7 @@ impl SandboxBuilder {
         }
     }
 
-    /// Starts or joins once.
+    /// Starts or joins the sandbox once.
     async fn attempt(
         &mut self,
         options: &StartOptions,
@@ -379,11 +382,11 @@ impl SandboxBuilder {
         let host = self.host.clone();
         let layout = StateLayout::new(host.directories(), &name);
         if !registry::is_owned(&layout) {
-            // What fails at once comes first: building an image takes minutes.
+            // Fast checks come first, since building an image takes minutes.
             let state = host.directories().state.clone();
             let hypervisor = prepare::hypervisor(&host, options, &state)?;
             let accelerator = hypervisor.decision.accelerator;
-            let wish = Wish {
+            let request = StartRequest {
                 allowlist_of: self.allowlist_of.clone(),
                 name: name.clone(),
                 workspace,
@@ -393,7 +396,7 @@ impl SandboxBuilder {
                 secrets: &self.secrets,
                 variables: self.variables,
             };
-            let spec = prepare::specification(&host, &wish, accelerator, &mut self.listener)?;
+            let spec = prepare::specification(&host, &request, accelerator, &mut self.listener)?;
             let obtained =
                 image::obtain(&host, &spec.image, &mut self.listener, cancel.as_mut()).await?;
             let Some(image) = obtained else {
@@ -455,7 +458,7 @@ impl SandboxBuilder {
         self.join(host, layout, name, workspace, cancel).await
     }
 
-    /// Joins a sandbox that some process owns.
+    /// Joins a sandbox that a process owns.
     async fn join(
         &mut self,
         host: Host,
@@ -487,7 +490,7 @@ impl SandboxBuilder {
                 let waited = wait::wait_for_ready(joined, &mut self.listener, cancel).await?;
                 Ok(Attempt::Ended(waited.map(Box::new)))
             }
-            // It ended between the two looks.
+            // It ended between the two checks.
             launch::Claimed::Free(lock) => {
                 registry::collect(&layout, lock);
                 Err(Error::new(
@@ -499,7 +502,7 @@ impl SandboxBuilder {
         }
     }
 
-    /// Whether the name was chosen after the directory, so that another may do as well.
+    /// Returns whether the name comes from the directory, so that another one is acceptable.
     fn is_replaceable(&self, workspace: Option<&Path>, name: &SandboxName) -> bool {
         self.name.is_none()
             && workspace.is_some_and(|workspace| {
@@ -515,15 +518,15 @@ impl SandboxBuilder {
     }
 }
 
-/// How one attempt ended without an error.
+/// The result of an attempt without an error.
 enum Attempt {
-    /// With a sandbox, or cancelled.
+    /// A sandbox, or `None` if the start was cancelled.
     Ended(Option<Box<Sandbox>>),
-    /// The name has gone to another directory of the same name; this is the directory to name anew.
+    /// Another directory took the name. This directory needs another name.
     NameTaken(PathBuf),
 }
 
-/// A name that no sandbox has.
+/// Returns a random name.
 fn new_name() -> Result<SandboxName, Error> {
     let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
     let digits: String = uuid.chars().take(8).collect();
@@ -532,5 +535,5 @@ fn new_name() -> Result<SandboxName, Error> {
         .map_err(|error: NameError| Error::from(error))?)
 }
 
-/// The first request of a connection that only follows a sandbox.
+/// The first request of a connection that only reads events.
 pub(super) const FOLLOW: Request = Request::Subscribe;

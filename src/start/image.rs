@@ -1,4 +1,4 @@
-//! The image of a start: stored, verified, or built first.
+//! The image of a start: verified if it is stored, built otherwise.
 
 use std::pin::Pin;
 
@@ -11,8 +11,7 @@ use crate::event::{Event, Stage};
 use crate::host::Host;
 use crate::plan::BootImage;
 
-/// Returns the stored image, verified; builds it first if it is not there. `None` if that was
-/// cancelled.
+/// Returns the stored image after verifying it, or builds it. `None` if the build was cancelled.
 pub(crate) async fn obtain(
     host: &Host,
     reference: &ImageReference,
@@ -35,7 +34,7 @@ pub(crate) async fn obtain(
     build(host, reference, None, listener, cancel).await
 }
 
-/// Builds an image in a thread of its own; `None` if that was cancelled.
+/// Builds an image in a separate thread. `None` if the build was cancelled.
 pub(crate) async fn build(
     host: &Host,
     reference: &ImageReference,
@@ -72,20 +71,20 @@ pub(crate) async fn build(
             }
         }
     };
-    // The builder's programs are bound to its thread.
+    // The builder's child processes end with its thread.
     drop(builder.join());
     match built {
         Ok(Err(_)) if is_cancelled => Ok(None),
         Ok(built) => Ok(Some(built?)),
         Err(_) => Err(Error::new(
             ErrorKind::Image,
-            "the build ended without a result",
+            "the image build ended without a result",
             None,
         )),
     }
 }
 
-/// A build goes no further than whoever waits for it.
+/// Cancels the build when its caller drops the future.
 struct CancelOnDrop(CancelFlag);
 
 impl Drop for CancelOnDrop {
@@ -94,7 +93,7 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// The files of a stored image.
+/// Returns the files of a stored image.
 pub(crate) fn boot_image(image: &Image) -> BootImage {
     let content = &image.metadata.content;
     BootImage {
@@ -108,7 +107,7 @@ pub(crate) fn boot_image(image: &Image) -> BootImage {
     }
 }
 
-/// Placeholders for the files of an image that is not stored yet and could be built.
+/// Returns placeholders for the files of an image that is not stored but can be built.
 pub(super) fn unknown(host: &Host, reference: &ImageReference) -> Result<BootImage, Error> {
     Recipe::embedded(reference)?;
     let blobs = host.directories().images().join("blobs/sha256");

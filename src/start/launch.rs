@@ -1,4 +1,4 @@
-//! Claiming a name, and handing the plan to a supervisor.
+//! The claim of a name, and the launch of its supervisor.
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -13,7 +13,7 @@ use crate::plan::StartPlan;
 use crate::registry::{self, Claim, RegistryError};
 use crate::state::StateLayout;
 
-/// Where a supervisor runs.
+/// Where to run the supervisor.
 pub(crate) enum Supervision {
     /// In a thread of this process.
     Thread,
@@ -21,22 +21,22 @@ pub(crate) enum Supervision {
     Process(PathBuf),
 }
 
-/// A supervisor that runs.
+/// A running supervisor.
 pub(crate) struct Launched {
     pub(crate) connection: Connection,
     pub(crate) thread: Option<JoinHandle<()>>,
 }
 
-/// The state of one name.
+/// The result of a claim.
 pub(crate) enum Claimed {
     Free(DirectoryLock),
     Taken(Connection),
-    /// The name, chosen after this directory, belongs to another one of the same name.
+    /// The name comes from this directory but belongs to another directory of the same name.
     Elsewhere(PathBuf),
 }
 
-/// Claims the name. If it is `replaceable`, another workspace's claim is no error: minutes may have
-/// passed since the name was chosen.
+/// Claims the name. If it is `replaceable`, another workspace's claim is not an error, since that
+/// workspace may have claimed it while an image was built.
 pub(crate) async fn claim(
     layout: &StateLayout,
     name: &SandboxName,
@@ -56,7 +56,7 @@ pub(crate) async fn claim(
     }
 }
 
-/// Hands the plan to a supervisor. Nothing is left where that fails.
+/// Starts a supervisor with the plan. A failure removes the claimed state.
 pub(crate) async fn launch(
     plan: &StartPlan,
     lock: DirectoryLock,

@@ -1,11 +1,11 @@
-//! What the guest may reach, as a program says it.
+//! The network policy of a sandbox.
 
 use sandbox_spec::domain::{DomainError, DomainPattern};
 use sandbox_spec::policy::{Preset, Rule, RuleError};
 
 use crate::options::StartOptions;
 
-/// What the guest may reach. The default is the internet, but neither this machine nor its networks.
+/// The destinations that the guest may reach. The default is [`public`](Self::public).
 #[derive(Debug, Clone, Default)]
 pub struct NetworkPolicy {
     preset: Preset,
@@ -15,7 +15,7 @@ pub struct NetworkPolicy {
 }
 
 impl NetworkPolicy {
-    /// Nothing.
+    /// Denies all destinations.
     pub fn none() -> Self {
         Self {
             preset: Preset::None,
@@ -23,12 +23,12 @@ impl NetworkPolicy {
         }
     }
 
-    /// Public addresses: the internet, but neither this machine nor its networks.
+    /// Allows public addresses: the internet, but neither this host nor its networks.
     pub fn public() -> Self {
         Self::default()
     }
 
-    /// Public and private addresses, but not this machine.
+    /// Allows public and private addresses, but not this host.
     pub fn private() -> Self {
         Self {
             preset: Preset::Private,
@@ -36,7 +36,7 @@ impl NetworkPolicy {
         }
     }
 
-    /// Everything, this machine included.
+    /// Allows all destinations, including this host.
     pub fn all() -> Self {
         Self {
             preset: Preset::All,
@@ -44,8 +44,7 @@ impl NetworkPolicy {
         }
     }
 
-    /// HTTP and HTTPS to the domains that [`allow_domain`](Self::allow_domain) names, and nothing
-    /// else.
+    /// Allows HTTP and HTTPS to the domains of [`allow_domain`](Self::allow_domain) only.
     pub fn proxy() -> Self {
         Self {
             proxy: true,
@@ -53,27 +52,27 @@ impl NetworkPolicy {
         }
     }
 
-    /// Allows a domain in proxy mode: `example.com` that name alone, `*.example.com` its
-    /// subdomains, `.example.com` both.
+    /// Allows a domain in proxy mode: `example.com` for that name only, `*.example.com` for its
+    /// subdomains, `.example.com` for both.
     ///
     /// # Errors
-    /// Where that is not a domain.
+    /// Fails if `pattern` is not a domain pattern.
     pub fn allow_domain(mut self, pattern: &str) -> Result<Self, DomainError> {
         self.allowlist.push(pattern.parse()?);
         Ok(self)
     }
 
-    /// Adds a rule that comes before the preset, such as `allow@10.1.2.3:tcp:443`. The first that
+    /// Adds a rule that precedes the preset, such as `allow@10.1.2.3:tcp:443`. The first rule that
     /// matches wins.
     ///
     /// # Errors
-    /// Where that is not a rule.
+    /// Fails if `rule` is not a rule.
     pub fn rule(mut self, rule: &str) -> Result<Self, RuleError> {
         self.rules.push(rule.parse()?);
         Ok(self)
     }
 
-    /// Says all this in the options of a start. Gives the allowlist of proxy mode.
+    /// Sets the policy in the options of a start. Returns the allowlist of proxy mode.
     pub(super) fn apply(self, options: &mut StartOptions) -> Option<Vec<DomainPattern>> {
         options.network = Some(self.preset);
         options.net_rules = self.rules;

@@ -1,4 +1,4 @@
-//! From a wish to a start plan: QEMU, accelerator, specification, keys.
+//! The preparation of a start: QEMU, accelerator, specification, keys and plan.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -29,49 +29,49 @@ use crate::ssh::keys::Keys;
 use crate::state::StateLayout;
 use crate::templates;
 
-/// The base image if nobody says another.
+/// The default base image.
 const IMAGE: &str = "debian-13";
-/// The number of processors.
+/// The default number of processors.
 const CPUS: &str = "2";
-/// The memory.
+/// The default memory size.
 const MEMORY: &str = "2G";
-/// The root disk.
+/// The default size of the root disk.
 const DISK: &str = "20G";
 
-/// How long a guest may take to become ready if nobody says: about ten times what it takes.
+/// The default time for a guest to become ready: about ten times the usual time.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
-/// The same under emulation, on a busy machine.
+/// The default time for an emulated guest, on a busy host.
 const READY_TIMEOUT_EMULATED: Duration = Duration::from_secs(600);
 
-/// QEMU and how it runs the guest's processors.
+/// QEMU and its accelerator.
 pub(crate) struct Hypervisor {
     pub(crate) program: QemuProgram,
     pub(crate) decision: Decision,
 }
 
-/// A sandbox as somebody wishes it.
-pub(crate) struct Wish<'a> {
+/// The request for a sandbox.
+pub(crate) struct StartRequest<'a> {
     pub(crate) name: SandboxName,
-    /// Canonical.
+    /// The workspace's canonical path.
     pub(crate) workspace: Option<&'a Path>,
     pub(crate) options: &'a StartOptions,
     pub(crate) lifetime: Lifetime,
-    /// The whole allowlist of proxy mode; else the one on the disk counts.
+    /// The whole allowlist of proxy mode; `None` for the stored one.
     pub(crate) allowlist: Option<&'a [DomainPattern]>,
-    /// Whose allowlist on the disk counts; else the sandbox's own.
+    /// The sandbox whose stored allowlist is used; `None` for this sandbox's own.
     pub(crate) allowlist_of: Option<SandboxName>,
-    /// Secrets with values, beside those of the options.
+    /// Secrets with values, besides those of the options.
     pub(crate) secrets: &'a [SecretSpec],
     pub(crate) variables: fn(&str) -> Option<OsString>,
 }
 
-/// A start that was planned and not begun.
+/// A planned start.
 pub struct Planned {
     /// The plan.
     pub plan: StartPlan,
-    /// Whether the image is stored; else its files have placeholders for names.
+    /// Whether the image is stored. Otherwise, the paths of its files are placeholders.
     pub is_image_stored: bool,
-    /// What a start would report.
+    /// The events that a start would report.
     pub events: Vec<Event>,
 }
 
@@ -79,12 +79,12 @@ fn default<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
     text.parse().expect("the defaults are valid")
 }
 
-/// The image of a start.
+/// Returns the image of a start.
 pub(crate) fn image(options: &StartOptions) -> ImageReference {
     options.image.clone().unwrap_or_else(|| default(IMAGE))
 }
 
-/// The machine that fits a start.
+/// Returns the machine of a template for a start.
 pub(crate) fn machine(options: &StartOptions, shares: usize) -> MachineShape {
     MachineShape::fitting(cpus(options), memory(options), disk(options), shares)
 }
@@ -101,7 +101,7 @@ fn disk(options: &StartOptions) -> DiskSize {
     options.disk.unwrap_or_else(|| default(DISK))
 }
 
-/// Finds QEMU and an accelerator; what is found is remembered in `cache_directory`.
+/// Finds QEMU and an accelerator, and caches the results in `cache_directory`.
 pub(crate) fn hypervisor(
     host: &Host,
     options: &StartOptions,
@@ -113,14 +113,14 @@ pub(crate) fn hypervisor(
     Ok(Hypervisor { program, decision })
 }
 
-/// The wish, checked against this host.
+/// Returns the specification of the request, checked against this host.
 pub(crate) fn specification(
     host: &Host,
-    wish: &Wish<'_>,
+    request: &StartRequest<'_>,
     accelerator: Accelerator,
     listener: &mut dyn FnMut(&Event),
 ) -> Result<SandboxSpec, Error> {
-    let options = wish.options;
+    let options = request.options;
     let shares = options
         .shares
         .iter()
@@ -140,7 +140,7 @@ pub(crate) fn specification(
                 Error::new(ErrorKind::InvalidInput, error, Some(hint))
             })?;
             let config = cloud_config::parse(&text)?;
-            for part in cloud_config::not_taken(&config) {
+            for part in cloud_config::ignored_parts(&config) {
                 listener(&Event::CloudConfigIgnored { part });
             }
             Some(config)
@@ -148,8 +148,8 @@ pub(crate) fn specification(
         None => None,
     };
     let spec = SandboxSpec {
-        name: wish.name.clone(),
-        workspace: wish.workspace.map(Path::to_path_buf),
+        name: request.name.clone(),
+        workspace: request.workspace.map(Path::to_path_buf),
         image: image(options),
         cpus: cpus(options),
         memory: memory(options),
@@ -159,22 +159,22 @@ pub(crate) fn specification(
         cloud_config,
         ready_timeout: ready_timeout(options, accelerator),
         templates: options.templates.unwrap_or_default(),
-        lifetime: wish.lifetime,
-        network: network(host, wish)?,
+        lifetime: request.lifetime,
+        network: network(host, request)?,
     };
     spec.check(HostCapacity::of_this_host(), &host.directories().state)?;
     Ok(spec)
 }
 
-/// The network of the wish, with the values of its secrets.
-fn network(host: &Host, wish: &Wish<'_>) -> Result<NetworkSpec, Error> {
-    let options = wish.options;
-    let resolve = |request: &SecretRequest| {
-        let mut request = request.clone();
-        if let SecretSource::File(path) = &mut request.source {
+/// Returns the network of the request, with the values of its secrets.
+fn network(host: &Host, request: &StartRequest<'_>) -> Result<NetworkSpec, Error> {
+    let options = request.options;
+    let resolve = |secret: &SecretRequest| {
+        let mut secret = secret.clone();
+        if let SecretSource::File(path) = &mut secret.source {
             *path = expand_home(host, path);
         }
-        request.resolve(|name| (wish.variables)(name))
+        secret.resolve(|name| (request.variables)(name))
     };
     let mut secrets = options
         .secrets
@@ -182,12 +182,12 @@ fn network(host: &Host, wish: &Wish<'_>) -> Result<NetworkSpec, Error> {
         .chain(&options.secret_files)
         .map(resolve)
         .collect::<Result<Vec<_>, SecretError>>()?;
-    secrets.extend_from_slice(wish.secrets);
+    secrets.extend_from_slice(request.secrets);
     let authority = match &secrets[..] {
         [] => None,
         secrets => Some(AuthorityParts::generate(secrets)?),
     };
-    let owner = wish.allowlist_of.as_ref().unwrap_or(&wish.name);
+    let owner = request.allowlist_of.as_ref().unwrap_or(&request.name);
     Ok(NetworkSpec {
         proxy_directory: host.directories().proxy(owner.as_str()),
         authority,
@@ -196,7 +196,7 @@ fn network(host: &Host, wish: &Wish<'_>) -> Result<NetworkSpec, Error> {
             rules: options.net_rules.clone(),
         },
         proxy: options.proxy.unwrap_or_default(),
-        allowlist: wish.allowlist.map(<[_]>::to_vec),
+        allowlist: request.allowlist.map(<[_]>::to_vec),
         published: options.publish.clone(),
         dns: options.dns,
         max_connections: options.max_connections.unwrap_or_default(),
@@ -205,7 +205,7 @@ fn network(host: &Host, wish: &Wish<'_>) -> Result<NetworkSpec, Error> {
     })
 }
 
-/// `~/…`, which a shell does not expand behind an option's name.
+/// Expands `~/…`, which a shell does not expand after an option's name.
 fn expand_home(host: &Host, path: &Path) -> PathBuf {
     match path.strip_prefix("~") {
         Ok(rest) => host.directories().home.join(rest),
@@ -213,7 +213,7 @@ fn expand_home(host: &Host, path: &Path) -> PathBuf {
     }
 }
 
-/// How long a guest may take to become ready.
+/// Returns how long a guest may take to become ready.
 pub(crate) fn ready_timeout(options: &StartOptions, accelerator: Accelerator) -> Duration {
     options.ready_timeout.unwrap_or(match accelerator {
         Accelerator::Kvm => READY_TIMEOUT,
@@ -221,7 +221,7 @@ pub(crate) fn ready_timeout(options: &StartOptions, accelerator: Accelerator) ->
     })
 }
 
-/// The part of the host that a plan depends on.
+/// Returns the properties of the host that a plan depends on.
 pub(crate) fn host_setup(
     host: &Host,
     hypervisor: &Hypervisor,
@@ -236,8 +236,8 @@ pub(crate) fn host_setup(
     })
 }
 
-/// The shape of the template that a sandbox would be restored from; `None` where templates are not
-/// wanted or QEMU cannot have them.
+/// Returns the shape of the template for a sandbox; `None` if templates are off or QEMU does not
+/// support them.
 pub(crate) fn template_shape(
     spec: &SandboxSpec,
     image: &BootImage,
@@ -252,7 +252,7 @@ pub(crate) fn template_shape(
     Some(templates::shape(machine, image, version, accelerator))
 }
 
-/// The plan, with new keys; it restores the template if one is given.
+/// Creates the plan with new keys. The plan restores `template` if there is one.
 pub(crate) fn plan(
     host: &Host,
     spec: SandboxSpec,
@@ -268,7 +268,7 @@ pub(crate) fn plan(
     Ok(StartPlan::new(spec, layout, image, setup, keys, template)?)
 }
 
-/// A new machine-id (machine-id(5)), from the kernel's random UUID.
+/// Returns a new machine-id (machine-id(5)), from the kernel's random UUID.
 fn machine_id() -> Result<String, Error> {
     let path = Path::new("/proc/sys/kernel/random/uuid");
     let uuid = std::fs::read_to_string(path).map_err(FileError::new("read", path))?;

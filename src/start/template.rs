@@ -1,4 +1,4 @@
-//! The template of a start: found, or built for the next one.
+//! The template of a start: finds it, or builds it for the next start.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -22,42 +22,42 @@ use crate::role::{self, Role};
 use crate::supervisor::TemplateTimes;
 use crate::templates::{self, BuildRequest};
 
-/// After a build in the background failed, none is begun for the same shape for this long.
+/// How long no background build of a shape starts after one has failed.
 const RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// A template to be built.
+/// A request to build a template.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct TemplateRequest {
-    /// The start that would use it.
+    /// The options of a start that would restore the template.
     pub options: StartOptions,
 }
 
 impl TemplateRequest {
-    /// Requests the template that a start with these options restores.
+    /// Creates a request for the template that a start with these options restores.
     pub fn new(options: StartOptions) -> Self {
         Self { options }
     }
 }
 
-/// A template that was built, or was there.
+/// The result of a template build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BuiltTemplate {
-    /// It was built.
+    /// The template was built.
     Built {
-        /// Its key.
+        /// The template's key.
         key: TemplateKey,
-        /// How long that took.
+        /// The durations of the build.
         times: TemplateTimes,
     },
-    /// It was there already.
+    /// The template already existed.
     Present {
-        /// Its key.
+        /// The template's key.
         key: TemplateKey,
     },
 }
 
-/// A build in the background, on its way to the process that does it.
+/// A background build, as its process receives it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct BackgroundBuild {
     image: ImageReference,
@@ -67,11 +67,11 @@ pub(crate) struct BackgroundBuild {
     shares: usize,
     accelerator: sandbox_spec::Accelerator,
     ready_timeout: Duration,
-    /// How much of the disk templates may take, in bytes.
+    /// The maximum disk space of all templates, in bytes.
     space_bytes: Option<u64>,
 }
 
-/// The template for a start. A store that cannot be read costs the warm start, not the sandbox.
+/// Returns the template for a start. An unreadable store only makes the start boot.
 pub(super) fn find(host: &Host, shape: &Shape, listener: &mut Listener) -> Option<Template> {
     let found = host.templates().find(&shape.key());
     found.unwrap_or_else(|error| {
@@ -81,8 +81,8 @@ pub(super) fn find(host: &Host, shape: &Shape, listener: &mut Listener) -> Optio
     })
 }
 
-/// What starts ask of templates. QEMU is not run for it: where its version is not remembered,
-/// templates of any version are of use.
+/// Returns the expectations of starts. Does not run QEMU: without a cached version, templates of any
+/// version count as usable.
 pub(crate) fn expectations(host: &Host) -> Result<Expectations, Error> {
     let version = program::remembered_version(host.search(&host.directories().state));
     let version = version.map(|version| version.to_string());
@@ -90,7 +90,7 @@ pub(crate) fn expectations(host: &Host) -> Result<Expectations, Error> {
 }
 
 impl Host {
-    /// Builds the template that a start with these options restores; `None` if `cancel` was ready
+    /// Builds the template that a start with these options restores. `None` if `cancel` was ready
     /// first.
     ///
     /// # Errors
@@ -123,8 +123,8 @@ impl Host {
         build.run(self, &mut listener, cancel).await
     }
 
-    /// Builds an image of an embedded recipe anew, from this mirror of Debian's packages or the
-    /// usual one; `None` if `cancel` was ready first.
+    /// Builds an image of an embedded recipe again, from `mirror` or the default mirror of Debian's
+    /// packages. `None` if `cancel` was ready first.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is no such recipe, [`ErrorKind::Image`] where the build
@@ -184,7 +184,7 @@ impl Build {
             Begin::Busy => {
                 return Err(Error::new(
                     ErrorKind::InUse,
-                    "this template is being built already",
+                    "another process is already building this template",
                     Some(Hint::run("template ls").then(" shows it")),
                 ));
             }
@@ -221,8 +221,8 @@ impl Build {
     }
 }
 
-/// Whether a build in the background has written down why it failed, and that is not long ago.
-fn has_failed_lately(log: &Path) -> bool {
+/// Returns whether a background build has written its failure to the log recently.
+fn has_failed_recently(log: &Path) -> bool {
     let Ok(metadata) = std::fs::metadata(log) else {
         return false;
     };
@@ -232,8 +232,8 @@ fn has_failed_lately(log: &Path) -> bool {
     metadata.len() > 0 && age.is_ok_and(|age| age.is_ok_and(|age| age < RETRY_AFTER))
 }
 
-/// Builds the template that a start would have liked to have, in a process of the installed program
-/// that outlives this one. Whether it can be started or not, the sandbox runs.
+/// Builds the missing template of a start, in a process of the installed program that outlives this
+/// one. A failure does not affect the sandbox.
 pub(super) fn build_in_background(
     host: &Host,
     plan: &StartPlan,
@@ -242,7 +242,7 @@ pub(super) fn build_in_background(
 ) {
     let spec = &plan.spec;
     if spec.templates != TemplatePolicy::Auto
-        || has_failed_lately(&host.templates().log(&shape.key()))
+        || has_failed_recently(&host.templates().log(&shape.key()))
     {
         return;
     }
@@ -263,12 +263,12 @@ pub(super) fn build_in_background(
         host: host.parts().clone(),
         build,
     };
-    // It is nobody's child soon: this process ends before it.
+    // Init adopts it, since this process ends first.
     drop(role::start_in_background(&program, &role));
 }
 
-/// Does a [`BackgroundBuild`], yielding to everything else that runs. A failure is written to the
-/// template's log, since nobody reads what is printed.
+/// Runs a [`BackgroundBuild`] with the lowest priority. Writes a failure to the template's log, since
+/// the process's output is discarded.
 pub(crate) async fn run_in_role(host: &Host, build: BackgroundBuild) -> Result<(), Error> {
     lower_priority_to_idle();
     let options = StartOptions {
@@ -284,7 +284,7 @@ pub(crate) async fn run_in_role(host: &Host, build: BackgroundBuild) -> Result<(
     };
     let hypervisor = prepare::hypervisor(host, &options, &host.directories().state)?;
     check_version(&hypervisor)?;
-    // Nobody waits for an image to be built here.
+    // A background build uses stored images only.
     let Some(image) = host.images().open(&prepare::image(&options))? else {
         return Ok(());
     };
@@ -311,7 +311,7 @@ pub(crate) async fn run_in_role(host: &Host, build: BackgroundBuild) -> Result<(
     built.map(drop)
 }
 
-/// An error with its causes and its log, for a file.
+/// Returns an error with its causes and its log lines, as text for a file.
 fn report(error: &Error) -> String {
     let mut text = format!("error: {error}\n");
     let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());

@@ -1,4 +1,4 @@
-//! Following a start until the sandbox is ready.
+//! The wait for a started sandbox to become ready.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -16,10 +16,10 @@ use crate::host::Host;
 use crate::state::StateLayout;
 use crate::{Sandbox, registry};
 
-/// How many lines of a dead supervisor's log an error shows.
+/// The number of lines of a dead supervisor's log in an error.
 const SHOWN_LINES: usize = 10;
 
-/// A start that is under way, by this program or another.
+/// A start in progress, by this program or another one.
 pub(crate) struct Joined {
     pub(crate) host: Host,
     pub(crate) name: SandboxName,
@@ -27,18 +27,18 @@ pub(crate) struct Joined {
     pub(crate) connection: Connection,
     pub(crate) thread: Option<JoinHandle<()>>,
     pub(crate) workspace: Option<PathBuf>,
-    /// Whether this program began it.
+    /// Whether this program started the sandbox.
     pub(crate) is_started: bool,
 }
 
-/// Waits until the sandbox is ready; `None` if that was cancelled. A start of this program's is then
-/// undone.
+/// Waits until the sandbox is ready. Returns `None` if the wait was cancelled; a start of this program
+/// is then undone.
 pub(crate) async fn wait_for_ready(
     mut joined: Joined,
     listener: &mut (dyn FnMut(&Event) + Send),
     mut cancel: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> Result<Option<Sandbox>, Error> {
-    // What happened before a sandbox was ready is old news once it is.
+    // Reports stages of a joined sandbox only if it is not ready yet.
     let is_news = joined.is_started
         || !matches!(Record::read(&joined.layout.record()), Ok(Some(record)) if record.ready);
     let mut has_booted = false;
@@ -59,7 +59,7 @@ pub(crate) async fn wait_for_ready(
                 return Ok(Some(Sandbox::new(joined, ssh_port, agent, has_booted)));
             }
             Told::Failed(failure) => {
-                // A failed start is reported when nothing is left of it.
+                // Reports the failure once the sandbox's state is removed.
                 until_ended(&mut joined.connection).await;
                 return Err(failure.into());
             }
@@ -81,7 +81,7 @@ pub(crate) async fn wait_for_ready(
                 ));
             }
             Told::Warning { message } => {
-                // The program that began the start hears it.
+                // Only the program that started the sandbox reports its warnings.
                 if joined.is_started {
                     listener(&Event::Warning { message });
                 }
@@ -110,7 +110,7 @@ pub(crate) async fn wait_for_ready(
     }
 }
 
-/// Takes a start down again, if this program began it.
+/// Ends the sandbox, if this program started it.
 async fn undo(joined: &mut Joined, listener: &mut (dyn FnMut(&Event) + Send)) {
     if !joined.is_started {
         return;
@@ -125,7 +125,7 @@ async fn undo(joined: &mut Joined, listener: &mut (dyn FnMut(&Event) + Send)) {
     }
 }
 
-/// Waits until nothing is left of a sandbox.
+/// Waits until the sandbox has ended and its state is removed.
 pub(crate) async fn until_ended(connection: &mut Connection) {
     while let Ok(Some(event)) = connection.next_event().await {
         if matches!(event.event, Told::Ended { .. }) {
@@ -134,7 +134,7 @@ pub(crate) async fn until_ended(connection: &mut Connection) {
     }
 }
 
-/// The supervisor is gone without a word.
+/// Returns the error for a supervisor that ended without an event.
 fn lost(joined: &Joined) -> Error {
     let log = joined.layout.supervisor_log();
     let last_lines = last_lines(&log, SHOWN_LINES).unwrap_or_default();

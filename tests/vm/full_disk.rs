@@ -134,7 +134,8 @@ fn template_build_on_full_disk_ends_with_error() {
     );
     let output = on_small_disk(&host, 1700, &fills_up);
     assert_eq!(output.status, 1, "{output}");
-    let error = "error: could not save the guest for the template\n  caused by: the host's disk is full";
+    let error =
+        "error: could not save the guest for the template\n  caused by: the host's disk is full";
     assert!(output.stderr.contains(error), "{output}");
     assert_eq!(output.stdout, "", "{output}");
     host.assert_nothing_left();
