@@ -415,22 +415,22 @@ async fn refusal_by_agent_names_program_user_or_directory() {
     for (refusal, message, cause) in [
         (
             Refusal::NotFound,
-            "there is no program `frob` in the sandbox",
+            "program `frob` not found in the sandbox",
             "",
         ),
         (
             Refusal::NotExecutable(13),
-            "the program `frob` in the sandbox cannot be executed",
+            "could not execute the program `frob` in the sandbox",
             "Permission denied (os error 13)",
         ),
         (
             Refusal::NoUser,
-            "there is no user `nobody here` in the sandbox",
+            "user `nobody here` not found in the sandbox",
             "",
         ),
         (
             Refusal::Directory(2),
-            "cannot enter the directory `/no such` in the sandbox",
+            "could not enter the directory `/no such` in the sandbox",
             "No such file or directory (os error 2)",
         ),
         (
@@ -582,7 +582,7 @@ async fn request_accepts_only_its_own_answer() {
         ),
         (
             GuestFrame::Output("?".into()),
-            Err("the sandbox's guest agent answered another question"),
+            Err("the sandbox's guest agent sent an unexpected answer"),
         ),
     ] {
         let (stream, mut agent) = Agent::with_stream();

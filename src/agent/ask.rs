@@ -1,4 +1,4 @@
-//! Requests that one answer settles.
+//! Requests with a single answer.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,18 +12,17 @@ use super::error::AgentError;
 use super::frames::{FromAgent, ToAgent};
 use sandbox_host::printable::sanitize_line;
 
-/// Sends `request` on a stream of its own and gives the answer, for which it waits as long as that
-/// takes.
+/// Sends `request` on its own stream and returns the answer. Has no deadline.
 ///
 /// # Errors
-/// When the stream breaks, what comes is no answer, or the agent refuses.
+/// Fails if the stream breaks, the answer is invalid, or the agent refuses.
 pub async fn ask<S: AsyncRead + AsyncWrite>(
     stream: S,
     request: Request,
 ) -> Result<Response, AgentError> {
     let (reader, writer) = tokio::io::split(stream);
     let mut to_agent = ToAgent::new(Box::pin(writer));
-    // Why it cannot be sent is told by the way back.
+    // If sending fails, reading returns the reason.
     let _ = to_agent.send(&HostFrame::Request(request)).await;
     match FromAgent::new(Box::pin(reader)).next().await? {
         GuestFrame::Response(Response::Refused(refusal)) => Err(AgentError::refused(refusal)),
@@ -32,14 +31,14 @@ pub async fn ask<S: AsyncRead + AsyncWrite>(
     }
 }
 
-/// How long the agent may take to tell the guest's state.
+/// How long the agent may take to report the guest's state.
 const STATUS_DEADLINE: Duration = Duration::from_secs(3);
 
-/// The guest's state, through the supervisor that listens at `socket`. The
-/// words in it are the guest's, cleaned.
+/// Returns the guest's state, through the supervisor that listens at `socket`. Removes control
+/// characters from the guest's texts.
 ///
 /// # Errors
-/// When the agent cannot be reached, or does not answer in time.
+/// Fails if the agent cannot be reached, or does not answer in time.
 pub(crate) async fn status(socket: &Path) -> Result<Status, AgentError> {
     let asked = async {
         let connected = UnixStream::connect(socket).await;
@@ -68,8 +67,8 @@ pub(crate) async fn status(socket: &Path) -> Result<Status, AgentError> {
         }))
 }
 
-/// Characters of one of the guest's words that are shown.
+/// The maximum length of one of the guest's texts, in characters.
 const LONGEST_WORD: usize = 64;
 
-/// Addresses that are shown.
+/// The maximum number of addresses.
 const MOST_ADDRESSES: usize = 16;

@@ -1,4 +1,4 @@
-//! What can go wrong between the host and the guest agent.
+//! Failures between the host and the guest agent.
 
 use sandbox_host::hint::Hint;
 use std::ffi::OsString;
@@ -12,90 +12,90 @@ use thiserror::Error;
 
 use sandbox_host::printable::sanitize_line;
 
-/// Characters of the agent's own words that are shown.
+/// The maximum length of the agent's reason, in characters.
 const LONGEST_REASON: usize = 200;
 
-/// A failure of the guest agent, as opposed to one of what it runs.
+/// A failure of the guest agent, not of the program that it runs.
 #[derive(Debug, Error)]
 pub enum AgentError {
     /// The supervisor cannot be reached.
     #[error("could not connect to the supervisor at `{}`", socket.display())]
     Connect {
-        /// Where it listens.
+        /// The supervisor's socket.
         socket: PathBuf,
-        /// The system's answer.
+        /// The cause.
         #[source]
         source: io::Error,
     },
     /// There is no conversation with the agent.
-    #[error("the sandbox's guest agent is not there")]
+    #[error("the sandbox's guest agent is not running")]
     Absent,
     /// The agent did not answer.
     #[error("the sandbox's guest agent did not answer within {} s", waited.as_secs())]
     Deadline {
-        /// How long was waited.
+        /// The time that the host waited.
         waited: Duration,
     },
-    /// The stream ended before its answer did.
+    /// The stream ended before the answer.
     #[error("the connection to the sandbox was lost")]
     Lost(#[source] Option<io::Error>),
-    /// The agent sent bytes that mean nothing.
-    #[error("the sandbox's guest agent sent something that is no answer")]
+    /// The agent sent an invalid frame.
+    #[error("the sandbox's guest agent sent an invalid answer")]
     Frame(#[from] FrameError),
-    /// The agent sent a longer frame than any answer is.
+    /// The agent sent a frame that exceeds the limit.
     #[error("the sandbox's guest agent sent an answer that is too long")]
     TooLong(#[source] io::Error),
-    /// The agent sent something that is no answer to what was asked.
-    #[error("the sandbox's guest agent answered another question")]
+    /// The agent's answer does not belong to the request.
+    #[error("the sandbox's guest agent sent an unexpected answer")]
     Unexpected,
-    /// The agent did not do it.
+    /// The agent refused the request.
     #[error("the sandbox refused: {reason}")]
     Refused {
-        /// Why, in its own words, sanitised.
+        /// The agent's reason, without control characters.
         reason: String,
     },
     /// There is no such program in the guest.
-    #[error("there is no program `{}` in the sandbox", program.display())]
+    #[error("program `{}` not found in the sandbox", program.display())]
     NoProgram {
-        /// What was to run.
+        /// The program.
         program: OsString,
     },
-    /// The program in the guest is none, or the user may not execute it.
-    #[error("the program `{}` in the sandbox cannot be executed", program.display())]
+    /// The file is not a program, or the user may not execute it.
+    #[error("could not execute the program `{}` in the sandbox", program.display())]
     NotExecutable {
-        /// What was to run.
+        /// The program.
         program: OsString,
-        /// The guest's answer.
+        /// The guest's error.
         #[source]
         source: io::Error,
     },
     /// There is no such user in the guest.
-    #[error("there is no user `{user}` in the sandbox")]
+    #[error("user `{user}` not found in the sandbox")]
     NoUser {
-        /// Who was to run it.
+        /// The user.
         user: String,
     },
     /// The directory in the guest cannot be entered.
-    #[error("cannot enter the directory `{}` in the sandbox", directory.display())]
+    #[error("could not enter the directory `{}` in the sandbox", directory.display())]
     Directory {
-        /// Where the command was to start.
+        /// The directory.
         directory: PathBuf,
-        /// The guest's answer.
+        /// The guest's error.
         #[source]
         source: io::Error,
     },
-    /// The command cannot be handed to the agent.
-    #[error("the command is {length} bytes long, more than the {limit} bytes that Linux passes on")]
+    /// The command is too long for the agent.
+    #[error("the command has {length} bytes, more than {limit}")]
     CommandTooLong {
-        /// Its length.
+        /// The command's length, in bytes.
         length: usize,
-        /// The most that works.
+        /// The limit, in bytes.
         limit: usize,
     },
 }
 
 impl AgentError {
-    /// A refusal of something that names neither program nor user nor directory.
+    /// Returns the error for a refusal that names neither a program, a user nor a directory.
     pub(crate) fn refused(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Failed(reason) => Self::Refused {
@@ -105,32 +105,36 @@ impl AgentError {
         }
     }
 
-    /// Whether the end of the sandbox would explain it.
+    /// Returns whether the end of the sandbox would explain the failure.
     pub fn is_loss(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::Absent | Self::Lost(_))
     }
 
-    /// What the user can do about it.
+    /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
-            Self::Connect { .. } | Self::Lost(_) => {
-                "`sandbox list` tells whether the sandbox still runs, `sandbox logs` what its console says"
-                    .into()
-            }
+            Self::Connect { .. } | Self::Lost(_) => Hint::run("list")
+                .then(" shows whether the sandbox still runs; ")
+                .command("logs")
+                .then(" shows its console"),
             Self::Absent | Self::Deadline { .. } | Self::Refused { .. } => {
-                "the sandbox may have run out of memory or processes: `sandbox ssh` and `sandbox console` may still get in"
-                    .into()
+                Hint::text("the sandbox may have run out of memory or processes; try ")
+                    .command("ssh")
+                    .then(" or ")
+                    .command("console")
             }
             Self::Frame(_) | Self::TooLong(_) | Self::Unexpected => {
-                "something in the sandbox plays the agent's part: stop it (`sandbox stop`) and start it again"
-                    .into()
+                Hint::text("another process in the sandbox may be impersonating the agent; run ")
+                    .command("stop")
+                    .then(" and start the sandbox again")
             }
             Self::NoProgram { program } if program.to_string_lossy().contains(' ') => {
-                "a line with several words needs a shell: `sandbox exec -- sh -c 'first; second'`"
-                    .into()
+                Hint::text("run a command line with a shell: ")
+                    .command("exec -- sh -c 'first; second'")
             }
             Self::CommandTooLong { .. } => {
-                "put long data into a file in the workspace or send it through standard input".into()
+                "put long data into a file in the workspace or send it through standard input"
+                    .into()
             }
             Self::NoProgram { .. }
             | Self::NotExecutable { .. }

@@ -1,4 +1,4 @@
-//! The frames of one stream.
+//! The frames of a stream to the agent.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use super::error::AgentError;
 
-/// What the agent sends.
+/// A reader of the agent's frames.
 #[derive(Debug)]
 pub(crate) struct FromAgent<R>(FramedRead<R, LengthDelimitedCodec>);
 
@@ -18,7 +18,7 @@ impl<R: AsyncRead + Unpin> FromAgent<R> {
         Self(FramedRead::new(reader, frame::guest_codec()))
     }
 
-    /// The next frame. May be cancelled.
+    /// Returns the next frame. Safe to cancel.
     pub(crate) async fn next(&mut self) -> Result<GuestFrame, AgentError> {
         match self.0.next().await {
             Some(Ok(bytes)) => Ok(GuestFrame::decode(&bytes.freeze())?),
@@ -31,7 +31,7 @@ impl<R: AsyncRead + Unpin> FromAgent<R> {
     }
 }
 
-/// What goes to the agent.
+/// A writer of frames to the agent.
 #[derive(Debug)]
 pub(crate) struct ToAgent<W>(FramedWrite<W, LengthDelimitedCodec>);
 

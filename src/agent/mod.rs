@@ -1,10 +1,11 @@
-//! The client of the guest agent: one request a stream.
+//! The client of the guest agent, with one request per stream.
 //!
-//! May use `sandbox_protocol::agent`, which says what travels (docs/agent-protocol.md). Used by the
-//! supervisor for requests of its own and by `exec`, whose streams the supervisor passes on.
-//! Whatever the agent sends is hostile: its bytes reach the user's streams as the command's output,
-//! but never an error message unsanitised, and none of its frames costs more memory than one of the
-//! longest.
+//! `sandbox_protocol::agent` defines the messages (docs/agent-protocol.md). The supervisor uses the
+//! client for its own requests, and `exec` for commands, whose streams the supervisor forwards.
+//!
+//! All data of the agent is untrusted. Its bytes reach the user's streams as the command's output,
+//! but error messages contain them without control characters only. The frame limit bounds the
+//! memory of each frame.
 
 mod ask;
 mod error;

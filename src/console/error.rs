@@ -1,4 +1,4 @@
-//! What can go wrong with a console.
+//! Failures of the console.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,30 +11,30 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConsoleError {
-    /// Nobody serves the console's socket.
-    #[error("the console at `{}` cannot be reached", path.display())]
+    /// The console's socket cannot be reached.
+    #[error("could not connect to the console at `{}`", path.display())]
     Connect {
         /// The socket.
         path: PathBuf,
-        /// The system's answer.
+        /// The cause.
         #[source]
         source: io::Error,
     },
     /// The connection broke.
     #[error("could not {action}")]
     Transfer {
-        /// As in "could not *read from the console*".
+        /// The failed action, as in "could not *read from the console*".
         action: &'static str,
-        /// The system's answer.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The console did not print what was waited for.
+    /// The console did not print the pattern in time.
     #[error("the console did not print `{pattern}` within {} s", waited.as_secs_f64())]
     Deadline {
-        /// What was waited for.
+        /// The pattern.
         pattern: String,
-        /// For how long.
+        /// The deadline.
         waited: std::time::Duration,
     },
     /// The log could not be read.
@@ -43,20 +43,20 @@ pub enum ConsoleError {
 }
 
 impl ConsoleError {
-    /// What the user can do about it.
+    /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Connect { .. } => {
-                Some(Hint::run("list").then(" tells whether the sandbox still runs"))
+                Some(Hint::run("list").then(" shows whether the sandbox still runs"))
             }
-            Self::Deadline { .. } => Some(Hint::run("logs").then(" shows what it printed")),
+            Self::Deadline { .. } => Some(Hint::run("logs").then(" shows its output")),
             Self::Transfer { .. } => None,
             Self::File(error) => error.hint(),
         }
     }
 }
 
-/// Names the action that failed; made for `map_err`.
+/// Returns a function for `map_err` that adds the failed action.
 pub(super) fn transfer(action: &'static str) -> impl FnOnce(io::Error) -> ConsoleError {
     move |source| ConsoleError::Transfer { action, source }
 }

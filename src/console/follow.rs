@@ -1,4 +1,4 @@
-//! Showing what a console says while it says it.
+//! The live output of a console log.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -10,14 +10,16 @@ use super::tail::{LONGEST_TAIL, lines, read_tail};
 use sandbox_host::files::{FileError, is_same_file};
 use sandbox_host::printable::sanitize;
 
-/// How often the log is looked at.
+/// The interval between two reads of the log.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Passes the last `count` lines of the log at `path` to `show`, then everything that is added,
-/// until `stop` is ready, the log is removed, or nobody reads what is shown any more.
+/// Passes the last `count` lines of the log at `path` to `show`, then all added text.
+///
+/// Ends when `stop` is ready, the log is removed, or `show` returns
+/// [`BrokenPipe`](io::ErrorKind::BrokenPipe).
 ///
 /// # Errors
-/// When the log cannot be read or the text not shown.
+/// Fails if the log cannot be read, or if `show` fails.
 pub async fn follow(
     path: &Path,
     count: usize,
@@ -49,14 +51,14 @@ pub async fn follow(
     }
 }
 
-/// A place in a log that grows.
+/// A position in a growing log.
 struct Follower {
     path: PathBuf,
     file: File,
     offset: u64,
-    /// Ready to be shown.
+    /// The last lines at the start, which are shown first.
     begun: String,
-    /// The beginning of a line whose end has not been written yet.
+    /// The start of an unfinished line.
     unfinished: Vec<u8>,
     removed: bool,
 }
@@ -79,8 +81,8 @@ impl Follower {
         })
     }
 
-    /// What is new, fit to be shown; empty when nothing is. Whole lines come at once, a line
-    /// without an end (a prompt) when nothing followed it since the last time.
+    /// Returns the new text without control sequences; empty if there is none. Returns whole lines at
+    /// once, and an unfinished line (a prompt) if nothing has followed it since the last call.
     fn advance(&mut self) -> Result<String, ConsoleError> {
         if !self.begun.is_empty() {
             return Ok(std::mem::take(&mut self.begun));
@@ -100,8 +102,8 @@ impl Follower {
         Ok(sanitize(&std::mem::replace(&mut self.unfinished, rest)))
     }
 
-    /// At most [`LONGEST_TAIL`] bytes that were added since the last time. Begins anew with a log
-    /// that was truncated or replaced.
+    /// Returns at most [`LONGEST_TAIL`] bytes that were added since the last call. Starts again if the
+    /// log was truncated or replaced.
     fn read_added(&mut self) -> io::Result<Vec<u8>> {
         let mut added = Vec::new();
         self.file.seek(SeekFrom::Start(self.offset))?;
@@ -131,7 +133,7 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn survives_truncation_replacement_and_half_lines() {
+    fn follower_handles_truncation_replacement_and_unfinished_lines() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("console.log");
         fs::write(&path, "old\none\r\ntwo\r\n").unwrap();
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ends_when_told_and_shows_the_rest_first() {
+    async fn follow_shows_remaining_text_before_it_stops() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("console.log");
         fs::write(&path, "one\nprompt: ").unwrap();
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_went_away_is_no_error() {
+    async fn follow_ends_without_error_on_broken_pipe() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("console.log");
         fs::write(&path, "one\n").unwrap();

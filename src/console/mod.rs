@@ -1,7 +1,7 @@
-//! The serial console of a sandbox: what it printed, and typing at it.
+//! The serial console of a sandbox: its log and its input.
 //!
-//! The guest writes what the console prints, and the guest is hostile: it is read in bounded
-//! amounts and shown without control sequences.
+//! The guest writes the log and is untrusted. So the library reads the log in bounded amounts and
+//! removes control sequences.
 
 mod error;
 mod follow;

@@ -1,4 +1,4 @@
-//! Typing at a console, and waiting for what it prints.
+//! The connection to a console: sends input and waits for output.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -13,21 +13,21 @@ use tokio::time::{Instant, sleep};
 
 use super::error::ConsoleError;
 
-/// How often the log is looked at.
+/// The interval between two reads of the log.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// Bytes of the log that are looked at together, at most: the guest decides how much it prints.
+/// The maximum number of log bytes in one search, since the guest decides how much it prints.
 const WINDOW: usize = 256 << 10;
 
 /// A connection to a sandbox's serial console.
 ///
-/// What the console prints is read from its log, which QEMU writes, so that what it printed before
-/// the connection counts as well.
+/// Reads the output from the console log, which QEMU writes. So it also includes the output before
+/// the connection.
 #[derive(Debug)]
 pub struct Console {
     socket: UnixStream,
     log: PathBuf,
-    /// Where the part of the log begins that no wait has consumed.
+    /// The offset of the log's first byte that no wait has consumed.
     offset: u64,
 }
 
@@ -45,10 +45,10 @@ impl Console {
         })
     }
 
-    /// Types `bytes`.
+    /// Sends `bytes` as input.
     ///
     /// # Errors
-    /// Where the connection breaks.
+    /// [`ConsoleError::Transfer`] if the connection breaks.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), ConsoleError> {
         let sent = self.socket.write_all(bytes.as_ref()).await;
         sent.map_err(|source| ConsoleError::Transfer {
@@ -57,12 +57,12 @@ impl Console {
         })
     }
 
-    /// Waits until the console has printed `pattern`, and returns what it printed up to there,
-    /// without control sequences. The first call looks at everything since the start, each later
-    /// one at what came after the last match.
+    /// Waits until the console has printed `pattern`. Returns the output up to the end of the match,
+    /// without control sequences. The first call searches all output since the start; each later call
+    /// searches the output after the last match.
     ///
     /// # Errors
-    /// [`ConsoleError::Deadline`] once `timeout` is over.
+    /// [`ConsoleError::Deadline`] after `timeout`, [`ConsoleError::File`] if the log cannot be read.
     pub async fn wait_for(
         &mut self,
         pattern: &str,
@@ -82,7 +82,7 @@ impl Console {
                     waited: timeout,
                 });
             }
-            // All but what the pattern may have begun in is done with.
+            // Keeps the end of the window, which may contain the start of the pattern.
             let done = printed.len().saturating_sub(pattern.len());
             if printed.len() >= WINDOW {
                 self.offset += done as u64;
@@ -92,11 +92,11 @@ impl Console {
         }
     }
 
-    /// What the console printed after the last match, at most [`WINDOW`] bytes.
+    /// Returns the output after the last match, at most [`WINDOW`] bytes.
     fn unread(&mut self) -> Result<Vec<u8>, ConsoleError> {
         let mut printed = Vec::new();
         let read = File::open(&self.log).and_then(|mut log| {
-            // A log that has grown too large was set aside and begun again.
+            // A shorter log was rotated, so it starts again.
             let length = log.metadata()?.len();
             if length < self.offset {
                 self.offset = 0;
@@ -109,7 +109,7 @@ impl Console {
     }
 }
 
-/// Where the first `pattern` in `text` ends.
+/// Returns the end of the first `pattern` in `text`.
 fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
     if pattern.is_empty() {
         return Some(0);

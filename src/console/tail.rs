@@ -1,4 +1,4 @@
-//! The last lines that a console said.
+//! The last lines of a console log.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -8,14 +8,15 @@ use super::error::ConsoleError;
 use sandbox_host::files::FileError;
 use sandbox_host::printable::sanitize;
 
-/// Bytes of a log's end that are looked at: the guest decides how long the log and its lines are.
+/// The maximum number of bytes read from a log's end, since the guest decides how long the log and
+/// its lines are.
 pub(super) const LONGEST_TAIL: u64 = 256 * 1024;
 
-/// The last lines, at most `count`, of the console log at `path`, fit to be shown. Empty lines at
-/// the end do not count. A log that does not exist is empty.
+/// Returns the last lines, at most `count`, of the console log at `path`, without control sequences.
+/// Ignores empty lines at the end. A missing log is empty.
 ///
 /// # Errors
-/// When the log cannot be read.
+/// [`ConsoleError::File`] if the log cannot be read.
 pub fn last_lines(path: &Path, count: usize) -> Result<Vec<String>, ConsoleError> {
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -26,8 +27,8 @@ pub fn last_lines(path: &Path, count: usize) -> Result<Vec<String>, ConsoleError
     Ok(lines(&tail, count))
 }
 
-/// At most [`LONGEST_TAIL`] bytes at the end of `file`, whole lines where possible, and the offset
-/// after them.
+/// Returns at most [`LONGEST_TAIL`] bytes at the end of `file`, whole lines if possible, and the
+/// offset after them.
 pub(super) fn read_tail(file: &mut File) -> std::io::Result<(Vec<u8>, u64)> {
     let length = file.seek(SeekFrom::End(0))?;
     let start = length.saturating_sub(LONGEST_TAIL);
@@ -56,7 +57,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn shows_the_end_of_any_log() {
+    fn last_lines_returns_the_end_of_the_log() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("console.log");
         assert!(last_lines(&path, 5).unwrap().is_empty());
@@ -67,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_or_binary_log_is_read_in_bounds() {
+    fn last_lines_bounds_huge_and_binary_logs() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("console.log");
         let file = File::create(&path).unwrap();

@@ -21,13 +21,13 @@ use super::terminal::TerminalSize;
 use crate::agent::{AgentError, FromAgent, ToAgent};
 use crate::error::Error;
 
-/// The largest piece of input in one frame, in bytes.
+/// The maximum input in one frame, in bytes.
 const INPUT_PIECE: usize = 32 << 10;
 
-/// Input that may wait for the agent, in bytes.
+/// The size of the input buffer, in bytes.
 const INPUT_BUFFER: usize = 64 << 10;
 
-/// Pieces of output that wait for a slow reader before the guest has to wait.
+/// The number of output frames that are buffered for a slow reader. Then the guest waits.
 const PIECES_IN_FLIGHT: usize = 4;
 
 /// SIGKILL (signal(7)).
@@ -35,17 +35,17 @@ const KILL: u8 = 9;
 
 type Sender = Arc<Mutex<ToAgent<OwnedWriteHalf>>>;
 
-/// A program that runs in the guest. Dropping it hangs the program up, as closing a terminal does.
+/// A running program in the guest. Dropping it hangs up the program, like closing its terminal.
 ///
-/// As with pipes, a program whose output nobody takes waits: read [`stdout`](Self::stdout) and
-/// [`stderr`](Self::stderr), or set to `None` what is not wanted.
+/// As with pipes, a program blocks on output that nobody reads. Read [`stdout`](Self::stdout) and
+/// [`stderr`](Self::stderr), or set them to `None` to discard the output.
 #[derive(Debug)]
 pub struct Child {
-    /// Its input. Dropping it ends the input.
+    /// The program's input. Dropping it ends the input.
     pub stdin: Option<ChildStdin>,
-    /// Its output.
+    /// The program's output.
     pub stdout: Option<ChildStdout>,
-    /// Its error output; ends at once where the program has a terminal.
+    /// The program's error output. Ends at once if the program has a terminal.
     pub stderr: Option<ChildStderr>,
     sender: Sender,
     exited: oneshot::Receiver<Result<ExitStatus, AgentError>>,
@@ -89,13 +89,11 @@ impl Child {
         }
     }
 
-    /// Waits until the program has exited. What it started may still write to its output. Safe to
-    /// cancel.
+    /// Waits until the program has exited. Its children may still write to its output. Safe to cancel.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) once the program's time is over, which
-    /// kills it; [`ErrorKind::Disconnected`](crate::ErrorKind::Disconnected) where the connection
-    /// breaks.
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) at the deadline, which kills the
+    /// program; [`ErrorKind::Disconnected`](crate::ErrorKind::Disconnected) if the connection breaks.
     pub async fn wait(&mut self) -> Result<ExitStatus, Error> {
         if let Some(status) = self.status {
             return Ok(status);
@@ -115,7 +113,7 @@ impl Child {
         Ok(status)
     }
 
-    /// Returns why output is missing: a reader's error says only that it is.
+    /// Returns the reason of missing output. A reader's error only states that output is missing.
     pub async fn failure(&mut self) -> Error {
         match self.wait().await {
             Err(error) => error,
@@ -123,15 +121,15 @@ impl Child {
         }
     }
 
-    /// Returns what sends signals and sizes, also while the program is waited for.
+    /// Returns a handle that sends signals and sizes while [`wait`](Self::wait) borrows the program.
     pub fn control(&self) -> ChildControl {
         ChildControl(Arc::downgrade(&self.sender))
     }
 
-    /// Sends the program and what it started a signal, by its number on Linux (signal(7)).
+    /// Sends a signal to the program and its children, by its number on Linux (signal(7)).
     ///
     /// # Errors
-    /// [`ErrorKind::Disconnected`](crate::ErrorKind::Disconnected) where the connection is broken.
+    /// [`ErrorKind::Disconnected`](crate::ErrorKind::Disconnected) if the connection is broken.
     pub async fn signal(&self, number: u8) -> Result<(), Error> {
         self.control().signal(number).await
     }
@@ -144,7 +142,7 @@ impl Child {
         self.signal(KILL).await
     }
 
-    /// Gives the program's terminal another size.
+    /// Resizes the program's terminal.
     ///
     /// # Errors
     /// As [`signal`](Self::signal).
@@ -153,7 +151,7 @@ impl Child {
     }
 }
 
-/// Sends signals and sizes to a [`Child`] that somebody else waits for.
+/// A handle that sends signals and sizes to a [`Child`].
 #[derive(Debug, Clone)]
 pub struct ChildControl(Weak<Mutex<ToAgent<OwnedWriteHalf>>>);
 
@@ -161,8 +159,8 @@ impl ChildControl {
     /// As [`Child::signal`].
     ///
     /// # Errors
-    /// [`ErrorKind::Disconnected`](crate::ErrorKind::Disconnected) where the connection is broken
-    /// or the [`Child`] dropped.
+    /// [`ErrorKind::Disconnected`](crate::ErrorKind::Disconnected) if the connection is broken
+    /// or the [`Child`] was dropped.
     pub async fn signal(&self, number: u8) -> Result<(), Error> {
         self.send(HostFrame::Signal(number)).await
     }
@@ -184,7 +182,7 @@ impl ChildControl {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // With its tasks, both halves of the stream close: the agent hangs the program up.
+        // The tasks own both halves of the stream. When it closes, the agent hangs up the program.
         self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
@@ -204,14 +202,14 @@ async fn send_input(mut input: DuplexStream, sender: Sender, credit: Arc<Credit>
             _ => HostFrame::InputEnd,
         };
         let sent = sender.lock().await.send(&frame).await;
-        // The receiving side notices a broken stream, and says why.
+        // The receiving task reports a broken stream.
         if sent.is_err() || length == 0 {
             return;
         }
     }
 }
 
-/// The way back from a program.
+/// The task that receives a program's output and status.
 struct Receiving {
     frames: FromAgent<OwnedReadHalf>,
     credit: Arc<Credit>,
@@ -225,7 +223,7 @@ impl Receiving {
         let Err(error) = self.receive().await else {
             return;
         };
-        // Readers learn that output is missing; `wait` says why.
+        // Readers get a general error; `wait` returns the reason.
         let lost = || {
             Err(io::Error::new(
                 io::ErrorKind::ConnectionReset,
@@ -243,7 +241,7 @@ impl Receiving {
     async fn receive(&mut self) -> Result<(), AgentError> {
         loop {
             match self.frames.next().await? {
-                // A stream that nobody reads is discarded.
+                // Discards output without a reader.
                 GuestFrame::Output(bytes) => {
                     let _ = self.output.send(Ok(bytes)).await;
                 }
@@ -281,7 +279,7 @@ fn status(ended: Ended) -> ExitStatus {
     }
 }
 
-/// Output as it arrives.
+/// A stream of output.
 #[derive(Debug)]
 struct Pieces {
     arriving: mpsc::Receiver<io::Result<Bytes>>,
@@ -328,10 +326,10 @@ macro_rules! output {
         pub struct $name(Pieces);
 
         impl $name {
-            /// Returns the next bytes as they arrived; `None` at the end. Safe to cancel.
+            /// Returns the next bytes as they arrive; `None` at the end. Safe to cancel.
             ///
             /// # Errors
-            /// Where the connection breaks.
+            /// Fails if the connection breaks.
             pub async fn next(&mut self) -> io::Result<Option<impl AsRef<[u8]> + Send + use<>>> {
                 self.0.next().await
             }

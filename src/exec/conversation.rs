@@ -1,4 +1,4 @@
-//! The start of a program over a stream of the agent's.
+//! The start of a program over a stream to the agent.
 
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -16,7 +16,7 @@ use crate::agent::{AgentError, FromAgent, ToAgent};
 /// How long the agent may take to start a program. An emulated guest under load has taken seconds.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
-/// A stream to the agent, by way of the supervisor.
+/// A stream to the agent through the supervisor.
 #[derive(Debug)]
 pub struct Connection(UnixStream);
 
@@ -30,7 +30,7 @@ impl Connection {
     /// Connects to the supervisor's socket.
     ///
     /// # Errors
-    /// When nobody listens there.
+    /// Fails if no supervisor listens there.
     pub async fn open(socket: &Path) -> Result<Self, AgentError> {
         let connected = UnixStream::connect(socket).await;
         connected.map(Self).map_err(|source| AgentError::Connect {
@@ -39,10 +39,10 @@ impl Connection {
         })
     }
 
-    /// Starts a program; [`Child::wait`] gives it no more than `limit`.
+    /// Starts a program. [`Child::wait`] kills it after `limit`.
     ///
     /// # Errors
-    /// When the program cannot be started, or the stream fails.
+    /// Fails if the program cannot be started, or if the stream fails.
     pub async fn start(
         self,
         execute: Execute,
@@ -60,7 +60,7 @@ impl Connection {
         let mut frames = FromAgent::new(reader);
         let mut to_agent = ToAgent::new(writer);
         let answer = async {
-            // The way back says why it cannot be sent.
+            // If sending fails, reading returns the reason.
             let _ = to_agent.send(&request).await;
             frames.next().await
         };
@@ -77,7 +77,7 @@ impl Connection {
     }
 }
 
-/// A refusal in the words of the request.
+/// Returns the error for a refusal, with the values of the request.
 fn not_started(execute: &Execute, refusal: Refusal) -> AgentError {
     let program = || match &execute.program {
         Program::Words(words) => words.first().cloned().unwrap_or_default(),

@@ -1,7 +1,7 @@
-//! Commands in a running sandbox: what to run, and the running program.
+//! Commands in a running sandbox.
 //!
-//! Uses `agent`, which says what travels. No shell is involved: words arrive as they are given,
-//! input and output are bytes, and a status that is not 0 is a result and no error.
+//! Uses the client in `agent`. No shell is involved: arguments arrive unchanged, input and output are
+//! bytes, and an exit status other than 0 is a result, not an error.
 
 mod child;
 mod conversation;
@@ -27,13 +27,13 @@ pub use variable::{CommandError, EnvironmentVariable};
 
 pub use conversation::Connection;
 
-/// The user who runs a command if nobody is named.
+/// The default user of a command.
 const DEFAULT_USER: &str = "dev";
 
-/// A command that is about to run in a sandbox, made by [`Sandbox::exec`](crate::Sandbox::exec).
+/// A command to run in a sandbox. [`Sandbox::exec`](crate::Sandbox::exec) creates it.
 ///
-/// The defaults: user `dev`, the workspace as the current directory (the home directory where the
-/// sandbox has no workspace), the environment of a login, no terminal, no deadline.
+/// The defaults are the user `dev`, the workspace as the current directory (the home directory in a
+/// sandbox without a workspace), the environment of a login, no terminal and no deadline.
 #[derive(Debug)]
 #[must_use = "a command runs once it is spawned"]
 pub struct Exec {
@@ -48,7 +48,7 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// A command for the agent behind `socket`; without `program`, a login shell.
+    /// Creates a command for the agent behind `socket`; without `program`, a login shell.
     pub(crate) fn new(
         socket: PathBuf,
         program: Option<OsString>,
@@ -95,7 +95,7 @@ impl Exec {
         variables.into_iter().fold(self, set)
     }
 
-    /// Sets the directory in the guest that the program starts in.
+    /// Sets the program's current directory in the guest.
     pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = Some(directory.into());
         self
@@ -107,14 +107,14 @@ impl Exec {
         self
     }
 
-    /// Gives the program a terminal. Its error output then arrives with its output.
+    /// Gives the program a terminal. Its error output then arrives as part of its output.
     pub fn terminal(mut self, terminal: Terminal) -> Self {
         self.terminal = Some(terminal);
         self
     }
 
-    /// Bounds the time that the program may take, from its start on. [`Child::wait`],
-    /// [`status`](Self::status) and [`output`](Self::output) then kill it and fail with
+    /// Sets how long the program may run, from its start. Afterwards, [`Child::wait`],
+    /// [`status`](Self::status) and [`output`](Self::output) kill it and fail with
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -125,10 +125,10 @@ impl Exec {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) and
-    /// [`ErrorKind::NotExecutable`](crate::ErrorKind::NotExecutable) where the guest cannot run the
-    /// program, [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) where no program can be
-    /// given such words, and [`ErrorKind::Disconnected`](crate::ErrorKind::Disconnected) where the
-    /// guest agent does not answer.
+    /// [`ErrorKind::NotExecutable`](crate::ErrorKind::NotExecutable) if the guest cannot run the
+    /// program, [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if an argument or a variable
+    /// is invalid, and [`ErrorKind::Disconnected`](crate::ErrorKind::Disconnected) if the guest agent
+    /// cannot be reached.
     pub async fn spawn(self) -> Result<Child, Error> {
         let timeout = self.timeout;
         let (socket, execute) = self.into_request()?;
@@ -148,7 +148,7 @@ impl Exec {
         child.wait().await
     }
 
-    /// Runs the program without input and collects its output, however long that is.
+    /// Runs the program without input and collects its whole output in memory.
     ///
     /// # Errors
     /// As [`spawn`](Self::spawn) and [`Child::wait`].
@@ -183,7 +183,7 @@ impl Exec {
         })
     }
 
-    /// The request for the agent.
+    /// Returns the agent's socket and the request.
     fn into_request(self) -> Result<(PathBuf, Execute), CommandError> {
         let bytes = |text: OsString| text.into_vec();
         let program = match self.program {
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn request_says_exactly_what_to_run() {
+    fn request_contains_arguments_unchanged() {
         let exec = Exec::new("socket".into(), Some("printf".into()), None)
             .args(["it's $HOME", ""])
             .current_dir("/no such")
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn request_of_what_no_program_can_be_given_is_refused() {
+    fn request_with_invalid_arguments_is_rejected() {
         let exec = |program: &str| Exec::new("socket".into(), Some(program.into()), None);
         for exec in [
             exec(""),

@@ -1,8 +1,8 @@
-//! How a command in the guest ended.
+//! The exit status of a command in the guest.
 
 use std::fmt;
 
-/// How a command in the guest ended.
+/// The exit status of a command in the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExitStatus(Ending);
 
@@ -34,7 +34,7 @@ impl ExitStatus {
         }
     }
 
-    /// Returns the number of the signal that killed the command (signal(7)).
+    /// Returns the number of the signal that killed the command (signal(7)); `None` if it exited.
     pub fn signal(self) -> Option<u8> {
         match self.0 {
             Ending::Exited(_) => None,
@@ -52,15 +52,15 @@ impl fmt::Display for ExitStatus {
     }
 }
 
-/// The status of a command with all that it printed.
+/// The exit status and the output of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Output {
-    /// How it ended.
+    /// The exit status.
     pub status: ExitStatus,
-    /// Its output.
+    /// The output.
     pub stdout: Vec<u8>,
-    /// Its error output; empty where it had a terminal.
+    /// The error output; empty if the command had a terminal.
     pub stderr: Vec<u8>,
 }
 

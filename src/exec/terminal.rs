@@ -1,4 +1,4 @@
-//! Terminals of commands.
+//! The terminal of a command.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -8,22 +8,22 @@ use sandbox_protocol::agent::message::{Size, Terminal as Message};
 /// `TTY_OP_END` (RFC 4254 section 8).
 const END_OF_MODES: u8 = 0;
 
-/// The size of a terminal, in characters and, where known, in pixels.
+/// The size of a terminal, in characters and, if known, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TerminalSize {
-    /// Lines.
+    /// The number of lines.
     pub rows: u16,
-    /// Characters of a line.
+    /// The number of characters in a line.
     pub columns: u16,
-    /// Width in pixels; 0 where it is not known.
+    /// The width in pixels; 0 if unknown.
     pub pixel_width: u16,
-    /// Height in pixels; 0 where it is not known.
+    /// The height in pixels; 0 if unknown.
     pub pixel_height: u16,
 }
 
 impl TerminalSize {
-    /// Makes a size in characters.
+    /// Creates a size in characters.
     pub fn new(rows: u16, columns: u16) -> Self {
         Self {
             rows,
@@ -33,7 +33,7 @@ impl TerminalSize {
         }
     }
 
-    /// Adds the size in pixels.
+    /// Sets the size in pixels.
     #[must_use]
     pub fn pixels(mut self, width: u16, height: u16) -> Self {
         (self.pixel_width, self.pixel_height) = (width, height);
@@ -51,13 +51,13 @@ impl TerminalSize {
 }
 
 impl Default for TerminalSize {
-    /// 24 lines of 80 characters.
+    /// Returns 24 lines of 80 characters.
     fn default() -> Self {
         Self::new(24, 80)
     }
 }
 
-/// The terminal that a command gets.
+/// The terminal of a command.
 #[derive(Debug, Clone)]
 pub struct Terminal {
     kind: OsString,
@@ -66,7 +66,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Makes a terminal whose `TERM` is `kind`, with the guest's default modes.
+    /// Creates a terminal with the `TERM` value `kind` and the guest's default modes.
     pub fn new(kind: impl Into<OsString>, size: TerminalSize) -> Self {
         Self {
             kind: kind.into(),
@@ -75,14 +75,14 @@ impl Terminal {
         }
     }
 
-    /// Sets modes by their numbers in RFC 4254 section 8 and RFC 8160.
+    /// Sets terminal modes by their numbers (RFC 4254 section 8, RFC 8160).
     #[must_use]
     pub fn modes(mut self, modes: impl IntoIterator<Item = (u8, u32)>) -> Self {
         self.modes = modes.into_iter().collect();
         self
     }
 
-    /// The terminal as the agent is asked for it, for tests of this workspace.
+    /// Returns the terminal as a message to the agent, for tests of this workspace.
     #[doc(hidden)]
     pub fn into_message(self) -> Message {
         let mut modes = Vec::new();

@@ -1,32 +1,32 @@
-//! Variables for the environment of a command.
+//! The environment variables of a command.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use thiserror::Error;
 
-/// Why something cannot be a command, or a part of one.
+/// An invalid command, or an invalid part of one.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CommandError {
-    /// A word of the command holds what no command can hold.
+    /// A part of the command contains a null byte.
     #[error("{what} contains a null byte")]
     NullByte {
-        /// Which part of the command.
+        /// The part of the command.
         what: &'static str,
     },
-    /// There is no command to run.
+    /// The command is empty.
     #[error("the command is empty")]
     Empty,
-    /// The name of an environment variable is not one.
-    #[error("`{assignment}` is not an environment variable: expected `NAME=VALUE`")]
+    /// The name of an environment variable is invalid.
+    #[error("invalid environment variable `{assignment}`: expected `NAME=VALUE`")]
     InvalidAssignment {
-        /// What was given.
+        /// The invalid assignment.
         assignment: String,
     },
 }
 
-/// A variable for the environment of a command: a name without `=`, and any value.
+/// An environment variable of a command: a name without `=`, and any value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvironmentVariable {
     name: OsString,
@@ -34,10 +34,10 @@ pub struct EnvironmentVariable {
 }
 
 impl EnvironmentVariable {
-    /// Makes one.
+    /// Creates a variable.
     ///
     /// # Errors
-    /// When the name is empty or holds `=`, or either holds a null byte.
+    /// Fails if the name is empty or contains `=`, or if name or value contains a null byte.
     pub fn new(name: OsString, value: OsString) -> Result<Self, CommandError> {
         let bytes = name.as_bytes();
         if bytes.is_empty() || bytes.contains(&b'=') {
@@ -53,12 +53,12 @@ impl EnvironmentVariable {
         Ok(Self { name, value })
     }
 
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &OsStr {
         &self.name
     }
 
-    /// Its value.
+    /// Returns the value.
     pub fn value(&self) -> &OsStr {
         &self.value
     }

@@ -383,7 +383,10 @@ fn first_cold_start_builds_template_in_background() {
     // A second build of the same template is refused.
     let again = host.run(["template", "build", "--memory", "1G", "--cpus", "1"]);
     assert_eq!(again.status, 1, "{again}");
-    assert!(again.stderr.contains("already building this template"), "{again}");
+    assert!(
+        again.stderr.contains("already building this template"),
+        "{again}"
+    );
     eventually("the template", || {
         let list = host.run(["template", "ls"]).success().stdout;
         list.contains("ready").then_some(())

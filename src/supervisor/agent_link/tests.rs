@@ -184,7 +184,7 @@ async fn link_stops_calling_an_agent_of_another_version() {
     port.write_all(&call).await.unwrap();
     assert_eq!(
         refusal(bench.enter().await).await,
-        "the sandbox's guest agent is not there"
+        "the sandbox's guest agent is not running"
     );
     let error = bench.link.ask(Request::Flush, PATIENCE).await.unwrap_err();
     assert!(matches!(error, AgentError::Absent), "{error:?}");
