@@ -1,4 +1,4 @@
-//! What lies on the disk, and what of it nothing uses.
+//! Disk usage and unused data.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,36 +18,36 @@ use crate::registry::{self, Found, RegistryError};
 use crate::start;
 use crate::state::StateLayout;
 
-/// What takes space.
+/// A kind of stored data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum StorageKind {
     /// Base images.
     Images,
-    /// Saved guests.
+    /// Templates: saved guests.
     Templates,
-    /// State of sandboxes.
+    /// The state of sandboxes.
     Sandboxes,
-    /// Logs of sandboxes, of the network and of builds.
+    /// The logs of sandboxes, networks and builds.
     Logs,
 }
 
-/// What one kind of thing takes on the disk.
+/// The disk usage of one kind of data.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Usage {
-    /// What.
+    /// The kind.
     pub kind: StorageKind,
-    /// How many there are.
+    /// The number of items.
     pub count: usize,
-    /// What they take on the disk.
+    /// The allocated disk space, in bytes.
     pub allocated_bytes: u64,
-    /// What of that [`Garbage::collect`] frees.
+    /// The part that [`Garbage::collect`] frees, in bytes.
     pub reclaimable_bytes: u64,
 }
 
-/// Something that nothing uses.
+/// Unused data.
 #[derive(Debug)]
 pub struct Garbage {
     host: Host,
@@ -58,28 +58,28 @@ pub struct Garbage {
     action: Action,
 }
 
-/// What something that nothing uses is.
+/// The kind of unused data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GarbageKind {
-    /// A template, and why it can go.
+    /// A template that can be removed.
     Template {
-        /// Its key.
+        /// The template's key.
         key: TemplateKey,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Templates that were not finished.
+    /// The number of unfinished templates.
     UnfinishedTemplates(usize),
-    /// Guests that did not become templates.
+    /// The number of guests that did not become templates.
     TemplateGuests(usize),
-    /// Files of images that were replaced.
+    /// The number of files of replaced images.
     ReplacedImageFiles(usize),
-    /// Images that were not finished.
+    /// The number of unfinished images.
     UnfinishedImages(usize),
-    /// Sandboxes whose supervisor has died.
+    /// The number of sandboxes whose supervisor has died.
     DeadSandboxes(usize),
-    /// Old logs of templates that failed.
+    /// The number of old logs of failed template builds.
     OldTemplateLogs(usize),
 }
 
@@ -95,25 +95,25 @@ enum Action {
 }
 
 impl Garbage {
-    /// Returns what it is.
+    /// Returns the kind of data.
     pub fn what(&self) -> &GarbageKind {
         &self.what
     }
 
-    /// Returns what it takes on the disk.
+    /// Returns the allocated disk space, in bytes.
     pub fn allocated_bytes(&self) -> u64 {
         self.allocated_bytes
     }
 
-    /// Returns whether starts take longer without it.
+    /// Returns whether a start could still use it. Removing it makes that start slower.
     pub fn is_of_use(&self) -> bool {
         self.is_of_use
     }
 
-    /// Removes it.
+    /// Removes the data.
     ///
     /// # Errors
-    /// Where that fails.
+    /// Fails if a file cannot be removed.
     pub fn collect(&self) -> Result<(), Error> {
         let host = &self.host;
         match &self.action {
@@ -134,57 +134,57 @@ impl Garbage {
 }
 
 impl Host {
-    /// Returns what nothing uses, and with `all` the templates that no running sandbox uses as well.
-    /// Templates come before the files of images that they lie on. Removes nothing.
+    /// Returns the unused data; with `all`, also the templates that no running sandbox uses. Templates
+    /// come before the image files that they depend on. Removes nothing.
     ///
     /// # Errors
-    /// Where a store or the state cannot be read.
+    /// Fails if a store or the state cannot be read.
     pub fn garbage(&self, all: bool) -> Result<Vec<Garbage>, Error> {
         Ok(All::of(self)?.garbage(all))
     }
 
-    /// Returns what images, templates, sandboxes and logs take on the disk.
+    /// Returns the disk usage of images, templates, sandboxes and logs.
     ///
     /// # Errors
-    /// Where a store or the state cannot be read.
+    /// Fails if a store or the state cannot be read.
     pub fn disk_usage(&self) -> Result<Vec<Usage>, Error> {
         All::of(self)?.usage()
     }
 
-    /// Returns which running sandboxes were restored from which template.
+    /// Returns the running sandboxes of each template.
     ///
     /// # Errors
-    /// Where the state cannot be read.
+    /// Fails if the state cannot be read.
     pub fn template_users(&self) -> Result<BTreeMap<TemplateKey, Vec<SandboxName>>, Error> {
         Ok(template_users(&self.sandboxes()?))
     }
 
-    /// Returns what starts ask of templates today.
+    /// Returns the current expectations of starts from templates.
     ///
     /// # Errors
-    /// Where the image store cannot be read.
+    /// Fails if the image store cannot be read.
     pub fn template_expectations(&self) -> Result<Expectations, Error> {
         start::expectations(self)
     }
 }
 
-/// All that this program has on the disk.
+/// All stored data.
 struct All<'a> {
     host: &'a Host,
     image_count: usize,
     images: image::StoreUsage,
     templates: Survey,
     running: Vec<Found>,
-    /// State of sandboxes that have died.
+    /// The state of dead sandboxes.
     dead: Vec<StateLayout>,
-    /// What guests have left that were to become templates.
+    /// The state of dead template builds.
     dead_builds: Vec<StateLayout>,
     expired_logs: Vec<PathBuf>,
     expectations: Expectations,
 }
 
 impl<'a> All<'a> {
-    /// Looks, and changes nothing.
+    /// Reads the stores and the state. Changes nothing.
     fn of(host: &'a Host) -> Result<Self, Error> {
         let images = host.images();
         let (running, dead) = survey(host.directories())?;
@@ -213,7 +213,7 @@ impl<'a> All<'a> {
         };
         let templates = self.templates.entries.iter().filter_map(|entry| {
             let is_in_use = users.contains_key(&entry.key);
-            let (reason, is_of_use) = self.why_to_go(entry, is_in_use, all)?;
+            let (reason, is_of_use) = self.removal_reason(entry, is_in_use, all)?;
             let key = entry.key;
             Some(one(
                 StorageKind::Templates,
@@ -278,8 +278,8 @@ impl<'a> All<'a> {
         garbage
     }
 
-    /// Why a template can go, and whether it is of use nevertheless.
-    fn why_to_go(&self, entry: &Entry, is_in_use: bool, all: bool) -> Option<(String, bool)> {
+    /// Returns why a template can be removed, and whether a start could still use it.
+    fn removal_reason(&self, entry: &Entry, is_in_use: bool, all: bool) -> Option<(String, bool)> {
         let metadata = match &entry.state {
             EntryState::Building { .. } => return None,
             EntryState::Broken(fault) => return Some((fault.to_string(), false)),
@@ -371,7 +371,7 @@ fn template_users(running: &[Found]) -> BTreeMap<TemplateKey, Vec<SandboxName>> 
     users
 }
 
-/// Every sandbox of the user, and where dead ones left something.
+/// Returns the owned sandboxes, and the state of dead ones.
 fn survey(directories: &Directories) -> Result<(Vec<Found>, Vec<StateLayout>), RegistryError> {
     let (mut found, mut left) = (Vec::new(), Vec::new());
     for name in registry::names(directories)? {
@@ -385,8 +385,7 @@ fn survey(directories: &Directories) -> Result<(Vec<Found>, Vec<StateLayout>), R
     Ok((found, left))
 }
 
-/// Where guests that were booted to become templates have left something, their processes having
-/// died.
+/// Returns the state of template builds whose process has died.
 fn dead_builds(directories: &Directories) -> Result<Vec<StateLayout>, RegistryError> {
     let parent = directories.building();
     let layouts = files::names_in(&parent)?

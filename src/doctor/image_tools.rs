@@ -1,4 +1,4 @@
-//! Whether a base image can be built here.
+//! Checks whether this host can build a base image.
 
 use std::fs;
 use std::path::Path;
@@ -12,14 +12,13 @@ const TOOLS: &str = "image-tools";
 const KEYRING: &str = "archive-keyring";
 const NAMESPACES: &str = "user-namespaces";
 
-/// The keys of Debian's archive, where the package of that name puts them: the
-/// file's ending changed with Debian 13.
+/// The keyrings of the package `debian-archive-keyring`. Debian 13 changed the file's suffix.
 const ARCHIVE_KEYRINGS: [&str; 2] = [
     "/usr/share/keyrings/debian-archive-keyring.gpg",
     "/usr/share/keyrings/debian-archive-keyring.pgp",
 ];
 
-/// What one Debian system uses (Debian Policy 9.2.2: users below 65536).
+/// The number of user ids in a Debian system (Debian Policy 9.2.2: ids below 65536).
 const LEAST_SUBORDINATE_IDS: u64 = 65_536;
 
 pub(super) fn check(context: &Context) -> Vec<Finding> {
@@ -67,7 +66,7 @@ fn check_keyring(context: &Context) -> Finding {
     Finding::failure(KEYRING, detail, Some(mend))
 }
 
-/// Without root, a base image is built in a user namespace.
+/// Checks user namespaces, in which a user other than root builds images.
 fn check_namespaces() -> Finding {
     let user = User::from_uid(Uid::effective()).ok().flatten();
     let name = user.map_or_else(String::new, |user| user.name);
@@ -77,13 +76,13 @@ fn check_namespaces() -> Finding {
         uid: Uid::effective().as_raw(),
         subordinate_users: &read("/etc/subuid"),
         subordinate_groups: &read("/etc/subgid"),
-        // Debian's own switch; absent elsewhere.
+        // Only Debian's kernels have this setting.
         unprivileged_clone: &read("/proc/sys/kernel/unprivileged_userns_clone"),
         most_namespaces: &read("/proc/sys/user/max_user_namespaces"),
     })
 }
 
-/// The contents of the files that decide.
+/// The contents of the files that the check reads.
 struct Namespaces<'a> {
     user: &'a str,
     uid: u32,
@@ -122,15 +121,15 @@ fn judge_namespaces(namespaces: &Namespaces<'_>) -> Finding {
                 "no base image can be built without root: `{file}` gives you fewer than \
                  {LEAST_SUBORDINATE_IDS} ids"
             );
-            let mend = "get some: `sudo usermod --add-subuids 100000-165535 \
-                        --add-subgids 100000-165535 $USER` (if nobody has these)";
+            let mend = "add some: `sudo usermod --add-subuids 100000-165535 \
+                        --add-subgids 100000-165535 $USER` (if no other user has these)";
             return Finding::failure(NAMESPACES, detail, Some(mend.into()));
         }
     }
-    Finding::ok(NAMESPACES, "user namespaces with ids of your own")
+    Finding::ok(NAMESPACES, "user namespaces with your own ids")
 }
 
-/// The largest count among the user's lines `NAME_OR_UID:START:COUNT` (subuid(5)).
+/// Returns the largest count in the user's lines `NAME_OR_UID:START:COUNT` (subuid(5)).
 fn subordinate_ids(content: &str, namespaces: &Namespaces<'_>) -> u64 {
     let uid = namespaces.uid.to_string();
     content
@@ -160,7 +159,7 @@ mod tests {
     };
 
     #[test]
-    fn a_stock_debian_or_ubuntu_passes() {
+    fn namespaces_of_debian_and_ubuntu_pass() {
         assert_eq!(judge_namespaces(&GOOD).outcome, Outcome::Ok);
         let absent = Namespaces {
             unprivileged_clone: "",
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn each_obstacle_has_its_own_mend() {
+    fn namespaces_obstacle_names_its_fix() {
         let cases = [
             (
                 Namespaces {

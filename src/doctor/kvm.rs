@@ -1,4 +1,4 @@
-//! Whether guests run in hardware.
+//! Checks whether KVM is usable.
 
 use super::Finding;
 use sandbox_qemu::accelerator::{KvmVerdict, probe_kvm};
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_kvm_sandboxes_are_slow_but_work() {
+    fn kvm_missing_is_a_warning() {
         let cases = [
             (
                 KvmVerdict::Usable {

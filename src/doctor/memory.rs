@@ -1,4 +1,4 @@
-//! Whether a sandbox of the default size fits into memory.
+//! Checks whether a sandbox of the default size fits into memory.
 
 use std::fs;
 
@@ -7,14 +7,14 @@ use super::Finding;
 const CHECK: &str = "memory";
 const KIBIBYTES_PER_GIBIBYTE: f64 = (1 << 20) as f64;
 
-/// The default size of a sandbox, 2 GiB, and QEMU's own 256 MiB.
+/// The default memory of a sandbox (2 GiB) and QEMU's own memory (256 MiB).
 const ENOUGH_KIBIBYTES: u64 = (2048 + 256) * 1024;
 
 pub(super) fn check() -> Finding {
     judge(&fs::read_to_string("/proc/meminfo").unwrap_or_default())
 }
 
-/// Judges the content of `/proc/meminfo` (proc_meminfo(5)).
+/// Returns the finding for the content of `/proc/meminfo` (proc_meminfo(5)).
 fn judge(meminfo: &str) -> Finding {
     let available = meminfo
         .lines()
@@ -22,16 +22,13 @@ fn judge(meminfo: &str) -> Finding {
         .and_then(|value| value.trim().strip_suffix(" kB"))
         .and_then(|value| value.parse::<u64>().ok());
     let Some(available) = available else {
-        return Finding::ok(
-            CHECK,
-            "unknown: `/proc/meminfo` does not tell what is available",
-        );
+        return Finding::ok(CHECK, "unknown: `/proc/meminfo` has no available memory");
     };
     let gibibytes = available as f64 / KIBIBYTES_PER_GIBIBYTE;
     if available < ENOUGH_KIBIBYTES {
         let detail =
             format!("{gibibytes:.1} GiB available: a sandbox of the default size may not fit");
-        let mend = "stop other programs, or start sandboxes with less, as in `--memory 1G`";
+        let mend = "stop other programs, or start sandboxes with less memory, such as 1G";
         Finding::warning(CHECK, detail, Some(mend.into()))
     } else {
         Finding::ok(CHECK, format!("{gibibytes:.1} GiB available"))
@@ -44,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn judged_by_what_is_available() {
+    fn memory_below_default_size_is_a_warning() {
         let cases = [
             (
                 "MemTotal: 8000000 kB\nMemAvailable:    4194304 kB\n",

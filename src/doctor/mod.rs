@@ -1,8 +1,7 @@
-//! Checks of the host: whether everything is there that a sandbox needs, and
-//! what to do where it is not. One file per check.
+//! Checks of the host's requirements, and the fix of each problem. Each check has its own file.
 //!
-//! The checks look and change nothing (but for the probes' caches), and print
-//! nothing: the command `sandbox doctor` does. May use `qemu` and `host`.
+//! The checks change nothing but the caches of their probes, and print nothing: `sandbox doctor`
+//! prints the findings. They may use `sandbox_qemu` and `sandbox_host`.
 
 mod image_tools;
 mod kvm;
@@ -19,13 +18,13 @@ use serde::Serialize;
 use sandbox_host::directories::Directories;
 use sandbox_host::distribution::Distribution;
 
-/// How a check came out.
+/// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// As it should be.
+    /// The requirement is met.
     Ok,
-    /// Sandboxes work, but less well, or not all of their commands.
+    /// Sandboxes work, but slowly or without some commands.
     Warning,
     /// Sandboxes cannot work.
     Failure,
@@ -35,18 +34,18 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Finding {
-    /// The check's name, stable, for scripts.
+    /// The check's name, which is stable for scripts.
     pub check: &'static str,
-    /// How it came out.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What was seen: lower case, one line, no full stop.
+    /// The observation: one line in lower case, without a full stop.
     pub detail: String,
-    /// What to do about it, as an instruction; absent when there is nothing to do.
+    /// The fix, as an instruction; `None` if there is nothing to fix.
     pub mend: Option<String>,
 }
 
 impl Finding {
-    /// Makes a finding.
+    /// Creates a finding with the outcome [`Outcome::Ok`].
     pub fn ok(check: &'static str, detail: impl Into<String>) -> Self {
         Self {
             check,
@@ -56,7 +55,7 @@ impl Finding {
         }
     }
 
-    /// Makes a finding.
+    /// Creates a finding with the outcome [`Outcome::Warning`].
     pub fn warning(check: &'static str, detail: impl Into<String>, mend: Option<String>) -> Self {
         let outcome = Outcome::Warning;
         Self {
@@ -66,7 +65,7 @@ impl Finding {
         }
     }
 
-    /// Makes a finding.
+    /// Creates a finding with the outcome [`Outcome::Failure`].
     pub fn failure(check: &'static str, detail: impl Into<String>, mend: Option<String>) -> Self {
         let outcome = Outcome::Failure;
         Self {
@@ -77,21 +76,21 @@ impl Finding {
     }
 }
 
-/// What the checks look at.
+/// The input of the checks.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
-    /// Where state and images are kept.
+    /// The directories of state and images.
     pub directories: Directories,
     /// The value of `SANDBOX_QEMU`.
     pub program_override: Option<OsString>,
     /// The value of `PATH`.
     pub search_path: Option<OsString>,
-    /// Names the packages.
+    /// The distribution, which decides the names of packages.
     pub distribution: Distribution,
 }
 
-/// Makes every check, in the order in which to mend. Takes well below a second
-/// on a healthy machine.
+/// Runs all checks, in the order in which to fix their findings. Takes well below a second on a
+/// healthy host.
 pub(crate) fn run_all(context: &Context) -> Vec<Finding> {
     let mut findings = qemu::check(context);
     findings.push(kvm::check());
@@ -102,13 +101,13 @@ pub(crate) fn run_all(context: &Context) -> Vec<Finding> {
     findings
 }
 
-/// The worst of all outcomes; [`Outcome::Ok`] if there are none.
+/// Returns the worst outcome; [`Outcome::Ok`] if there are no findings.
 pub fn worst(findings: &[Finding]) -> Outcome {
     let outcomes = findings.iter().map(|finding| finding.outcome);
     outcomes.max().unwrap_or(Outcome::Ok)
 }
 
-/// An error with its causes, in one line.
+/// Returns an error and its causes in one line.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
@@ -118,7 +117,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
 
-    /// A machine on whose `PATH` there is nothing.
+    /// Returns the context of a host with an empty `PATH`.
     fn bare_machine(home: &std::path::Path) -> Context {
         Context {
             directories: Directories {
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_wrong_has_a_mend_and_reads_as_one_line() {
+    fn findings_have_a_fix_and_one_line() {
         let home = tempfile::tempdir().unwrap();
         let findings = run_all(&bare_machine(home.path()));
         assert_eq!(worst(&findings), Outcome::Failure);
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_unique_and_stable() {
+    fn check_names_are_stable() {
         let home = tempfile::tempdir().unwrap();
         let findings = run_all(&bare_machine(home.path()));
         let names: Vec<_> = findings.iter().map(|finding| finding.check).collect();
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn findings_read_well_in_json() {
+    fn finding_serializes_to_json() {
         let finding = Finding::warning("kvm", "slow", Some("mend it".into()));
         assert_eq!(
             serde_json::to_string(&finding).unwrap(),

@@ -1,4 +1,4 @@
-//! Whether QEMU is there, new enough, and built with what is needed.
+//! Checks whether QEMU is installed, recent enough, and built with the needed features.
 
 use super::{Context, Finding, with_causes};
 use sandbox_qemu::program::{Search, locate, probe_features};
@@ -33,12 +33,12 @@ pub(super) fn check(context: &Context) -> Vec<Finding> {
                 "`{path}` was built without: {}",
                 features.missing().join(", ")
             ),
-            Some("use the QEMU of your distribution, or build yours with these".into()),
+            Some("use the QEMU of your distribution, or build yours with these features".into()),
         ),
         Err(error) => Finding::failure(
             FEATURES,
-            format!("could not ask `{path}` what it was built with: {error}"),
-            Some(format!("try it yourself: `{path} -netdev help`")),
+            format!("could not query the features of `{path}`: {error}"),
+            Some(format!("run `{path} -netdev help`")),
         ),
     };
     vec![found, features]

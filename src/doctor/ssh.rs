@@ -1,4 +1,4 @@
-//! Programs for entering a sandbox by other ways than `sandbox` itself.
+//! Checks for programs that connect to a sandbox without `sandbox`.
 
 use super::tool::{Tool, install_tools_mend};
 use super::{Context, Finding};

@@ -1,4 +1,4 @@
-//! Whether state and images can be kept.
+//! Checks whether state and images can be stored.
 
 use std::path::Path;
 
@@ -12,16 +12,16 @@ const SPACE: &str = "free-space";
 
 const GIBIBYTE: u64 = 1 << 30;
 
-/// Below this, a sandbox fills the disk soon after its start.
+/// The minimum free space, in bytes. Below it, a sandbox fills the disk soon after its start.
 const LEAST_FREE: u64 = GIBIBYTE;
 
-/// What building a base image takes at its height: the system unpacked, as a
-/// file system and as an image.
+/// The peak disk space of an image build, in bytes: the unpacked system, its file system and its
+/// image.
 const ENOUGH_FREE: u64 = 6 * GIBIBYTE;
 
 pub(super) fn check(context: &Context) -> Vec<Finding> {
     let wanted = context.directories.state.as_path();
-    // It is created by the first start: until then its nearest parent counts.
+    // The first start creates the directory; until then, checks its nearest parent.
     let Some(existing) = wanted.ancestors().find(|path| path.exists()) else {
         return vec![unusable(wanted, wanted, "it has no existing parent")];
     };
@@ -41,7 +41,7 @@ pub(super) fn check(context: &Context) -> Vec<Finding> {
 
 fn unusable(wanted: &Path, cause: &Path, problem: &str) -> Finding {
     let detail = format!(
-        "nothing can be kept in `{}`: `{}`: {problem}",
+        "could not use `{}`: `{}`: {problem}",
         wanted.display(),
         cause.display()
     );
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn space_is_judged_by_what_an_image_takes() {
+    fn free_space_below_an_image_build_is_reported() {
         let cases = [
             (GIBIBYTE - 1, Outcome::Failure),
             (GIBIBYTE, Outcome::Warning),

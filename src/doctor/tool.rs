@@ -1,4 +1,4 @@
-//! Programs of the host that are used beside QEMU, and the packages they come in.
+//! The host's programs besides QEMU, and their packages.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use super::Context;
 use sandbox_host::distribution::Distribution;
 use sandbox_qemu::program::on_search_path;
 
-/// Where administrators' programs are that not every user has on the `PATH`.
+/// Directories of administration programs, which may be missing from a user's `PATH`.
 const ADMINISTRATORS_DIRECTORIES: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 
 /// A program of the host.
@@ -60,7 +60,7 @@ impl Tool {
     }
 }
 
-/// How to install `packages`.
+/// Returns the instruction to install `packages`.
 pub(super) fn install_mend(distribution: Distribution, packages: &str) -> String {
     match distribution.install_command(packages) {
         Some(command) => format!("install: `{command}`"),
@@ -68,7 +68,7 @@ pub(super) fn install_mend(distribution: Distribution, packages: &str) -> String
     }
 }
 
-/// How to install the packages of `tools`.
+/// Returns the instruction to install the packages of `tools`.
 pub(super) fn install_tools_mend(distribution: Distribution, tools: &[Tool]) -> String {
     let packages: Vec<_> = tools
         .iter()
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packages_have_the_distributions_names() {
+    fn install_instruction_uses_the_distributions_names() {
         let tools = [Tool::QemuImg, Tool::NewUidMap];
         let cases = [
             (

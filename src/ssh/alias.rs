@@ -1,4 +1,4 @@
-//! The file that makes `ssh NAME` work: `~/.ssh/config.d/alias-NAME.conf`.
+//! The alias file `~/.ssh/config.d/alias-NAME.conf`, with which `ssh NAME` works.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use super::include;
 use super::openssh::{Endpoint, options};
 use sandbox_host::files::{read_if_present, write_private};
 
-/// More than this of `~/.ssh/config` is not looked at.
+/// The maximum number of bytes read from `~/.ssh/config`.
 const LARGEST_CONFIGURATION: u64 = 1 << 20;
 
 /// The alias files of a user.
@@ -16,24 +16,24 @@ pub(crate) struct Aliases {
     home: PathBuf,
 }
 
-/// What became of a request to write an alias.
+/// The result of writing an alias.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Written {
     /// `ssh NAME` works.
     Usable(PathBuf),
-    /// The file is there, but `~/.ssh/config` does not include it: the user has to be told.
+    /// The file exists, but `~/.ssh/config` does not include it.
     NotIncluded(PathBuf),
-    /// `~/.ssh/config.d/` does not exist: the user does not want aliases.
+    /// `~/.ssh/config.d/` does not exist, so no alias was written.
     Unwanted,
 }
 
 impl Aliases {
-    /// The aliases of the user whose home directory is `home`.
+    /// Returns the aliases of the user with the home directory `home`.
     pub(crate) fn of_home(home: impl Into<PathBuf>) -> Self {
         Self { home: home.into() }
     }
 
-    /// Where the alias of the sandbox `name` is.
+    /// Returns the path of the alias of the sandbox `name`.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home
             .join(".ssh/config.d")
@@ -43,7 +43,7 @@ impl Aliases {
     /// Writes the alias of the sandbox `name` if the user has the directory for it.
     ///
     /// # Errors
-    /// When the file cannot be written, or `~/.ssh/config` cannot be read.
+    /// Fails if the file cannot be written, or if `~/.ssh/config` cannot be read.
     pub(crate) fn write(&self, name: &str, endpoint: &Endpoint) -> Result<Written, KeyError> {
         let path = self.path(name);
         if !path.parent().is_some_and(Path::is_dir) {
@@ -60,7 +60,7 @@ impl Aliases {
     }
 }
 
-/// The content of the alias file, in the format of ssh_config(5).
+/// Returns the content of the alias file, in the format of ssh_config(5).
 fn text(name: &str, endpoint: &Endpoint) -> Vec<u8> {
     let mut text =
         format!("# Written by `sandbox`, removed when `{name}` stops.\nHost {name}\n").into_bytes();
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn is_written_only_where_it_is_wanted_and_reported_where_it_is_not_included() {
+    fn alias_needs_its_directory_and_an_include() {
         let home = tempfile::tempdir().unwrap();
         let aliases = Aliases::of_home(home.path());
         let endpoint = endpoint(home.path());
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn openssh_reads_back_what_was_meant() {
+    fn openssh_resolves_alias_and_command_options() {
         let directory = tempfile::tempdir().unwrap();
         let odd = directory.path().join("a \"b\" 100% c");
         fs::create_dir(&odd).unwrap();

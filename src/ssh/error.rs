@@ -1,4 +1,4 @@
-//! What can go wrong with a sandbox's keys and its alias.
+//! Failures of a sandbox's keys and its alias.
 
 use std::path::PathBuf;
 
@@ -13,25 +13,25 @@ pub enum KeyError {
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The system gives no random numbers.
-    #[error("the system gives no random numbers")]
+    /// The system returned no random numbers.
+    #[error("could not get random numbers from the system")]
     Random(#[source] std::io::Error),
     /// A new key could not be encoded.
-    #[error("a new SSH key could not be made")]
+    #[error("could not create an SSH key")]
     Generate(#[source] ssh_key::Error),
-    /// A key file does not hold a key.
-    #[error("`{}` does not hold an SSH key", path.display())]
+    /// A key file does not contain a key.
+    #[error("`{}` does not contain an SSH key", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: ssh_key::Error,
     },
 }
 
 impl KeyError {
-    /// What the user can do about it.
+    /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::File(error) => error.hint(),

@@ -1,4 +1,4 @@
-//! The keys of one sandbox: made new for every start, on the host.
+//! The keys of one sandbox. The host creates new ones for each start.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,29 +19,30 @@ pub struct KeyFiles {
 }
 
 impl KeyFiles {
-    /// The key files of a sandbox whose SSH state is in `directory`.
+    /// Returns the key files in `directory`.
     pub fn in_directory(directory: impl Into<PathBuf>) -> Self {
         Self {
             directory: directory.into(),
         }
     }
 
-    /// The client's private key.
+    /// Returns the path of the client's private key.
     pub fn identity(&self) -> PathBuf {
         self.directory.join("id_ed25519")
     }
 
-    /// The client's public key, a line of `authorized_keys`.
+    /// Returns the path of the client's public key, a line of `authorized_keys`.
     pub fn identity_public(&self) -> PathBuf {
         self.directory.join("id_ed25519.pub")
     }
 
-    /// The guest's private host key.
+    /// Returns the path of the guest's private host key.
     pub fn host_key(&self) -> PathBuf {
         self.directory.join("ssh_host_ed25519_key")
     }
 
-    /// The only entry is the host key, under the sandbox's name.
+    /// Returns the path of the `known_hosts` file, whose only entry is the host key under the sandbox's
+    /// name.
     pub fn known_hosts(&self) -> PathBuf {
         self.directory.join("known_hosts")
     }
@@ -51,7 +52,7 @@ impl KeyFiles {
     /// (`HostKeyAlias` of ssh_config(5)).
     ///
     /// # Errors
-    /// When a file cannot be written.
+    /// Fails if a file cannot be written.
     pub fn write(&self, name: &str, keys: &Keys) -> Result<(), KeyError> {
         write_private_volatile(&self.identity(), keys.identity_private.as_bytes())?;
         write_private_volatile(
@@ -66,10 +67,10 @@ impl KeyFiles {
         Ok(())
     }
 
-    /// The public host key of a sandbox that was started earlier, in OpenSSH's text form.
+    /// Returns the stored public host key, in OpenSSH's text form.
     ///
     /// # Errors
-    /// When the file is missing or holds no key.
+    /// Fails if the file is missing or contains no key.
     pub fn read_host_key(&self) -> Result<String, KeyError> {
         let path = self.host_key();
         let text = fs::read(&path).map_err(FileError::new("read", &path))?;
@@ -93,10 +94,10 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Makes all keys new; `name` is the sandbox's, for their comments.
+    /// Generates all keys. Their comments contain `name`, the sandbox's name.
     ///
     /// # Errors
-    /// When the system gives no random numbers.
+    /// Fails if the system returns no random numbers.
     pub fn generate(name: &str) -> Result<Self, KeyError> {
         let identity = new_key(&format!("sandbox {name}"))?;
         let host_key = new_key(name)?;
@@ -112,7 +113,7 @@ impl Keys {
 }
 
 impl std::fmt::Debug for Keys {
-    /// Shows no private key.
+    /// Omits the private keys.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Keys")
@@ -147,7 +148,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn the_files_are_private_new_each_time_and_agree() {
+    fn key_files_are_private_and_new_for_each_start() {
         let directory = tempfile::tempdir().unwrap();
         let files = KeyFiles::in_directory(directory.path());
         let keys = Keys::generate("box").unwrap();
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_is_not_printed_for_debugging() {
+    fn keys_debug_omits_private_keys() {
         let keys = Keys::generate("box").unwrap();
         assert!(!format!("{keys:?}").contains("PRIVATE"));
     }

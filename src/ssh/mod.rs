@@ -1,5 +1,5 @@
-//! What lets SSH into a running sandbox: its keys, where its sshd is, and the alias file for the
-//! user's own `ssh`. Connections are the business of whoever makes them.
+//! SSH access to a running sandbox: its keys, its endpoint, and the alias file for the user's `ssh`.
+//! Callers make the connections themselves.
 
 pub(crate) mod alias;
 mod error;

@@ -1,29 +1,28 @@
-//! Where a sandbox's sshd is, and OpenSSH's options that lead there.
+//! The SSH endpoint of a sandbox, and OpenSSH's options for it.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// Everything that leads to one user of one sandbox.
+/// The SSH endpoint of one user of a sandbox.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     /// The forwarded port on the loopback interface.
     pub address: SocketAddr,
     /// The user in the guest.
     pub user: String,
-    /// File with the client's private key.
+    /// The file with the client's private key.
     pub identity: PathBuf,
-    /// The only host key that is accepted, in OpenSSH's text form.
+    /// The only accepted host key, in OpenSSH's text form.
     pub host_key: String,
-    /// The name that `known_hosts` lists the host key under.
+    /// The name of the host key in `known_hosts`.
     pub host_key_alias: String,
-    /// The sandbox's own `known_hosts`, for OpenSSH.
+    /// The sandbox's own `known_hosts` file, for OpenSSH.
     pub known_hosts: PathBuf,
 }
 
-/// The options of ssh_config(5) that lead to `endpoint`, in the order in which they read best.
-/// Values are bytes: paths need not be UTF-8.
+/// Returns the options of ssh_config(5) for `endpoint`. Values are bytes, since paths may not be UTF-8.
 pub(super) fn options(endpoint: &Endpoint) -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("HostName", endpoint.address.ip().to_string().into()),
@@ -40,8 +39,8 @@ pub(super) fn options(endpoint: &Endpoint) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// A path as the value of an option: in double quotes, with `\` before quotes and backslashes, and
-/// percent signs doubled, since `%` introduces a token in these options.
+/// Returns a path as an option's value: in double quotes, with `\` before quotes and backslashes, and
+/// with doubled percent signs, since `%` starts a token in these options.
 fn path_value(path: &Path) -> Vec<u8> {
     let mut value = vec![b'"'];
     for &byte in path.as_os_str().as_bytes() {
@@ -56,8 +55,8 @@ fn path_value(path: &Path) -> Vec<u8> {
 }
 
 impl Endpoint {
-    /// Returns the `ssh` command that connects without any configuration file; more options, or the
-    /// command to run, may follow.
+    /// Returns the `ssh` command that connects without a configuration file. Options or a remote command
+    /// may follow.
     pub fn openssh_command(&self) -> Vec<OsString> {
         openssh_command(self)
     }
