@@ -19,14 +19,14 @@ fn fixture() -> &'static Path {
     BUILT.get_or_init(|| {
         let source =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/library-user");
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("library-user");
+        let target = target();
         // Versions are those of the workspace: its lock file serves as this one's, too.
         let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.lock");
         fs::copy(lock, source.join("Cargo.lock")).unwrap();
         cargo(
             &source,
             &["build", "--quiet", "--offline", "--target-dir"],
-            &target,
+            target,
         );
         target.join("debug/library-user")
     })
@@ -37,10 +37,7 @@ fn example(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let directory = BUILT.get_or_init(|| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .ancestors()
-            .nth(1)
-            .unwrap();
+        let target = target();
         let words = [
             "build",
             "--quiet",
@@ -53,6 +50,13 @@ fn example(name: &str) -> PathBuf {
         target.join("debug/examples")
     });
     directory.join(name)
+}
+
+/// The target directory of this build. It holds the dependencies and the guest agent.
+fn target() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .expect("a path under the target directory")
 }
 
 fn cargo(source: &Path, words: &[&str], target: &Path) {
