@@ -52,7 +52,7 @@ pub(crate) enum Role {
         /// The host of the template.
         host: Parts,
         /// The template to build.
-        build: start::BackgroundBuild,
+        build: Box<start::BackgroundBuild>,
     },
 }
 
@@ -260,7 +260,7 @@ pub async fn run(inheritance: Inheritance) -> Result<(), Error> {
             Ok(())
         }
         Role::BuildTemplate { host, build } => {
-            start::run_in_role(&Host::from_parts(host), build).await
+            start::run_in_role(&Host::from_parts(host), *build).await
         }
     }
 }

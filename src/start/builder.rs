@@ -530,9 +530,9 @@ enum Attempt {
 fn new_name() -> Result<SandboxName, Error> {
     let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
     let digits: String = uuid.chars().take(8).collect();
-    Ok(format!("run-{digits}")
+    format!("run-{digits}")
         .parse()
-        .map_err(|error: NameError| Error::from(error))?)
+        .map_err(|error: NameError| error.into())
 }
 
 /// The first request of a connection that only reads events.

@@ -261,7 +261,7 @@ pub(super) fn build_in_background(
     };
     let role = Role::BuildTemplate {
         host: host.parts().clone(),
-        build,
+        build: Box::new(build),
     };
     // Init adopts it, since this process ends first.
     drop(role::start_in_background(&program, &role));

@@ -66,7 +66,7 @@ pub(crate) enum Command {
     /// Run a command in the running sandbox
     Exec(ExecArguments),
     /// Run one command in its own sandbox, then stop the sandbox
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Power down a sandbox and remove its state
     Stop(StopArguments),
     /// List the running sandboxes

@@ -118,7 +118,7 @@ async fn dispatch(cli: Cli, printer: Printer, inheritance: Option<Inheritance>) 
         Some(Command::Exec(arguments)) => exec::run(&context, name.as_ref(), arguments).await,
         Some(Command::Run(mut arguments)) => {
             let name = arguments.name.name.take().or(name);
-            run::run(&context, name, flags, arguments).await
+            run::run(&context, name, flags, *arguments).await
         }
         Some(Command::Stop(arguments)) => stop::run(&context, name.as_ref(), &arguments).await,
         Some(Command::List(arguments)) => list::run(&context, &arguments),
