@@ -166,7 +166,7 @@ mod tests {
             files.read_host_key().unwrap().trim_end(),
             format!("{} box", keys.host_key)
         );
-        let identity = PrivateKey::from_openssh(std::fs::read(files.identity()).unwrap()).unwrap();
+        let identity = PrivateKey::from_openssh(fs::read(files.identity()).unwrap()).unwrap();
         let authorized = PublicKey::from_openssh(&keys.authorized_key).unwrap();
         assert_eq!(identity.public_key().key_data(), authorized.key_data());
         let known_hosts = fs::read_to_string(files.known_hosts()).unwrap();
