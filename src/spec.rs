@@ -206,7 +206,7 @@ impl SandboxSpec {
     /// shares, ports and secrets are distinct.
     ///
     /// # Errors
-    /// Returns the first [`SpecError`] that it finds.
+    /// Returns the first violation that it finds.
     pub fn check(&self, host: HostCapacity, state: &Path) -> Result<(), SpecError> {
         host.check(self.cpus, self.memory)?;
         let mut places = vec![sandbox_spec::guest::WORKSPACE];

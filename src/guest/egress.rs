@@ -41,7 +41,7 @@ const FIREFOX_POLICY: &str = "/etc/firefox/policies/policies.json";
 const NOT_BY_PROXY: &str =
     "localhost,127.0.0.1,::1,10.0.2.15,10.0.2.2,10.0.2.3,host.sandbox.internal";
 
-/// What a seed says of the network.
+/// The guest's settings for its network.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Egress<'a> {
     /// The URL of the proxy, if nothing but listed domains can be reached.
@@ -87,7 +87,7 @@ impl Egress<'_> {
         environment
     }
 
-    /// What the agent writes to files.
+    /// Returns the credentials whose values the agent writes to files.
     pub(super) fn credentials(&self) -> Vec<Credential> {
         self.texts()
             .into_iter()
@@ -95,7 +95,7 @@ impl Egress<'_> {
             .collect()
     }
 
-    /// The same for cloud-init.
+    /// Returns the same files for cloud-init.
     pub(super) fn files(&self) -> Vec<WriteFile> {
         self.texts()
             .iter()
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_network_needs_no_words() {
+    fn egress_of_an_open_network_is_empty() {
         let open = Egress::default();
         assert!(open.environment("box").is_empty());
         assert!(open.credentials().is_empty());
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn in_proxy_mode_programs_and_apt_know_the_proxy_and_people_are_told() {
+    fn egress_in_proxy_mode_configures_programs_and_apt() {
         let egress = Egress {
             proxy: Some("http://192.0.2.1:3128"),
             ..Egress::default()
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn with_secrets_placeholders_are_set_and_the_authority_is_trusted() {
+    fn egress_with_secrets_sets_placeholders_and_trust() {
         let variables = [("TOKEN".into(), "sandbox-secret-TOKEN-0".into())];
         let egress = Egress {
             variables: &variables,

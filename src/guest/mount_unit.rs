@@ -2,7 +2,7 @@
 
 use sandbox_spec::GuestPath;
 
-/// The mount options of a 9p share, in the order of mount(8)'s `-o`.
+/// Returns the mount options of a 9p share, in the order of mount(8)'s `-o`.
 ///
 /// `directio` sends every read and write to the host, so that none is stale;
 /// `cache=mmap` beside it keeps pages only of files that are mapped, without
@@ -19,10 +19,11 @@ pub(crate) fn options(read_only: bool) -> String {
     options
 }
 
-/// The unit that mounts the share `tag` at `mount_point`. Its dependencies are
-/// only what it needs, so that it is mounted long before the rest of the
-/// system is up; its output does not go to the journal, after whose socket
-/// systemd would order it.
+/// Returns the unit that mounts the share `tag` at `mount_point`.
+///
+/// It has only the necessary dependencies, so systemd mounts it long before the rest of the system
+/// is up. Its output does not go to the journal, since systemd would order it after the journal's
+/// socket.
 pub(crate) fn content(tag: &str, mount_point: &GuestPath, read_only: bool) -> String {
     format!(
         "[Unit]\n\
@@ -43,7 +44,7 @@ pub(crate) fn content(tag: &str, mount_point: &GuestPath, read_only: bool) -> St
     )
 }
 
-/// The name that systemd demands for the mount unit of a path
+/// Returns the name that systemd requires for the mount unit of a path
 /// (systemd.unit(5), "String Escaping for Inclusion in Unit Names").
 pub(crate) fn name(mount_point: &GuestPath) -> String {
     let mut name = String::new();
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unit_names_are_escaped_as_systemd_escape_does() {
+    fn name_is_escaped_like_systemd_escape() {
         for (path, expected) in [
             ("/home/dev/workspace", "home-dev-workspace.mount"),
             ("/mnt/my-data", "mnt-my\\x2ddata.mount"),
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_percent_sign_is_no_specifier() {
+    fn content_escapes_percent_signs() {
         let unit = content("share1", &"/mnt/100%h".parse().unwrap(), true);
         assert!(unit.contains("\nWhere=/mnt/100%%h\n"));
         assert!(unit.contains(",ro\n"));

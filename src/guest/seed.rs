@@ -1,11 +1,10 @@
-//! The seed: all credentials of one start, made from what the host knows.
-//! The names and who applies them: docs/guest-contract.md.
+//! The seed: all credentials of one start. docs/guest-contract.md lists their names and their readers.
 
 use super::cloud_config;
 use super::credential::Credential;
 use super::egress::Egress;
 
-/// One mount of the guest's, as a systemd unit.
+/// A mount of the guest, as a systemd unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MountUnit {
     /// The unit's name, `home-dev-workspace.mount`.
@@ -14,7 +13,7 @@ pub(crate) struct MountUnit {
     pub content: String,
 }
 
-/// What goes into a seed.
+/// The input of a seed.
 #[derive(Debug, Clone)]
 pub(crate) struct SeedInput<'a> {
     /// The sandbox's name: hostname, and `SANDBOX_CONTAINER`.
@@ -33,11 +32,11 @@ pub(crate) struct SeedInput<'a> {
     pub mounts: &'a [[String; 4]],
     /// The user's cloud-config.
     pub cloud_config: Option<&'a serde_json::Map<String, serde_json::Value>>,
-    /// What is to be known of the network.
+    /// The guest's settings for its network.
     pub egress: Egress<'a>,
 }
 
-/// Makes the credentials of one start.
+/// Returns the credentials of one start.
 pub(crate) fn credentials(input: &SeedInput<'_>) -> Vec<Credential> {
     let mut environment = vec![("SANDBOX_CONTAINER".to_string(), input.name.to_string())];
     environment.extend(input.egress.environment(input.name));
@@ -100,8 +99,7 @@ pub(crate) fn credentials(input: &SeedInput<'_>) -> Vec<Credential> {
     credentials
 }
 
-/// The credentials of a guest that is booted to be saved as a template: what
-/// all sandboxes have in common.
+/// Returns the credentials of a template's guest, which all sandboxes have in common.
 pub(crate) fn template_credentials(network: &str) -> Vec<Credential> {
     vec![Credential::new("sandbox.network", network)]
 }
@@ -137,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn cloud_init_is_asked_to_run_only_for_a_config_of_the_users() {
+    fn seed_runs_cloud_init_only_for_a_users_config() {
         assert!(!names(&input()).contains(&"sandbox.cloud-init".to_string()));
         let config = serde_json::Map::new();
         let with = SeedInput {
@@ -148,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn every_share_is_a_unit_that_the_target_waits_for() {
+    fn seed_makes_the_target_wait_for_each_share() {
         let units = [
             MountUnit {
                 name: "a.mount".into(),
@@ -171,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn cloud_init_is_told_of_the_network_what_the_agent_is_told() {
+    fn cloud_config_repeats_the_agents_network_settings() {
         let variables = [("TOKEN".to_string(), "placeholder-of-TOKEN".to_string())];
         let seed = credentials(&SeedInput {
             egress: Egress {

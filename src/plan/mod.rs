@@ -158,7 +158,7 @@ impl StartPlan {
     /// Creates the plan.
     ///
     /// # Errors
-    /// Returns a [`PlanError`] if a path is not UTF-8, the disk is too small, or the seed is too large.
+    /// Fails if a path is not UTF-8, the disk is too small, or the seed is too large.
     pub fn new(
         spec: SandboxSpec,
         layout: StateLayout,
