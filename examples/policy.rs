@@ -14,8 +14,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .network(NetworkPolicy::proxy().allow_domain("*.crates.io")?)
         .start()
         .await?;
-    // A program that ignores the proxy.
-    let script = "exec 3<>/dev/tcp/192.0.2.1/80";
+    // Only the web's ports are answered, by the proxy. Other connections are refused.
+    let script = "exec 3<>/dev/tcp/192.0.2.1/22";
     let status = sandbox.exec("bash").args(["-c", script]).status().await?;
     println!("reached the internet: {}", status.success());
     Ok(())

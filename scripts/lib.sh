@@ -157,12 +157,12 @@ install_rustup() {
 # installing them if needed.
 install_rust() {
     suitable=''
-    for cargo in "$(command -v cargo || :)" "$HOME/.cargo/bin/cargo"; do
+    for cargo in "$(command -v cargo || :)" "${CARGO_HOME:-$HOME/.cargo}/bin/cargo"; do
         if [ -z "$suitable" ] && [ -x "$cargo" ] && is_suitable "$cargo"; then
             suitable=$cargo
         fi
     done
-    PATH=$(dirname "${suitable:-$HOME/.cargo/bin/cargo}"):$PATH
+    PATH=$(dirname "${suitable:-${CARGO_HOME:-$HOME/.cargo}/bin/cargo}"):$PATH
     if [ -z "$suitable" ]; then
         command -v rustup >/dev/null || install_rustup
         if [ "$(cargo_version rustup run stable cargo)" = "$rust_toolchain" ]; then

@@ -155,8 +155,10 @@ fn command_line_stops_sandbox_of_library_program() {
     let (host, data) = host_with_data();
     let program = Running::start(&mut command(&host, fixture(), &[".", &data, "hold"]));
     program.expect_stdout("started");
-    host.stop();
+    host.run(["stop"]).success();
+    assert!(!host.state_of_project().exists());
     drop(program);
+    host.assert_nothing_left();
 }
 
 #[test]
