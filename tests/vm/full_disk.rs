@@ -126,7 +126,7 @@ fn template_build_on_full_disk_ends_with_error() {
     // Large enough at first, full while the guest boots.
     let fills_up = format!(
         "{own_store}
-         \"$0\" --memory 512M template build 2> \"$HOME/log\" &
+         \"$0\" template build --memory 512M 2> \"$HOME/log\" &
          until [ -s \"$SANDBOX_HOME\"/building/*/console.log ]; do sleep 0.1; done
          qemu=$(cat \"$SANDBOX_HOME\"/building/*/qemu.pid); kill -STOP $qemu
          cat /dev/zero > \"$SANDBOX_HOME/filler\" 2> \"$HOME/full\" || kill -CONT $qemu
