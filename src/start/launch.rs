@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use sandbox_host::lock::DirectoryLock;
-use sandbox_protocol::control::Connection;
+use sandbox_protocol::control::{Connection, Request};
 use sandbox_spec::SandboxName;
 
-use super::builder::FOLLOW;
 use crate::error::Error;
 use crate::plan::StartPlan;
 use crate::registry::{self, Claim, RegistryError};
@@ -44,7 +43,7 @@ pub(crate) async fn claim(
     replaceable: bool,
 ) -> Result<Claimed, Error> {
     match (
-        registry::claim(layout, name, workspace, FOLLOW).await,
+        registry::claim(layout, name, workspace, Request::Subscribe).await,
         workspace,
     ) {
         (Err(RegistryError::OtherWorkspace { .. }), Some(workspace)) if replaceable => {
