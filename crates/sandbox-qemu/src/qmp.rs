@@ -79,10 +79,6 @@ pub struct Client {
 }
 
 impl Client {
-    /// How long QEMU may take for an answer. Its main loop answers within
-    /// milliseconds; on a host under load it has taken seconds.
-    const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-
     /// Connects and negotiates the capabilities (QEMU's qmp-spec, "Capabilities
     /// Negotiation").
     pub async fn connect(socket: &Path) -> Result<Self, QmpError> {
@@ -129,11 +125,11 @@ impl Client {
             .write_all(line.as_bytes())
             .await
             .map_err(|_| closed())?;
-        let answer = tokio::time::timeout(Self::ANSWER_TIMEOUT, receiver)
+        let answer = tokio::time::timeout(C::TIMEOUT, receiver)
             .await
             .map_err(|_| QmpError::TimedOut {
                 command: name,
-                timeout: Self::ANSWER_TIMEOUT,
+                timeout: C::TIMEOUT,
             })?
             .map_err(|_| closed())?;
         match answer {

@@ -3,6 +3,8 @@
 //! The structs lack the optional arguments that no caller sets. The replies
 //! ignore the fields that no caller reads, since each QEMU release may add some.
 
+use std::time::Duration;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,9 @@ pub trait Command: Serialize {
     const NAME: &'static str;
     /// The value of `return`.
     type Reply: DeserializeOwned;
+    /// The time limit for the reply. QEMU's main loop replies within milliseconds. On a busy host, a
+    /// reply has taken seconds.
+    const TIMEOUT: Duration = Duration::from_secs(30);
 }
 
 /// The reply of a command that returns nothing: `{}`.
@@ -29,6 +34,8 @@ pub struct QmpCapabilities {}
 impl Command for QmpCapabilities {
     const NAME: &'static str = "qmp_capabilities";
     type Reply = Empty;
+    /// QEMU is still starting. One of the idle class on a busy host needed more than 30 s.
+    const TIMEOUT: Duration = Duration::from_secs(120);
 }
 
 /// `quit` (`qapi/control.json`, QEMU 0.14): ends QEMU, which may close the
