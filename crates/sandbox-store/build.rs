@@ -112,11 +112,7 @@ fn build_agent(output: &Path) -> Result<PathBuf> {
     let source = Path::new(guest_agent_source::DIRECTORY);
     watch_agent(source);
     let target = format!("{}-unknown-linux-gnu", variable("CARGO_CFG_TARGET_ARCH")?);
-    let target_directory = output
-        .ancestors()
-        .find(|directory| directory.join("CACHEDIR.TAG").exists())
-        .unwrap_or(output)
-        .join("guest-agent");
+    let target_directory = shared_directory(output)?.join("guest-agent");
     let mut cargo = Command::new(variable("CARGO")?);
     cargo
         .current_dir(source)
@@ -144,6 +140,20 @@ fn build_agent(output: &Path) -> Result<PathBuf> {
         return Err(format!("could not build the guest agent: {status}").into());
     }
     Ok(target_directory.join(target).join("release/guest-agent"))
+}
+
+/// Returns the target directory, from `TARGET_DIRECTORY[/TRIPLE]/PROFILE/build/PACKAGE/out`. No file
+/// marks it: cargo writes its `CACHEDIR.TAG` only into a directory that it created itself.
+fn shared_directory(output: &Path) -> Result<PathBuf> {
+    let above_profile = output
+        .ancestors()
+        .nth(4)
+        .ok_or_else(|| format!("`OUT_DIR`: `{}` is too short", output.display()))?;
+    let triple = variable("TARGET")?;
+    Ok(match above_profile.parent() {
+        Some(directory) if above_profile.ends_with(&triple) => directory.to_owned(),
+        _ => above_profile.to_owned(),
+    })
 }
 
 /// Tells cargo to run this script again if the agent changes. In the repository, its source, the
