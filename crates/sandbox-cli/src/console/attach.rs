@@ -10,7 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::error::{ConsoleError, transfer};
+use super::error::{AttachError, transfer};
+use sandbox::ConsoleError;
 use sandbox_host::notices::{Notice, Notices, Termination};
 use sandbox_host::streams::{Input, Output, Streams};
 use sandbox_host::terminal::RawMode;
@@ -76,13 +77,14 @@ impl Console {
     ///
     /// # Errors
     /// Fails if nobody listens there.
-    pub(crate) async fn connect(path: &Path) -> Result<Self, ConsoleError> {
+    pub(crate) async fn connect(path: &Path) -> Result<Self, AttachError> {
         match UnixStream::connect(path).await {
             Ok(socket) => Ok(Self { socket }),
             Err(source) => Err(ConsoleError::Connect {
                 path: path.to_owned(),
                 source,
-            }),
+            }
+            .into()),
         }
     }
 
@@ -95,7 +97,7 @@ impl Console {
         self,
         streams: Streams,
         notices: &mut Notices,
-    ) -> Result<Left, ConsoleError> {
+    ) -> Result<Left, AttachError> {
         // The sending half must stay open: QEMU treats a half-closed connection as closed.
         let (from_console, mut to_console) = self.socket.into_split();
         let raw_mode = if streams.input.is_terminal() {
@@ -142,7 +144,7 @@ async fn show_output(
     mut from_console: OwnedReadHalf,
     mut output: Output,
     alive: &tokio::sync::watch::Sender<()>,
-) -> Result<Left, ConsoleError> {
+) -> Result<Left, AttachError> {
     loop {
         let mut chunk = Vec::with_capacity(CHUNK);
         let length = match from_console.read_buf(&mut chunk).await {
@@ -171,7 +173,7 @@ async fn type_input(
     mut input: Input,
     to_console: &mut OwnedWriteHalf,
     typed: bool,
-) -> Result<Left, ConsoleError> {
+) -> Result<Left, AttachError> {
     while let Some(piece) = input.next().await.map_err(transfer("read the input"))? {
         let escape = piece.iter().position(|&byte| typed && byte == ESCAPE);
         let sent = to_console

@@ -4,4 +4,4 @@ mod attach;
 mod error;
 
 pub(crate) use attach::Console;
-pub(crate) use error::ConsoleError;
+pub(crate) use error::AttachError;

@@ -78,7 +78,7 @@ macro_rules! from_errors {
 }
 
 from_errors!(
-    crate::console::ConsoleError,
+    crate::console::AttachError,
     sandbox::ConsoleError,
     crate::settings::ConfigurationError,
     crate::ssh::SshError,
