@@ -281,7 +281,10 @@ fn assert_start_discards_template(host: &Host, failure: &str) {
     assert!(host.info()["template"].is_null(), "{failure}");
     host.guest("cat /etc/machine-id");
     let log = fs::read_to_string(host.state_of_project().join("supervisor.log")).unwrap();
-    assert!(log.contains("booting instead"), "{failure}: {log}");
+    assert!(
+        log.contains("discarding it and booting"),
+        "{failure}: {log}"
+    );
     host.stop();
     let list = host.run(["template", "ls", "--json"]).success();
     assert_eq!(list.stdout.trim(), "[]", "{failure}: not discarded");
