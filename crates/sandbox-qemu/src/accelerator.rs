@@ -5,19 +5,19 @@
 //! the choice needs a measurement, made once per boot of the host.
 
 mod device;
-mod guest_code;
 mod probe;
-mod processor;
 mod verdict;
 
-use sandbox_host::hint::Hint;
 use std::fmt;
 use std::path::Path;
 
+use sandbox_host::hint::Hint;
+use sandbox_spec::{Accelerator, AcceleratorChoice};
+
+use crate::arch;
+
 pub use device::{CACHE_FILE, probe_kvm, probe_kvm_once_per_boot};
 pub use probe::SLOWEST_USABLE;
-pub use processor::{Processor, Vendor};
-use sandbox_spec::{Accelerator, AcceleratorChoice};
 pub use verdict::{KvmVerdict, Permissions, ProbeStep};
 
 /// The accelerator for a guest.
@@ -129,7 +129,7 @@ pub fn select(
 /// flags of the first processor in `/proc/cpuinfo`. A saved guest needs the same ones.
 pub fn host_processor() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    processor::identity(&text)
+    arch::processor::identity(&text)
 }
 
 #[cfg(test)]

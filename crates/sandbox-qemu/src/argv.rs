@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use sandbox_spec::Accelerator;
 
+use crate::arch;
+
 /// The name of the virtio-serial port on which the guest reports its events.
 pub const EVENT_PORT: &str = "org.sandbox.guest.0";
 
@@ -67,22 +69,6 @@ pub enum Origin {
 /// distinguishes punching a hole into the memory from punching one into a disk; see
 /// [`crate::discard_filter`].
 pub const MEMORY_OFFSET: u64 = 1 << 40;
-
-/// The machine type, without the PC devices that Linux does not need, since the guest's kernel
-/// spends time on each. If QEMU crashes, its core dump (core(5)) omits the guest's memory:
-/// gigabytes that may hold secrets.
-pub const MACHINE: &str = "q35,usb=off,sata=off,smbus=off,i8042=off,vmport=off,smm=off,hpet=off,graphics=off,dump-guest-core=off";
-
-/// Returns the processor model, as a value of `-cpu`.
-pub const fn cpu_model(accelerator: Accelerator) -> &'static str {
-    match accelerator {
-        Accelerator::Kvm => "host",
-        // No guest needs SVM inside an emulation, and a kernel that sees it loads code for it. With
-        // ERMS and FSRM, Linux clears and copies memory by single bytes, which is fast in hardware
-        // and a slow loop in an emulation.
-        Accelerator::Tcg => "max,svm=off,erms=off,fsrm=off",
-    }
-}
 
 /// A machine, with every value that reaches QEMU's command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,13 +143,17 @@ impl Machine {
             Accelerator::Tcg => "tcg,thread=multi",
         };
         match self.memory {
-            Memory::Anonymous => argv.option("-machine", MACHINE),
-            _ => argv.option("-machine", format!("{MACHINE},memory-backend=memory")),
+            Memory::Anonymous => argv.option("-machine", arch::MACHINE),
+            _ => argv.option(
+                "-machine",
+                format!("{},memory-backend=memory", arch::MACHINE),
+            ),
         }
-        // vAPIC is an option ROM that patches guest code for the task priorities of 32-bit Windows.
-        argv.option("-global", "apic-common.vapic=off");
+        for (name, value) in arch::MACHINE_OPTIONS {
+            argv.option(name, value);
+        }
         argv.option("-accel", accelerator);
-        argv.option("-cpu", cpu_model(self.accelerator));
+        argv.option("-cpu", arch::cpu_model(self.accelerator));
         argv.option("-smp", self.cpus.to_string());
         argv.option("-m", format!("{}M", self.memory_bytes >> 20));
         self.memory(argv);

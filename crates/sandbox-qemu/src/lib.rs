@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod accelerator;
+pub mod arch;
 pub mod argv;
 pub mod discard_filter;
 pub mod migration;

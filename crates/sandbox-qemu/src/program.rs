@@ -17,12 +17,10 @@ use serde::{Deserialize, Serialize};
 pub use features::{Features, probe_features};
 pub use version::{LEAST_VERSION, QemuVersion};
 
+use crate::arch::PROGRAM;
 use crate::probe_cache;
 use sandbox_host::bounded_command::run_bounded;
 use sandbox_host::distribution::Distribution;
-
-/// The program's name in every distribution.
-pub const PROGRAM: &str = "qemu-system-x86_64";
 
 /// The environment variable that overrides the program. The caller reads it.
 pub const OVERRIDE_VARIABLE: &str = "SANDBOX_QEMU";

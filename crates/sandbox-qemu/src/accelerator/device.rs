@@ -10,8 +10,8 @@ use nix::unistd::{Gid, Group, Uid, User};
 use serde::{Deserialize, Serialize};
 
 use super::probe;
-use super::processor::Processor;
 use super::verdict::{KvmVerdict, Permissions, ProbeStep};
+use crate::arch::Processor;
 use crate::probe_cache;
 
 const DEVICE: &str = "/dev/kvm";

@@ -1,4 +1,4 @@
-//! Runs the guest of [`super::guest_code`] on `/dev/kvm` and measures it.
+//! Runs the guest of [`crate::arch::guest_code`] on `/dev/kvm` and measures it.
 //!
 //! The probe has its own thread, which is interrupted after a time limit: on an emulated device,
 //! any call may never return.
@@ -20,8 +20,8 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use nix::sys::pthread::pthread_kill;
 use nix::sys::signal::{self, SaFlags, SigAction, SigHandler, SigSet, Signal};
 
-use super::guest_code::{self, INSTRUCTIONS_PER_ROUND, MEMORY_SIZE, ROUND_PORT};
 use super::verdict::{KvmVerdict, ProbeStep};
+use crate::arch::guest_code::{self, INSTRUCTIONS_PER_ROUND, MEMORY_SIZE, ROUND_PORT};
 
 /// The slowest execution that still counts as hardware, in nanoseconds per instruction. Hardware
 /// needs less than 1, QEMU's TCG about 2. Emulations of `/dev/kvm` needed about 1000.

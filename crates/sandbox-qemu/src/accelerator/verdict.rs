@@ -5,7 +5,7 @@ use std::fmt;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::processor::{Processor, Vendor};
+use crate::arch::{Processor, Vendor};
 
 /// The result of the `/dev/kvm` probe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

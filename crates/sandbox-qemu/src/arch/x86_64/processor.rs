@@ -50,13 +50,13 @@ impl Processor {
 
     /// Returns the processor of this machine. If `/proc/cpuinfo` is unreadable, its vendor is
     /// [`Vendor::Other`] and it has no flags.
-    pub(super) fn of_this_machine() -> Self {
+    pub(crate) fn of_this_machine() -> Self {
         Self::parse(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
     }
 }
 
 /// Returns the values in `/proc/cpuinfo` that differ between kinds of processors.
-pub(super) fn identity(cpuinfo: &str) -> String {
+pub(crate) fn identity(cpuinfo: &str) -> String {
     let names = [
         "vendor_id",
         "cpu family",

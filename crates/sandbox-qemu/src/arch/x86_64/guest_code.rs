@@ -7,14 +7,14 @@
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 
 /// The size of guest-physical memory in bytes, from address 0.
-pub(super) const MEMORY_SIZE: usize = 0x6000;
+pub(crate) const MEMORY_SIZE: usize = 0x6000;
 
 /// The number of instructions between two exits. The loop's body has two instructions.
-pub(super) const INSTRUCTIONS_PER_ROUND: u32 = ITERATIONS * 2;
+pub(crate) const INSTRUCTIONS_PER_ROUND: u32 = ITERATIONS * 2;
 
 /// The port that the guest writes to at the start of each round. 0x80 is the PC's diagnostic port.
 /// No device in the kernel handles it, so KVM exits.
-pub(super) const ROUND_PORT: u16 = 0x80;
+pub(crate) const ROUND_PORT: u16 = 0x80;
 
 const ITERATIONS: u32 = 15_000;
 
@@ -50,7 +50,7 @@ const DATA_SELECTOR: u16 = 16;
 const DESCRIPTORS: [u64; 3] = [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
 
 /// Returns the bytes of the guest's memory, from address 0.
-pub(super) fn memory() -> Vec<u8> {
+pub(crate) fn memory() -> Vec<u8> {
     let mut memory = vec![0; MEMORY_SIZE];
     let mut put = |at: usize, bytes: &[u8]| memory[at..at + bytes.len()].copy_from_slice(bytes);
     let entry = |table: usize| (table as u64 | PRESENT_WRITABLE).to_le_bytes();
@@ -81,7 +81,7 @@ fn code() -> Vec<u8> {
 }
 
 /// Changes `special`, the registers of a new vCPU, to long mode on [`memory`].
-pub(super) fn enter_long_mode(special: &mut kvm_sregs) {
+pub(crate) fn enter_long_mode(special: &mut kvm_sregs) {
     let segment = |selector: u16, code: bool| kvm_segment {
         base: 0,
         limit: 0xffff_ffff,
@@ -111,7 +111,7 @@ pub(super) fn enter_long_mode(special: &mut kvm_sregs) {
 }
 
 /// Returns the general registers at the first instruction.
-pub(super) fn start_registers() -> kvm_regs {
+pub(crate) fn start_registers() -> kvm_regs {
     kvm_regs {
         rip: CODE as u64,
         rflags: RFLAGS_RESERVED,

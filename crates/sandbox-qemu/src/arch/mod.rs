@@ -1,0 +1,12 @@
+//! The parts that depend on the processor architecture: QEMU's program, machine type and processor
+//! model, the test guest of the KVM probe, and the reading of `/proc/cpuinfo`.
+//!
+//! The guest has the host's architecture. Another architecture gets a sibling of [`mod@x86_64`] with
+//! the same names, chosen here.
+
+mod x86_64;
+
+pub use x86_64::processor::{Processor, Vendor};
+pub use x86_64::{MACHINE, MACHINE_OPTIONS, PROGRAM, cpu_model};
+
+pub(crate) use x86_64::{guest_code, processor};
