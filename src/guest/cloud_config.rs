@@ -5,6 +5,8 @@ use sandbox_host::hint::Hint;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::template;
+
 /// The values of the generated cloud-config.
 #[derive(Debug, Clone)]
 pub(crate) struct Generated<'a> {
@@ -111,9 +113,7 @@ pub(crate) fn render(generated: &Generated<'_>, user: Option<&Map<String, Value>
     if let Some(user) = user {
         merge(&mut config, user);
     }
-    let body = yaml_serde::to_string(&config)
-        .expect("strings, lists and maps with string keys have a YAML form");
-    format!("#cloud-config\n{body}")
+    format!("#cloud-config\n{}", to_yaml(&config))
 }
 
 /// Returns the parts of a user's cloud-config that [`render`] ignores, in words for a message.
@@ -150,34 +150,40 @@ fn generate(generated: &Generated<'_>) -> Map<String, Value> {
         "append": true,
     })];
     files.extend(generated.files.iter().map(|file| json!(file)));
-    let mut config = json!({
-        "hostname": generated.hostname,
-        "create_hostname_file": false,
-        "preserve_hostname": true,
-        "ssh_deletekeys": false,
-        "ssh_keys": {
-            "ed25519_private": generated.host_key.0,
-            "ed25519_public": generated.host_key.1,
-        },
-        "users": [{
-            "name": "dev",
-            "uid": sandbox_spec::guest::DEV_ID,
-            "shell": "/bin/bash",
-            "sudo": "ALL=(ALL) NOPASSWD:ALL",
-            "lock_passwd": true,
-            "ssh_authorized_keys": generated.authorized_keys,
-        }],
-        "disable_root": false,
-        "write_files": files,
-        "mounts": mounts,
-    });
-    if !generated.commands.is_empty() {
-        config["runcmd"] = json!(generated.commands);
+    let mut config = template::fill(
+        include_str!("../../cloud-init/user-data.yaml"),
+        &[
+            ("hostname", json!(generated.hostname)),
+            ("host_key_private", json!(generated.host_key.0)),
+            ("host_key_public", json!(generated.host_key.1)),
+            ("dev_id", json!(sandbox_spec::guest::DEV_ID)),
+            ("authorized_keys", json!(generated.authorized_keys)),
+            ("files", json!(files)),
+            ("mounts", json!(mounts)),
+            ("commands", json!(generated.commands)),
+        ],
+    );
+    if generated.commands.is_empty() {
+        config.remove("runcmd");
     }
-    match config {
-        Value::Object(map) => map,
-        _ => unreachable!("the literal above is an object"),
-    }
+    config
+}
+
+/// Returns cloud-init's meta-data. A new `machine_id` is a new instance for cloud-init.
+pub(crate) fn meta_data(machine_id: &str, hostname: &str) -> String {
+    let document = template::fill(
+        include_str!("../../cloud-init/meta-data.yaml"),
+        &[
+            ("machine_id", json!(machine_id)),
+            ("hostname", json!(hostname)),
+        ],
+    );
+    to_yaml(&document)
+}
+
+fn to_yaml(document: &Map<String, Value>) -> String {
+    yaml_serde::to_string(document)
+        .expect("strings, lists and maps with string keys have a YAML form")
 }
 
 fn merge(config: &mut Map<String, Value>, user: &Map<String, Value>) {
@@ -249,6 +255,20 @@ mod tests {
         assert_eq!(config["mounts"][0][1], "/home/dev/workspace");
         assert_eq!(config["write_files"][1]["path"], "/etc/ours");
         assert_eq!(config["runcmd"], json!([["true"]]));
+    }
+
+    #[test]
+    fn meta_data_names_instance_and_hostname() {
+        let text = meta_data("0123456789abcdef0123456789abcdef", "box");
+        let value: Value = yaml_serde::from_str(&text).unwrap();
+        assert_eq!(
+            value,
+            json!({"instance-id": "0123456789abcdef0123456789abcdef", "local-hostname": "box"})
+        );
+        // An id of digits alone is still a string.
+        let text = meta_data("01234567890123456789012345678901", "box");
+        let value: Value = yaml_serde::from_str(&text).unwrap();
+        assert!(value["instance-id"].is_string(), "{text}");
     }
 
     #[test]

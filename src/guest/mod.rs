@@ -8,3 +8,5 @@ pub(crate) mod credential;
 pub(crate) mod egress;
 pub(crate) mod mount_unit;
 pub(crate) mod seed;
+
+mod template;

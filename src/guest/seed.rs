@@ -88,10 +88,7 @@ pub(crate) fn credentials(input: &SeedInput<'_>) -> Vec<Credential> {
     ));
     credentials.push(Credential::new(
         "cloud-init.meta-data",
-        format!(
-            "instance-id: {}\nlocal-hostname: {}\n",
-            input.machine_id, input.name
-        ),
+        cloud_config::meta_data(input.machine_id, input.name),
     ));
     if input.cloud_config.is_some() {
         credentials.push(Credential::new("sandbox.cloud-init", "run"));
