@@ -178,6 +178,7 @@ mod tests {
     fn layout(state: &str) -> StateLayout {
         let directories = Directories {
             state: state.into(),
+            data: "/d".into(),
             config: "/c".into(),
             home: "/h".into(),
             runtime: "/run/user/1000".into(),

@@ -122,6 +122,7 @@ mod tests {
         Context {
             directories: Directories {
                 state: home.join("state"),
+                data: home.join("data"),
                 config: home.join("config"),
                 home: home.to_path_buf(),
                 runtime: home.to_owned(),

@@ -7,6 +7,7 @@ use sandbox_spec::Accelerator;
 pub(super) fn directories() -> Directories {
     Directories {
         state: "/home/a/.cache/sandbox".into(),
+        data: "/home/a/.local/share/sandbox".into(),
         config: "/home/a/.config/sandbox".into(),
         home: "/home/a".into(),
         runtime: "/run/user/1".into(),

@@ -258,6 +258,7 @@ fn stale_short_socket_directory_is_collected() {
     let environment = environment.variable("SANDBOX_HOME", &long);
     let name: sandbox_spec::SandboxName = "box".parse().unwrap();
     let directories = sandbox_host::directories::Directories {
+        data: environment.home().join(".local/share/sandbox"),
         state: long.clone(),
         config: environment.home(),
         home: environment.home(),

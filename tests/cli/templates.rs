@@ -20,6 +20,7 @@ const QEMU: &str = "10.0.2";
 fn templates(environment: &TestEnvironment) -> TemplateStore {
     TemplateStore::new(&Directories {
         state: environment.state(),
+        data: environment.home().join(".local/share/sandbox"),
         config: environment.home(),
         home: environment.home(),
         runtime: environment.runtime(),

@@ -1,4 +1,5 @@
-//! The directories of images, state and configuration: the XDG directories and `SANDBOX_HOME`.
+//! The directories of images, state, data and configuration: the XDG directories and
+//! `SANDBOX_HOME`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -39,9 +40,12 @@ impl DirectoriesError {
 /// The directories of one user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directories {
-    /// Images and the state of sandboxes: `SANDBOX_HOME`, else `$XDG_CACHE_HOME/sandbox`, else
-    /// `~/.cache/sandbox`.
+    /// Images and the state of running sandboxes: `SANDBOX_HOME`, else `$XDG_CACHE_HOME/sandbox`,
+    /// else `~/.cache/sandbox`. A start, a stop or `prune` removes what nothing uses there.
     pub state: PathBuf,
+    /// Data that only an explicit command removes: `data` in `SANDBOX_HOME`, else
+    /// `$XDG_DATA_HOME/sandbox`, else `~/.local/share/sandbox`. It is created with its first file.
+    pub data: PathBuf,
     /// The user's configuration: `$XDG_CONFIG_HOME/sandbox`, else `~/.config/sandbox`.
     pub config: PathBuf,
     /// The user's home directory.
@@ -82,10 +86,16 @@ impl Directories {
                 .map(|home| home.join(below))
                 .ok_or(DirectoriesError::NoHome)
         };
-        let state = match (read("SANDBOX_HOME")?, read("XDG_CACHE_HOME")?) {
-            (Some(own), _) => own,
+        let own = read("SANDBOX_HOME")?;
+        let state = match (&own, read("XDG_CACHE_HOME")?) {
+            (Some(own), _) => own.clone(),
             (None, Some(cache)) => cache.join("sandbox"),
             (None, None) => in_home(".cache/sandbox")?,
+        };
+        let data = match (own, read("XDG_DATA_HOME")?) {
+            (Some(own), _) => own.join("data"),
+            (None, Some(data)) => data.join("sandbox"),
+            (None, None) => in_home(".local/share/sandbox")?,
         };
         let config = match read("XDG_CONFIG_HOME")? {
             Some(config) => config.join("sandbox"),
@@ -93,6 +103,7 @@ impl Directories {
         };
         Ok(Self {
             state,
+            data,
             config,
             home: in_home("")?,
             runtime: read("XDG_RUNTIME_DIR")?.unwrap_or_else(|| PathBuf::from("/tmp")),
@@ -161,18 +172,29 @@ mod tests {
     fn directories_without_variables_are_below_the_home_directory() {
         let found = directories(&[]).unwrap();
         assert_eq!(found.state, Path::new("/home/alice/.cache/sandbox"));
+        assert_eq!(found.data, Path::new("/home/alice/.local/share/sandbox"));
         assert_eq!(found.config, Path::new("/home/alice/.config/sandbox"));
         assert_eq!(found.home, Path::new("/home/alice/"));
         assert_eq!(found.runtime, Path::new("/tmp"));
     }
 
     #[test]
-    fn sandbox_home_takes_precedence_over_xdg_cache_home() {
+    fn sandbox_home_takes_precedence_over_xdg_directories() {
         let found =
             directories(&[("SANDBOX_HOME", "/srv/vm"), ("XDG_CACHE_HOME", "/var/c")]).unwrap();
         assert_eq!(found.images(), Path::new("/srv/vm/kvm-cache"));
         let found = directories(&[("SANDBOX_HOME", ""), ("XDG_CACHE_HOME", "/var/c")]).unwrap();
         assert_eq!(found.sandboxes(), Path::new("/var/c/sandbox/kvm-vms"));
+    }
+
+    #[test]
+    fn data_directory_is_apart_from_state() {
+        let found = directories(&[("XDG_CACHE_HOME", "/var/c"), ("XDG_DATA_HOME", "/var/d")]);
+        let found = found.unwrap();
+        assert_eq!(found.data, Path::new("/var/d/sandbox"));
+        assert_eq!(found.state, Path::new("/var/c/sandbox"));
+        let found = directories(&[("SANDBOX_HOME", "/srv/vm"), ("XDG_DATA_HOME", "/var/d")]);
+        assert_eq!(found.unwrap().data, Path::new("/srv/vm/data"));
     }
 
     #[test]

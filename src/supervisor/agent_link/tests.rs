@@ -30,6 +30,7 @@ impl Bench {
         let path = directory.path().to_owned();
         let directories = Directories {
             state: path.clone(),
+            data: path.clone(),
             config: path.clone(),
             home: path.clone(),
             runtime: path,

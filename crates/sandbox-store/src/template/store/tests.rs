@@ -19,6 +19,7 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         let directories = Directories {
             state: directory.path().join("state"),
+            data: directory.path().join("data"),
             config: directory.path().into(),
             home: directory.path().into(),
             runtime: directory.path().into(),
