@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 /// The next step of a user after an error.
@@ -9,8 +10,38 @@ use serde::{Deserialize, Serialize};
 /// A hint contains settings and commands as data, so that each program words them in its own way.
 /// The setting `memory` is `--memory` on a command line and `.memory_mib(…)` in a program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "Received")]
 pub struct Hint(Vec<Part>);
+
+/// The forms of a hint that another version of `sandbox` may send: the first versions sent text,
+/// and a newer one may send parts that this one does not know.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Received {
+    Text(String),
+    Parts(Vec<ReceivedPart>),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ReceivedPart {
+    Known(Part),
+    Unknown(IgnoredAny),
+}
+
+impl From<Received> for Hint {
+    fn from(received: Received) -> Self {
+        match received {
+            Received::Text(text) => Self::text(text),
+            Received::Parts(parts) => Self::from_parts(parts.into_iter().filter_map(|part| {
+                match part {
+                    ReceivedPart::Known(part) => Some(part),
+                    ReceivedPart::Unknown(_) => None,
+                }
+            })),
+        }
+    }
+}
 
 /// A part of a [`Hint`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

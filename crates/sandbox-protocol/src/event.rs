@@ -180,6 +180,24 @@ mod tests {
     }
 
     #[test]
+    fn failure_of_other_version_keeps_known_parts_of_its_hint() {
+        let hint = |hint: &str| {
+            let line = format!(
+                r#"{{"elapsed_us":7,"event":"failed","message":"a","causes":[],"last_lines":[],"hint":{hint}}}"#
+            );
+            match serde_json::from_str::<TimedEvent>(&line).unwrap().event {
+                Event::Failed(failure) => failure.hint.map(|hint| hint.to_string()),
+                other => panic!("{other:?}"),
+            }
+        };
+        // The first versions sent text.
+        assert_eq!(hint(r#""run `df`""#).unwrap(), "run `df`");
+        let newer = r#"[{"text":"run "},{"picture":{"size":3}},{"command":"doctor"}]"#;
+        assert_eq!(hint(newer).unwrap(), "run `sandbox doctor`");
+        assert_eq!(hint("null"), None);
+    }
+
+    #[test]
     fn ready_without_agent_parses() {
         let line = r#"{"elapsed_us":7,"event":"ready","ssh_port":4022}"#;
         let event = serde_json::from_str::<TimedEvent>(line).unwrap().event;
