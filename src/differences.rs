@@ -29,7 +29,7 @@ pub(crate) fn between(asked: &StartOptions, layout: &StateLayout) -> Vec<&'stati
             asked
                 .image
                 .as_ref()
-                .is_some_and(|image| image.as_str() != record.image),
+                .is_some_and(|image| *image != record.image),
         ),
         (
             "share-mode",

@@ -38,7 +38,7 @@ pub(crate) fn expectations(
         // The digest of an unreadable image is unknown, so any template may be in use.
         match (entry.image, &mut image_digests) {
             (Ok(image), Some(digests)) => {
-                digests.insert(image.metadata.digest.to_string());
+                digests.insert(image.metadata.digest);
             }
             _ => image_digests = None,
         }
@@ -53,15 +53,16 @@ pub(crate) fn expectations(
 /// The minimum version of QEMU that saves and restores templates.
 pub(crate) use sandbox_qemu::migration::LEAST_VERSION as LEAST_QEMU;
 
-/// Returns the shape of the template for a machine with this image.
+/// Returns the shape of the template for a machine with this image; `None` if the image is not
+/// stored.
 pub(crate) fn shape(
     machine: MachineShape,
     image: &BootImage,
     qemu: QemuVersion,
     accelerator: Accelerator,
-) -> Shape {
-    Shape {
-        image_digest: image.digest.clone(),
+) -> Option<Shape> {
+    Some(Shape {
+        image_digest: image.digest?,
         image_name: image.name.clone(),
         kernel_command_line: image.command_line.clone(),
         qemu_version: qemu.to_string(),
@@ -70,13 +71,13 @@ pub(crate) fn shape(
         memory_bytes: machine.memory.bytes(),
         disk_bytes: machine.disk.bytes(),
         share_devices: u32::try_from(machine.share_devices).unwrap_or(u32::MAX),
-        accelerator: accelerator.to_string(),
+        accelerator,
         host_processor: match accelerator {
             Accelerator::Kvm => host_processor(),
             Accelerator::Tcg => String::new(),
         },
         program: program(),
-    }
+    })
 }
 
 /// Returns the files of a template for a start.

@@ -2,7 +2,7 @@
 
 use super::{BootImage, HostSetup};
 use sandbox_host::directories::Directories;
-use sandbox_spec::Accelerator;
+use sandbox_spec::{Accelerator, Digest};
 
 pub(super) fn directories() -> Directories {
     Directories {
@@ -16,8 +16,8 @@ pub(super) fn directories() -> Directories {
 
 pub(super) fn image() -> BootImage {
     BootImage {
-        name: "debian-13".into(),
-        digest: "sha256:00".into(),
+        name: "debian-13".parse().expect("a valid name"),
+        digest: Some(Digest::of(b"image")),
         disk: "/blobs/disk".into(),
         disk_bytes: 2 << 30,
         kernel: "/blobs/kernel".into(),

@@ -20,16 +20,16 @@ use crate::guest::egress::Egress;
 use crate::guest::mount_unit;
 use crate::guest::seed::{self, MountUnit, SeedInput};
 use crate::ssh::keys::Keys;
-use sandbox_spec::{Accelerator, DiskSize, TemplateKey, guest_network};
+use sandbox_spec::{Accelerator, Digest, DiskSize, ImageReference, TemplateKey, guest_network};
 use sandbox_store::template::TemplateStore;
 
 /// The files of a base image, as the image store returns them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootImage {
     /// The image's name.
-    pub name: String,
-    /// The image's digest: `sha256:` and hexadecimal digits.
-    pub digest: String,
+    pub name: ImageReference,
+    /// The image's digest; `None` in the plan of a dry run whose image is not stored yet.
+    pub digest: Option<Digest>,
     /// The qcow2 disk.
     pub disk: PathBuf,
     /// The disk's size as a guest sees it, in bytes.
@@ -69,7 +69,7 @@ pub enum PlanError {
         /// The requested size.
         asked: DiskSize,
         /// The image.
-        image: String,
+        image: ImageReference,
         /// The image's size, with a unit.
         least: String,
     },

@@ -97,8 +97,8 @@ impl Drop for CancelOnDrop {
 pub(crate) fn boot_image(image: &Image) -> BootImage {
     let content = &image.metadata.content;
     BootImage {
-        name: image.metadata.name.to_string(),
-        digest: image.metadata.digest.to_string(),
+        name: image.metadata.name.clone(),
+        digest: Some(image.metadata.digest),
         disk: image.disk.clone(),
         disk_bytes: content.files.disk.virtual_size_bytes,
         kernel: image.kernel.clone(),
@@ -112,8 +112,8 @@ pub(super) fn unknown(host: &Host, reference: &ImageReference) -> Result<BootIma
     Recipe::embedded(reference)?;
     let blobs = host.directories().images().join("blobs/sha256");
     Ok(BootImage {
-        name: reference.to_string(),
-        digest: "unknown".into(),
+        name: reference.clone(),
+        digest: None,
         disk: blobs.join("DISK"),
         disk_bytes: 0,
         kernel: blobs.join("KERNEL"),

@@ -236,8 +236,8 @@ pub(crate) fn host_setup(
     })
 }
 
-/// Returns the shape of the template for a sandbox; `None` if templates are off or QEMU does not
-/// support them.
+/// Returns the shape of the template for a sandbox; `None` if templates are off, QEMU does not
+/// support them, or the image is not stored.
 pub(crate) fn template_shape(
     spec: &SandboxSpec,
     image: &BootImage,
@@ -249,7 +249,7 @@ pub(crate) fn template_shape(
     }
     let machine = MachineShape::fitting(spec.cpus, spec.memory, spec.disk, spec.shares.len());
     let accelerator = hypervisor.decision.accelerator;
-    Some(templates::shape(machine, image, version, accelerator))
+    templates::shape(machine, image, version, accelerator)
 }
 
 /// Creates the plan with new keys. The plan restores `template` if there is one.

@@ -7,8 +7,10 @@ use std::time::{Duration, SystemTime};
 use sandbox_host::files;
 use sandbox_host::hint::Hint;
 use sandbox_host::process::lower_priority_to_idle;
-use sandbox_qemu::program;
-use sandbox_spec::{CpuCount, DiskSize, ImageReference, MemorySize, TemplateKey, TemplatePolicy};
+use sandbox_qemu::program::{self, QemuVersion};
+use sandbox_spec::{
+    Accelerator, CpuCount, DiskSize, ImageReference, MemorySize, TemplateKey, TemplatePolicy,
+};
 use sandbox_store::template::{Begin, Expectations, Limits, Shape, Template};
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +19,7 @@ use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Stage};
 use crate::host::Host;
 use crate::options::StartOptions;
-use crate::plan::{MachineShape, StartPlan};
+use crate::plan::{BootImage, MachineShape, StartPlan};
 use crate::role::{self, Role};
 use crate::supervisor::TemplateTimes;
 use crate::templates::{self, BuildRequest};
@@ -176,7 +178,7 @@ impl Build {
         let setup = prepare::host_setup(host, &self.hypervisor, &[])?;
         let version = self.hypervisor.program.version;
         let accelerator = setup.accelerator;
-        let shape = templates::shape(self.machine, &self.image, version, accelerator);
+        let shape = stored_shape(self.machine, &self.image, version, accelerator);
         let store = host.templates();
         store.check_space(shape.memory_bytes)?;
         let build = match store.begin(shape)? {
@@ -277,8 +279,8 @@ pub(crate) async fn run_in_role(host: &Host, build: BackgroundBuild) -> Result<(
         memory: Some(build.memory),
         disk: Some(build.disk),
         accelerator: Some(match build.accelerator {
-            sandbox_spec::Accelerator::Kvm => sandbox_spec::AcceleratorChoice::Kvm,
-            sandbox_spec::Accelerator::Tcg => sandbox_spec::AcceleratorChoice::Tcg,
+            Accelerator::Kvm => sandbox_spec::AcceleratorChoice::Kvm,
+            Accelerator::Tcg => sandbox_spec::AcceleratorChoice::Tcg,
         }),
         ..StartOptions::default()
     };
@@ -292,7 +294,7 @@ pub(crate) async fn run_in_role(host: &Host, build: BackgroundBuild) -> Result<(
     let image = image::boot_image(&image);
     let version = hypervisor.program.version;
     let accelerator = hypervisor.decision.accelerator;
-    let key = templates::shape(machine, &image, version, accelerator).key();
+    let key = stored_shape(machine, &image, version, accelerator).key();
     let build = Build {
         machine,
         image,
@@ -309,6 +311,16 @@ pub(crate) async fn run_in_role(host: &Host, build: BackgroundBuild) -> Result<(
         files::write_private_volatile(&log, report(error).as_bytes())?;
     }
     built.map(drop)
+}
+
+fn stored_shape(
+    machine: MachineShape,
+    image: &BootImage,
+    version: QemuVersion,
+    accelerator: Accelerator,
+) -> Shape {
+    templates::shape(machine, image, version, accelerator)
+        .expect("a build has a stored image, since its image comes from the store")
 }
 
 /// Returns an error with its causes and its log lines, as text for a file.

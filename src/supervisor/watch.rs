@@ -281,7 +281,10 @@ fn new_record(plan: &StartPlan, owner: Owner) -> Result<Record, SupervisorError>
         name: spec.name.clone(),
         workspace: spec.workspace.clone().unwrap_or_default(),
         image: plan.image.name.clone(),
-        image_digest: plan.image.digest.clone(),
+        image_digest: plan
+            .image
+            .digest
+            .ok_or_else(|| std::io::Error::other("the image is not stored"))?,
         template: None,
         cpus: spec.cpus,
         memory: spec.memory,

@@ -35,7 +35,7 @@ pub(crate) fn record(
         "name": name,
         "workspace": "/nowhere",
         "image": "debian-13",
-        "image_digest": "sha256:00",
+        "image_digest": sandbox_spec::Digest::of(b"image"),
         "cpus": 2,
         "memory": "2G",
         "disk": "20G",

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use sandbox_host::directories::Directories;
-use sandbox_spec::TemplateKey;
+use sandbox_spec::{Accelerator, TemplateKey};
 use sandbox_store::template::{Begin, Build, Shape, TemplateStore};
 
 use crate::images;
@@ -32,8 +32,8 @@ fn shape(environment: &TestEnvironment, cpus: u32) -> Shape {
     let store = sandbox_store::image::ImageStore::new(environment.images());
     let image = store.open(&"debian-13".parse().unwrap()).unwrap();
     Shape {
-        image_digest: image.unwrap().metadata.digest.to_string(),
-        image_name: "debian-13".into(),
+        image_digest: image.unwrap().metadata.digest,
+        image_name: "debian-13".parse().unwrap(),
         kernel_command_line: "root=/dev/vda rw".into(),
         qemu_version: QEMU.into(),
         hardware: "-machine q35 -cpu max".into(),
@@ -41,7 +41,7 @@ fn shape(environment: &TestEnvironment, cpus: u32) -> Shape {
         memory_bytes: 2 << 30,
         disk_bytes: 20 << 30,
         share_devices: 4,
-        accelerator: "tcg".into(),
+        accelerator: Accelerator::Tcg,
         host_processor: String::new(),
         program: sandbox::inside::program(),
     }
@@ -233,7 +233,7 @@ fn prune_with_unusable_templates_removes_only_those() {
     );
     let obsolete = [
         Shape {
-            image_digest: format!("sha256:{:064}", 1),
+            image_digest: sandbox_spec::Digest::of(b"another"),
             ..useful.clone()
         },
         Shape {

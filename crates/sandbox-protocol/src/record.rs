@@ -6,7 +6,8 @@ use sandbox_host::files::{self, FileError};
 use sandbox_host::hint::Hint;
 use sandbox_host::process::ProcessIdentity;
 use sandbox_spec::{
-    Accelerator, CpuCount, DiskSize, MemorySize, SandboxName, Share, ShareMode, TemplateKey,
+    Accelerator, CpuCount, Digest, DiskSize, ImageReference, MemorySize, SandboxName, Share,
+    ShareMode, TemplateKey,
 };
 use serde::{Deserialize, Serialize};
 
@@ -59,9 +60,9 @@ pub struct Record {
     /// The host's directory at the guest's workspace.
     pub workspace: PathBuf,
     /// The name of the base image.
-    pub image: String,
-    /// The digest of the base image, `sha256:` and hexadecimal digits.
-    pub image_digest: String,
+    pub image: ImageReference,
+    /// The digest of the base image.
+    pub image_digest: Digest,
     /// The restored template; `None` after a boot.
     #[serde(default)]
     pub template: Option<TemplateKey>,

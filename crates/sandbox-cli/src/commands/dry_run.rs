@@ -45,6 +45,10 @@ pub(super) async fn run(
 
 fn describe(plan: &StartPlan) -> String {
     let spec = &plan.spec;
+    let digest = match plan.image.digest {
+        Some(digest) => digest.to_string(),
+        None => "unknown".into(),
+    };
     let mut lines = vec![
         format!("sandbox    {}", spec.name),
         format!(
@@ -55,7 +59,7 @@ fn describe(plan: &StartPlan) -> String {
                 .display()
         ),
         format!("state      {}", plan.layout.directory().display()),
-        format!("image      {} {}", plan.image.name, plan.image.digest),
+        format!("image      {} {digest}", plan.image.name),
         format!(
             "machine    {} processor{}, {} memory, {} disk, {}",
             spec.cpus,

@@ -124,7 +124,7 @@ fn remove(context: &Context, references: &[ImageReference]) -> Outcome {
         let user = running.iter().find(|found| {
             found
                 .record()
-                .is_some_and(|record| record.image == reference.as_str())
+                .is_some_and(|record| record.image == *reference)
         });
         if let Some(user) = user {
             return Err(Report::new(

@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {
         table.row([
             record.name.to_string(),
             state(&record).to_owned(),
-            record.image,
+            record.image.to_string(),
             record.cpus.to_string(),
             record.memory.to_string(),
             record.accelerator.to_string(),

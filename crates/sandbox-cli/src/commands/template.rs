@@ -160,11 +160,11 @@ fn list(context: &Context, json: bool) -> Outcome {
         table.row([
             info.key.to_string(),
             info.state_text(),
-            shape(|shape| shape.image_name.clone()),
+            shape(|shape| shape.image_name.to_string()),
             shape(|shape| shape.cpus.to_string()),
             shape(|shape| format_bytes(shape.memory_bytes)),
             shape(|shape| shape.share_devices.to_string()),
-            shape(|shape| shape.accelerator.clone()),
+            shape(|shape| shape.accelerator.to_string()),
             megabytes(info.allocated_bytes),
             info.last_used
                 .map(|time| time.strftime("%Y-%m-%d %H:%M").to_string())

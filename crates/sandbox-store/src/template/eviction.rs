@@ -136,7 +136,7 @@ mod tests {
 
     fn expectations() -> Expectations {
         Expectations {
-            image_digests: Some(["sha256:1".to_owned()].into()),
+            image_digests: Some([sample(1).image_digest].into()),
             program: sample(1).program,
             qemu_version: None,
         }
@@ -208,7 +208,7 @@ mod tests {
             ..sample(6)
         });
         let other_image = fixture.store_template(crate::template::Shape {
-            image_digest: "sha256:2".into(),
+            image_digest: sandbox_spec::Digest::of(b"another"),
             ..sample(7)
         });
         let broken = fixture.store_template(sample(8));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use sandbox_spec::{Digest, TemplateKey};
+use sandbox_spec::{Accelerator, Digest, ImageReference, TemplateKey};
 use serde::{Deserialize, Serialize};
 
 /// The version of the store's format that this program reads and writes. It is part of every key,
@@ -15,10 +15,10 @@ pub const METADATA_VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shape {
-    /// Digest of the base image of the disk layer: `sha256:` and hexadecimal digits.
-    pub image_digest: String,
+    /// Digest of the base image of the disk layer.
+    pub image_digest: Digest,
     /// The name under which the image was stored.
-    pub image_name: String,
+    pub image_name: ImageReference,
     /// Command line of the guest's kernel.
     pub kernel_command_line: String,
     /// Version of QEMU: another version may not read the saved devices.
@@ -34,8 +34,8 @@ pub struct Shape {
     pub disk_bytes: u64,
     /// Number of share devices, used and unused.
     pub share_devices: u32,
-    /// QEMU's `-accel`: `kvm` or `tcg`.
-    pub accelerator: String,
+    /// The accelerator of the guest's processors.
+    pub accelerator: Accelerator,
     /// Model and flags of the host's processor with KVM, where the guest sees them; empty with TCG.
     pub host_processor: String,
     /// Version of this program, and digest of the guest agent that runs in the template.
@@ -57,7 +57,7 @@ impl Shape {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expectations {
     /// Digests of the stored images; `None` if an image cannot be read, so that they are unknown.
-    pub image_digests: Option<BTreeSet<String>>,
+    pub image_digests: Option<BTreeSet<Digest>>,
     /// [`Shape::program`] of this program.
     pub program: String,
     /// Version of QEMU, if it is known.
@@ -116,8 +116,8 @@ pub(super) mod tests {
     /// Returns a shape with this much memory.
     pub(crate) fn sample(memory_bytes: u64) -> Shape {
         Shape {
-            image_digest: "sha256:1".into(),
-            image_name: "debian-13".into(),
+            image_digest: Digest::of(b"image"),
+            image_name: "debian-13".parse().unwrap(),
             kernel_command_line: "root=/dev/vda".into(),
             qemu_version: "10.0.2".into(),
             hardware: "-machine q35 -cpu max".into(),
@@ -125,7 +125,7 @@ pub(super) mod tests {
             memory_bytes,
             disk_bytes: 20 << 30,
             share_devices: 4,
-            accelerator: "tcg".into(),
+            accelerator: Accelerator::Tcg,
             host_processor: String::new(),
             program: "0.1.0 agent".into(),
         }
@@ -137,11 +137,11 @@ pub(super) mod tests {
         let marker = String::from("another");
         let others = [
             Shape {
-                image_digest: marker.clone(),
+                image_digest: Digest::of(b"another"),
                 ..shape.clone()
             },
             Shape {
-                image_name: marker.clone(),
+                image_name: "another".parse().unwrap(),
                 ..shape.clone()
             },
             Shape {
@@ -173,7 +173,7 @@ pub(super) mod tests {
                 ..shape.clone()
             },
             Shape {
-                accelerator: marker.clone(),
+                accelerator: Accelerator::Kvm,
                 ..shape.clone()
             },
             Shape {
@@ -210,7 +210,7 @@ pub(super) mod tests {
     fn obsolescence_reports_first_unmet_expectation() {
         let shape = sample(1);
         let now = Expectations {
-            image_digests: Some(["sha256:1".to_owned()].into()),
+            image_digests: Some([Digest::of(b"image")].into()),
             program: shape.program.clone(),
             qemu_version: Some(shape.qemu_version.clone()),
         };
