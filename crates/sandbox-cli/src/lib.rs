@@ -12,6 +12,7 @@ mod output;
 #[doc(hidden)]
 pub mod session;
 mod settings;
+#[cfg(feature = "ssh")]
 #[doc(hidden)]
 pub mod ssh;
 

@@ -1,8 +1,14 @@
 //! Sessions in a ready sandbox: through its guest agent, or through SSH if the agent does not
 //! answer or uses another protocol version.
 
+#[cfg(feature = "ssh")]
+mod by_ssh;
+#[cfg(not(feature = "ssh"))]
+#[path = "session/without_ssh.rs"]
+mod by_ssh;
+
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sandbox::{ErrorKind, Exec, Sandbox, SandboxBuilder, WORKSPACE};
 use sandbox_host::notices::Notices;
@@ -12,25 +18,18 @@ use super::context::Context;
 use super::{ExitStatus, Outcome};
 use crate::cli::CommandOptions;
 use crate::output::Report;
-use crate::session::{self, Ending, GuestCommand, PtyRequest, SessionFailure};
-use crate::ssh::{self, SshError};
-
-/// The time limit of an SSH login. Emulated cryptography takes about a second, and the guest may be
-/// busy.
-const LOGIN_DEADLINE: Duration = Duration::from_secs(60);
+use crate::session::{self, GuestCommand, PtyRequest, SessionFailure};
 
 /// The time limit for the supervisor to report why a connection broke.
 const EXPLANATION: Duration = Duration::from_secs(2);
 
 /// The user of a shell.
+#[cfg(feature = "ssh")]
 const SHELL_USER: &str = "dev";
 
 /// Authorizes the keys of the user's `ssh-agent`.
 pub(super) async fn with_agent_keys(builder: SandboxBuilder) -> SandboxBuilder {
-    let keys = match std::env::var_os("SSH_AUTH_SOCK") {
-        Some(socket) => ssh::agent::public_keys(Path::new(&socket)).await,
-        None => Vec::new(),
-    };
+    let keys = by_ssh::agent_keys().await;
     keys.into_iter()
         .fold(builder, SandboxBuilder::authorized_key)
 }
@@ -75,8 +74,7 @@ pub(super) async fn command(
         let exec = command.exec(sandbox);
         return by_agent(context, sandbox, exec, local).await;
     }
-    let line = command.line()?;
-    by_ssh(sandbox, command.login_user(), line, local).await
+    by_ssh::command(sandbox, &command, local).await
 }
 
 /// Opens a login shell of `dev` in the workspace, and returns its status.
@@ -90,8 +88,7 @@ pub(super) async fn shell(
         let shell = sandbox.shell();
         return by_agent(context, &mut sandbox, shell, local).await;
     }
-    let line = ssh::login_shell(WORKSPACE.as_ref());
-    by_ssh(&mut sandbox, SHELL_USER, line, local).await
+    by_ssh::shell(&mut sandbox, local).await
 }
 
 /// Runs a session through the agent. A missing program and one that cannot be executed have the
@@ -116,23 +113,6 @@ async fn by_agent(
     };
     context.printer.report(&error.into());
     Ok(status)
-}
-
-async fn by_ssh(sandbox: &mut Sandbox, user: &str, line: Vec<u8>, local: Local<'_>) -> Outcome {
-    let endpoint = sandbox.ssh_endpoint(user)?;
-    let session = async {
-        let deadline = Instant::now() + LOGIN_DEADLINE;
-        let connection = ssh::Connection::open(&endpoint, deadline).await?;
-        let ending = connection
-            .execute(line, local.streams, local.pty.as_ref(), local.notices)
-            .await?;
-        connection.close().await;
-        Ok::<Ending, SshError>(ending)
-    };
-    match session.await {
-        Ok(ending) => Ok(ExitStatus(ending.exit_code())),
-        Err(error) => Err(explain(sandbox, error).await),
-    }
 }
 
 fn terminal_type() -> String {

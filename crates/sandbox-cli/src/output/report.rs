@@ -81,13 +81,15 @@ from_errors!(
     crate::console::AttachError,
     sandbox::ConsoleError,
     crate::settings::ConfigurationError,
-    crate::ssh::SshError,
     sandbox_gateway::error::NetworkError,
     sandbox_host::files::FileError,
     sandbox_protocol::RecordError,
     sandbox_store::image::ImageError,
     sandbox_store::template::TemplateError,
 );
+
+#[cfg(feature = "ssh")]
+from_errors!(crate::ssh::SshError);
 
 impl From<std::io::Error> for Report {
     fn from(error: std::io::Error) -> Self {

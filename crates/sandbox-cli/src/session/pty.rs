@@ -3,7 +3,6 @@
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
 
-use russh::Pty;
 use rustix::termios::{
     self, ControlModes, InputModes, LocalModes, OutputModes, SpecialCodeIndex, Termios,
 };
@@ -55,12 +54,11 @@ impl PtyRequest {
     /// Converts the request for the library.
     pub(crate) fn terminal(&self) -> sandbox::Terminal {
         let modes = self.modes().into_iter();
-        sandbox::Terminal::new(&self.term, terminal_size(self.size()))
-            .modes(modes.map(|(code, value)| (code as u8, value)))
+        sandbox::Terminal::new(&self.term, terminal_size(self.size())).modes(modes)
     }
 
     /// Returns the modes to request. An empty list keeps the guest's defaults.
-    pub(crate) fn modes(&self) -> Vec<(Pty, u32)> {
+    pub(crate) fn modes(&self) -> Vec<(u8, u32)> {
         self.keyboard
             .as_ref()
             .and_then(|keyboard| termios::tcgetattr(keyboard).ok())
@@ -77,71 +75,127 @@ pub(super) fn terminal_size(window: WindowSize) -> sandbox::TerminalSize {
 /// `TTY_OP_ISPEED` and `TTY_OP_OSPEED`. A local window has no speed, so this is OpenSSH's value.
 const SPEED: u32 = 38_400;
 
+/// The opcodes of terminal modes: RFC 4254 section 8, `IUTF8` from RFC 8160.
+mod opcode {
+    pub(super) const VINTR: u8 = 1;
+    pub(super) const VQUIT: u8 = 2;
+    pub(super) const VERASE: u8 = 3;
+    pub(super) const VKILL: u8 = 4;
+    pub(super) const VEOF: u8 = 5;
+    pub(super) const VEOL: u8 = 6;
+    pub(super) const VEOL2: u8 = 7;
+    pub(super) const VSTART: u8 = 8;
+    pub(super) const VSTOP: u8 = 9;
+    pub(super) const VSUSP: u8 = 10;
+    pub(super) const VREPRINT: u8 = 12;
+    pub(super) const VWERASE: u8 = 13;
+    pub(super) const VLNEXT: u8 = 14;
+    pub(super) const VDISCARD: u8 = 18;
+    pub(super) const IGNPAR: u8 = 30;
+    pub(super) const PARMRK: u8 = 31;
+    pub(super) const INPCK: u8 = 32;
+    pub(super) const ISTRIP: u8 = 33;
+    pub(super) const INLCR: u8 = 34;
+    pub(super) const IGNCR: u8 = 35;
+    pub(super) const ICRNL: u8 = 36;
+    pub(super) const IXON: u8 = 38;
+    pub(super) const IXANY: u8 = 39;
+    pub(super) const IXOFF: u8 = 40;
+    pub(super) const IMAXBEL: u8 = 41;
+    pub(super) const IUTF8: u8 = 42;
+    pub(super) const ISIG: u8 = 50;
+    pub(super) const ICANON: u8 = 51;
+    pub(super) const ECHO: u8 = 53;
+    pub(super) const ECHOE: u8 = 54;
+    pub(super) const ECHOK: u8 = 55;
+    pub(super) const ECHONL: u8 = 56;
+    pub(super) const NOFLSH: u8 = 57;
+    pub(super) const TOSTOP: u8 = 58;
+    pub(super) const IEXTEN: u8 = 59;
+    pub(super) const ECHOCTL: u8 = 60;
+    pub(super) const ECHOKE: u8 = 61;
+    pub(super) const PENDIN: u8 = 62;
+    pub(super) const OPOST: u8 = 70;
+    pub(super) const ONLCR: u8 = 72;
+    pub(super) const OCRNL: u8 = 73;
+    pub(super) const ONOCR: u8 = 74;
+    pub(super) const ONLRET: u8 = 75;
+    pub(super) const CS7: u8 = 90;
+    pub(super) const CS8: u8 = 91;
+    pub(super) const PARENB: u8 = 92;
+    pub(super) const PARODD: u8 = 93;
+    pub(super) const TTY_OP_ISPEED: u8 = 128;
+    pub(super) const TTY_OP_OSPEED: u8 = 129;
+}
+
 /// Encodes terminal modes by RFC 4254 section 8 (`IUTF8` from RFC 8160).
-fn encode(modes: &Termios) -> Vec<(Pty, u32)> {
+fn encode(modes: &Termios) -> Vec<(u8, u32)> {
     let characters = [
-        (Pty::VINTR, SpecialCodeIndex::VINTR),
-        (Pty::VQUIT, SpecialCodeIndex::VQUIT),
-        (Pty::VERASE, SpecialCodeIndex::VERASE),
-        (Pty::VKILL, SpecialCodeIndex::VKILL),
-        (Pty::VEOF, SpecialCodeIndex::VEOF),
-        (Pty::VEOL, SpecialCodeIndex::VEOL),
-        (Pty::VEOL2, SpecialCodeIndex::VEOL2),
-        (Pty::VSTART, SpecialCodeIndex::VSTART),
-        (Pty::VSTOP, SpecialCodeIndex::VSTOP),
-        (Pty::VSUSP, SpecialCodeIndex::VSUSP),
-        (Pty::VREPRINT, SpecialCodeIndex::VREPRINT),
-        (Pty::VWERASE, SpecialCodeIndex::VWERASE),
-        (Pty::VLNEXT, SpecialCodeIndex::VLNEXT),
-        (Pty::VDISCARD, SpecialCodeIndex::VDISCARD),
+        (opcode::VINTR, SpecialCodeIndex::VINTR),
+        (opcode::VQUIT, SpecialCodeIndex::VQUIT),
+        (opcode::VERASE, SpecialCodeIndex::VERASE),
+        (opcode::VKILL, SpecialCodeIndex::VKILL),
+        (opcode::VEOF, SpecialCodeIndex::VEOF),
+        (opcode::VEOL, SpecialCodeIndex::VEOL),
+        (opcode::VEOL2, SpecialCodeIndex::VEOL2),
+        (opcode::VSTART, SpecialCodeIndex::VSTART),
+        (opcode::VSTOP, SpecialCodeIndex::VSTOP),
+        (opcode::VSUSP, SpecialCodeIndex::VSUSP),
+        (opcode::VREPRINT, SpecialCodeIndex::VREPRINT),
+        (opcode::VWERASE, SpecialCodeIndex::VWERASE),
+        (opcode::VLNEXT, SpecialCodeIndex::VLNEXT),
+        (opcode::VDISCARD, SpecialCodeIndex::VDISCARD),
     ]
     .map(|(code, index)| (code, character(modes.special_codes[index])));
     let input = [
-        (Pty::IGNPAR, InputModes::IGNPAR),
-        (Pty::PARMRK, InputModes::PARMRK),
-        (Pty::INPCK, InputModes::INPCK),
-        (Pty::ISTRIP, InputModes::ISTRIP),
-        (Pty::INLCR, InputModes::INLCR),
-        (Pty::IGNCR, InputModes::IGNCR),
-        (Pty::ICRNL, InputModes::ICRNL),
-        (Pty::IXON, InputModes::IXON),
-        (Pty::IXANY, InputModes::IXANY),
-        (Pty::IXOFF, InputModes::IXOFF),
-        (Pty::IMAXBEL, InputModes::IMAXBEL),
-        (Pty::IUTF8, InputModes::IUTF8),
+        (opcode::IGNPAR, InputModes::IGNPAR),
+        (opcode::PARMRK, InputModes::PARMRK),
+        (opcode::INPCK, InputModes::INPCK),
+        (opcode::ISTRIP, InputModes::ISTRIP),
+        (opcode::INLCR, InputModes::INLCR),
+        (opcode::IGNCR, InputModes::IGNCR),
+        (opcode::ICRNL, InputModes::ICRNL),
+        (opcode::IXON, InputModes::IXON),
+        (opcode::IXANY, InputModes::IXANY),
+        (opcode::IXOFF, InputModes::IXOFF),
+        (opcode::IMAXBEL, InputModes::IMAXBEL),
+        (opcode::IUTF8, InputModes::IUTF8),
     ]
     .map(|(code, flag)| (code, u32::from(modes.input_modes.contains(flag))));
     let local = [
-        (Pty::ISIG, LocalModes::ISIG),
-        (Pty::ICANON, LocalModes::ICANON),
-        (Pty::ECHO, LocalModes::ECHO),
-        (Pty::ECHOE, LocalModes::ECHOE),
-        (Pty::ECHOK, LocalModes::ECHOK),
-        (Pty::ECHONL, LocalModes::ECHONL),
-        (Pty::NOFLSH, LocalModes::NOFLSH),
-        (Pty::TOSTOP, LocalModes::TOSTOP),
-        (Pty::IEXTEN, LocalModes::IEXTEN),
-        (Pty::ECHOCTL, LocalModes::ECHOCTL),
-        (Pty::ECHOKE, LocalModes::ECHOKE),
-        (Pty::PENDIN, LocalModes::PENDIN),
+        (opcode::ISIG, LocalModes::ISIG),
+        (opcode::ICANON, LocalModes::ICANON),
+        (opcode::ECHO, LocalModes::ECHO),
+        (opcode::ECHOE, LocalModes::ECHOE),
+        (opcode::ECHOK, LocalModes::ECHOK),
+        (opcode::ECHONL, LocalModes::ECHONL),
+        (opcode::NOFLSH, LocalModes::NOFLSH),
+        (opcode::TOSTOP, LocalModes::TOSTOP),
+        (opcode::IEXTEN, LocalModes::IEXTEN),
+        (opcode::ECHOCTL, LocalModes::ECHOCTL),
+        (opcode::ECHOKE, LocalModes::ECHOKE),
+        (opcode::PENDIN, LocalModes::PENDIN),
     ]
     .map(|(code, flag)| (code, u32::from(modes.local_modes.contains(flag))));
     let output = [
-        (Pty::OPOST, OutputModes::OPOST),
-        (Pty::ONLCR, OutputModes::ONLCR),
-        (Pty::OCRNL, OutputModes::OCRNL),
-        (Pty::ONOCR, OutputModes::ONOCR),
-        (Pty::ONLRET, OutputModes::ONLRET),
+        (opcode::OPOST, OutputModes::OPOST),
+        (opcode::ONLCR, OutputModes::ONLCR),
+        (opcode::OCRNL, OutputModes::OCRNL),
+        (opcode::ONOCR, OutputModes::ONOCR),
+        (opcode::ONLRET, OutputModes::ONLRET),
     ]
     .map(|(code, flag)| (code, u32::from(modes.output_modes.contains(flag))));
     let control = [
-        (Pty::CS7, ControlModes::CS7),
-        (Pty::CS8, ControlModes::CS8),
-        (Pty::PARENB, ControlModes::PARENB),
-        (Pty::PARODD, ControlModes::PARODD),
+        (opcode::CS7, ControlModes::CS7),
+        (opcode::CS8, ControlModes::CS8),
+        (opcode::PARENB, ControlModes::PARENB),
+        (opcode::PARODD, ControlModes::PARODD),
     ]
     .map(|(code, flag)| (code, u32::from(modes.control_modes.contains(flag))));
-    let speeds = [(Pty::TTY_OP_ISPEED, SPEED), (Pty::TTY_OP_OSPEED, SPEED)];
+    let speeds = [
+        (opcode::TTY_OP_ISPEED, SPEED),
+        (opcode::TTY_OP_OSPEED, SPEED),
+    ];
     [
         &characters[..],
         &input[..],

@@ -1,7 +1,7 @@
 //! Running one command over a connection.
 
 use russh::client::Msg;
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Pty};
 
 use super::client::Connection;
 use super::error::SshError;
@@ -42,7 +42,12 @@ impl Connection {
     ) -> Result<(ChannelWriteHalf<Msg>, Receiving<'_>), SshError> {
         let (mut from_guest, to_guest) = self.session().await?.split();
         if let Some(pty) = pty {
-            let (size, modes) = (pty.size(), pty.modes());
+            let size = pty.size();
+            let modes: Vec<(Pty, u32)> = pty
+                .modes()
+                .into_iter()
+                .filter_map(|(opcode, value)| Some((Pty::from_u8(opcode)?, value)))
+                .collect();
             let asked = to_guest.request_pty(
                 true,
                 &pty.term,
