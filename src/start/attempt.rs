@@ -84,7 +84,10 @@ impl SandboxBuilder {
         let hypervisor = prepare::hypervisor(&host, &options, scratch)?;
         let stored = host.images().open(&prepare::image(&options))?;
         let image = match &stored {
-            Some(image) => image::boot_image(image),
+            Some(image) => {
+                image.check_contract()?;
+                image::boot_image(image)
+            }
             None => image::unknown(&host, &prepare::image(&options))?,
         };
         let mut events = Vec::new();

@@ -273,6 +273,22 @@ impl ImageStore {
 }
 
 impl Image {
+    /// Checks that this program can start the image.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::OtherContract`].
+    pub fn check_contract(&self) -> Result<(), ImageError> {
+        match self.metadata.content.contract_version {
+            CONTRACT_VERSION => Ok(()),
+            found => Err(ImageError::OtherContract {
+                name: self.metadata.name.clone(),
+                found,
+                known: CONTRACT_VERSION,
+            }),
+        }
+    }
+
     /// Checks that this program can start the image and that its files are the stored ones.
     ///
     /// This takes microseconds while size, modification time and inode of each file are as
@@ -284,14 +300,7 @@ impl Image {
     /// [`ImageError::OtherContract`], or [`ImageError::Corrupt`] for the first file that is missing,
     /// truncated or changed.
     pub fn verify(&self) -> Result<(), ImageError> {
-        let found = self.metadata.content.contract_version;
-        if found != CONTRACT_VERSION {
-            return Err(ImageError::OtherContract {
-                name: self.metadata.name.clone(),
-                found,
-                known: CONTRACT_VERSION,
-            });
-        }
+        self.check_contract()?;
         let mut fingerprints = Fingerprints::read(&self.fingerprints);
         let before = fingerprints.clone();
         let files = &self.metadata.content.files;
