@@ -77,7 +77,7 @@ pub(crate) async fn wait_for_ready(
                 return Err(Error::new(
                     ErrorKind::Disconnected,
                     message,
-                    Some(Told::refusal_hint()),
+                    Some(Told::refusal_hint(Some(&joined.name))),
                 ));
             }
             Told::Warning { message } => {
@@ -134,8 +134,18 @@ pub(crate) async fn until_ended(connection: &mut Connection) {
     }
 }
 
-/// Returns the error for a supervisor that ended without an event.
+/// Returns the error for a supervisor that closed the connection without a last event.
 fn lost(joined: &Joined) -> Error {
+    if !joined.is_started && registry::is_owned(&joined.layout) {
+        return Error::new(
+            ErrorKind::Disconnected,
+            format!(
+                "the supervisor of `{}` closed the connection without an answer",
+                joined.name
+            ),
+            Some(Told::refusal_hint(Some(&joined.name))),
+        );
+    }
     let log = joined.layout.supervisor_log();
     let last_lines = last_lines(&log, SHOWN_LINES).unwrap_or_default();
     if joined.is_started {

@@ -102,7 +102,7 @@ pub async fn ask_gateway(socket: &Path, command: GatewayCommand) -> io::Result<G
         {
             return Ok(GatewayReply::Refused {
                 message,
-                hint: Some(Event::refusal_hint()),
+                hint: Some(Event::refusal_hint(None)),
             });
         }
         Ok(serde_json::from_str(&line)?)

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sandbox_host::hint::Hint;
-use sandbox_spec::Accelerator;
+use sandbox_spec::{Accelerator, SandboxName};
 use serde::{Deserialize, Serialize};
 
 /// An event of a sandbox.
@@ -66,9 +66,13 @@ pub enum Event {
 }
 
 impl Event {
-    /// The next step for the user after [`Event::Refused`].
-    pub fn refusal_hint() -> Hint {
-        Hint::text("use the version that started the sandbox, or end it with ").command("stop")
+    /// The next step for the user after [`Event::Refused`], with the sandbox's name if it is known.
+    pub fn refusal_hint(name: Option<&SandboxName>) -> Hint {
+        let stop = match name {
+            Some(name) => format!("stop {name}"),
+            None => "stop".into(),
+        };
+        Hint::text("use the version that started the sandbox, or end it with ").command(stop)
     }
 }
 
