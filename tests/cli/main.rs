@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod compatibility;
 mod doctor;
 mod dry_run;
 mod help;

@@ -33,12 +33,12 @@ impl From<Received> for Hint {
     fn from(received: Received) -> Self {
         match received {
             Received::Text(text) => Self::text(text),
-            Received::Parts(parts) => Self::from_parts(parts.into_iter().filter_map(|part| {
-                match part {
+            Received::Parts(parts) => {
+                Self::from_parts(parts.into_iter().filter_map(|part| match part {
                     ReceivedPart::Known(part) => Some(part),
                     ReceivedPart::Unknown(_) => None,
-                }
-            })),
+                }))
+            }
         }
     }
 }
