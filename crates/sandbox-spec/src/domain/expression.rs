@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use regex::{Regex, RegexBuilder};
+use regex_lite::{Regex, RegexBuilder};
 
 use super::DomainName;
 
-/// The maximum size of a compiled expression and of its matcher, in bytes. Matching takes time
-/// linear in the name's length.
+/// The maximum size of a compiled expression, in bytes. Matching takes time linear in the name's
+/// length.
 const COMPILED_BYTES: usize = 256 * 1024;
 
 /// A regular expression that matches whole names and ignores case.
@@ -40,27 +40,14 @@ fn compile(inner: &str) -> Result<Regex, String> {
         RegexBuilder::new(text)
             .case_insensitive(true)
             .size_limit(COMPILED_BYTES)
-            .dfa_size_limit(COMPILED_BYTES)
             .nest_limit(32)
             .build()
-            .map_err(|error| one_line(&error))
+            .map_err(|error| error.to_string())
     };
     // The expression alone must be valid, so that no parenthesis in it ends the group below. The
     // group keeps `a|b` anchored.
     build(inner)?;
     build(&format!(r"\A(?:{inner})\z"))
-}
-
-fn one_line(error: &regex::Error) -> String {
-    match error {
-        regex::Error::CompiledTooBig(_) => "it is too large".into(),
-        other => other
-            .to_string()
-            .lines()
-            .last()
-            .map(|line| line.trim_start_matches("error: ").to_owned())
-            .unwrap_or_default(),
-    }
 }
 
 impl PartialEq for DomainExpression {
