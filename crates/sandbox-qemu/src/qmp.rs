@@ -1,8 +1,7 @@
-//! A client of QEMU's machine protocol (QMP), with the commands and the events
-//! that are in use.
+//! A client of QEMU's machine protocol (QMP), with the commands and events in use.
 //!
-//! One task owns the socket: answers go to whoever asked, by id; events that we
-//! know go to a channel, others are passed over.
+//! One task owns the socket. It sends each answer to the caller of its command, by id, and known
+//! events to a channel. It ignores unknown events.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,20 +21,20 @@ pub use event::{BlockIoError, Event, Migration, MigrationStatus};
 pub mod command;
 mod event;
 
-/// An answer of QEMU is far smaller; a longer line means that something else
-/// is at the socket.
+/// The maximum length of a line in bytes. QEMU's answers are far shorter, so a longer line comes
+/// from another program.
 const LINE_LIMIT: u64 = 1 << 20;
 
-/// What a QMP conversation can fail with.
+/// A failure of a QMP conversation.
 #[derive(Debug, thiserror::Error)]
 pub enum QmpError {
-    /// The socket could not be reached.
+    /// The socket cannot be reached.
     #[error("could not connect to QEMU's monitor")]
     Connect(#[source] io::Error),
-    /// The conversation ended: QEMU is gone.
+    /// QEMU closed the connection, usually because it ended.
     #[error("QEMU closed its monitor during `{command}`")]
     Closed {
-        /// The command that got no answer.
+        /// The command without an answer.
         command: &'static str,
     },
     /// QEMU refused the command.
@@ -43,11 +42,11 @@ pub enum QmpError {
     Refused {
         /// The command.
         command: &'static str,
-        /// QEMU's words.
+        /// QEMU's error message.
         description: String,
     },
-    /// The answer is not of the command's type.
-    #[error("QEMU's answer to `{command}` could not be read")]
+    /// The answer does not have the command's type.
+    #[error("could not read QEMU's answer to `{command}`")]
     Answer {
         /// The command.
         command: &'static str,
@@ -55,17 +54,17 @@ pub enum QmpError {
         #[source]
         source: serde_json::Error,
     },
-    /// No answer in time.
+    /// QEMU did not answer in time.
     #[error("QEMU did not answer `{command}` within {} s", timeout.as_secs())]
     TimedOut {
         /// The command.
         command: &'static str,
-        /// How long it had.
+        /// The time limit.
         timeout: Duration,
     },
 }
 
-/// An answer, or QEMU's words of refusal.
+/// An answer, or QEMU's error message.
 type Answer = Result<Value, String>;
 type Pending = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>>;
 
@@ -79,8 +78,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects and negotiates the capabilities (QEMU's qmp-spec, "Capabilities
-    /// Negotiation").
+    /// Connects and negotiates the capabilities (QEMU's qmp-spec, "Capabilities Negotiation").
     pub async fn connect(socket: &Path) -> Result<Self, QmpError> {
         let stream = UnixStream::connect(socket)
             .await
@@ -144,7 +142,7 @@ impl Client {
         }
     }
 
-    /// Grows the disk `node` to this many bytes; the guest is told.
+    /// Grows the disk `node` to this size. QEMU reports the new size to the guest.
     pub async fn resize_disk(&mut self, node: &str, bytes: u64) -> Result<(), QmpError> {
         let size = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.execute(command::BlockResize {
@@ -179,7 +177,7 @@ async fn read_messages(
         if message.get("event").is_some() {
             match serde_json::from_value(message) {
                 Ok(event) => drop(events.send(event)),
-                Err(error) => tracing::debug!(%error, "an event of QEMU that is not known here"),
+                Err(error) => tracing::debug!(%error, "ignored an unknown event of QEMU"),
             }
         } else if let Some((id, answer)) = read_answer(message) {
             let waiting = pending
@@ -192,7 +190,7 @@ async fn read_messages(
             }
         }
     }
-    // Dropping the senders tells everyone who waits that QEMU is gone.
+    // Dropping the senders ends the waits for answers.
     drop(
         pending
             .lock()
@@ -201,7 +199,7 @@ async fn read_messages(
     );
 }
 
-/// The id of an answer and what it says; `None` for the greeting.
+/// Returns the id and the content of an answer; `None` for the greeting.
 fn read_answer(mut message: Value) -> Option<(u64, Answer)> {
     let id = message.get("id")?.as_u64()?;
     if let Some(error) = message.get("error") {
@@ -219,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_told_from_greetings_and_refusals() {
+    fn read_answer_distinguishes_greeting_result_and_error() {
         assert!(read_answer(json!({"QMP": {}})).is_none());
         assert_eq!(
             read_answer(json!({"return": {"a": 1}, "id": 4})),
@@ -232,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_conversation_survives_unknown_events_and_reports_refusals() {
+    async fn client_ignores_unknown_events_and_reports_refusals() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("qmp.sock");
         let listener = tokio::net::UnixListener::bind(&socket).unwrap();

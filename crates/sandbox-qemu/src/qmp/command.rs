@@ -1,7 +1,7 @@
 //! The QMP commands in use, as QEMU's `qapi/*.json` define them.
 //!
-//! The structs lack the optional arguments that no caller sets. The replies
-//! ignore the fields that no caller reads, since each QEMU release may add some.
+//! The structs lack the optional arguments that no caller sets. The replies ignore the fields that
+//! no caller reads, since each QEMU release may add some.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// A QMP command. Its serialized form is the `arguments` object.
 ///
-/// A command without arguments is a struct with braces: QEMU wants `{}`, and a
-/// unit struct would give `null`.
+/// A command without arguments is a struct with braces. QEMU expects `{}`, but a unit struct
+/// serializes to `null`.
 pub trait Command: Serialize {
     /// The value of `execute`.
     const NAME: &'static str;
@@ -26,8 +26,8 @@ pub trait Command: Serialize {
 #[derive(Debug, Deserialize)]
 pub struct Empty {}
 
-/// `qmp_capabilities` (`qapi/control.json`, QEMU 0.13): ends the negotiation
-/// and enables no optional capability.
+/// `qmp_capabilities` (`qapi/control.json`, QEMU 0.13): ends the negotiation and
+/// enables no optional capability.
 #[derive(Debug, Serialize)]
 pub struct QmpCapabilities {}
 
@@ -38,8 +38,8 @@ impl Command for QmpCapabilities {
     const TIMEOUT: Duration = Duration::from_secs(120);
 }
 
-/// `quit` (`qapi/control.json`, QEMU 0.14): ends QEMU, which may close the
-/// monitor before it replies.
+/// `quit` (`qapi/control.json`, QEMU 0.14): ends QEMU, which may close the monitor
+/// before it replies.
 #[derive(Debug, Serialize)]
 pub struct Quit {}
 
@@ -66,8 +66,8 @@ impl Command for Cont {
     type Reply = Empty;
 }
 
-/// `system_powerdown` (`qapi/machine.json`, QEMU 0.14): presses the guest's
-/// power button. The guest may ignore it.
+/// `system_powerdown` (`qapi/machine.json`, QEMU 0.14): presses the guest's power
+/// button. The guest may ignore it.
 #[derive(Debug, Serialize)]
 pub struct SystemPowerdown {}
 
@@ -76,8 +76,8 @@ impl Command for SystemPowerdown {
     type Reply = Empty;
 }
 
-/// `block_resize` (`qapi/block-core.json`, QEMU 0.14; `node-name` since 2.0):
-/// resizes a disk under a running guest.
+/// `block_resize` (`qapi/block-core.json`, QEMU 0.14; `node-name` since 2.0): resizes a
+/// disk of a running guest.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct BlockResize {
@@ -92,8 +92,8 @@ impl Command for BlockResize {
     type Reply = Empty;
 }
 
-/// `migrate` (`qapi/migration.json`, QEMU 0.14): starts to save the guest. The
-/// reply comes before the end, which [`Event::Migration`](super::Event::Migration) reports.
+/// `migrate` (`qapi/migration.json`, QEMU 0.14): starts to save the guest. The reply comes
+/// before the end. [`Event::Migration`](super::Event::Migration) reports the end.
 #[derive(Debug, Serialize)]
 pub struct Migrate {
     /// The destination. The scheme `file:` needs QEMU 8.2.
@@ -105,8 +105,8 @@ impl Command for Migrate {
     type Reply = Empty;
 }
 
-/// `migrate-incoming` (`qapi/migration.json`, QEMU 2.3): starts to restore a
-/// guest into a QEMU that waits with `-incoming defer`.
+/// `migrate-incoming` (`qapi/migration.json`, QEMU 2.3): starts to restore a guest into a
+/// QEMU that waits with `-incoming defer`.
 #[derive(Debug, Serialize)]
 pub struct MigrateIncoming {
     /// The source. The scheme `file:` needs QEMU 8.2.
@@ -143,11 +143,9 @@ pub struct MigrationCapabilityStatus {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MigrationCapability {
-    /// Sends [`Event::Migration`](super::Event::Migration) at each change of the status
-    /// (QEMU 2.4).
+    /// Sends [`Event::Migration`](super::Event::Migration) at each change of the status (QEMU 2.4).
     Events,
-    /// Leaves memory that is shared with a file out of the stream (QEMU 4.0,
-    /// which calls it unstable).
+    /// Omits memory that is shared with a file from the stream (QEMU 4.0, which calls it unstable).
     XIgnoreShared,
 }
 
@@ -164,7 +162,7 @@ impl Command for QueryMigrate {
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct MigrationInfo {
-    /// The reason of a failure, for people (QEMU 2.7).
+    /// The reason of a failure, as text for people (QEMU 2.7).
     pub error_desc: Option<String>,
 }
 

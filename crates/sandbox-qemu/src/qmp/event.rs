@@ -1,23 +1,20 @@
 //! The QMP events in use, as QEMU's `qapi/*.json` define them.
 //!
-//! The structs have the fields that somebody reads, and ignore the others,
-//! since each QEMU release may add some.
+//! The structs have only the fields that callers read, since each QEMU release may add others.
 
 use serde::Deserialize;
 
-/// An event. A name that is not listed is an error of the parser, which the
-/// client logs and ignores.
+/// An event. The parser rejects an unknown name. The client then logs and ignores the event.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "event", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Event {
-    /// `BLOCK_IO_ERROR` (`qapi/block-core.json`, QEMU 0.13): the host could not
-    /// read or write a disk of the guest.
+    /// `BLOCK_IO_ERROR` (`qapi/block-core.json`, QEMU 0.13): the host could not read or write
+    /// a disk of the guest.
     BlockIoError {
         /// The error.
         data: BlockIoError,
     },
-    /// `MIGRATION` (`qapi/migration.json`, QEMU 2.4): the migration has a new
-    /// status.
+    /// `MIGRATION` (`qapi/migration.json`, QEMU 2.4): the migration has a new status.
     Migration {
         /// The status.
         data: Migration,
@@ -29,10 +26,10 @@ pub enum Event {
 /// The data of [`Event::BlockIoError`].
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub struct BlockIoError {
-    /// Whether the host's disk is full (QEMU 2.2). QEMU leaves it out for a
-    /// device that keeps no I/O status.
+    /// Whether the host's disk is full (QEMU 2.2). QEMU omits it for a device that keeps no I/O
+    /// status.
     pub nospace: Option<bool>,
-    /// The cause, for people (QEMU 2.2).
+    /// The cause, as text for people (QEMU 2.2).
     pub reason: Option<String>,
 }
 
@@ -53,7 +50,7 @@ pub enum MigrationStatus {
     Failed,
     /// A client cancelled it.
     Cancelled,
-    /// Any other status, such as `setup` or `active`: the end is yet to come.
+    /// Any other status, such as `setup` or `active`. The migration has not ended.
     #[serde(other)]
     Underway,
 }
@@ -104,8 +101,8 @@ mod tests {
         assert_eq!(parse(line).unwrap(), Event::Stop);
     }
 
-    /// The first line is the example of `qapi/block-core.json`. The second has
-    /// all fields of QEMU 10.
+    /// The first line is the example of `qapi/block-core.json`. The second has all fields of QEMU
+    /// 10.
     #[test]
     fn block_io_error_has_nospace_unless_qemu_leaves_it_out() {
         for (line, nospace) in [
