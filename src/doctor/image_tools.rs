@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix::unistd::{Uid, User};
 
-use super::tool::{Tool, install_mend, install_tools_mend};
+use super::tool::{Tool, install_fix, install_tools_fix};
 use super::{Context, Finding};
 
 const TOOLS: &str = "image-tools";
@@ -46,9 +46,9 @@ fn check_tools(context: &Context) -> Finding {
     if missing.is_empty() {
         return Finding::ok(TOOLS, names(&needed));
     }
-    let detail = format!("no base image can be built without {}", names(&missing));
-    let mend = install_tools_mend(context.distribution, &missing);
-    Finding::failure(TOOLS, detail, Some(mend))
+    let detail = format!("image builds need {}", names(&missing));
+    let fix = install_tools_fix(context.distribution, &missing);
+    Finding::failure(TOOLS, detail, Some(fix))
 }
 
 fn check_keyring(context: &Context) -> Finding {
@@ -59,11 +59,11 @@ fn check_keyring(context: &Context) -> Finding {
         return Finding::ok(KEYRING, format!("`{path}`"));
     }
     let detail = format!(
-        "Debian's packages cannot be verified without `{}`",
+        "image builds need `{}` to verify Debian's packages",
         ARCHIVE_KEYRINGS[0]
     );
-    let mend = install_mend(context.distribution, "debian-archive-keyring");
-    Finding::failure(KEYRING, detail, Some(mend))
+    let fix = install_fix(context.distribution, "debian-archive-keyring");
+    Finding::failure(KEYRING, detail, Some(fix))
 }
 
 /// Checks user namespaces, in which a user other than root builds images.
@@ -106,9 +106,9 @@ fn judge_namespaces(namespaces: &Namespaces<'_>) -> Finding {
         ),
     ] {
         if value.trim() == "0" {
-            let detail = format!("no base image can be built without root: `{setting}` is 0");
-            let mend = format!("allow user namespaces: `sudo sysctl {setting}={enough}`");
-            return Finding::failure(NAMESPACES, detail, Some(mend));
+            let detail = format!("only root can build images: `{setting}` is 0");
+            let fix = format!("allow user namespaces: `sudo sysctl {setting}={enough}`");
+            return Finding::failure(NAMESPACES, detail, Some(fix));
         }
     }
     let has_ids = |content| subordinate_ids(content, namespaces) >= LEAST_SUBORDINATE_IDS;
@@ -118,12 +118,12 @@ fn judge_namespaces(namespaces: &Namespaces<'_>) -> Finding {
     ] {
         if !has_ids(content) {
             let detail = format!(
-                "no base image can be built without root: `{file}` gives you fewer than \
+                "only root can build images: `{file}` gives you fewer than \
                  {LEAST_SUBORDINATE_IDS} ids"
             );
-            let mend = "add some: `sudo usermod --add-subuids 100000-165535 \
-                        --add-subgids 100000-165535 $USER` (if no other user has these)";
-            return Finding::failure(NAMESPACES, detail, Some(mend.into()));
+            let fix = "add some: `sudo usermod --add-subuids 100000-165535 \
+                       --add-subgids 100000-165535 $USER` (if no other user has these)";
+            return Finding::failure(NAMESPACES, detail, Some(fix.into()));
         }
     }
     Finding::ok(NAMESPACES, "user namespaces with your own ids")
@@ -210,7 +210,7 @@ mod tests {
         for (namespaces, expected) in cases {
             let finding = judge_namespaces(&namespaces);
             assert_eq!(finding.outcome, Outcome::Failure, "{finding:?}");
-            assert!(finding.mend.unwrap().contains(expected), "{expected}");
+            assert!(finding.fix.unwrap().contains(expected), "{expected}");
         }
     }
 }

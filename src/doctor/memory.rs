@@ -28,8 +28,8 @@ fn judge(meminfo: &str) -> Finding {
     if available < ENOUGH_KIBIBYTES {
         let detail =
             format!("{gibibytes:.1} GiB available: a sandbox of the default size may not fit");
-        let mend = "stop other programs, or start sandboxes with less memory, such as 1G";
-        Finding::warning(CHECK, detail, Some(mend.into()))
+        let fix = "stop other programs, or start sandboxes with less memory, such as 1G";
+        Finding::warning(CHECK, detail, Some(fix.into()))
     } else {
         Finding::ok(CHECK, format!("{gibibytes:.1} GiB available"))
     }

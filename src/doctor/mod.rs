@@ -41,7 +41,7 @@ pub struct Finding {
     /// The observation: one line in lower case, without a full stop.
     pub detail: String,
     /// The fix, as an instruction; `None` if there is nothing to fix.
-    pub mend: Option<String>,
+    pub fix: Option<String>,
 }
 
 impl Finding {
@@ -51,26 +51,26 @@ impl Finding {
             check,
             outcome: Outcome::Ok,
             detail: detail.into(),
-            mend: None,
+            fix: None,
         }
     }
 
     /// Creates a finding with the outcome [`Outcome::Warning`].
-    pub fn warning(check: &'static str, detail: impl Into<String>, mend: Option<String>) -> Self {
+    pub fn warning(check: &'static str, detail: impl Into<String>, fix: Option<String>) -> Self {
         let outcome = Outcome::Warning;
         Self {
             outcome,
-            mend,
+            fix,
             ..Self::ok(check, detail)
         }
     }
 
     /// Creates a finding with the outcome [`Outcome::Failure`].
-    pub fn failure(check: &'static str, detail: impl Into<String>, mend: Option<String>) -> Self {
+    pub fn failure(check: &'static str, detail: impl Into<String>, fix: Option<String>) -> Self {
         let outcome = Outcome::Failure;
         Self {
             outcome,
-            mend,
+            fix,
             ..Self::ok(check, detail)
         }
     }
@@ -141,7 +141,7 @@ mod tests {
         for finding in findings {
             let text = format!("{finding:?}");
             assert!(
-                finding.outcome == Outcome::Ok || finding.mend.is_some(),
+                finding.outcome == Outcome::Ok || finding.fix.is_some(),
                 "{text}"
             );
             assert!(
@@ -178,10 +178,10 @@ mod tests {
 
     #[test]
     fn finding_serializes_to_json() {
-        let finding = Finding::warning("kvm", "slow", Some("mend it".into()));
+        let finding = Finding::warning("kvm", "slow", Some("fix it".into()));
         assert_eq!(
             serde_json::to_string(&finding).unwrap(),
-            r#"{"check":"kvm","outcome":"warning","detail":"slow","mend":"mend it"}"#
+            r#"{"check":"kvm","outcome":"warning","detail":"slow","fix":"fix it"}"#
         );
     }
 }

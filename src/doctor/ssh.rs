@@ -1,6 +1,6 @@
 //! Checks for programs that connect to a sandbox without `sandbox`.
 
-use super::tool::{Tool, install_tools_mend};
+use super::tool::{Tool, install_tools_fix};
 use super::{Context, Finding};
 
 pub(super) fn check(context: &Context) -> [Finding; 2] {
@@ -9,13 +9,13 @@ pub(super) fn check(context: &Context) -> [Finding; 2] {
             context,
             Tool::Ssh,
             "ssh",
-            "`sandbox ssh` and SSH aliases do not work without `ssh`",
+            "`sandbox ssh` and SSH aliases need `ssh`",
         ),
         find(
             context,
             Tool::Socat,
             "socat",
-            "the console's `socat` line does not work without it",
+            "the console's `socat` line needs `socat`",
         ),
     ]
 }
@@ -24,8 +24,8 @@ fn find(context: &Context, tool: Tool, check: &'static str, without: &str) -> Fi
     match tool.find(context) {
         Some(path) => Finding::ok(check, format!("`{}`", path.display())),
         None => {
-            let mend = install_tools_mend(context.distribution, &[tool]);
-            Finding::warning(check, without, Some(mend))
+            let fix = install_tools_fix(context.distribution, &[tool]);
+            Finding::warning(check, without, Some(fix))
         }
     }
 }

@@ -21,7 +21,7 @@ const ENOUGH_FREE: u64 = 6 * GIBIBYTE;
 
 pub(super) fn check(context: &Context) -> Vec<Finding> {
     let wanted = context.directories.state.as_path();
-    // The first start creates the directory; until then, checks its nearest parent.
+    // The first start creates the directory. Until then, this checks its nearest parent.
     let Some(existing) = wanted.ancestors().find(|path| path.exists()) else {
         return vec![unusable(wanted, wanted, "it has no existing parent")];
     };
@@ -45,8 +45,8 @@ fn unusable(wanted: &Path, cause: &Path, problem: &str) -> Finding {
         wanted.display(),
         cause.display()
     );
-    let mend = "make it a directory you can write to, or set `SANDBOX_HOME` to one";
-    Finding::failure(DIRECTORY, detail, Some(mend.into()))
+    let fix = "make it a directory you can write to, or set `SANDBOX_HOME` to one";
+    Finding::failure(DIRECTORY, detail, Some(fix.into()))
 }
 
 fn judge_space(directory: &Path, free_bytes: u64) -> Finding {
@@ -55,16 +55,16 @@ fn judge_space(directory: &Path, free_bytes: u64) -> Finding {
         free_bytes as f64 / GIBIBYTE as f64,
         directory.display()
     );
-    let mend =
+    let fix =
         Some("free space there, or set `SANDBOX_HOME` to a directory on a larger disk".into());
     if free_bytes < LEAST_FREE {
-        Finding::failure(SPACE, free, mend)
+        Finding::failure(SPACE, free, fix)
     } else if free_bytes < ENOUGH_FREE {
         let detail = format!(
             "{free}: building a base image may take {} GiB",
             ENOUGH_FREE / GIBIBYTE
         );
-        Finding::warning(SPACE, detail, mend)
+        Finding::warning(SPACE, detail, fix)
     } else {
         Finding::ok(SPACE, free)
     }

@@ -61,7 +61,7 @@ impl Tool {
 }
 
 /// Returns the instruction to install `packages`.
-pub(super) fn install_mend(distribution: Distribution, packages: &str) -> String {
+pub(super) fn install_fix(distribution: Distribution, packages: &str) -> String {
     match distribution.install_command(packages) {
         Some(command) => format!("install: `{command}`"),
         None => format!("install: {packages}"),
@@ -69,12 +69,12 @@ pub(super) fn install_mend(distribution: Distribution, packages: &str) -> String
 }
 
 /// Returns the instruction to install the packages of `tools`.
-pub(super) fn install_tools_mend(distribution: Distribution, tools: &[Tool]) -> String {
+pub(super) fn install_tools_fix(distribution: Distribution, tools: &[Tool]) -> String {
     let packages: Vec<_> = tools
         .iter()
         .map(|tool| tool.package(distribution))
         .collect();
-    install_mend(distribution, &packages.join(" "))
+    install_fix(distribution, &packages.join(" "))
 }
 
 #[cfg(test)]
@@ -96,7 +96,7 @@ mod tests {
             (Distribution::Other, "install: qemu-img shadow"),
         ];
         for (distribution, expected) in cases {
-            assert_eq!(install_tools_mend(distribution, &tools), expected);
+            assert_eq!(install_tools_fix(distribution, &tools), expected);
         }
     }
 }

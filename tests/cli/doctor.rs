@@ -23,7 +23,7 @@ fn doctor_prints_one_line_per_finding_and_a_fix_per_fault() {
         let check = finding["check"].as_str().unwrap();
         let outcome = finding["outcome"].as_str().unwrap();
         assert!(output.stdout.contains(&format!("{check}: ")), "{check}");
-        assert!(outcome == "ok" || finding["mend"].is_string(), "{finding}");
+        assert!(outcome == "ok" || finding["fix"].is_string(), "{finding}");
         failed |= outcome == "failure";
     }
     assert_eq!(failed, output.status == 1, "{json}");

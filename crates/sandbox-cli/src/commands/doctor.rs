@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {
                 "{word:<8} {}: {}",
                 finding.check, finding.detail
             ))?;
-            if let Some(fix) = &finding.mend {
+            if let Some(fix) = &finding.fix {
                 context.printer.data(format_args!("         {fix}"))?;
             }
         }
