@@ -9,7 +9,7 @@ use russh::keys::agent::client::AgentClient;
 use super::error::Cause;
 use sandbox_host::printable::sanitize_line;
 
-/// The time limit of the agent. It usually answers in milliseconds; an agent that waits for the
+/// The time limit of the agent. It usually answers in milliseconds. An agent that waits for the
 /// user must not delay a start.
 const DEADLINE: Duration = Duration::from_millis(500);
 

@@ -24,7 +24,7 @@ const KEEPALIVE_MAXIMUM: usize = 3;
 /// Keepalives do not cover this case, since they queue behind the data.
 const SEND_TIMEOUT_MILLISECONDS: u32 = 60_000;
 
-/// Key exchanges, cheapest first: under emulation the post-quantum ones cost whole seconds, and the
+/// Key exchanges, cheapest first. Under emulation the post-quantum ones cost whole seconds, and the
 /// connection never leaves this machine. The last two are markers, not algorithms: the list of
 /// signature algorithms (RFC 8308) and OpenSSH's strict key exchange.
 const KEY_EXCHANGES: &[kex::Name] = &[
@@ -38,7 +38,7 @@ const KEY_EXCHANGES: &[kex::Name] = &[
 /// that TCG emulates slowly.
 const CIPHERS: &[cipher::Name] = &[cipher::CHACHA20_POLY1305, cipher::AES_128_GCM];
 
-/// Both ciphers authenticate by themselves, but the protocol requires a list.
+/// Both ciphers include authentication, but the protocol requires a list.
 const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA256];
 
 /// Results of the connection's task, for the tasks that wait on a channel.

@@ -79,15 +79,16 @@ impl GuestCommand {
     }
 }
 
-/// Returns the line for an interactive login shell in `workdir`. If `workdir` cannot be entered,
-/// the line prints a message and the shell starts in the home directory, so that the user can fix
-/// it.
+/// Returns the line for an interactive login shell in `workdir`.
+///
+/// If `workdir` cannot be entered, the line prints a message. The shell then starts in the home
+/// directory, so that the user can fix the problem.
 pub fn login_shell(workdir: &std::path::Path) -> Vec<u8> {
     let workdir = workdir.as_os_str().as_bytes();
     let mut line = b"cd --".to_vec();
     push_word(&mut line, &unambiguous(workdir));
     line.extend(b" 2>/dev/null || ");
-    line.extend(complain(b"cannot enter the directory", workdir));
+    line.extend(complain(b"could not enter the directory", workdir, b""));
     line.extend(br#"exec "${SHELL:-/bin/sh}" -l"#);
     line
 }
@@ -107,7 +108,7 @@ fn find_user(user: &str) -> Vec<u8> {
     let mut line = b"entry=$(getent passwd --".to_vec();
     push_word(&mut line, user.as_bytes());
     line.extend(b") || { ");
-    line.extend(complain(b"there is no user", user.as_bytes()));
+    line.extend(complain(b"user", user.as_bytes(), b" not found"));
     line.extend(format!("exit {NOT_STARTED}; }}; ").as_bytes());
     for (variable, field) in [
         ("name", 1),
@@ -137,7 +138,7 @@ fn enter(directory: &[u8]) -> Vec<u8> {
     let mut line = b"cd --".to_vec();
     push_word(&mut line, &unambiguous(directory));
     line.extend(b" 2>/dev/null || { ");
-    line.extend(complain(b"cannot enter the directory", directory));
+    line.extend(complain(b"could not enter the directory", directory, b""));
     line.extend(format!("exit {NOT_STARTED}; }}; ").as_bytes());
     line
 }
@@ -150,11 +151,12 @@ fn unambiguous(directory: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Returns code that prints `sandbox: PROBLEM `WORD` in the sandbox` to standard error.
-fn complain(problem: &[u8], word: &[u8]) -> Vec<u8> {
-    let mut line = br"printf 'sandbox: %s `%s` in the sandbox\n'".to_vec();
-    push_word(&mut line, problem);
-    push_word(&mut line, word);
+/// Returns code that prints `sandbox: START `WORD`END in the sandbox` to standard error.
+fn complain(start: &[u8], word: &[u8], end: &[u8]) -> Vec<u8> {
+    let mut line = br"printf 'sandbox: %s `%s`%s in the sandbox\n'".to_vec();
+    for part in [start, word, end] {
+        push_word(&mut line, part);
+    }
     line.extend(b" >&2; ");
     line
 }

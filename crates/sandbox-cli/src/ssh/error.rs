@@ -16,7 +16,7 @@ use sandbox_host::printable::sanitize_line;
 /// The maximum length of a cause, in characters.
 const CAUSE_LIMIT: usize = 200;
 
-/// A cause that may quote the guest, sanitised and shortened.
+/// A cause that may quote the guest, without control characters and shortened.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct Cause(String);
@@ -31,8 +31,8 @@ impl Cause {
 /// Errors of SSH. A failure of the command is not an error.
 #[derive(Debug, Error)]
 pub enum SshError {
-    /// A key file does not hold a key.
-    #[error("`{}` does not hold an SSH key", path.display())]
+    /// A key file does not contain a key.
+    #[error("`{}` does not contain an SSH key", path.display())]
     ParseKey {
         /// The file.
         path: PathBuf,
@@ -97,7 +97,7 @@ pub enum SshError {
     #[error("the command ended without an exit status")]
     NoExitStatus,
     /// The command is too long for the guest's shell.
-    #[error("the command is {length} bytes long, but Linux accepts at most {limit}")]
+    #[error("the command has {length} bytes, more than {limit}")]
     CommandTooLong {
         /// The length with all quotes, in bytes.
         length: usize,
@@ -113,34 +113,38 @@ pub enum SshError {
 }
 
 impl SshError {
-    /// Returns the fix, if one is known.
+    /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
             Self::Session(error) => return error.hint(),
-            Self::ParseKey { .. } => {
-                "run `sandbox stop` and start it again: each start creates new keys"
-                    .into()
-            }
+            Self::ParseKey { .. } => Hint::text("run ")
+                .command("stop")
+                .then(" and start the sandbox again: each start creates new keys"),
             Self::Connect { .. } | Self::ConnectDeadline { .. } | Self::ConnectionLost(_) => {
-                "run `sandbox list` to see whether the sandbox is running, or `sandbox logs` to see its console"
-                    .into()
+                Hint::text("run ")
+                    .command("list")
+                    .then(" to see whether the sandbox is running, or ")
+                    .command("logs")
+                    .then(" to see its console")
             }
-            Self::Handshake { .. } | Self::NoExitStatus => {
-                "run `sandbox logs` to see the console".into()
+            Self::Handshake { .. } | Self::NoExitStatus => Hint::text("run ")
+                .command("logs")
+                .then(" to see the console"),
+            Self::HostKeyMismatch { .. } => Hint::text("run ").command("stop").then(
+                " and start the sandbox again: another program may use the port, or the guest \
+                 replaced its host key",
+            ),
+            Self::AuthenticationRefused { user } => {
+                Hint::text("enter with ").command("console").then(format!(
+                    ", or restart the sandbox to restore `~{user}/.ssh/authorized_keys`"
+                ))
             }
-            Self::HostKeyMismatch { .. } => {
-                "run `sandbox stop` and start it again: another program may use the port, or the sandbox replaced its host key"
-                    .into()
-            }
-            Self::AuthenticationRefused { user } => format!(
-                "enter with `sandbox console`, or restart the sandbox to restore `~{user}/.ssh/authorized_keys`"
-            ).into(),
-            Self::RequestRefused { .. } => {
-                "enter with `sandbox console`: the sandbox may have run out of memory or processes"
-                    .into()
-            }
+            Self::RequestRefused { .. } => Hint::text("enter with ")
+                .command("console")
+                .then(": the sandbox may have run out of memory or processes"),
             Self::CommandTooLong { .. } => {
-                "put long data into a file in the workspace, or pass it through standard input".into()
+                "put long data into a file in the workspace, or send it through standard input"
+                    .into()
             }
             Self::Command(_) => return None,
         })

@@ -1,8 +1,8 @@
 //! SSH into a running sandbox whose guest agent does not answer, and the keys of the user's
 //! `ssh-agent`.
 //!
-//! The guest is hostile. Its bytes reach the user's streams as output of the command, but error
-//! messages and log lines contain them only sanitised.
+//! The guest is hostile. Its bytes reach the user's streams as output of the command. Error
+//! messages and log lines quote the guest without control characters.
 
 pub(crate) mod agent;
 mod client;

@@ -142,7 +142,7 @@ fn line_with_missing_workdir_names_it() {
             assert_eq!(output.status.code(), Some(NOT_STARTED.into()), "{shell}");
             assert_eq!(
                 String::from_utf8_lossy(&output.stderr),
-                format!("sandbox: cannot enter the directory `{workdir}` in the sandbox\n"),
+                format!("sandbox: could not enter the directory `{workdir}` in the sandbox\n"),
             );
         }
     }
@@ -162,7 +162,7 @@ fn line_with_unknown_user_names_it_and_logs_in_as_root() {
         assert_eq!(output.status.code(), Some(NOT_STARTED.into()), "{output:?}");
         assert_eq!(
             String::from_utf8_lossy(&output.stderr),
-            "sandbox: there is no user `no such 'user'` in the sandbox\n",
+            "sandbox: user `no such 'user'` not found in the sandbox\n",
         );
     }
 }
@@ -200,7 +200,7 @@ fn login_shell_with_missing_workdir_starts_in_home() {
     assert!(
         output
             .stderr
-            .starts_with(b"sandbox: cannot enter the directory `/no/such`")
+            .starts_with(b"sandbox: could not enter the directory `/no/such`")
     );
     let line = login_shell(std::path::Path::new("/tmp"));
     let output = run("bash", &[&line[..], b" -c pwd"].concat());
