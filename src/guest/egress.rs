@@ -1,61 +1,61 @@
-//! What the guest is told of its network: the variables, files and the note by
-//! which its programs find the proxy, trust the gateway and take placeholders
-//! for secrets. Nothing here restricts the guest; the gateway does.
+//! The guest's settings for its network: variables, files and a note for users.
+//!
+//! With them, programs find the proxy, trust the gateway and have placeholders for secrets. The
+//! gateway restricts the guest, not these settings.
 
 use serde_json::json;
 
 use super::cloud_config::WriteFile;
 use super::credential::Credential;
 
-/// Where the certificate lies in the guest: update-ca-certificates(8) takes it
-/// from there whenever it makes [`BUNDLE`] anew, and Firefox by its policy.
+/// The path of the certificate in the guest. update-ca-certificates(8) adds it to [`BUNDLE`], and
+/// Firefox installs it by its policy.
 const CERTIFICATE: &str = "/usr/local/share/ca-certificates/sandbox.crt";
 
-/// All certificates that Debian trusts, the gateway's among them. OpenSSL,
-/// GnuTLS, curl and git read it by themselves.
+/// All certificates that Debian trusts, including the gateway's. OpenSSL, GnuTLS, curl and git read
+/// it by default.
 const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The part of apt's configuration (apt.conf(5)) that names the proxy.
 const APT_CONFIGURATION: &str = "/etc/apt/apt.conf.d/95-sandbox";
 
-/// Where systemd's `provision.conf` (tmpfiles.d(5)) puts `login.motd`, and
-/// pam_motd(8) finds it.
+/// The path to which systemd's `provision.conf` (tmpfiles.d(5)) writes `login.motd`. pam_motd(8)
+/// reads it.
 const NOTE: &str = "/etc/motd.d/50-provision.conf";
 
-/// Where Chromium, Chrome, and Chrome for Testing, which Playwright and Puppeteer
-/// bring along, look for policies (policy_paths.cc of Chromium).
+/// The policy files of Chromium, Chrome and Chrome for Testing (policy_paths.cc of Chromium).
+/// Playwright and Puppeteer use Chrome for Testing.
 const CHROMIUM_POLICIES: [&str; 3] = [
     "/etc/chromium/policies/managed/sandbox.json",
     "/etc/opt/chrome/policies/managed/sandbox.json",
     "/etc/opt/chrome_for_testing/policies/managed/sandbox.json",
 ];
 
-/// Preferences that Debian's Firefox reads besides its own.
+/// The preferences that Debian's Firefox reads in addition to its own.
 const FIREFOX_PREFERENCES: &str = "/etc/firefox-esr/sandbox.js";
 
-/// Firefox's policies.
+/// The policies of Firefox.
 const FIREFOX_POLICY: &str = "/etc/firefox/policies/policies.json";
 
-/// The guest's own names and addresses and those of the gateway: nothing that
-/// a proxy outside of the guest should be asked for.
+/// The names and addresses of the guest and of the gateway. Programs connect to them without the
+/// proxy.
 const NOT_BY_PROXY: &str =
     "localhost,127.0.0.1,::1,10.0.2.15,10.0.2.2,10.0.2.3,host.sandbox.internal";
 
 /// The guest's settings for its network.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Egress<'a> {
-    /// The URL of the proxy, if nothing but listed domains can be reached.
+    /// The URL of the proxy, in proxy mode.
     pub proxy: Option<&'a str>,
-    /// Variables with placeholders of secrets.
+    /// The variables with the placeholders of secrets.
     pub variables: &'a [(String, String)],
-    /// The certificate of the sandbox's own authority, PEM (RFC 7468), if
-    /// there are secrets.
+    /// The certificate of the sandbox's own authority in PEM (RFC 7468), if there are secrets.
     pub certificate: Option<&'a str>,
 }
 
 impl Egress<'_> {
-    /// Variables of every session and service, in an order in which later ones
-    /// may replace earlier ones. `hostname` is the guest's.
+    /// Returns the variables of every session and service. A later one replaces an earlier one of
+    /// the same name. `hostname` is the guest's.
     pub(super) fn environment(&self, hostname: &str) -> Vec<(String, String)> {
         let mut environment = Vec::new();
         if let Some(proxy) = self.proxy {
@@ -73,7 +73,7 @@ impl Egress<'_> {
             );
         }
         if self.certificate.is_some() {
-            // For what brings certificates of its own along.
+            // For programs with their own certificates.
             environment.extend(
                 [
                     ("SSL_CERT_FILE", BUNDLE),
@@ -144,9 +144,11 @@ impl Egress<'_> {
         texts
     }
 
-    /// What cloud-init runs where no agent has done it, before any command of
-    /// the user's. Making the bundle takes half a minute in emulation, so it
-    /// is made only if the certificate, told by its first line, is not in it.
+    /// Returns the commands that cloud-init runs before the user's, for images that start without
+    /// the agent.
+    ///
+    /// Building the bundle takes half a minute in emulation. So the command builds it only if the
+    /// certificate is not in it, by its first line of base64.
     pub(super) fn commands(&self, hostname: &str) -> Vec<Vec<String>> {
         let environment = self.environment(hostname);
         if environment.is_empty() {
@@ -167,11 +169,11 @@ impl Egress<'_> {
     }
 }
 
-/// A text that the guest finds in files.
+/// A text for files of the guest.
 struct Text {
-    /// What the agent knows it by.
+    /// The name of the credential for the agent.
     credential: &'static str,
-    /// Where cloud-init writes it, as the agent does.
+    /// The files to which cloud-init or the agent writes it.
     paths: &'static [&'static str],
     content: String,
 }
@@ -184,13 +186,15 @@ fn apt_configuration(proxy: &str) -> String {
     format!("Acquire::http::Proxy \"{proxy}\";\nAcquire::https::Proxy \"{proxy}\";\n")
 }
 
-/// Browsers send a decoy of the encrypted ClientHello to every server, which
-/// cannot be told from a real one, behind which any host may hide. And Chromium
-/// trusts its own certificates only.
+/// Returns the policy, which disables the encrypted ClientHello and adds the certificate.
+///
+/// Browsers send a decoy of the encrypted ClientHello to every server. The gateway cannot
+/// distinguish it from a real one, which may hide any host. Chromium trusts only its own
+/// certificates.
 fn chromium_policy(certificate: Option<&str>) -> String {
     let mut policy = json!({ "EncryptedClientHelloEnabled": false });
     if let Some(certificate) = certificate {
-        // The text between the lines of RFC 7468 is base64 of the DER form.
+        // The text between the first and the last line is base64 of the DER form (RFC 7468).
         let lines = certificate.lines().filter(|line| !line.starts_with('-'));
         policy["CACertificates"] = json!([lines.collect::<String>()]);
     }
@@ -209,9 +213,9 @@ fn firefox_policy() -> String {
 }
 
 fn note() -> String {
-    "This sandbox is in proxy mode: only listed domains can be reached, by HTTP\n\
-     and HTTPS. On the host, `sandbox proxy allow DOMAIN` opens another one, and\n\
-     `sandbox proxy blocked` shows what was refused.\n"
+    "This sandbox is in proxy mode: it reaches only allowlisted domains, by HTTP\n\
+     and HTTPS. On the host, `sandbox proxy allow DOMAIN` adds a domain, and\n\
+     `sandbox proxy blocked` shows denied targets.\n"
         .into()
 }
 
@@ -280,7 +284,7 @@ mod tests {
             apt_configuration("http://192.0.2.1:3128"),
             "Acquire::http::Proxy \"http://192.0.2.1:3128\";\nAcquire::https::Proxy \"http://192.0.2.1:3128\";\n"
         );
-        // A terminal of the usual width shows it as it is.
+        // The lines fit into a terminal of 80 columns.
         assert!(note().lines().all(|line| line.len() < 80));
     }
 
@@ -316,7 +320,7 @@ mod tests {
             chromium_policy(Some(PEM)),
             "{\"CACertificates\":[\"MIIB\"],\"EncryptedClientHelloEnabled\":false}\n"
         );
-        // Each text is where the agent writes it, in as many places.
+        // Chromium's policy has three paths, each other text has one.
         assert_eq!(egress.files().len(), credentials.len() + 2);
     }
 }

@@ -4,12 +4,11 @@ use sandbox_spec::GuestPath;
 
 /// Returns the mount options of a 9p share, in the order of mount(8)'s `-o`.
 ///
-/// `directio` sends every read and write to the host, so that none is stale;
-/// `cache=mmap` beside it keeps pages only of files that are mapped, without
-/// which shared writable mappings fail (SQLite's write-ahead log, for one).
-/// Without `directio`, a file that some process in the guest holds open reads
-/// as it was. The kernel takes at most 512000 for `msize`, the bytes of one
-/// request (Linux, net/9p/trans_virtio.c).
+/// `directio` sends every read and write to the host, so no read is stale. Without it, a read of a
+/// file that a process in the guest holds open can return old content. `cache=mmap` caches the
+/// pages of mapped files only. Shared writable mappings need it, for example SQLite's write-ahead
+/// log. The kernel accepts at most 512000 for `msize`, the bytes of one request (Linux,
+/// net/9p/trans_virtio.c).
 pub(crate) fn options(read_only: bool) -> String {
     let mut options =
         String::from("trans=virtio,version=9p2000.L,msize=512000,cache=mmap,directio");
