@@ -1,12 +1,12 @@
-//! Whether the user's `~/.ssh/config` includes a file. Pure, after ssh_config(5).
+//! Checks whether the user's `~/.ssh/config` includes a file, by the rules of ssh_config(5).
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Whether `configuration`, the content of `~/.ssh/config`, includes `file` for every host.
+/// Returns whether `configuration`, the content of `~/.ssh/config`, includes `file` for every host.
 ///
-/// An `Include` below `Host` or `Match` counts only where that block applies to all hosts. Files
-/// that are included themselves are not looked into.
+/// An `Include` below `Host` or `Match` counts only if that block applies to all hosts. The search
+/// does not read included files.
 pub(super) fn includes(configuration: &[u8], home: &Path, file: &Path) -> bool {
     let mut for_all_hosts = true;
     for line in configuration.split(|&byte| byte == b'\n') {
@@ -31,8 +31,10 @@ pub(super) fn includes(configuration: &[u8], home: &Path, file: &Path) -> bool {
     false
 }
 
-/// The words of one line: separated by blanks, after the keyword also by one `=`, with double or
-/// single quotes and `\` before a quote or backslash; `#` begins a comment.
+/// Splits a line into words. Blanks separate words, and one `=` can follow the keyword.
+///
+/// Words can have single or double quotes, and `\` before a quote or backslash. `#` begins a
+/// comment.
 fn words(line: &[u8]) -> Vec<Vec<u8>> {
     let mut words: Vec<Vec<u8>> = Vec::new();
     let mut word: Option<Vec<u8>> = None;
@@ -60,8 +62,9 @@ fn words(line: &[u8]) -> Vec<Vec<u8>> {
     words
 }
 
-/// A pattern of the user's configuration file: `~` is the home directory, a relative one is meant
-/// below `~/.ssh`.
+/// Returns a pattern of the user's configuration file as an absolute one.
+///
+/// `~` is the home directory. A relative pattern starts in `~/.ssh`.
 fn absolute(pattern: &[u8], home: &Path) -> Vec<u8> {
     let home = home.as_os_str().as_bytes();
     match pattern {
@@ -71,7 +74,7 @@ fn absolute(pattern: &[u8], home: &Path) -> Vec<u8> {
     }
 }
 
-/// glob(7): `*` and `?` match within one component only, and no leading dot.
+/// Returns whether the pattern matches (glob(7)). `*` and `?` match neither `/` nor a leading dot.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let mut patterns = pattern
         .split(|&byte| byte == b'/')
@@ -108,14 +111,15 @@ fn component(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// What follows `[`: whether the class holds `byte`, and the pattern after its `]`. `None` without
-/// a `]`, where the bracket stands for itself.
+/// Parses a class after its `[`. Returns whether it contains `byte`, and the pattern after its `]`.
+///
+/// Returns `None` without a `]`. The bracket then matches itself.
 fn class(pattern: &[u8], byte: u8) -> Option<(bool, &[u8])> {
     let (negated, members) = match pattern {
         [b'!' | b'^', rest @ ..] => (true, rest),
         _ => (false, pattern),
     };
-    // A `]` in the first place is a member.
+    // A `]` at the start is a member.
     let end = 1 + members
         .get(1..)?
         .iter()
@@ -136,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_what_ssh_would_find() {
+    fn includes_follows_rules_of_ssh() {
         let cases: &[(&str, bool)] = &[
             ("", false),
             ("Include config.d/*", true),

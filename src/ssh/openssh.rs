@@ -22,7 +22,8 @@ pub struct Endpoint {
     pub known_hosts: PathBuf,
 }
 
-/// Returns the options of ssh_config(5) for `endpoint`. Values are bytes, since paths may not be UTF-8.
+/// Returns the options of ssh_config(5) for `endpoint`. Values are bytes, since paths may not be
+/// UTF-8.
 pub(super) fn options(endpoint: &Endpoint) -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("HostName", endpoint.address.ip().to_string().into()),
@@ -39,8 +40,8 @@ pub(super) fn options(endpoint: &Endpoint) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Returns a path as an option's value: in double quotes, with `\` before quotes and backslashes, and
-/// with doubled percent signs, since `%` starts a token in these options.
+/// Returns a path as an option's value: in double quotes, with `\` before quotes and backslashes.
+/// It doubles percent signs, since `%` starts a token in these options.
 fn path_value(path: &Path) -> Vec<u8> {
     let mut value = vec![b'"'];
     for &byte in path.as_os_str().as_bytes() {
@@ -55,8 +56,8 @@ fn path_value(path: &Path) -> Vec<u8> {
 }
 
 impl Endpoint {
-    /// Returns the `ssh` command that connects without a configuration file. Options or a remote command
-    /// may follow.
+    /// Returns the `ssh` command that connects without a configuration file. Options or a remote
+    /// command may follow.
     pub fn openssh_command(&self) -> Vec<OsString> {
         openssh_command(self)
     }
