@@ -1,14 +1,14 @@
-//! How much input a program may still be sent.
+//! The flow control of a program's input.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sandbox_protocol::agent::frame::INPUT_WINDOW;
 use tokio::sync::Semaphore;
 
-/// How much input the program may still be sent, in bytes.
+/// The number of input bytes that the host may still send to the program.
 pub(super) struct Credit {
     room: Semaphore,
-    /// Bytes that were sent and not yet taken.
+    /// Sent bytes that the agent has not acknowledged.
     outstanding: AtomicUsize,
 }
 
@@ -22,7 +22,7 @@ impl Default for Credit {
 }
 
 impl Credit {
-    /// Waits for room for `length` bytes. False if there will never be any.
+    /// Waits for room for `length` bytes. Returns false if `length` exceeds 32 bits.
     pub(super) async fn take(&self, length: usize) -> bool {
         let Ok(permits) = u32::try_from(length) else {
             return false;
@@ -35,7 +35,9 @@ impl Credit {
         true
     }
 
-    /// Takes the agent's word that it took `length` bytes, as far as it got as many.
+    /// Returns the room of `length` acknowledged bytes.
+    ///
+    /// The agent is untrusted, so acknowledgements beyond the sent bytes do not count.
     pub(super) fn give_back(&self, length: usize) {
         let mut taken = 0;
         let subtract = |outstanding: usize| {
@@ -54,7 +56,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn credit_is_no_larger_than_what_was_sent() {
+    async fn give_back_beyond_sent_bytes_restores_window_only() {
         let credit = Credit::default();
         assert!(credit.take(100).await);
         credit.give_back(usize::MAX);
