@@ -72,7 +72,9 @@ impl RegistryError {
             Self::Name(error) => error.hint(),
             Self::File(error) => error.hint(),
             Self::Record(error) => error.hint(),
-            Self::Supervisor { .. } => Some(Hint::run("doctor").then(" checks this machine")),
+            Self::Supervisor { .. } => {
+                Some(Hint::text("check this machine with ").command("doctor"))
+            }
             Self::AlreadyRunning { name } => Some(
                 Hint::text("run the command in it: ")
                     .command(format!("exec --name {name} -- COMMAND")),

@@ -97,9 +97,9 @@ impl RoleError {
                 "install the `sandbox` of this version, or name it in `SANDBOX_PROGRAM`".into()
             }
             Self::Run { .. } => return None,
-            Self::HandOver(_) | Self::Descriptor(_) => {
-                Hint::text("other commands start this one; run ").command("--kvm")
-            }
+            Self::HandOver(_) | Self::Descriptor(_) => Hint::text("run ")
+                .command("--kvm")
+                .then(" instead: other commands start this one"),
         })
     }
 }

@@ -91,7 +91,8 @@ impl Sandbox {
                     "connect to the supervisor at",
                     &socket,
                 )(error);
-                let hint = Hint::run(format!("stop {}", found.name)).then(" removes its remains");
+                let hint =
+                    Hint::text("remove its state with ").command(format!("stop {}", found.name));
                 Error::new(ErrorKind::Disconnected, error, Some(hint))
             })?;
         let workspace = found.record().map(|record| record.workspace.clone());
@@ -293,7 +294,7 @@ fn ended(name: &SandboxName, reason: &EndReason) -> Option<Error> {
     Some(Error::new(
         ErrorKind::Disconnected,
         format!("the sandbox `{name}` {how} during the command"),
-        Some(Hint::run("--kvm").then(" starts it again")),
+        Some(Hint::text("start it again with ").command("--kvm")),
     ))
 }
 
@@ -310,10 +311,11 @@ fn not_running(name: &SandboxName) -> Error {
         ErrorKind::NotFound,
         format!("no sandbox named `{name}` is running"),
         Some(
-            Hint::run("list")
-                .then(" shows what runs; ")
+            Hint::text("run ")
+                .command("list")
+                .then(" to list the running sandboxes, or ")
                 .command("--kvm")
-                .then(" starts the one of this directory"),
+                .then(" to start the one of this directory"),
         ),
     )
 }

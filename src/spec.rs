@@ -128,10 +128,10 @@ pub enum SpecError {
     #[error("`{}` is not a directory", .0.display())]
     NotDirectory(PathBuf),
     /// A share of the root directory would give the whole host to the guest.
-    #[error("the whole file system `/` cannot be shared with a sandbox")]
+    #[error("could not share `/`: it is the whole file system of this host")]
     Root,
     /// The share contains the state directory, so the guest could write to it.
-    #[error("`{}` contains the state of sandboxes (`{}`) and cannot be shared", share.display(), state.display())]
+    #[error("could not share `{}`: it contains the state of sandboxes (`{}`)", share.display(), state.display())]
     HoldsState {
         /// The directory to share.
         share: PathBuf,
@@ -139,7 +139,7 @@ pub enum SpecError {
         state: PathBuf,
     },
     /// The directory to share lies in the state directory, which contains keys and allowlists.
-    #[error("`{}` lies in the state of sandboxes (`{}`) and cannot be shared", share.display(), state.display())]
+    #[error("could not share `{}`: it lies in the state of sandboxes (`{}`)", share.display(), state.display())]
     InState {
         /// The directory to share.
         share: PathBuf,
@@ -176,7 +176,7 @@ impl SpecError {
                 }
                 _ => "check the path".into(),
             }),
-            Self::NotDirectory(_) => Some("share the directory that holds it".into()),
+            Self::NotDirectory(_) => Some("share the directory that contains it".into()),
             Self::Root => Some("change into a project directory, or share one".into()),
             Self::HoldsState { .. } => Some(
                 "share a project directory below it, or move the state with `SANDBOX_HOME`".into(),

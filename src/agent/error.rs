@@ -27,7 +27,7 @@ pub enum AgentError {
         #[source]
         source: io::Error,
     },
-    /// There is no conversation with the agent.
+    /// The supervisor has no conversation with the agent.
     #[error("the sandbox's guest agent is not running")]
     Absent,
     /// The agent did not answer.
@@ -54,7 +54,7 @@ pub enum AgentError {
         /// The agent's reason, without control characters.
         reason: String,
     },
-    /// There is no such program in the guest.
+    /// The guest does not have the program.
     #[error("program `{}` not found in the sandbox", program.display())]
     NoProgram {
         /// The program.
@@ -69,7 +69,7 @@ pub enum AgentError {
         #[source]
         source: io::Error,
     },
-    /// There is no such user in the guest.
+    /// The guest does not have the user.
     #[error("user `{user}` not found in the sandbox")]
     NoUser {
         /// The user.
@@ -113,20 +113,22 @@ impl AgentError {
     /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         Some(match self {
-            Self::Connect { .. } | Self::Lost(_) => Hint::run("list")
-                .then(" shows whether the sandbox still runs; ")
+            Self::Connect { .. } | Self::Lost(_) => Hint::text("run ")
+                .command("list")
+                .then(" to see whether the sandbox is running, or ")
                 .command("logs")
-                .then(" shows its console"),
+                .then(" to see its console"),
             Self::Absent | Self::Deadline { .. } | Self::Refused { .. } => {
-                Hint::text("the sandbox may have run out of memory or processes; try ")
+                Hint::text("enter with ")
                     .command("ssh")
                     .then(" or ")
                     .command("console")
+                    .then(": the sandbox may have run out of memory or processes")
             }
             Self::Frame(_) | Self::TooLong(_) | Self::Unexpected => {
-                Hint::text("another process in the sandbox may be impersonating the agent; run ")
-                    .command("stop")
-                    .then(" and start the sandbox again")
+                Hint::text("run ").command("stop").then(
+                    " and start the sandbox again: another process may be impersonating the agent",
+                )
             }
             Self::NoProgram { program } if program.to_string_lossy().contains(' ') => {
                 Hint::text("run a command line with a shell: ")

@@ -46,10 +46,16 @@ impl ConsoleError {
     /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         match self {
-            Self::Connect { .. } => {
-                Some(Hint::run("list").then(" shows whether the sandbox still runs"))
-            }
-            Self::Deadline { .. } => Some(Hint::run("logs").then(" shows its output")),
+            Self::Connect { .. } => Some(
+                Hint::text("run ")
+                    .command("list")
+                    .then(" to see whether the sandbox is running"),
+            ),
+            Self::Deadline { .. } => Some(
+                Hint::text("run ")
+                    .command("logs")
+                    .then(" to see its output"),
+            ),
             Self::Transfer { .. } => None,
             Self::File(error) => error.hint(),
         }

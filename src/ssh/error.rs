@@ -36,9 +36,9 @@ impl KeyError {
         match self {
             Self::File(error) => error.hint(),
             Self::Parse { .. } => Some(
-                Hint::text("stop the sandbox (")
+                Hint::text("run ")
                     .command("stop")
-                    .then(") and start it again: every start makes new keys"),
+                    .then(" and start the sandbox again: each start creates new keys"),
             ),
             Self::Generate(_) | Self::Random(_) => None,
         }

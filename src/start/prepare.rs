@@ -134,9 +134,7 @@ pub(crate) fn specification(
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|error| {
                 let error = FileError::new("read the cloud-config", path)(error);
-                let hint = Hint::text("")
-                    .setting_name("cloud-init")
-                    .then(" takes a text file");
+                let hint = Hint::text("give a text file to ").setting_name("cloud-init");
                 Error::new(ErrorKind::InvalidInput, error, Some(hint))
             })?;
             let config = cloud_config::parse(&text)?;

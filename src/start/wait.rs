@@ -155,9 +155,8 @@ fn lost(joined: &Joined) -> Error {
         ErrorKind::Start,
         format!("the supervisor of `{}` was killed", joined.name),
         Some(
-            sandbox_host::hint::Hint::text("try again; ")
-                .command("doctor")
-                .then(" checks this machine"),
+            sandbox_host::hint::Hint::text("try again, or check this machine with ")
+                .command("doctor"),
         ),
     )
     .with_log(last_lines)

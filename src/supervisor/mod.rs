@@ -125,7 +125,7 @@ impl SupervisorError {
             Self::Overlay(error) => error.hint(),
             Self::Ssh(error) => error.hint(),
             Self::Spawn { .. } | Self::QemuEnded(_) => {
-                Some(Hint::run("doctor").then(" checks QEMU and this machine"))
+                Some(Hint::text("check QEMU and this machine with ").command("doctor"))
             }
             Self::NotReady { .. } => Some(
                 Hint::text("give it more time with ")
@@ -140,7 +140,7 @@ impl SupervisorError {
             Self::NotSaved { .. } | Self::Interrupted | Self::Migration(_) | Self::Filter(_) => {
                 None
             }
-            Self::Guest { .. } => Some("see the lines of its console above".into()),
+            Self::Guest { .. } => Some("read the lines of its console above".into()),
             Self::Gateway(error) => error.hint(),
             Self::Monitor(_) | Self::System(_) => None,
         }

@@ -40,7 +40,7 @@ pub(crate) enum RootError {
     #[error("could not read the root device `{device}`")]
     Read { device: PathBuf, source: io::Error },
     /// The device does not contain an ext4 file system.
-    #[error("no ext4 file system on the root device `{device}`")]
+    #[error("could not find an ext4 file system on the root device `{device}`")]
     NotExt4 { device: PathBuf },
     /// The kernel refused the mount.
     #[error("could not mount the root device `{device}`")]

@@ -61,10 +61,10 @@ impl Default for Sources {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LookupError {
     /// The name does not exist.
-    #[error("no such name")]
+    #[error("the name does not exist")]
     NoSuchName,
     /// The name exists and has no records of this type.
-    #[error("the name has no such records")]
+    #[error("the name has no records of this type")]
     NoRecords,
     /// The resolver answered with this error code.
     #[error("the resolver answered `{0}`")]

@@ -64,7 +64,7 @@ pub enum AcceleratorError {
 }
 
 impl AcceleratorError {
-    /// Returns what the user can do about the error.
+    /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         const EMULATE: &str = "run in software emulation with ";
         Some(match self {

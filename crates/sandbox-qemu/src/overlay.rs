@@ -24,7 +24,7 @@ pub struct OverlayError {
 }
 
 impl OverlayError {
-    /// Returns what the user can do about the error.
+    /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         (self.source.kind() == io::ErrorKind::StorageFull).then(|| {
             "the disk is full: free space there, or set `SANDBOX_HOME` to a directory on a larger disk"

@@ -57,7 +57,7 @@ pub struct Search<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// The search path has no executable program of that name.
-    #[error("QEMU is not installed: no program `{name}` on the `PATH`")]
+    #[error("QEMU is not installed: program `{name}` not found on the `PATH`")]
     Missing {
         /// The program's name.
         name: String,
@@ -96,7 +96,7 @@ pub enum ProgramError {
 }
 
 impl ProgramError {
-    /// Returns what the user can do about the error on this machine's distribution.
+    /// Returns the next step for the user on this machine's distribution.
     pub fn hint(&self) -> Option<Hint> {
         self.hint_for(Distribution::of_this_machine())
             .map(Hint::from)

@@ -42,7 +42,7 @@ pub enum PortError {
 }
 
 impl PortError {
-    /// Returns what the user can do about the error.
+    /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Some(

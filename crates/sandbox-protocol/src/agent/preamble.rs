@@ -44,7 +44,7 @@ pub enum PreambleError {
         theirs: u32,
     },
     /// The peer sent too many bytes without a preamble.
-    #[error("no preamble in {} MiB from the guest agent's port", NOISE_LIMIT >> 20)]
+    #[error("could not find a preamble in {} MiB from the guest agent's port", NOISE_LIMIT >> 20)]
     Noise,
 }
 

@@ -84,7 +84,7 @@ pub enum Damage {
 }
 
 impl ImageError {
-    /// Returns what the user can do about it.
+    /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::File(error) => error.hint(),

@@ -216,7 +216,7 @@ pub enum RecipeError {
 }
 
 impl RecipeError {
-    /// Returns what the user can do about it.
+    /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Unknown { .. } => {

@@ -43,7 +43,7 @@ pub enum TemplateError {
 }
 
 impl TemplateError {
-    /// Returns what the user can do about it.
+    /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::File(error) => match error.source.kind() {

@@ -144,7 +144,7 @@ impl From<FileError> for BuildError {
 }
 
 impl BuildError {
-    /// Returns what the user can do about it.
+    /// Returns the next step for the user.
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::MissingProgram { package, .. } => {
