@@ -93,8 +93,8 @@ impl Error {
         self.0.hint.as_ref()
     }
 
-    /// Returns the last lines of the log that explains the failure, such as the guest's console. The
-    /// lines contain no control characters; they are empty if no log explains it.
+    /// Returns the last lines of the log that explains the failure, such as the guest's console.
+    /// The lines contain no control characters. They are empty if no log explains it.
     pub fn log_lines(&self) -> &[String] {
         &self.0.log
     }

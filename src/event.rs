@@ -14,7 +14,7 @@ use crate::supervisor::TemplateStage;
 pub enum Event {
     /// The next stage began.
     Stage(Stage),
-    /// The image is not stored, so the library builds it first, which takes minutes.
+    /// The image is not stored, so the library builds it first. This takes minutes.
     ImageMissing {
         /// The image.
         image: ImageReference,

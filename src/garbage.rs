@@ -134,8 +134,8 @@ impl Garbage {
 }
 
 impl Host {
-    /// Returns the unused data; with `all`, also the templates that no running sandbox uses. Templates
-    /// come before the image files that they depend on. Removes nothing.
+    /// Returns the unused data. With `all`, also returns the templates that no running sandbox
+    /// uses. Templates come before the image files that they depend on. Removes nothing.
     ///
     /// # Errors
     /// Fails if a store or the state cannot be read.

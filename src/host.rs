@@ -134,7 +134,7 @@ impl Host {
     /// Checks whether this host can run sandboxes. Returns the findings in the order in which to fix
     /// them.
     ///
-    /// Takes well below a second on a healthy host. Changes nothing but the caches of its probes.
+    /// Takes less than a second on a healthy host. Changes nothing but the caches of its probes.
     pub fn doctor(&self) -> Vec<Finding> {
         doctor::run_all(&doctor::Context {
             directories: self.directories().clone(),

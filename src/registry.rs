@@ -174,8 +174,8 @@ pub(crate) fn name_for(
 /// Starts the supervisor for a claimed name in a process of `program` and hands it the plan. A
 /// failure removes the claimed state.
 ///
-/// The connection exists before the supervisor does, so the caller misses no event. Its end tells
-/// the supervisor that the caller is gone.
+/// The connection exists before the supervisor does, so the caller misses no event. The supervisor
+/// learns from its end that the caller is gone.
 pub(crate) async fn launch(
     plan: &StartPlan,
     lock: DirectoryLock,
@@ -338,7 +338,7 @@ pub(crate) fn owner(layout: &StateLayout) -> Result<Option<PathBuf>, FileError> 
 
 /// Removes the state of a sandbox, kills its QEMU if it still runs, and releases the lock.
 ///
-/// Never fails: logs what it cannot remove. The next start of the name tries again.
+/// Never fails: logs the files that it cannot remove. The next start of the name tries again.
 pub(crate) fn collect(layout: &StateLayout, lock: DirectoryLock) {
     clear(layout, read_record(layout).as_ref());
     for result in [
@@ -407,8 +407,8 @@ pub struct Found {
     pub name: SandboxName,
     /// The paths of its state.
     pub layout: StateLayout,
-    /// The sandbox's record. `None` while a process creates or removes it; an error if it is damaged
-    /// or of another version.
+    /// The sandbox's record. `None` while a process creates or removes it; an error if it is
+    /// damaged or of another version.
     pub record: Result<Option<Record>, RecordError>,
 }
 

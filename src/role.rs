@@ -113,7 +113,7 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 /// Returns the installed program.
 ///
 /// # Errors
-/// Fails if there is none, or if its version is not this library's.
+/// Fails if no program is installed, or if it has another version than this library.
 pub(crate) fn program(host: &Host) -> Result<PathBuf, Error> {
     let program = host.installed_program().ok_or(RoleError::NoProgram)?;
     if program != Path::new(OWN_PROGRAM) {
@@ -227,7 +227,7 @@ fn inherited(number: RawFd) -> Option<OwnedFd> {
 /// for [`ARGUMENT`]. The call uses the process's standard input and its signals.
 ///
 /// # Errors
-/// Fails if there is no hand-over of this version, or if a template cannot be built.
+/// Fails if standard input has no hand-over of this version, or if a template cannot be built.
 pub async fn run(inheritance: Inheritance) -> Result<(), Error> {
     let hand_over: HandOver =
         serde_json::from_reader(io::stdin().lock()).map_err(RoleError::HandOver)?;

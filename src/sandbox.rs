@@ -8,7 +8,7 @@ use std::time::Duration;
 use sandbox_host::hint::Hint;
 use sandbox_protocol::agent::message::Status;
 use sandbox_protocol::control::{Connection, Request};
-use sandbox_protocol::{EndReason, Event as Told};
+use sandbox_protocol::{EndReason, Event as SandboxEvent};
 use sandbox_spec::SandboxName;
 use sandbox_spec::guest::WORKSPACE;
 
@@ -37,8 +37,8 @@ const INTERVAL: Duration = Duration::from_millis(10);
 /// A running sandbox.
 ///
 /// Dropping an attached sandbox ([`Lifetime::Attached`](crate::Lifetime::Attached), the default)
-/// discards it: the guest flushes its shares, then QEMU ends. The drop waits for a supervisor thread
-/// for at most 10 s, so that no process and no file is left when the program ends.
+/// discards it: the guest flushes its shares, then QEMU ends. The drop waits for a supervisor
+/// thread for at most 10 s, so that no process and no file is left when the program ends.
 #[derive(Debug)]
 pub struct Sandbox {
     host: Host,
@@ -72,8 +72,8 @@ impl Sandbox {
         connected.ok_or_else(|| Error::new(ErrorKind::Cancelled, "cancelled", None))
     }
 
-    /// Like [`connect`](Self::connect), for a sandbox that was found, and with events. Returns `None` if
-    /// `cancel` is ready first.
+    /// Like [`connect`](Self::connect), for a sandbox that was found, and with events. Returns
+    /// `None` if `cancel` is ready first.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -133,7 +133,8 @@ impl Sandbox {
         self.workspace.as_deref()
     }
 
-    /// Returns the directory of the sandbox's sockets and logs. It is removed when the sandbox ends.
+    /// Returns the directory of the sandbox's sockets and logs. It is removed when the sandbox
+    /// ends.
     pub fn directory(&self) -> &Path {
         self.layout.directory()
     }
@@ -153,13 +154,13 @@ impl Sandbox {
         self.has_booted
     }
 
-    /// Returns whether the guest agent answers in this library's version of its protocol;
+    /// Returns whether the guest agent answers in this library's version of its protocol.
     /// [`exec`](Self::exec) needs it.
     pub fn has_agent(&self) -> bool {
         self.agent == Some(sandbox_protocol::agent::VERSION)
     }
 
-    /// Returns what `user` needs for a connection to the guest's sshd.
+    /// Returns the endpoint of the guest's sshd for `user`.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] where the host key that was written at the start cannot be read.
@@ -167,7 +168,7 @@ impl Sandbox {
         Ok(self.layout.endpoint(&self.name, self.ssh_port, user)?)
     }
 
-    /// Prepares a command. The guest searches `program` in its `PATH`; no shell is involved.
+    /// Prepares a command. The guest searches `program` in its `PATH`, without a shell.
     pub fn exec(&self, program: impl Into<OsString>) -> Exec {
         self.prepare(Some(program.into()))
     }
@@ -193,12 +194,14 @@ impl Sandbox {
     /// Asks the guest for its kernel, load, memory, disk and addresses.
     ///
     /// # Errors
-    /// [`ErrorKind::Disconnected`] and [`ErrorKind::Timeout`] where the guest agent does not answer.
+    /// [`ErrorKind::Disconnected`] and [`ErrorKind::Timeout`] where the guest agent does not
+    /// answer.
     pub async fn status(&self) -> Result<Status, Error> {
         Ok(agent::status(&self.layout.agent_socket()).await?)
     }
 
-    /// Powers the guest down, and ends QEMU after `grace`. Returns once the sandbox's state is removed.
+    /// Powers the guest down, and ends QEMU after `grace`. Returns once the sandbox's state is
+    /// removed.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] where the sandbox does not end.
@@ -212,8 +215,8 @@ impl Sandbox {
         stopped
     }
 
-    /// Ends the sandbox as soon as the guest has flushed its shares. Returns once the sandbox's state
-    /// is removed.
+    /// Ends the sandbox as soon as the guest has flushed its shares. Returns once the sandbox's
+    /// state is removed.
     ///
     /// # Errors
     /// [`ErrorKind::Disconnected`] where the supervisor does not answer.
@@ -222,8 +225,10 @@ impl Sandbox {
             connection.ask(Request::Discard).await?;
             while let Ok(Some(event)) = connection.next_event().await {
                 match event.event {
-                    Told::Stopping => listener(&crate::Event::Stage(crate::Stage::Stopping)),
-                    Told::Ended { .. } => break,
+                    SandboxEvent::Stopping => {
+                        listener(&crate::Event::Stage(crate::Stage::Stopping));
+                    }
+                    SandboxEvent::Ended { .. } => break,
                     _ => {}
                 }
             }
@@ -235,7 +240,8 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Closes the handle without waiting. An attached sandbox then ends; a persistent one keeps running.
+    /// Closes the handle without waiting. An attached sandbox then ends. A persistent one keeps
+    /// running.
     pub fn leave(mut self) {
         self.connection = None;
         self.thread = None;
@@ -247,8 +253,8 @@ impl Sandbox {
         if let Some(connection) = &mut self.connection {
             while let Ok(Some(event)) = connection.next_event().await {
                 match event.event {
-                    Told::Failed(told) => failure = Some(Error::from(told)),
-                    Told::Ended { reason } => {
+                    SandboxEvent::Failed(reported) => failure = Some(Error::from(reported)),
+                    SandboxEvent::Ended { reason } => {
                         return failure.or_else(|| ended(&self.name, &reason));
                     }
                     _ => {}
@@ -261,7 +267,7 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        // The end of the connection tells the supervisor of an attached sandbox.
+        // The supervisor of an attached sandbox ends it when the connection ends.
         self.connection = None;
         let Some(thread) = self.thread.take() else {
             return;
@@ -350,12 +356,12 @@ impl Host {
         }
     }
 
-    /// Powers a sandbox down, and ends QEMU after `grace`. Returns once the sandbox's state is removed.
-    /// Also removes the state of a dead sandbox.
+    /// Powers a sandbox down, and ends QEMU after `grace`. Returns once the sandbox's state is
+    /// removed. Also removes the state of a dead sandbox.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where there is no such sandbox, [`ErrorKind::Timeout`] where it does
-    /// not end.
+    /// [`ErrorKind::NotFound`] where the sandbox does not exist, [`ErrorKind::Timeout`] where it
+    /// does not end.
     pub async fn stop(&self, name: &SandboxName, grace: Duration) -> Result<(), Error> {
         let layout = StateLayout::new(self.directories(), name);
         if registry::collect_if_dead(&layout) {
@@ -371,7 +377,7 @@ async fn stop(host: &Host, found: Found, grace: Duration) -> Result<(), Error> {
     if let Ok(Some(())) = tokio::time::timeout(limit, ask_to_stop(&found, grace)).await {
         return Ok(());
     }
-    // Kills a supervisor that does not answer; the kernel kills its QEMU.
+    // Kills a supervisor that does not answer. The kernel kills its QEMU.
     let was_killed = found
         .record()
         .is_some_and(|record| record.kill_supervisor());
@@ -403,7 +409,7 @@ async fn ask_to_stop(found: &Found, grace: Duration) -> Option<()> {
     let socket = found.layout.control_socket();
     let mut connection = Connection::open(&socket, Request::stop(grace)).await.ok()?;
     while let Some(event) = connection.next_event().await.ok()? {
-        if matches!(event.event, Told::Ended { .. }) {
+        if matches!(event.event, SandboxEvent::Ended { .. }) {
             return Some(());
         }
     }

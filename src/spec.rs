@@ -26,8 +26,8 @@ pub enum Lifetime {
     Attached,
 }
 
-/// The specification of a sandbox. Each field is valid by itself; [`check`](Self::check) compares them
-/// with the host.
+/// The specification of a sandbox. Each field is valid on its own. [`check`](Self::check) compares
+/// them with the host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SandboxSpec {
     /// The sandbox's name.
@@ -202,8 +202,8 @@ impl SpecError {
 }
 
 impl SandboxSpec {
-    /// Checks the specification against the host's capacity and its state directory, and checks that
-    /// shares, ports and secrets are distinct.
+    /// Checks the specification against the host's capacity and its state directory. Also checks
+    /// that shares, ports and secrets are distinct.
     ///
     /// # Errors
     /// Returns the first violation that it finds.

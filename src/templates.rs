@@ -159,7 +159,7 @@ pub(crate) struct BuildRequest<'a> {
 /// Boots a guest, saves it and stores the template. Removes all temporary files.
 ///
 /// # Errors
-/// Fails if a step fails; the store then contains no template.
+/// Fails if a step fails. The store then contains no template.
 pub(crate) async fn build(
     request: BuildRequest<'_>,
     listener: impl FnMut(TemplateStage),

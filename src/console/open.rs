@@ -57,9 +57,9 @@ impl Console {
         })
     }
 
-    /// Waits until the console has printed `pattern`. Returns the output up to the end of the match,
-    /// without control sequences. The first call searches all output since the start; each later call
-    /// searches the output after the last match.
+    /// Waits until the console has printed `pattern`. Returns the output up to the end of the
+    /// match, without control sequences. The first call searches all output since the start. Each
+    /// later call searches the output after the last match.
     ///
     /// # Errors
     /// [`ConsoleError::Deadline`] after `timeout`, [`ConsoleError::File`] if the log cannot be read.

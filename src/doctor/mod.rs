@@ -89,7 +89,7 @@ pub(crate) struct Context {
     pub distribution: Distribution,
 }
 
-/// Runs all checks, in the order in which to fix their findings. Takes well below a second on a
+/// Runs all checks, in the order in which to fix their findings. Takes less than a second on a
 /// healthy host.
 pub(crate) fn run_all(context: &Context) -> Vec<Finding> {
     let mut findings = qemu::check(context);

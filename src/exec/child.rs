@@ -223,7 +223,7 @@ impl Receiving {
         let Err(error) = self.receive().await else {
             return;
         };
-        // Readers get a general error; `wait` returns the reason.
+        // Readers get a general error. `wait` returns the reason.
         let lost = || {
             Err(io::Error::new(
                 io::ErrorKind::ConnectionReset,

@@ -1,7 +1,7 @@
 //! Commands in a running sandbox.
 //!
-//! Uses the client in `agent`. No shell is involved: arguments arrive unchanged, input and output are
-//! bytes, and an exit status other than 0 is a result, not an error.
+//! Uses the client in `agent` and no shell. Arguments arrive unchanged, input and output are bytes,
+//! and an exit status other than 0 is a result, not an error.
 
 mod child;
 mod conversation;
@@ -32,8 +32,8 @@ const DEFAULT_USER: &str = "dev";
 
 /// A command to run in a sandbox. [`Sandbox::exec`](crate::Sandbox::exec) creates it.
 ///
-/// The defaults are the user `dev`, the workspace as the current directory (the home directory in a
-/// sandbox without a workspace), the environment of a login, no terminal and no deadline.
+/// The defaults are the user `dev`, the environment of a login, no terminal and no deadline. The
+/// current directory is the workspace, or the home directory in a sandbox without a workspace.
 #[derive(Debug)]
 #[must_use = "a command runs once it is spawned"]
 pub struct Exec {

@@ -71,7 +71,8 @@ impl CloudConfigError {
     }
 }
 
-/// Keys that are ignored in the user's cloud-config: the host sets the sandbox's identity and access.
+/// Keys that are ignored in the user's cloud-config: the host sets the sandbox's identity and
+/// access.
 const PROTECTED: [&str; 7] = [
     "hostname",
     "fqdn",
@@ -125,7 +126,7 @@ pub(crate) fn ignored_parts(user: &Map<String, Value>) -> Vec<String> {
                 Some("the user `dev`".into())
             }
             Value::Array(_) => None,
-            _ if LISTS.contains(&key.as_str()) => Some(format!("`{key}`, which is not a list,")),
+            _ if LISTS.contains(&key.as_str()) => Some(format!("`{key}` (not a list)")),
             _ => None,
         })
         .collect()
@@ -300,11 +301,12 @@ mod tests {
 
     #[test]
     fn ignored_parts_names_each_part() {
-        let told = |text: &str| ignored_parts(&parse(&format!("#cloud-config\n{text}")).unwrap());
-        assert_eq!(told("packages: [jq]\nusers: [eve]\nmounts: []"), [""; 0]);
-        assert_eq!(told("hostname: a\nfqdn: b"), ["`fqdn`", "`hostname`"]);
-        assert_eq!(told("users: [eve, {name: dev}]"), ["the user `dev`"]);
-        assert_eq!(told("runcmd: reboot"), ["`runcmd`, which is not a list,"]);
+        let ignored =
+            |text: &str| ignored_parts(&parse(&format!("#cloud-config\n{text}")).unwrap());
+        assert_eq!(ignored("packages: [jq]\nusers: [eve]\nmounts: []"), [""; 0]);
+        assert_eq!(ignored("hostname: a\nfqdn: b"), ["`fqdn`", "`hostname`"]);
+        assert_eq!(ignored("users: [eve, {name: dev}]"), ["the user `dev`"]);
+        assert_eq!(ignored("runcmd: reboot"), ["`runcmd` (not a list)"]);
     }
 
     #[test]

@@ -97,12 +97,13 @@ pub(super) struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// Returns a machine with its own memory. [`Self::boot`] sets what it boots.
+    /// Returns a machine with its own memory. [`Self::boot`] sets its kernel and its seed.
     pub(super) fn fresh(&self, shares: Vec<NinePDevice>) -> Machine {
         self.machine(Memory::Anonymous, shares)
     }
 
-    /// Returns a machine whose memory becomes a template's. [`Self::boot`] sets what it boots.
+    /// Returns a machine whose memory becomes a template's. [`Self::boot`] sets its kernel and its
+    /// seed.
     pub(super) fn template(&self, ram: &Path, share_devices: usize) -> Machine {
         let spare = self.layout.spare();
         let shares = (0..share_devices).map(|index| spare_device(index, &spare));

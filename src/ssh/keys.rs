@@ -47,8 +47,8 @@ impl KeyFiles {
         self.directory.join("known_hosts")
     }
 
-    /// Writes `keys`, each file 0600, into the directory, which must exist. `name` is the sandbox's:
-    /// `known_hosts` lists the host key under it, so that the file does not depend on the port
+    /// Writes `keys` into the existing directory, each file with mode 0600. `known_hosts` lists the
+    /// host key under the sandbox's `name`, so that the file does not depend on the port
     /// (`HostKeyAlias` of ssh_config(5)).
     ///
     /// # Errors

@@ -37,7 +37,7 @@ mod tests {
 
     fn is_send<T: Send>(_: T) {}
 
-    /// Compiles only if a multi-threaded runtime can spawn the futures; never runs.
+    /// Compiles only if a multi-threaded runtime can spawn the futures. Never runs.
     #[expect(dead_code, reason = "the compiler is the test")]
     fn public_futures_are_send(
         host: &Host,

@@ -129,8 +129,8 @@ impl Host {
     /// packages. `None` if `cancel` was ready first.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where there is no such recipe, [`ErrorKind::Image`] where the build
-    /// fails.
+    /// [`ErrorKind::NotFound`] where the recipe does not exist, [`ErrorKind::Image`] where the
+    /// build fails.
     pub async fn build_image(
         &self,
         reference: &ImageReference,

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sandbox_protocol::control::{Connection, Request};
-use sandbox_protocol::{Event as Told, Record};
+use sandbox_protocol::{Event as SandboxEvent, Record};
 use sandbox_spec::SandboxName;
 
 use crate::console::last_lines;
@@ -31,8 +31,8 @@ pub(crate) struct Joined {
     pub(crate) is_started: bool,
 }
 
-/// Waits until the sandbox is ready. Returns `None` if the wait was cancelled; a start of this program
-/// is then undone.
+/// Waits until the sandbox is ready. Returns `None` if the wait was cancelled. It then undoes a
+/// start of this program.
 pub(crate) async fn wait_for_ready(
     mut joined: Joined,
     listener: &mut (dyn FnMut(&Event) + Send),
@@ -54,16 +54,16 @@ pub(crate) async fn wait_for_ready(
             return Err(lost(&joined));
         };
         let stage = match event.event {
-            Told::Ready { ssh_port, agent } => {
+            SandboxEvent::Ready { ssh_port, agent } => {
                 listener(&Event::Ready);
                 return Ok(Some(Sandbox::new(joined, ssh_port, agent, has_booted)));
             }
-            Told::Failed(failure) => {
+            SandboxEvent::Failed(failure) => {
                 // Reports the failure once the sandbox's state is removed.
                 until_ended(&mut joined.connection).await;
                 return Err(failure.into());
             }
-            Told::Ended { .. } => {
+            SandboxEvent::Ended { .. } => {
                 return Err(Error::new(
                     ErrorKind::Cancelled,
                     format!(
@@ -73,35 +73,35 @@ pub(crate) async fn wait_for_ready(
                     None,
                 ));
             }
-            Told::Refused { message } => {
+            SandboxEvent::Refused { message } => {
                 return Err(Error::new(
                     ErrorKind::Disconnected,
                     message,
-                    Some(Told::refusal_hint(Some(&joined.name))),
+                    Some(SandboxEvent::refusal_hint(Some(&joined.name))),
                 ));
             }
-            Told::Warning { message } => {
+            SandboxEvent::Warning { message } => {
                 // Only the program that started the sandbox reports its warnings.
                 if joined.is_started {
                     listener(&Event::Warning { message });
                 }
                 continue;
             }
-            Told::AliasNotIncluded => {
+            SandboxEvent::AliasNotIncluded => {
                 if joined.is_started {
                     listener(&Event::AliasNotIncluded);
                 }
                 continue;
             }
-            Told::Preparing => Stage::PreparingDisk,
-            Told::Booting { accelerator } => {
+            SandboxEvent::Preparing => Stage::PreparingDisk,
+            SandboxEvent::Booting { accelerator } => {
                 has_booted = true;
                 Stage::Booting { accelerator }
             }
-            Told::Restoring => Stage::Restoring,
-            Told::KernelUp => Stage::KernelUp,
-            Told::SystemdStarting => Stage::SystemdStarting,
-            Told::Waiting { reason } => Stage::Waiting { reason },
+            SandboxEvent::Restoring => Stage::Restoring,
+            SandboxEvent::KernelUp => Stage::KernelUp,
+            SandboxEvent::SystemdStarting => Stage::SystemdStarting,
+            SandboxEvent::Waiting { reason } => Stage::Waiting { reason },
             _ => continue,
         };
         if is_news {
@@ -128,7 +128,7 @@ async fn undo(joined: &mut Joined, listener: &mut (dyn FnMut(&Event) + Send)) {
 /// Waits until the sandbox has ended and its state is removed.
 pub(crate) async fn until_ended(connection: &mut Connection) {
     while let Ok(Some(event)) = connection.next_event().await {
-        if matches!(event.event, Told::Ended { .. }) {
+        if matches!(event.event, SandboxEvent::Ended { .. }) {
             break;
         }
     }
@@ -143,7 +143,7 @@ fn lost(joined: &Joined) -> Error {
                 "the supervisor of `{}` closed the connection without an answer",
                 joined.name
             ),
-            Some(Told::refusal_hint(Some(&joined.name))),
+            Some(SandboxEvent::refusal_hint(Some(&joined.name))),
         );
     }
     let log = joined.layout.supervisor_log();

@@ -53,7 +53,7 @@ fn launch_in(map: Option<IdentityMap>, launch: &Launch<'_>) -> Result<Launched, 
         }
         // Hosts forbid namespaces in many ways (AppArmor, a sysctl, a container's filter, the
         // kernel's configuration), each with its own errno. So every failure leads to a second
-        // attempt; one with another cause fails again.
+        // attempt, and one with another cause fails again.
         Err(SupervisorError::Spawn { source, .. }) if in_namespace => source,
         Err(error) => return Err(error),
     };

@@ -1,9 +1,9 @@
-//! The supervisor, which owns one running sandbox: it is QEMU's parent and the client of its monitor,
-//! reports events, and removes the sandbox's state at the end.
+//! The supervisor, which owns one running sandbox.
 //!
-//! It holds the lock of the state directory from its start to its end. A forced end of the
-//! supervisor also ends QEMU, by a parent-death signal. The next process that finds the lock free
-//! then removes the state.
+//! It is QEMU's parent and the client of QEMU's monitor. It reports events, and removes the
+//! sandbox's state at the end. It holds the lock of the state directory from its start to its end.
+//! A forced end of the supervisor also ends QEMU, by a parent-death signal. The next process that
+//! finds the lock free then removes the state.
 
 mod agent_link;
 mod connect;
@@ -213,8 +213,8 @@ pub(crate) enum Owner {
     Thread,
 }
 
-/// Owns the sandbox of `plan` until it ends. The caller has locked `lock` and bound `listener`, so no
-/// client has to wait for either.
+/// Owns the sandbox of `plan` until it ends. The caller has locked `lock` and bound `listener`, so
+/// no client waits for them.
 pub(crate) async fn run(
     plan: StartPlan,
     lock: DirectoryLock,

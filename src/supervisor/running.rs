@@ -25,7 +25,8 @@ pub(super) const QUIT_GRACE: Duration = Duration::from_secs(3);
 /// SSH.
 const AGENT_GRACE: Duration = Duration::from_secs(2);
 
-/// How long a discarded guest may take to flush its shares; if that fails, to power itself down.
+/// How long a discarded guest may take to flush its shares. If the flush fails, the guest has the
+/// same time to power itself down.
 const FLUSH_GRACE: Duration = Duration::from_secs(10);
 
 /// A sandbox whose QEMU runs.

@@ -111,7 +111,7 @@ impl Clients {
                 });
             }
             Err(error) => {
-                // Usually descriptors are short for a moment; the guest keeps running.
+                // Usually descriptors are short for a moment. The guest keeps running.
                 tracing::warn!(%error, "could not accept a client");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -191,7 +191,7 @@ async fn answer(
     writer: &mut OwnedWriteHalf,
 ) -> io::Result<()> {
     let (reply, answered) = oneshot::channel();
-    // A command that the gateway cannot receive is dropped with its `reply`, and so refused.
+    // If the gateway cannot receive a command, the send drops its `reply`, and so refuses it.
     drop(gateway.send(GatewayRequest { command, reply }).await);
     let answer = match answered.await {
         Ok(answer) => answer,
@@ -355,7 +355,7 @@ mod tests {
         };
         let (answer, ()) = tokio::join!(ask_gateway(&socket, asked.clone()), gateway);
         assert_eq!(answer.unwrap(), GatewayReply::Ports { ports });
-        // A request is refused if there is no gateway, or if it does not answer.
+        // The server refuses a request if the gateway does not run or does not answer.
         let silent = async { drop(requests.recv().await.unwrap()) };
         let (answer, ()) = tokio::join!(ask_gateway(&socket, GatewayCommand::Cut), silent);
         assert!(matches!(answer.unwrap(), GatewayReply::Refused { .. }));

@@ -1,5 +1,5 @@
-//! The build of a template: boots a guest, lets its agent remove the guest's identity, pauses it and
-//! saves it.
+//! The build of a template: boots a guest, lets its agent remove the guest's identity, pauses it
+//! and saves it.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -28,8 +28,8 @@ use sandbox_qemu::{migration, overlay};
 /// How long the guest may take to quiesce before it is saved.
 const QUIESCE_DEADLINE: Duration = Duration::from_secs(120);
 
-/// A host disk with less free space than this counts as full, in bytes. Guest and host write at most
-/// this much at a time.
+/// A host disk with less free space than this counts as full, in bytes. Guest and host write at
+/// most this much at a time.
 const FULL_BYTES: u64 = 16 << 20;
 
 /// A stage of a template build.
@@ -96,8 +96,8 @@ async fn attempt(
     // QEMU keeps the modes of existing files.
     host_files::write_private_volatile(&plan.target.ram, b"")?;
     host_files::write_private_volatile(&plan.target.state, b"")?;
-    // No gateway answers on this network. All sandboxes of the template would share what the guest
-    // learns there.
+    // No gateway answers on this network. Otherwise all sandboxes of the template would share the
+    // data that the guest receives there.
     let (guests_end, _silent_end) = UnixStream::pair()?;
     let mut child = launch::launch(&Launch {
         argv: &plan.argv,
@@ -125,8 +125,8 @@ async fn attempt(
     }
 }
 
-/// Replaces the error if the host's disk is full. SIGBUS ends QEMU if the file of the guest's memory
-/// cannot grow.
+/// Replaces the error if the host's disk is full. SIGBUS ends QEMU if the file of the guest's
+/// memory cannot grow.
 fn with_full_disk(error: SupervisorError, ram: &Path) -> SupervisorError {
     let ended_by_bus_error = matches!(
         &error,

@@ -27,8 +27,8 @@ use sandbox_protocol::guest_event::GuestEvent;
 use sandbox_protocol::{EndReason, Event, Record};
 use sandbox_qemu::discard_filter::DiscardFilter;
 
-/// How long a restored guest may take to become ready. A healthy one takes a fraction of a second;
-/// many of them on a busy host take some seconds.
+/// How long a restored guest may take to become ready. A healthy one takes a fraction of a second.
+/// Many of them on a busy host take some seconds.
 const RESTORE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The interval between two checks of the console log's size.
@@ -305,7 +305,7 @@ fn new_record(plan: &StartPlan, owner: Owner) -> Result<Record, SupervisorError>
     })
 }
 
-/// Waits for the restored guest's answer; waits forever if no request is open.
+/// Waits for the restored guest's answer. Without an open request, waits forever.
 async fn answered<F: Future<Output = Result<Response, AgentError>>>(
     starting: &mut Pin<&mut Option<F>>,
 ) -> Result<Response, AgentError> {

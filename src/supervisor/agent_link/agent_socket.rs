@@ -1,6 +1,6 @@
 //! The listener of the agent socket, through which commands reach the guest agent.
 //!
-//! Each connection becomes one stream of the conversation with the agent; its bytes pass unchanged.
+//! Each connection becomes one stream of the conversation with the agent. Its bytes pass unchanged.
 //! The directory has mode 0700, so only the user's own processes can connect.
 
 use std::fs::Permissions;
@@ -93,7 +93,7 @@ async fn forward(command: UnixStream, access: Access) {
 async fn splice(command: UnixStream, stream: mux::Stream) {
     let (mut from_command, mut to_command) = command.into_split();
     let (mut from_guest, mut to_guest) = tokio::io::split(stream);
-    // An error of one direction ends it; the other side only sees the end.
+    // An error of one direction ends it. The other side only sees the end.
     let up = async {
         let _ = copy(&mut from_command, &mut to_guest).await;
         let _ = to_guest.shutdown().await;

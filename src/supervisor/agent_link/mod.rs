@@ -75,7 +75,7 @@ impl AgentLink {
     /// Drop the link after a [`Request::Quiesce`], since it would start another conversation.
     ///
     /// # Errors
-    /// Fails if there is no agent, or if it refuses or does not answer.
+    /// Fails if the agent does not run, refuses, or does not answer.
     pub(super) async fn ask(
         &self,
         request: Request,
@@ -136,7 +136,7 @@ impl Access {
         opener.ok_or(AgentError::Absent)
     }
 
-    /// Opens a stream; waits for the next conversation if there is none.
+    /// Opens a stream. Without a conversation, waits for the next one.
     async fn open(&self) -> Result<Stream, AgentError> {
         let mut access = self.clone();
         let opened = async {
@@ -185,8 +185,8 @@ async fn talk(socket: PathBuf, conversation: watch::Sender<Option<Opener>>) {
 
 /// Calls the agent once.
 ///
-/// QEMU holds the call until the guest opens the port, for which there is no deadline. An agent that
-/// opens the port, or restarts, announces itself.
+/// QEMU holds the call until the guest opens the port, which has no deadline. An agent that opens
+/// the port, or restarts, announces itself.
 async fn begin(socket: &Path, patience: Duration) -> Result<UnixStream, PreambleError> {
     let mut nonce = Nonce::default();
     getrandom(&mut nonce, GetRandomFlags::empty()).map_err(io::Error::from)?;

@@ -98,8 +98,8 @@ impl Reporter {
     /// Warns that `ssh NAME` does not work. Prints the warning once per state directory.
     fn warn_of_missing_include(&self, sandbox: &Sandbox) {
         let state = self.state();
-        let told = state.host.directories().state.join("ssh-include-told");
-        if !state.is_include_missing || told.exists() || files::write_private(&told, b"").is_err() {
+        let mark = state.host.directories().state.join("ssh-include-told");
+        if !state.is_include_missing || mark.exists() || files::write_private(&mark, b"").is_err() {
             return;
         }
         state.printer.warning(format_args!(
@@ -205,13 +205,13 @@ fn emulation(reason: &str) -> String {
 
 /// Returns whether this is the first warning of emulation since the host booted, and records it.
 fn is_first_of_boot(state: &Path) -> bool {
-    let told = state.join("emulation-told");
+    let mark = state.join("emulation-told");
     let Ok(boot) = std::fs::read("/proc/sys/kernel/random/boot_id") else {
         return true;
     };
-    if std::fs::read(&told).is_ok_and(|known| known == boot) {
+    if std::fs::read(&mark).is_ok_and(|known| known == boot) {
         return false;
     }
-    drop(files::write_private_volatile(&told, &boot));
+    drop(files::write_private_volatile(&mark, &boot));
     true
 }
