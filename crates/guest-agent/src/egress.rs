@@ -1,6 +1,6 @@
-//! Writes the files that describe a restricted network: the proxy for apt, the
-//! message of the day, the certificate authority of the gateway, and settings
-//! for browsers. [`crate::environment`] writes the variables.
+//! Writes the files that describe a restricted network: apt's proxy, the message of the day, the
+//! gateway's certificate authority, and browser settings. [`crate::environment`] writes the
+//! variables.
 
 use std::fs;
 use std::path::Path;

@@ -151,8 +151,8 @@ fn aligned(length: usize) -> usize {
     length.next_multiple_of(4)
 }
 
-/// Decodes the body of an `RTM_NEWADDR`. Of two addresses, `IFA_LOCAL` is that
-/// of the interface; the other is its peer (`linux/if_addr.h`).
+/// Decodes the body of an `RTM_NEWADDR`. Of two addresses, `IFA_LOCAL` belongs to the interface and
+/// the other to its peer (`linux/if_addr.h`).
 fn interface_address(body: &[u8]) -> Option<InterfaceAddress> {
     let prefix_length = *body.get(1)?;
     let interface = u32::from_ne_bytes(body.get(4..8)?.try_into().ok()?);

@@ -14,8 +14,8 @@ const DESCRIPTOR_LIMIT: u64 = 1024;
 
 /// Begins a session and resets everything that systemd set for the agent alone.
 ///
-/// The signal mask stays that of the agent, which blocks no signal. Makes
-/// system calls only, so it is safe between fork and exec.
+/// The process keeps the agent's signal mask, which blocks no signal. Makes system calls only, so
+/// it is safe between fork and exec.
 pub(super) fn begin_session(has_terminal: bool) -> rustix::io::Result<()> {
     rustix::process::setsid()?;
     if has_terminal {
