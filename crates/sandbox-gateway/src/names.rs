@@ -95,7 +95,7 @@ impl Names {
         self.order.len()
     }
 
-    /// Returns whether there is no pair.
+    /// Returns whether it contains no pair.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
     }

@@ -65,7 +65,7 @@ impl AccessLog {
         }
     }
 
-    /// Writes a line. A failure does not stop the network; the first one of a series is logged.
+    /// Writes a line. A failure does not stop the network. The first one of a series is logged.
     pub(super) fn write(&self, entry: &Entry) {
         let mut line = serde_json::to_vec(entry).expect("an entry has only keys of text");
         line.push(b'\n');

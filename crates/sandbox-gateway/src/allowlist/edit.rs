@@ -64,7 +64,7 @@ pub enum Removed {
         /// The other entry.
         by: DomainPattern,
     },
-    /// There is no such entry.
+    /// The allowlist does not contain the entry.
     NotListed {
         /// The pattern.
         pattern: DomainPattern,

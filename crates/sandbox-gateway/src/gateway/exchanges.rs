@@ -1,5 +1,5 @@
-//! Dispatch of the guest's UDP datagrams and pings: to the gateway itself, to a client of a
-//! published port, or to a remote host if the policy allows it.
+//! Dispatch of the guest's UDP datagrams and pings. They go to the gateway itself, to a client of a
+//! published port, or to an allowed remote host.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;

@@ -140,7 +140,7 @@ impl Gateway {
     /// cuts all connections.
     pub fn finish(self) {
         let Self { requests, thread } = self;
-        // This does not end the gateway; the closed wire does.
+        // This does not end the gateway. The closed wire does.
         drop(requests);
         if thread.join().is_err() {
             tracing::error!("the gateway's thread panicked");

@@ -1,6 +1,6 @@
-//! Answers about the guest's own network: the owners of addresses (ARP, RFC 826, and neighbor
-//! discovery, RFC 4861) and the guest's own addresses (DHCP, RFC 2131, and router advertisements,
-//! RFC 4862).
+//! Answers about the guest's own network. ARP (RFC 826) and neighbor discovery (RFC 4861) return
+//! the owners of addresses. DHCP (RFC 2131) and router advertisements (RFC 4862) return the guest's
+//! own addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

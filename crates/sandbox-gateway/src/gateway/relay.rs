@@ -168,7 +168,8 @@ fn check_open(guest: &GuestStream, context: &mut Context<'_>) -> io::Result<()> 
     Ok(())
 }
 
-/// Waits until the permit is due. Returns the number of bytes that may pass; without a permit, all.
+/// Waits until the permit is due. Returns the number of bytes that may pass. Without a permit, all
+/// bytes may pass.
 async fn most(permit: &mut Option<Permit>) -> usize {
     match permit {
         Some(permit) => permit.due().await,

@@ -1,5 +1,5 @@
-//! The serialized authority. The command that starts a sandbox sends it through a pipe to the
-//! process that runs the gateway, never through a file or a command line.
+//! The serialized authority. The command that starts a sandbox sends it to the gateway's process
+//! through a pipe, never through a file or a command line.
 
 use std::fmt;
 

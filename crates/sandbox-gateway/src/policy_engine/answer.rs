@@ -28,7 +28,7 @@ enum Treatment {
     Forward,
     /// Answer without records.
     Empty,
-    /// Answer without records and log a denial: such a query can be a tunnel.
+    /// Answer without records and log a denial, since the query can be a tunnel.
     Withhold,
     /// Answer with REFUSED: the type is not for resolvers.
     Refuse,

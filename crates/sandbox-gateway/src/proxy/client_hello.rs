@@ -37,7 +37,7 @@ pub enum ClientHelloError {
     /// The lengths are inconsistent, or an extension is duplicate.
     #[error("the ClientHello is malformed")]
     Malformed,
-    /// There is no `server_name` extension.
+    /// The ClientHello has no `server_name` extension.
     #[error("the ClientHello names no host")]
     NoName,
     /// The `server_name` is not a domain name.

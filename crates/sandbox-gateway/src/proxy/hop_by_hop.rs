@@ -11,8 +11,8 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Removes the hop-by-hop headers of a request. Returns true if it asks for a WebSocket.
 ///
-/// The headers of a WebSocket stay. hyper needs `Transfer-Encoding` for the body, and gRPC needs
-/// `TE: trailers` of HTTP/2 (RFC 9113, section 8.2.2), so both stay.
+/// The headers of a WebSocket stay. `Transfer-Encoding` also stays, since hyper needs it for the
+/// body. So does `TE: trailers` of HTTP/2 (RFC 9113, section 8.2.2), since gRPC needs it.
 pub(super) fn clean_request(headers: &mut HeaderMap, http2: bool) -> bool {
     let websocket = !http2 && asks_for_websocket(headers);
     let trailers = http2 && headers.get(TE).is_some_and(|value| value == "trailers");

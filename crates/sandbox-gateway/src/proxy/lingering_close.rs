@@ -7,7 +7,7 @@ use super::limits::{LINGER, LINGER_BYTES};
 /// Closes a connection so that the client reads the last answer.
 ///
 /// Data that arrives after a plain close causes a reset, and a client discards unread data at a
-/// reset. So this first reads and discards what the client still sends, within limits.
+/// reset. So this first reads and discards the client's remaining data, within limits.
 pub(super) async fn close<S>(mut guest: S) -> std::io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,

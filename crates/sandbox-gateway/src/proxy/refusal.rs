@@ -161,7 +161,7 @@ impl Refusal {
                 own_host: false,
             } => format!(
                 "denied: secret `{secret}` is not for `{name}`\n\
-                 hint: start the sandbox with `--secret {secret}@{name}` if it should be"
+                 hint: start the sandbox with `--secret {secret}@{name}` to allow it"
             ),
             Self::Upstream { name, error } => format!("could not reach `{name}`: {error}"),
         }

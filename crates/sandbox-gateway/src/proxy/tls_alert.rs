@@ -13,8 +13,7 @@ pub(super) enum Alert {
     UnrecognizedName = 112,
 }
 
-/// Sends a fatal alert and closes the connection. Clients report the alert. A reset would tell them
-/// nothing.
+/// Sends a fatal alert and closes the connection. Clients report the alert. A reset has no reason.
 pub(super) async fn send_fatal<S>(mut guest: S, alert: Alert)
 where
     S: AsyncRead + AsyncWrite + Unpin,

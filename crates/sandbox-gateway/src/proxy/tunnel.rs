@@ -9,7 +9,7 @@ use super::limits::{TUNNEL_BUFFER, TUNNEL_IDLE};
 use super::metered_stream::LastActivity;
 
 /// Carries bytes until both sides have ended, one has failed, nothing came for four hours, or
-/// `denied` ends. The end of one direction closes it towards the other side; the other direction
+/// `denied` ends. The end of one direction closes it towards the other side. The other direction
 /// stays open.
 pub(super) async fn carry<A, B>(
     mut guest: A,
@@ -22,7 +22,7 @@ pub(super) async fn carry<A, B>(
 {
     const _: () = assert!(TUNNEL_IDLE.as_secs() > Duration::from_secs(3600).as_secs());
     tokio::select! {
-        // An error closes both connections. There is nothing else to report it to.
+        // An error closes both connections. Nobody else needs its report.
         _ = copy_bidirectional_with_sizes(&mut guest, &mut upstream, TUNNEL_BUFFER, TUNNEL_BUFFER) => {}
         () = last.idle_for(TUNNEL_IDLE) => {}
         () = denied => {}

@@ -16,7 +16,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// If the connection does not accept such a request.
+    /// If the connection does not accept the request.
     pub(super) fn route(&self, target: &Target) -> Result<Route, Refusal> {
         let name = || match &target.authority.host {
             Host::Name(name) => Ok(name.clone()),

@@ -133,7 +133,7 @@ fn denied_requests_get_status_text_and_log_line() {
             );
             assert!(answer.contains(says), "{shown}");
             let log = world.log();
-            // hyper rejects a target that is not a URI. Then there is no log line.
+            // hyper rejects a target that is not a URI, so the log has no line.
             if let [entry] = log.as_slice() {
                 assert_eq!(
                     (entry.verdict, entry.reason),
