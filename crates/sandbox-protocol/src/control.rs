@@ -1,5 +1,5 @@
 //! The supervisor's socket. A command sends requests, and the supervisor answers with a stream of
-//! events; both are lines of JSON.
+//! events. Both are lines of JSON.
 //!
 //! The directory has mode 0700, so only processes of the user can connect. They are trusted.
 
@@ -53,7 +53,7 @@ struct Line<'a> {
     request: &'a Request,
 }
 
-/// The version of a line's sender. Programs before version 1 do not name theirs, and speak it.
+/// The version of a line's sender. Programs from before the version field speak version 1.
 #[derive(Deserialize)]
 struct Sender {
     #[serde(default = "first_version")]
@@ -67,7 +67,7 @@ fn first_version() -> u32 {
 /// Reads a request from its line.
 ///
 /// # Errors
-/// The reason of a refusal, in words, for a request of another version or an unknown one.
+/// Returns the reason of the refusal, as text, for an unknown request or one of another version.
 pub fn read_request(line: &str) -> Result<Request, String> {
     let request: Result<Request, _> = serde_json::from_str(line);
     if let Ok(request @ (Request::Stop { .. } | Request::Discard)) = request {

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-/// The maximum length of a line, in bytes; a longer line is dropped.
+/// The maximum length of a line, in bytes. The reader drops a longer line.
 pub const LINE_LIMIT: usize = 4096;
 
 /// One event of the guest.

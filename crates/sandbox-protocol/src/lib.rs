@@ -2,8 +2,8 @@
 //!
 //! | Module | Between | Version |
 //! |---|---|---|
-//! | [`agent`] | host and guest agent | [`agent::VERSION`]; both sides refuse any other |
-//! | [`control`], [`event`], [`gateway`] | a command and a supervisor | none yet; see `docs/compatibility.md` |
+//! | [`agent`] | host and guest agent | [`agent::VERSION`], both sides refuse any other |
+//! | [`control`], [`event`], [`gateway`] | a command and a supervisor | [`control::VERSION`] |
 //! | [`guest_event`] | the guest and its supervisor | the guest agent's |
 //! | [`record`] | a supervisor and every later command | [`record::VERSION`] |
 //!

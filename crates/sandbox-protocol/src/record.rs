@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::network_summary::NetworkSummary;
 
-/// The version of the format; a reader refuses any other.
+/// The version of the format. A reader refuses any other.
 pub const VERSION: u32 = 1;
 
-/// The maximum size that is read, in bytes; a record has a few KiB.
+/// The maximum size that is read, in bytes. A record has a few KiB.
 const SIZE_LIMIT: u64 = 1 << 20;
 
 /// Why a record cannot be read or written.
