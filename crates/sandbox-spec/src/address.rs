@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::guest_network::{GATEWAY, GATEWAY6, NETWORK, NETWORK6};
 
-/// The kind of an address; each address has exactly one.
+/// The kind of an address. Each address has exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AddressKind {
     /// Unicast of the internet. The ranges for documentation count as public.

@@ -2,7 +2,7 @@
 //! domains, network rules, published ports, secrets.
 //!
 //! Values and parsers of text only. Nothing here starts, opens or resolves anything, except for the
-//! file of a secret. The crate uses `sandbox-host`; every other crate of the workspace can use it.
+//! file of a secret. The crate uses `sandbox-host`. Every other crate of the workspace can use it.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

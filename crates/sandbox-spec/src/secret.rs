@@ -57,7 +57,7 @@ pub enum SecretError {
     /// The file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The value is empty, too long, or cannot stand in a header.
+    /// The value is empty, too long, or invalid in a header.
     #[error(
         "invalid value of secret `{0}`: it is empty, exceeds 16 KiB, or is not one line of text"
     )]
@@ -165,7 +165,7 @@ impl SecretRequest {
     /// is not expanded.
     ///
     /// # Errors
-    /// [`SecretError`] if there is no value, or it cannot stand in a header.
+    /// [`SecretError`] if the value is missing or invalid in a header.
     pub fn resolve(
         &self,
         variable: impl Fn(&str) -> Option<OsString>,

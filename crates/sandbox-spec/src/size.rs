@@ -255,7 +255,7 @@ fn check_maximum<T: PartialOrd + fmt::Display>(
     })
 }
 
-/// Parses a count from 1; larger counts than 32 bits are [`SizeError::Count`].
+/// Parses a count from 1. Larger counts than 32 bits are [`SizeError::Count`].
 fn parse_count(what: &'static str, text: &str, example: &'static str) -> Result<u32, SizeError> {
     match text.parse() {
         Ok(count) if count > 0 => Ok(count),
@@ -313,8 +313,8 @@ impl fmt::Display for ConnectionLimit {
 pub struct CpuCount(u32);
 
 impl CpuCount {
-    /// The maximum on any host, 255: that of QEMU's `q35` machine without an interrupt-remapping
-    /// IOMMU.
+    /// The maximum on any host, 255, is the limit of QEMU's `q35` machine without an
+    /// interrupt-remapping IOMMU.
     pub const MAXIMUM: Self = Self(255);
 
     /// Returns the number.

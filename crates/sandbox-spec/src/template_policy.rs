@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TemplatePolicy {
-    /// A start uses the template for its shape. If there is none, it builds one in the background.
+    /// A start uses the template for its shape. Without one, it builds one in the background.
     #[default]
     Auto,
     /// A start uses the template for its shape if `sandbox template build` has built it.

@@ -1,6 +1,6 @@
 //! The network policy: presets, rules, and their decision about one flow.
 //!
-//! Plain values and pure functions. The gateway's `gate` adds the host's addresses and DNS.
+//! Plain values and pure functions. The gateway's policy engine adds the host's addresses and DNS.
 
 mod error;
 mod flow;
@@ -27,7 +27,7 @@ use crate::domain::DomainName;
 pub struct Policy {
     /// The decision if no rule matches.
     pub preset: Preset,
-    /// The rules in order; the first match wins.
+    /// The rules in order. The first match wins.
     #[serde(default)]
     pub rules: Vec<Rule>,
 }

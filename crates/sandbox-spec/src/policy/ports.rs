@@ -21,7 +21,7 @@ impl FromStr for Ports {
     type Err = RuleError;
 
     fn from_str(text: &str) -> Result<Self, RuleError> {
-        /// Bounds the work for each flow; a readable rule has fewer.
+        /// Bounds the work for each flow. A readable rule has fewer.
         const MAXIMUM: usize = 64;
         let refused = || RuleError::Ports(text.into());
         let port = |text: &str| -> Result<u16, RuleError> {
