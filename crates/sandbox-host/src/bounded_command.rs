@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-/// The maximum that is read of each output, in bytes; no caller needs more.
+/// The maximum that is read of each output, in bytes. No caller needs more.
 const LARGEST_OUTPUT: u64 = 1024 * 1024;
 
 /// The status and the output of a program that ended.

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// The next step of a user after an error.
 ///
-/// A hint contains settings and commands as data, so that each program words them in its own way.
-/// The setting `memory` is `--memory` on a command line and `.memory_mib(…)` in a program.
+/// A hint contains settings and commands as data, so that each program can render them. The setting
+/// `memory` is `--memory` on a command line and `.memory_mib(…)` in a program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Received")]
 pub struct Hint(Vec<Part>);
@@ -111,7 +111,7 @@ impl Hint {
         self
     }
 
-    /// Returns the parts in order; their texts contain the spaces between them.
+    /// Returns the parts in order. Their texts contain the spaces between them.
     pub fn parts(&self) -> &[Part] {
         &self.0
     }
@@ -129,7 +129,7 @@ impl From<String> for Hint {
     }
 }
 
-/// Words the hint for a program that uses the library: `` `memory = 4096M` ``.
+/// Formats the hint for a program that uses the library: `` `memory = 4096M` ``.
 impl fmt::Display for Hint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|part| match part {

@@ -41,7 +41,7 @@ pub enum Notice {
     Termination(Termination),
     /// SIGWINCH: the terminal has another size.
     Resized,
-    /// SIGCONT: the stopped process continues; a shell can have changed the terminal's modes.
+    /// SIGCONT: the stopped process continues. A shell can have changed the terminal's modes.
     Continued,
 }
 

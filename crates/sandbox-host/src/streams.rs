@@ -91,7 +91,7 @@ impl Input {
     pub async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         if !self.asked {
             self.asked = true;
-            // The thread ends with the input; `recv` then returns `None`.
+            // The thread ends with the input, and `recv` then returns `None`.
             let _ = self.demand.try_send(());
         }
         let piece = self.pieces.recv().await;

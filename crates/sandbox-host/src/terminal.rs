@@ -83,9 +83,9 @@ static SAVED: Mutex<Option<Saved>> = Mutex::new(None);
 
 /// Raw mode: the terminal passes each byte as typed, echoes nothing, and Ctrl-C is a byte.
 ///
-/// The previous modes are restored when the guard is dropped, when the process panics (also if a
-/// panic aborts and no destructor runs), and by [`restore`] before an exit. The holder must catch
-/// the signals that end the process ([`crate::notices`]) before it enters raw mode.
+/// Three events restore the previous modes: the drop of the guard, a panic, and [`restore`] before
+/// an exit. A panic restores them also if it aborts the process without destructors. The holder
+/// must catch the signals that end the process ([`crate::notices`]) before it enters raw mode.
 #[derive(Debug)]
 pub struct RawMode(());
 
