@@ -25,7 +25,7 @@ pub(super) struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Returns the fingerprint of the file at `path`, and `None` if there is no regular file.
+    /// Returns the fingerprint of the file at `path`, and `None` if it is not a regular file.
     pub(super) fn of(path: &Path) -> Result<Option<Self>, FileError> {
         match fs::symlink_metadata(path) {
             Ok(status) if status.is_file() => Ok(Some(Self {

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 /// The version of the metadata format that this program reads and writes.
 pub const METADATA_VERSION: u64 = 1;
 
-/// The version of the contract between host and guest in images that this program builds: the
-/// names of credentials, the event port and the layout of the initrd.
+/// The version of the contract between host and guest in the images of this program. The contract
+/// covers the names of credentials, the event port and the layout of the initrd.
 pub const CONTRACT_VERSION: u32 = 2;
 
 /// The record of one stored image.

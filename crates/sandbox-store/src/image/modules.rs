@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// `/usr/lib/modules/<release>`. Dependencies come first. Modules that are built into the kernel
 /// have no file.
 ///
-/// `dependencies` is the text of `modules.dep`, and `builtin` that of `modules.builtin`.
+/// `dependencies` is the text of `modules.dep`, and `builtin` is the text of `modules.builtin`.
 ///
 /// # Errors
 ///

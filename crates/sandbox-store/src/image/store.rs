@@ -75,7 +75,7 @@ impl ImageStore {
         &self.root
     }
 
-    /// Returns the image `reference`. Does not look at its files; see [`Image::verify`].
+    /// Returns the image `reference`. Does not check its files (see [`Image::verify`]).
     ///
     /// # Errors
     ///

@@ -174,7 +174,8 @@ impl Build {
         let displaced = self.rename()?;
         self.is_committed = true;
         let directory = self.store.directory(&self.key);
-        // The template is stored. What stays after a failure is small, or garbage to collect.
+        // The template is stored. A file that a failure leaves is small, or the garbage collection
+        // removes it.
         for result in [
             files::remove_file_if_present(&directory.join(BUILD_LOCK)),
             files::remove_file_if_present(&self.log()),

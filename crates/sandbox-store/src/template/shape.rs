@@ -43,8 +43,8 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Returns the name of the template for this shape: the SHA-256 digest of the store's format
-    /// version and of the compact JSON form, whose fields are in the order of declaration.
+    /// Returns the name of the template for this shape. It is the SHA-256 digest of the store's
+    /// format version and the compact JSON form, with fields in the order of declaration.
     pub fn key(&self) -> TemplateKey {
         let mut canonical = format!("sandbox template {METADATA_VERSION}\n").into_bytes();
         serde_json::to_writer(&mut canonical, self)

@@ -239,8 +239,8 @@ impl TemplateStore {
     }
 
     /// Renames a directory, so that it leaves the store at once. The caller removes it after
-    /// releasing the lock, since a removal can take long. Returns the new name, and `None` if there
-    /// is no such directory.
+    /// releasing the lock, since a removal can take long. Returns the new name, and `None` if the
+    /// directory does not exist.
     pub(super) fn set_aside(
         &self,
         _lock: &StoreLock,
@@ -308,8 +308,8 @@ impl TemplateStore {
         }))
     }
 
-    /// Loads the template `key` and checks its record and the lengths of its files. `None` if there
-    /// is no such template.
+    /// Loads the template `key` and checks its record and the lengths of its files. `None` if the
+    /// template does not exist.
     pub(super) fn load(
         &self,
         key: &TemplateKey,

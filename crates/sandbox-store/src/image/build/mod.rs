@@ -1,11 +1,10 @@
 //! Builds a base image from a recipe, as root or as a user.
 //!
 //! mmdebstrap installs Debian into a directory. mkfs.ext4 writes this directory to a disk without
-//! mounting it. debugfs reads the kernel and its modules from the disk, so the stored files are
-//! those of the disk. Without root, mmdebstrap and mkfs.ext4 run in a user namespace, so owners
-//! and setuid bits are right. The build works in its own directories (`workspace`) and moves the
-//! finished files to the store at its end. So an interrupted build leaves no incomplete image in
-//! the store.
+//! mounting it. debugfs reads the kernel and its modules from the disk, so the stored files match
+//! the disk. Without root, mmdebstrap and mkfs.ext4 run in a user namespace, so owners and setuid
+//! bits are right. The build works in its own directories (`workspace`) and moves the finished
+//! files to the store at its end. So an interrupted build leaves no incomplete image in the store.
 
 mod boot_files;
 mod bootstrap;
