@@ -66,8 +66,8 @@ pub enum Origin {
 }
 
 /// The offset of the guest's memory in a template's file: 1 TiB, after a hole. The offset
-/// distinguishes punching a hole into the memory from punching one into a disk; see
-/// [`crate::discard_filter`].
+/// distinguishes punching a hole into the memory from punching one into a disk (see
+/// [`crate::discard_filter`]).
 pub const MEMORY_OFFSET: u64 = 1 << 40;
 
 /// A machine, with every value that reaches QEMU's command line.

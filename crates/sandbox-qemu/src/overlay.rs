@@ -98,8 +98,8 @@ mod tests {
 
     const SIZE_BYTES: u64 = 1 << 20;
 
-    /// A store with one base, and the layer of a template on it as its build makes it: below
-    /// another name, which a rename replaces at the end.
+    /// Creates a store with a base and the layer of a template on it. Like a build, it writes the
+    /// layer under another name and renames it at the end.
     fn make_store(root: &Path) {
         let (blobs, partial) = (root.join("blobs/sha256"), root.join("templates/.partial"));
         fs::create_dir_all(&blobs).unwrap();

@@ -28,7 +28,7 @@ pub const OVERRIDE_VARIABLE: &str = "SANDBOX_QEMU";
 /// The name of the file in the cache directory that holds the version.
 pub const CACHE_FILE: &str = "qemu-version.json";
 
-/// The time limit for an answer of the program. QEMU reports its version in 20 ms; a cold disk on a
+/// The time limit for an answer of the program. QEMU reports its version in 20 ms. A cold disk on a
 /// busy machine takes longer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
