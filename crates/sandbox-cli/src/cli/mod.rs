@@ -1,5 +1,5 @@
-//! The command line as clap types. Help, manual page and completions derive from them;
-//! `commands` carries them out.
+//! The command line as clap types. Help, manual page and completions derive from them. `commands`
+//! carries them out.
 
 mod image;
 mod output;

@@ -11,7 +11,7 @@ use sandbox_host::notices::{Notice, Notices};
 use super::context::Context;
 use crate::output::{Printer, Progress, Report, stage_words};
 
-/// Starts or joins a sandbox. Returns `None` if the user interrupts; nothing is left then.
+/// Starts or joins a sandbox. Returns `None` if the user interrupts. Nothing is left then.
 pub(super) async fn start(
     context: &Context,
     builder: SandboxBuilder,

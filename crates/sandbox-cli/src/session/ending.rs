@@ -19,7 +19,7 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// Returns the exit status for this process: that of the command, or 128+n for a signal.
+    /// Returns the exit status for this process: the command's status, or 128+n for a signal.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Exited(status) => status,

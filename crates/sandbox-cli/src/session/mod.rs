@@ -1,6 +1,6 @@
 //! One command in the guest, with the streams, the terminal and the signals of this process.
 //!
-//! The room is independent of the transport. The library runs commands through the guest agent;
+//! The room is independent of the transport. The library runs commands through the guest agent.
 //! `ssh` runs them if the agent does not answer.
 
 mod carried;

@@ -34,7 +34,7 @@ impl GuestCommand {
     /// Returns the line for the login shell of [`GuestCommand::login_user`].
     ///
     /// # Errors
-    /// Fails if there is no program, a word has a null byte, or the line is too long for Linux.
+    /// Fails if the program is missing, a word has a null byte, or the line is too long for Linux.
     pub fn line(&self) -> Result<Vec<u8>, SshError> {
         let program = self.argv.first().ok_or(CommandError::Empty)?;
         let mut line = Vec::new();
