@@ -1,14 +1,14 @@
 # shellcheck shell=sh disable=SC2154 # `root` comes from the script
-# Bootstrap shared by the scripts beside this file: what the machine lacks, and
-# how to get it. Sourced; needs `root`, the repository's directory, and to be
-# in it: rustup takes settings from the working directory.
+# Installs missing programs for the scripts beside this file, which source it.
 #
-# Nothing here writes to standard output: that belongs to the caller's command.
+# `root` must be the repository's directory, and the working directory must be `root`: rustup reads
+# settings from the working directory. Nothing here writes to standard output, which belongs to the
+# caller's command.
 
-# Administrators' programs (mkfs.ext4) are not on every user's PATH.
+# Not every user's PATH has the programs of administrators (mkfs.ext4).
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
-# A package of Debian and Ubuntu, and the program or file that shows it is there.
+# Each line has a package of Debian and Ubuntu, and a program or file that it installs.
 packages_to_run='
 ca-certificates        /etc/ssl/certs/ca-certificates.crt
 debian-archive-keyring /usr/share/keyrings/debian-archive-keyring.gpg
@@ -40,7 +40,7 @@ fail() {
     exit 1
 }
 
-# missing_packages TABLE: the packages of the table that are not there.
+# missing_packages TABLE: prints the packages of the table that are not installed.
 missing_packages() {
     printf '%s\n' "$1" | while read -r package proof; do
         case $proof in
@@ -60,14 +60,14 @@ as_root() {
     fi
 }
 
-# apt_get ARGS…: without questions, waiting for another apt to finish.
+# apt_get ARGS…: runs apt-get without questions, after another apt has ended.
 apt_get() {
     as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get -o DPkg::Lock::Timeout=300 "$@" </dev/null >&2
 }
 
-# Debian 12: QEMU's packages must all be of one version, so where one of them
-# came from backports, the others have to.
+# On Debian 12, all packages of QEMU must have one version. If one of them came from backports, the
+# others must also come from there.
 qemu_is_from_backports() {
     [ "$(. /etc/os-release && printf %s "${VERSION_CODENAME:-}")" = bookworm ] || return 1
     dpkg-query -W -f '${db:Status-Status} ${Version}\n' 'qemu-utils' 'qemu-system-*' 2>/dev/null |
@@ -84,15 +84,15 @@ add_backports() {
         as_root tee "$file" >/dev/null
 }
 
-# install_packages TABLE: installs what of the table is missing; if nothing is,
-# takes no time.
+# install_packages TABLE: installs the missing packages of the table. Takes no time if none is
+# missing.
 install_packages() {
     missing=$(missing_packages "$1")
     [ -n "$missing" ] || return 0
     command -v apt-get >/dev/null ||
-        fail "missing on this machine: $missing" 'install the packages of these names (Debian) of your distribution'
+        fail "missing on this machine: $missing" 'install these packages (names of Debian) of your distribution'
     [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null ||
-        fail "missing on this machine: $missing" "as root: apt-get install $missing"
+        fail "missing on this machine: $missing" "run as root: apt-get install $missing"
 
     say "installing with apt-get: $missing"
     qemu='' others=''
@@ -105,7 +105,7 @@ install_packages() {
     release=''
     if [ -n "$qemu" ] && qemu_is_from_backports; then
         release=bookworm-backports
-        say "taking$qemu from $release, as the QEMU packages that are installed"
+        say "installing$qemu from $release, like the installed packages of QEMU"
         apt-cache policy | grep -q "n=$release" || add_backports
     fi
     apt_get update -q
@@ -115,21 +115,21 @@ install_packages() {
     [ -z "$qemu" ] || apt_get install -qy --no-install-recommends ${release:+-t "$release"} $qemu
 }
 
-# rustup's cargo follows rust-toolchain.toml. A distribution's cargo does not, and
-# has to be new enough.
+# rustup's cargo follows rust-toolchain.toml. A distribution's cargo does not, so it must be new
+# enough.
 rust_toolchain=$(sed -n 's/^channel = "\(.*\)"/\1/p' "$root/rust-toolchain.toml")
 least_rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
 
-# cargo_version COMMAND…: the version that it prints, or nothing.
+# cargo_version COMMAND…: prints its version, or nothing.
 cargo_version() {
     "$@" --version 2>/dev/null </dev/null | cut -d ' ' -f 2
 }
 
-# is_suitable CARGO: it is rustup's with the pinned toolchain, or new enough.
+# is_suitable CARGO: succeeds for rustup's cargo of the pinned toolchain, and for a new enough one.
 is_suitable() {
     rustup=$(dirname "$1")/rustup
     if [ -x "$rustup" ]; then
-        # Asked this way, rustup installs nothing.
+        # With `run`, rustup installs nothing.
         [ "$(cargo_version "$rustup" run "$rust_toolchain" cargo)" = "$rust_toolchain" ]
         return
     fi
@@ -138,7 +138,7 @@ is_suitable() {
 }
 
 install_rustup() {
-    # The distribution's rustup excludes the distribution's cargo: leave that alone.
+    # The distribution's rustup would remove the distribution's cargo, so keep an installed cargo.
     if ! command -v cargo >/dev/null && apt-cache policy rustup 2>/dev/null | grep -q 'Candidate: [0-9]'; then
         install_packages 'rustup rustup'
     else
@@ -153,8 +153,8 @@ install_rustup() {
     fi
 }
 
-# install_rust COMPONENT…: puts a suitable cargo and its rustc first on the PATH,
-# installing them if needed.
+# install_rust COMPONENT…: puts a suitable cargo and its rustc first on the PATH. Installs them if
+# needed.
 install_rust() {
     suitable=''
     for cargo in "$(command -v cargo || :)" "${CARGO_HOME:-$HOME/.cargo}/bin/cargo"; do
@@ -166,17 +166,17 @@ install_rust() {
     if [ -z "$suitable" ]; then
         command -v rustup >/dev/null || install_rustup
         if [ "$(cargo_version rustup run stable cargo)" = "$rust_toolchain" ]; then
-            # The same toolchain under another name: no download.
+            # This is the same toolchain under another name, so it needs no download.
             export RUSTUP_TOOLCHAIN=stable
         elif [ "$(cargo_version rustup run "$rust_toolchain" cargo)" != "$rust_toolchain" ]; then
             say "installing Rust $rust_toolchain in ${RUSTUP_HOME:-~/.rustup}"
-            # With the components of rust-toolchain.toml: rustup's cargo asks for them.
+            # rustup's cargo needs the components of rust-toolchain.toml.
             rustup toolchain install "$rust_toolchain" --profile minimal \
                 --component clippy --component rustfmt --no-self-update >&2 </dev/null
         fi
     fi
     for component; do
-        # Of the component `rustfmt`, the program is `cargo fmt`.
+        # The program of the component `rustfmt` is `cargo fmt`.
         cargo "${component#rust}" --version >/dev/null 2>&1 || add_component "$component"
     done
 }
@@ -187,13 +187,13 @@ add_component() {
     rustup component add "$1" >&2 </dev/null
 }
 
-# What `sandbox` needs to be built and to run.
+# Installs the requirements to build and run `sandbox`.
 install_for_use() {
     install_packages "$packages_to_run$packages_to_build"
     install_rust
 }
 
-# The same, and what the tests need.
+# Also installs the requirements of the tests.
 install_for_tests() {
     command -v sshd >/dev/null || mask_ssh_service
     install_packages "$packages_to_run$packages_to_build$packages_to_test"
@@ -201,8 +201,8 @@ install_for_tests() {
     install_tools
 }
 
-# The programs of tools.txt, in target/tools: the same versions on every machine, and
-# nothing outside this directory.
+# Installs the programs of tools.txt into target/tools and nothing outside of it. Their versions are
+# the same on every machine.
 install_tools() {
     tools=$root/target/tools
     if ! cmp -s "$root/scripts/tools.txt" "$tools/tools.txt"; then
@@ -217,8 +217,8 @@ install_tools() {
     PATH=$tools/bin:$PATH
 }
 
-# The tests start an sshd of their own; the package's service would open this
-# machine's port 22 to the network.
+# The tests start an sshd of their own. The package's service would open port 22 of this machine to
+# the network.
 mask_ssh_service() {
     units=/etc/systemd/system
     for unit in ssh.service ssh.socket; do
