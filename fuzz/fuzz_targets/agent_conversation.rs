@@ -1,4 +1,4 @@
-//! The agent's port: what answers the preamble, and the yamux streams after it.
+//! The agent's port: the answer to the preamble, and the yamux streams after it.
 
 #![no_main]
 
@@ -8,14 +8,14 @@ use libfuzzer_sys::fuzz_target;
 use sandbox_protocol::agent::{mux, preamble};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// The host's, which a guest has read before it answers.
+/// The host's nonce, which a guest reads before it answers.
 const NONCE: preamble::Nonce = *b"0123456789abcdef";
 
 fuzz_target!(|input: (bool, &[u8])| {
     let (answers, bytes) = input;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
-        // Time passes when nothing else can happen: a hang is seen at once.
+        // Time passes only if all tasks wait, so a hang ends at once.
         .start_paused(true)
         .build()
         .expect("a runtime without drivers needs nothing of the system");

@@ -1,4 +1,4 @@
-//! Frames of the agent's, as a command reads them from its stream.
+//! The agent's frames, as a command reads them from its stream.
 
 #![no_main]
 

@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use sandbox_protocol::guest_event::{EventReader, GuestEvent};
 
-/// The longest text of an event's, in characters.
+/// The longest text of an event, in characters.
 const TEXT_LIMIT: usize = 500;
 
 fuzz_target!(|pieces: Vec<Vec<u8>>| {
