@@ -1,5 +1,6 @@
-//! Runs the command line's words in a fresh sandbox for the current directory, as a CI job does:
-//! with a deadline, with the output passed on, and with the command's status as its own.
+//! Runs a command in a fresh sandbox for the current directory, as a CI job does.
+//!
+//! The command has a deadline. This program passes its output on and returns its status.
 //!
 //! `cargo run --example ci_job -- make test`
 

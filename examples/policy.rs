@@ -1,4 +1,4 @@
-//! Closes the network but for one domain, and shows that it is closed.
+//! Closes the network except for one domain, and shows that it is closed.
 //!
 //! `cargo run --example policy`
 
@@ -14,7 +14,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .network(NetworkPolicy::proxy().allow_domain("*.crates.io")?)
         .start()
         .await?;
-    // Only the web's ports are answered, by the proxy. Other connections are refused.
+    // The proxy accepts only the ports of the web. The gateway refuses other connections.
     let script = "exec 3<>/dev/tcp/192.0.2.1/22";
     let status = sandbox.exec("bash").args(["-c", script]).status().await?;
     println!("reached the internet: {}", status.success());

@@ -1,4 +1,4 @@
-//! Writes to a program in a sandbox while reading what it prints.
+//! Writes to a program in a sandbox while reading its output.
 //!
 //! `cargo run --example streams`
 
@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let host = Host::from_environment()?;
-    // Without a workspace: nothing of this machine's files is in the sandbox.
+    // Without a workspace, the sandbox has no files of this machine.
     let sandbox = Sandbox::builder(&host)
         .image("debian-13-minimal")
         .start()
@@ -31,5 +31,5 @@ async fn main() -> Result<(), Box<dyn Error>> {
     read?;
     print!("{text}");
     println!("{}", child.wait().await?);
-    Ok(()) // dropped, the sandbox is discarded
+    Ok(()) // The drop discards the sandbox.
 }
