@@ -117,7 +117,7 @@ fn killed_supervisor_ends_qemu_and_next_start_sweeps() {
     );
     assert_ne!(reused, text);
     fs::write(&record, reused).unwrap();
-    // Only commands that change something sweep. `list` only reads.
+    // Only commands that change something remove stale state. `list` only reads.
     let list = host.run(["list", "--json"]).success();
     assert_eq!(list.stdout.trim(), "[]");
     assert!(record.exists());

@@ -1,4 +1,4 @@
-//! Programs that use the library: one outside the repository, and its examples.
+//! Programs that use the library: one outside the workspace, and the examples.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ use nix::unistd::Pid;
 use crate::harness::{Host, Running, eventually, explicit_environment};
 use crate::support::Output;
 
-/// The program outside the repository, built at the first use.
+/// Returns the program outside the workspace, built at the first use.
 fn fixture() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let source =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/library-user");
         let target = target();
-        // Versions are those of the workspace: its lock file serves as this one's, too.
+        // The program uses the lock file of the workspace, and so the same versions.
         let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.lock");
         fs::copy(lock, source.join("Cargo.lock")).unwrap();
         cargo(
@@ -32,7 +32,7 @@ fn fixture() -> &'static Path {
     })
 }
 
-/// An example of the library, built at the first use.
+/// Returns an example of the library, built at the first use.
 fn example(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let directory = BUILT.get_or_init(|| {
@@ -52,7 +52,7 @@ fn example(name: &str) -> PathBuf {
     directory.join(name)
 }
 
-/// The target directory of this build. It holds the dependencies and the guest agent.
+/// Returns the target directory of this build. It contains the dependencies and the guest agent.
 fn target() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
         .parent()
@@ -62,7 +62,7 @@ fn target() -> &'static Path {
 fn cargo(source: &Path, words: &[&str], target: &Path) {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(source).args(words).arg(target);
-    // Variables that the outer cargo sets for tests make crates that read them compile again.
+    // With the variables that the outer cargo sets for tests, crates would compile again.
     for (variable, _) in std::env::vars_os() {
         let name = variable.to_string_lossy();
         let of_the_test = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "OUT_DIR"];
@@ -74,7 +74,7 @@ fn cargo(source: &Path, words: &[&str], target: &Path) {
     assert!(status.success(), "{words:?}: {status}");
 }
 
-/// `program ARGUMENTS…` as the user of this host, in the project.
+/// Returns `program ARGUMENTS…` as the user of this host, in the project.
 fn command(host: &Host, program: &Path, arguments: &[&str]) -> Command {
     let sandbox = host.command([""; 0]);
     let mut command = Command::new(program);
@@ -93,7 +93,7 @@ fn run(host: &Host, program: &Path, arguments: &[&str]) -> Output {
     Running::start(&mut command(host, program, arguments)).finish()
 }
 
-/// A host with the data directory of the fixture.
+/// Returns a host with the data directory of the fixture.
 fn host_with_data() -> (Host, String) {
     let host = Host::new();
     let data = host.root().join("data");
@@ -144,7 +144,7 @@ fn library_program_that_is_killed_leaves_no_qemu() {
         (!Path::new(&format!("/proc/{qemu}")).exists()).then_some(())
     });
     drop(program);
-    // What it left is collected by whoever means to stop it.
+    // Its state stays until a command stops the sandbox.
     assert_eq!(host.run(["list"]).success().stdout.lines().count(), 1);
     assert!(host.state_of_project().exists());
     host.stop();

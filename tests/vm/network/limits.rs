@@ -43,8 +43,8 @@ fn connections_and_bandwidth_stay_within_limits() {
     host.stop();
 }
 
-/// Downloads files by an address that a rule allows and by both doors of proxy mode.
-/// They arrive complete and not faster than the limit.
+/// Downloads files by an address that a rule allows and by both entrances of proxy mode. They
+/// arrive complete and not faster than the limit.
 fn check_bandwidth(host: &Host) {
     let by_rule = format!("{MIRROR}:8080");
     for (to, proxy) in [(&*by_rule, false), ("mirror.test:80", false), (PROXY, true)] {

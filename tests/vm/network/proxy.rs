@@ -125,7 +125,7 @@ fn prepare(world: &World) -> Host {
 fn proxy_mode_passes_only_allowed_names() {
     let Some(world) = World::new() else { return };
     let host = prepare(&world);
-    check_traffic_beside_the_doors(&world, &host);
+    check_other_traffic(&world, &host);
     check_web_ports(&host);
     check_explicit_proxy(&host);
     check_websockets(&host);
@@ -164,7 +164,7 @@ fn proxy_mode_passes_only_allowed_names() {
 }
 
 /// Tries all traffic except the two web ports and the explicit proxy.
-fn check_traffic_beside_the_doors(world: &World, host: &Host) {
+fn check_other_traffic(world: &World, host: &Host) {
     world.servers.take_reached();
     let mut cases = vec![
         (connect(&format!("{MIRROR}:8080")), Refused),
