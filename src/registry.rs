@@ -305,7 +305,7 @@ async fn spawn_supervisor(
 fn make_short_socket_directory(layout: &StateLayout, directory: &Path) -> Result<(), FileError> {
     use std::os::unix::fs::{MetadataExt, symlink};
     files::create_private_directory(directory)?;
-    let found = fs::symlink_metadata(directory).map_err(FileError::new("look at", directory))?;
+    let found = fs::symlink_metadata(directory).map_err(FileError::new("inspect", directory))?;
     // In a directory that everyone may write to (`/tmp`), another user could have created it.
     if !found.is_dir()
         || found.uid() != nix::unistd::geteuid().as_raw()

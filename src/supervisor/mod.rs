@@ -64,7 +64,7 @@ pub enum SupervisorError {
         #[source]
         source: std::io::Error,
     },
-    /// QEMU ended by itself.
+    /// QEMU ended without a request.
     #[error("QEMU ended unexpectedly: {0}")]
     QemuEnded(std::process::ExitStatus),
     /// QEMU's monitor could not be used.

@@ -366,7 +366,7 @@ fn prune_with_interrupted_work_removes_leftovers() {
 
 #[test]
 fn prune_with_unremovable_item_removes_the_rest() {
-    // The leftovers of an image build need programs that this PATH lacks.
+    // The removal of an interrupted image build needs programs that this PATH lacks.
     let environment = environment().variable("PATH", "/nowhere");
     let build = environment.images().join("staging/build-1");
     fs::create_dir_all(&build).unwrap();

@@ -118,8 +118,8 @@ impl Modules {
         names
     }
 
-    /// Waits until other threads have finished these modules. A thread waits only
-    /// for modules before its own in the list, so there is no deadlock.
+    /// Waits until other threads have finished these modules. A thread waits only for modules
+    /// before its own in the list, so a deadlock is impossible.
     fn wait_for(&self, names: Vec<String>) {
         let mut progress = self.lock();
         while !names.iter().all(|name| progress.finished.contains(name)) {

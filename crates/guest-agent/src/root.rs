@@ -24,7 +24,7 @@ pub(crate) const GROW_COMMAND: &str = "grow-root";
 /// grow. Drivers probe while they load, so the device normally exists at once.
 const DEVICE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Pause between two looks at the device.
+/// Pause between two checks of the device.
 const DEVICE_RETRY: Duration = Duration::from_millis(5);
 
 /// `EXT4_IOC_RESIZE_FS` (`linux/ext4.h`): grow to this number of blocks.

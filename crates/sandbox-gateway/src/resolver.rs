@@ -69,10 +69,10 @@ pub enum LookupError {
     /// The resolver answered with this error code.
     #[error("the resolver answered `{0}`")]
     Refused(ResponseCode),
-    /// There were too many concurrent queries.
+    /// Too many queries are concurrent.
     #[error("too many concurrent queries")]
     Busy,
-    /// There was no answer in time.
+    /// No answer came in time.
     #[error("the resolver did not answer in time")]
     Timeout,
     /// The query could not be sent.

@@ -145,7 +145,7 @@ pub fn synchronize_directory(path: &Path) -> Result<(), FileError> {
 /// Returns the bytes that an ordinary user can still write to the file system of `path`.
 pub fn free_bytes(path: &Path) -> Result<u64, FileError> {
     let figures = nix::sys::statvfs::statvfs(path)
-        .map_err(|errno| FileError::new("look at", path)(errno.into()))?;
+        .map_err(|errno| FileError::new("inspect", path)(errno.into()))?;
     Ok(figures.blocks_available() * figures.fragment_size())
 }
 

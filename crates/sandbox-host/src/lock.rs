@@ -50,14 +50,14 @@ impl DirectoryLock {
                     return Err(FileError::new("lock", path)(error));
                 }
             }
-            let locked = file.metadata().map_err(FileError::new("look at", path))?;
+            let locked = file.metadata().map_err(FileError::new("inspect", path))?;
             match fs::metadata(path) {
                 Ok(named) if files::is_same_file(&locked, &named) => {
                     return Ok(LockAttempt::Acquired(Self { file }));
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(FileError::new("look at", path)(error)),
+                Err(error) => return Err(FileError::new("inspect", path)(error)),
             }
         }
     }

@@ -20,8 +20,8 @@ pub(super) async fn run(inheritance: Inheritance) -> Outcome {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// Returns the log filter. It drops events of the DNS crates, since the guest controls how many
-/// there are.
+/// Returns the log filter. It drops events of the DNS crates, since the guest controls their
+/// number.
 fn log_targets() -> Targets {
     Targets::new().with_default(LevelFilter::INFO).with_targets(
         ["hickory_net", "hickory_proto", "hickory_resolver"]

@@ -102,7 +102,10 @@ fn reader_waits_for_partial_line_and_ignores_invalid_lines() {
     use std::io::Write;
     let directory = tempfile::tempdir().unwrap();
     let mut reader = LogReader::new(directory.path());
-    assert!(reader.read_new().unwrap().is_empty(), "there is no log yet");
+    assert!(
+        reader.read_new().unwrap().is_empty(),
+        "the log does not exist yet"
+    );
     let log = AccessLog::open(directory.path()).unwrap();
     drop(FlowEntry::begin(&log, flow("a.example"), &RULE));
     let path = directory.path().join(FILE);

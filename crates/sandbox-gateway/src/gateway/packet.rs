@@ -137,7 +137,7 @@ fn ethertype(header: &IpRepr) -> EthernetProtocol {
     }
 }
 
-/// Appends an IP packet whose zeroed payload `fill` writes to. Drops it if there is no room.
+/// Appends an IP packet whose zeroed payload `fill` writes to. Drops it if the link has no room.
 fn emit(outgoing: &mut Outgoing, header: &IpRepr, fill: impl FnOnce(&mut [u8])) {
     if !outgoing.has_room_for_urgent() {
         return;

@@ -69,7 +69,7 @@ pub enum DialError {
         #[source]
         source: io::Error,
     },
-    /// There was no connection in time.
+    /// No connection was ready in time.
     #[error("could not connect in time")]
     Timeout,
 }

@@ -9,7 +9,8 @@ use sandbox_host::files::{FileError, synchronize_directory, write_private};
 use sandbox_spec::Digest;
 use sha2::{Digest as _, Sha256};
 
-/// How many bytes are hashed at once. At this size, the cost of the system calls is negligible.
+/// The number of bytes that are hashed at once. At this size, the cost of the system calls is
+/// negligible.
 const HASH_BUFFER_BYTES: usize = 1 << 20;
 
 /// Opens `path` for reading and writing. Creates a missing file with mode 0600, and keeps the

@@ -36,7 +36,7 @@ impl Fingerprint {
             })),
             Ok(_) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(FileError::new("look at", path)(error)),
+            Err(error) => Err(FileError::new("inspect", path)(error)),
         }
     }
 }

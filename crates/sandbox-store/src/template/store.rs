@@ -145,8 +145,8 @@ impl TemplateStore {
     /// Removes the template `key`, complete or broken. Processes that have its files open keep
     /// them. A build of `key` continues.
     ///
-    /// Returns the size that it had on the disk, in bytes, and `None` if there was no such
-    /// template.
+    /// Returns the size that it had on the disk, in bytes, and `None` if the template did not
+    /// exist.
     ///
     /// # Errors
     ///
@@ -343,7 +343,7 @@ impl TemplateStore {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     return Ok(Some(Err(TemplateFault::Missing(file))));
                 }
-                Err(error) => return Err(FileError::new("look at", path)(error).into()),
+                Err(error) => return Err(FileError::new("inspect", path)(error).into()),
             }
         }
         Ok(Some(Ok(Template {

@@ -267,6 +267,6 @@ async fn unreachable_upstream_gives_servfail() {
     assert_eq!(
         code,
         ResponseCode::NoError,
-        "without IPv6 there is no query"
+        "without IPv6 the resolver gets no query"
     );
 }
