@@ -51,7 +51,7 @@ fn usage_error_with_color_never_has_no_colours() {
 }
 
 #[test]
-fn output_to_closed_pipe_is_no_failure() {
+fn output_to_closed_pipe_succeeds() {
     let environment = with_qemu("10.0.2");
     for line in [
         "--dry-run",

@@ -89,7 +89,7 @@ fn kill_supervisor(host: &Host) {
 }
 
 #[test]
-fn killed_supervisor_ends_qemu_and_next_start_sweeps() {
+fn killed_supervisor_ends_qemu_and_next_start_cleans_up() {
     let host = Host::new();
     host.start(&[]);
     let first_boot = host.guest("cat /proc/sys/kernel/random/boot_id");

@@ -38,7 +38,7 @@ fn interrupted_image_build_leaves_nothing() {
 }
 
 #[test]
-fn killed_image_build_ends_its_programs_and_next_build_sweeps() {
+fn killed_image_build_ends_its_programs_and_next_build_cleans_up() {
     let environment = TestEnvironment::new();
     let running = Running::start(&mut environment.command(BUILD));
     running.expect_stderr("downloading packages");

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accelerator_choice_parses_what_it_displays() {
+    fn accelerator_choice_parses_its_own_text() {
         for choice in AcceleratorChoice::ALL {
             assert_eq!(choice.to_string().parse(), Ok(choice));
         }

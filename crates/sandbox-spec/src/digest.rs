@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digest_parses_what_it_displays() {
+    fn digest_parses_its_own_text() {
         let digest = Digest::of(b"abc");
         // FIPS 180-2, appendix B.1.
         let text = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn name_that_is_no_hostname_is_refused() {
+    fn name_with_invalid_hostname_is_refused() {
         for directory in ["/", "/home/...", "/home/___", "/home/日本"] {
             assert!(matches!(
                 SandboxName::for_directory(Path::new(directory)),

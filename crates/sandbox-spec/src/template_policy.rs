@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn template_policy_parses_what_it_displays() {
+    fn template_policy_parses_its_own_text() {
         for policy in TemplatePolicy::ALL {
             assert_eq!(policy.to_string().parse(), Ok(policy));
         }

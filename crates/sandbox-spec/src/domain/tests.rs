@@ -119,7 +119,7 @@ fn domain_pattern_matches_whole_labels() {
 }
 
 #[test]
-fn domain_pattern_parses_what_it_displays() {
+fn domain_pattern_parses_its_own_text() {
     for text in [
         "example.com",
         "*.example.com",
