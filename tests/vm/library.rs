@@ -42,8 +42,8 @@ fn example(name: &str) -> PathBuf {
             "build",
             "--quiet",
             "--locked",
-            "--package",
-            "sandbox-vm",
+            // With the features of the tests, so that no dependency is compiled again.
+            "--workspace",
             "--examples",
         ];
         cargo(&source, &[&words[..], &["--target-dir"]].concat(), target);
