@@ -8,12 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sandbox_spec::Accelerator;
+use sandbox_test_support::StockMachine;
 
-use self::stock_machine::StockMachine;
 use super::support::{Result, time};
-
-#[path = "../../tests/support/stock_machine.rs"]
-mod stock_machine;
 
 /// The interval at which the usual recipe polls sshd.
 const POLL: Duration = Duration::from_secs(2);

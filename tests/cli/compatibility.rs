@@ -11,9 +11,9 @@ use sandbox_protocol::Record;
 use sandbox_protocol::event::{Event, TimedEvent};
 use serde_json::{Value, json};
 
-use crate::support::TestEnvironment;
 use crate::transcript::{Session, with_qemu};
-use crate::{images, stale};
+use crate::{PROGRAM, images, stale};
+use sandbox_test_support::TestEnvironment;
 
 const RECORD: &str = include_str!("../fixtures/first-formats/sandbox.json");
 const EVENTS: &str = include_str!("../fixtures/first-formats/events.jsonl");
@@ -115,7 +115,7 @@ fn other_supervisor(socket: &Path, connections: usize, answer: &str) -> JoinHand
 
 #[test]
 fn command_reports_the_refusal_of_another_supervisor() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     stale::leave_state(
         &environment,
         "box",

@@ -2,12 +2,14 @@
 
 use std::fs;
 
-use crate::support::TestEnvironment;
+use sandbox_test_support::TestEnvironment;
+
+use crate::PROGRAM;
 use crate::transcript::{Session, with_qemu};
 
 #[test]
 fn doctor_prints_one_line_per_finding_and_a_fix_per_fault() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let output = environment.run(["doctor"]);
     assert!([0, 1].contains(&output.status), "{output}");
     for line in output.stdout.lines() {
@@ -31,7 +33,7 @@ fn doctor_prints_one_line_per_finding_and_a_fix_per_fault() {
 
 #[test]
 fn doctor_without_programs_reports_failures() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let empty = environment.root().join("empty");
     fs::create_dir(&empty).unwrap();
     let environment = environment.variable("PATH", empty);

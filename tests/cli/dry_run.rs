@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::TestEnvironment;
+use sandbox_test_support::TestEnvironment;
+
 use crate::transcript::{Session, assert_snapshot, with_qemu};
 
 /// Returns the plan that a dry run prints.
@@ -296,9 +297,10 @@ fn workspace_with_special_characters_is_quoted_in_plan() {
     let environment = with_qemu("10.0.2");
     let workspace = environment.root().join("a,b 'c' $(d) =e");
     fs::create_dir(&workspace).unwrap();
-    let output =
-        crate::support::Output::of(environment.command(["--dry-run"]).current_dir(&workspace))
-            .success();
+    let output = sandbox_test_support::Output::of(
+        environment.command(["--dry-run"]).current_dir(&workspace),
+    )
+    .success();
     let (_, command_line) = output.stdout.split_once("\n\n").unwrap();
     let words = shell_words::split(&command_line.replace("\\\n", "")).unwrap();
     // QEMU doubles a comma in a value.

@@ -1,11 +1,13 @@
 //! Help, version and completions.
 
-use crate::support::TestEnvironment;
+use sandbox_test_support::TestEnvironment;
+
+use crate::PROGRAM;
 use crate::transcript::{Session, assert_snapshot};
 
 #[test]
 fn version_flags_print_version() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     for flag in ["--version", "-V"] {
         let output = environment.run([flag]).success();
         let expected = format!("sandbox {}\n", env!("CARGO_PKG_VERSION"));
@@ -15,7 +17,7 @@ fn version_flags_print_version() {
 
 #[test]
 fn help_of_every_command_matches_snapshot() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     for flag in ["-h", "--help"] {
         let mut session = Session::new();
         session.run(&environment, flag);
@@ -67,7 +69,7 @@ fn help_of_every_command_matches_snapshot() {
 
 #[test]
 fn completions_for_each_shell_name_commands() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     for shell in ["bash", "zsh", "fish"] {
         let output = environment.run(["completions", shell]).success();
         assert_eq!(output.stderr, "");
@@ -79,7 +81,7 @@ fn completions_for_each_shell_name_commands() {
 
 #[test]
 fn bash_completions_parse_in_bash() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let script = environment.run(["completions", "bash"]).success().stdout;
     let path = environment.project().join("completions");
     std::fs::write(&path, script).unwrap();
@@ -92,7 +94,7 @@ fn bash_completions_parse_in_bash() {
 
 #[test]
 fn supervise_without_plan_is_refused() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let output = environment.run(["supervise", "box"]);
     assert_snapshot("supervise_without_plan_is_refused", &output.to_string());
 }

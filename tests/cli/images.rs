@@ -10,8 +10,9 @@ use sandbox_store::image::{
     CONTRACT_VERSION, DiskFile, ImageContent, ImageFiles, KernelFile, KernelFormat, Metadata,
     StoredFile,
 };
+use sandbox_test_support::TestEnvironment;
 
-use crate::support::TestEnvironment;
+use crate::PROGRAM;
 use crate::transcript::{Session, with_qemu};
 
 /// Stores an image as a build would. Returns the path of its disk.
@@ -65,7 +66,7 @@ pub(crate) fn store(environment: &TestEnvironment, name: &str, disk: &[u8]) -> P
 
 #[test]
 fn image_commands_with_empty_store_report_nothing() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let mut session = Session::new();
     for line in [
         "image ls",

@@ -2,9 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test fails")]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod compatibility;
 mod doctor;
 mod dry_run;
@@ -19,3 +16,6 @@ mod templates;
 mod transcript;
 mod values;
 mod workspace;
+
+/// The program under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_sandbox");

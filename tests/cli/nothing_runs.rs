@@ -1,12 +1,14 @@
 //! Commands that need or list running sandboxes when none runs, and commands inside a
 //! sandbox.
 
-use crate::support::TestEnvironment;
+use sandbox_test_support::TestEnvironment;
+
+use crate::PROGRAM;
 use crate::transcript::Session;
 
 #[test]
 fn commands_without_running_sandbox_report_none() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let mut session = Session::new();
     for line in [
         "exec -- true",
@@ -37,7 +39,7 @@ fn commands_without_running_sandbox_report_none() {
 
 #[test]
 fn start_inside_sandbox_is_refused() {
-    let environment = TestEnvironment::new().variable("SANDBOX_CONTAINER", "sandbox-outer");
+    let environment = TestEnvironment::new(PROGRAM).variable("SANDBOX_CONTAINER", "sandbox-outer");
     let mut session = Session::new();
     for line in ["", "--kvm", "run -- true"] {
         session.run(&environment, line);

@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::process::Stdio;
 
-use crate::support::{Output, TestEnvironment};
+use sandbox_test_support::{Output, TestEnvironment};
+
+use crate::PROGRAM;
 use crate::transcript::{shell, with_qemu};
 
 const ESCAPE: char = '\u{1b}';
@@ -23,7 +25,7 @@ fn quiet_flag_prints_only_data_and_errors() {
 
 #[test]
 fn color_flag_and_variables_select_colours() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let cases = [
         (&["info"][..], false),
         (&["--color", "auto", "info"], false),
@@ -45,7 +47,7 @@ fn color_flag_and_variables_select_colours() {
 
 #[test]
 fn usage_error_with_color_never_has_no_colours() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let output = environment.run(["--color", "never", "--bogus"]);
     assert!(!output.stderr.contains(ESCAPE), "{output:?}");
 }
@@ -83,7 +85,7 @@ fn output_to_closed_pipe_succeeds() {
 
 #[test]
 fn output_to_full_disk_is_a_failure() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     for line in ["list", "image ls --json", "completions bash"] {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let output = Output::of(
@@ -99,7 +101,7 @@ fn output_to_full_disk_is_a_failure() {
 
 #[test]
 fn command_with_closed_streams_keeps_its_status() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     for redirection in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
         let script = format!("\"$SANDBOX\" list {redirection}");
         Output::of(&mut shell(&environment, &script)).success();

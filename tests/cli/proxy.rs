@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::support::TestEnvironment;
+use sandbox_test_support::TestEnvironment;
+
+use crate::PROGRAM;
 use crate::transcript::{Session, with_qemu};
 
 /// Three refusals and two flows, as a gateway writes them.
@@ -19,7 +21,7 @@ fn proxy_directory(environment: &TestEnvironment) -> std::path::PathBuf {
 
 #[test]
 fn allowlist_of_stopped_sandbox_can_be_edited() {
-    let environment = TestEnvironment::new().variable("SANDBOX_NAME", "box");
+    let environment = TestEnvironment::new(PROGRAM).variable("SANDBOX_NAME", "box");
     let directory = proxy_directory(&environment);
     fs::create_dir_all(&directory).unwrap();
     fs::write(
@@ -47,7 +49,7 @@ fn allowlist_of_stopped_sandbox_can_be_edited() {
 
 #[test]
 fn allowlist_of_new_sandbox_is_the_default() {
-    let environment = TestEnvironment::new().variable("SANDBOX_NAME", "box");
+    let environment = TestEnvironment::new(PROGRAM).variable("SANDBOX_NAME", "box");
     let before = environment.run(["proxy", "list"]).success().stdout;
     assert!(before.contains("deb.debian.org"), "{before}");
     assert!(before.contains("# anyone can upload"), "{before}");
@@ -64,7 +66,7 @@ fn allowlist_of_new_sandbox_is_the_default() {
 
 #[test]
 fn access_log_of_stopped_sandbox_is_shown() {
-    let environment = TestEnvironment::new().variable("SANDBOX_NAME", "box");
+    let environment = TestEnvironment::new(PROGRAM).variable("SANDBOX_NAME", "box");
     let mut session = Session::new();
     for line in ["proxy logs", "proxy blocked", "proxy blocked --json"] {
         session.run(&environment, line);
@@ -88,7 +90,7 @@ fn access_log_of_stopped_sandbox_is_shown() {
 
 #[test]
 fn proxy_ask_and_port_without_running_sandbox_fail() {
-    let environment = TestEnvironment::new().variable("SANDBOX_NAME", "box");
+    let environment = TestEnvironment::new(PROGRAM).variable("SANDBOX_NAME", "box");
     let mut session = Session::new();
     for line in [
         "proxy ask",
@@ -103,7 +105,7 @@ fn proxy_ask_and_port_without_running_sandbox_fail() {
 
 #[test]
 fn invalid_network_word_is_a_usage_error() {
-    let environment = TestEnvironment::new().variable("SANDBOX_QEMU", "/nowhere/qemu");
+    let environment = TestEnvironment::new(PROGRAM).variable("SANDBOX_QEMU", "/nowhere/qemu");
     let mut session = Session::new();
     for line in [
         "--network internet",

@@ -1,14 +1,15 @@
 //! A QEMU that is missing, too old, or another program.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
-use crate::support::TestEnvironment;
+use sandbox_test_support::{TestEnvironment, write_script};
+
+use crate::PROGRAM;
 use crate::transcript::{Session, with_qemu};
 
 #[test]
 fn missing_qemu_is_reported() {
-    let environment = TestEnvironment::new().variable("SANDBOX_ACCEL", "tcg");
+    let environment = TestEnvironment::new(PROGRAM).variable("SANDBOX_ACCEL", "tcg");
     let empty = environment.root().join("empty");
     fs::create_dir(&empty).unwrap();
     let environment = environment.variable("PATH", empty);
@@ -26,7 +27,7 @@ fn old_qemu_is_refused() {
 
 #[test]
 fn other_program_as_qemu_is_refused() {
-    let environment = TestEnvironment::new().variable("SANDBOX_ACCEL", "tcg");
+    let environment = TestEnvironment::new(PROGRAM).variable("SANDBOX_ACCEL", "tcg");
     let program = environment.root().join("qemu");
     let mut session = Session::new();
     for script in [
@@ -34,8 +35,7 @@ fn other_program_as_qemu_is_refused() {
         "#!/bin/sh\nexit 1\n",
         "#!/nonexistent/interpreter\n",
     ] {
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        write_script(&program, script);
         let output = environment
             .command(["--dry-run"])
             .env("SANDBOX_QEMU", &program)

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use sandbox_host::process::ProcessIdentity;
+use sandbox_test_support::TestEnvironment;
 use serde_json::json;
 
-use crate::support::TestEnvironment;
+use crate::PROGRAM;
 use crate::transcript::{Session, shell};
 
 /// Creates the state that a killed supervisor leaves.
@@ -94,7 +95,7 @@ impl Drop for Bystander {
 
 #[test]
 fn state_of_killed_supervisor_is_collected_by_stop_and_prune() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let aliases = environment.home().join(".ssh/config.d");
     fs::create_dir_all(&aliases).unwrap();
     fs::write(aliases.join("own.conf"), "Host own\n").unwrap();
@@ -113,7 +114,7 @@ fn state_of_killed_supervisor_is_collected_by_stop_and_prune() {
 
 #[test]
 fn state_of_killed_supervisor_survives_reading_commands() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     leave_state(&environment, "box", &record(&environment, "box", None));
     let listing = || {
         let directory = environment.sandbox("box");
@@ -150,7 +151,7 @@ fn state_of_killed_supervisor_survives_reading_commands() {
 
 #[test]
 fn stale_state_with_damaged_record_is_collected() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let right = record(&environment, "box", None);
     for damaged in [
         &b""[..],
@@ -168,7 +169,7 @@ fn stale_state_with_damaged_record_is_collected() {
 
 #[test]
 fn process_with_reused_qemu_pid_is_not_killed() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let directory = environment.sandbox("box");
     // A process with the same pid and start time that is not the QEMU of this sandbox.
     let mut other = Bystander::start(Path::new("/somewhere/else"));
@@ -198,7 +199,7 @@ fn process_with_reused_qemu_pid_is_not_killed() {
 
 #[test]
 fn orphan_qemu_is_killed() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let mut qemu = Bystander::start(&environment.sandbox("box"));
     leave_state(
         &environment,
@@ -216,7 +217,7 @@ fn orphan_qemu_is_killed() {
 
 #[test]
 fn unrelated_files_in_state_directory_are_kept() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let parent = environment.state().join("kvm-vms");
     fs::create_dir_all(parent.join("not a name")).unwrap();
     fs::write(parent.join("file"), "").unwrap();
@@ -228,7 +229,7 @@ fn unrelated_files_in_state_directory_are_kept() {
 
 #[test]
 fn sandbox_locked_by_another_process_is_reported() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let mut session = Session::new();
     leave_state(&environment, "starting", b"");
     fs::remove_file(environment.sandbox("starting").join("sandbox.json")).unwrap();
@@ -253,7 +254,7 @@ fn sandbox_locked_by_another_process_is_reported() {
 
 #[test]
 fn stale_short_socket_directory_is_collected() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let long = environment.home().join("long".repeat(25));
     let environment = environment.variable("SANDBOX_HOME", &long);
     let name: sandbox_spec::SandboxName = "box".parse().unwrap();
@@ -276,11 +277,11 @@ fn stale_short_socket_directory_is_collected() {
 
 #[test]
 fn concurrent_commands_collect_stale_state_without_errors() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     for name in ["a", "b", "c"] {
         leave_state(&environment, name, &record(&environment, name, None));
     }
     let script = "for n in 1 2 3 4 5 6 7 8; do \"$SANDBOX\" prune & done; wait";
-    let output = crate::support::Output::of(&mut shell(&environment, script)).success();
+    let output = sandbox_test_support::Output::of(&mut shell(&environment, script)).success();
     assert_eq!(output.stderr, "");
 }

@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime};
 use sandbox_host::directories::Directories;
 use sandbox_spec::{Accelerator, TemplateKey};
 use sandbox_store::template::{Begin, Build, Shape, TemplateStore};
+use sandbox_test_support::TestEnvironment;
 
-use crate::images;
 use crate::stale::{self, Bystander};
-use crate::support::TestEnvironment;
 use crate::transcript::{Session, with_qemu};
+use crate::{PROGRAM, images};
 
 /// The version that the fake QEMU prints.
 const QEMU: &str = "10.0.2";
@@ -98,7 +98,7 @@ fn keys(environment: &TestEnvironment) -> Vec<TemplateKey> {
 
 #[test]
 fn template_commands_with_empty_store_report_nothing() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let mut session = Session::new();
     for line in [
         "template ls",
@@ -125,7 +125,7 @@ fn template_commands_with_empty_store_report_nothing() {
 /// keeps both.
 #[test]
 fn proxy_logs_are_counted_by_df_and_kept_by_prune() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let directory = environment.state().join("sandbox-proxy/box");
     fs::create_dir_all(&directory).unwrap();
     for name in ["access.jsonl", "access.jsonl.1", "allowlist.txt"] {

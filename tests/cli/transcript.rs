@@ -1,11 +1,11 @@
 //! Sessions as text, without the values that differ between hosts and runs.
 
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::support::{Output, PROGRAM, TestEnvironment};
+use sandbox_test_support::{Output, TestEnvironment, write_script};
+
+use crate::PROGRAM;
 
 /// Replacements for values that differ between hosts and runs, as regular expressions.
 const FILTERS: [(&str, &str); 16] = [
@@ -81,13 +81,12 @@ impl Session {
 /// Creates an environment in which starts do not depend on this host. QEMU is a script that
 /// prints this version, and the accelerator is TCG.
 pub(crate) fn with_qemu(version: &str) -> TestEnvironment {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let directory = environment.root().join("bin");
     fs::create_dir(&directory).unwrap();
     let program = directory.join("qemu-system-x86_64");
     let script = format!("#!/bin/sh\necho 'QEMU emulator version {version}'\n");
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&program, &script);
     environment
         .variable("SANDBOX_ACCEL", "tcg")
         .variable("PATH", format!("{}:/usr/bin:/bin", directory.display()))
@@ -95,8 +94,8 @@ pub(crate) fn with_qemu(version: &str) -> TestEnvironment {
 
 /// Returns `sh -c SCRIPT` in the environment. The script calls `"$SANDBOX"`.
 pub(crate) fn shell(environment: &TestEnvironment, script: &str) -> Command {
-    let mut command = through(environment, "/bin/sh", ["-c", script]);
-    command.env("SANDBOX", PROGRAM);
+    let mut command = environment.other_program("/bin/sh");
+    command.args(["-c", script]).env("SANDBOX", PROGRAM);
     command
 }
 
@@ -107,34 +106,9 @@ pub(crate) fn bound_by_permissions(environment: &TestEnvironment, line: &str) ->
     if !nix::unistd::geteuid().is_root() {
         return environment.command(arguments);
     }
-    let mut command = through(
-        environment,
-        "setpriv",
-        ["--bounding-set=-dac_override,-dac_read_search", PROGRAM],
-    );
-    command.args(arguments);
+    let mut command = environment.other_program("setpriv");
     command
-}
-
-/// Returns another program, otherwise like [`TestEnvironment::command`].
-fn through<const COUNT: usize>(
-    environment: &TestEnvironment,
-    program: &str,
-    arguments: [&str; COUNT],
-) -> Command {
-    use std::os::unix::process::CommandExt;
-    let pattern = environment.command(None::<&OsStr>);
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(
-            pattern
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        )
-        .current_dir(environment.project())
-        .stdin(std::process::Stdio::null())
-        .process_group(0);
+        .args(["--bounding-set=-dac_override,-dac_read_search", PROGRAM])
+        .args(arguments);
     command
 }

@@ -1,12 +1,14 @@
 //! Unknown words and invalid values: status 2, and the valid values.
 
-use crate::support::{Output, TestEnvironment};
+use sandbox_test_support::{Output, TestEnvironment};
+
+use crate::PROGRAM;
 use crate::transcript::{Session, with_qemu};
 
 /// Runs lines that must all be usage errors, and compares the session with a snapshot.
 fn assert_usage_errors(name: &str, lines: &[&str]) {
     // A line that is wrongly accepted finds no QEMU, and starts nothing.
-    let environment = TestEnvironment::new().variable("SANDBOX_QEMU", "/nowhere/qemu");
+    let environment = TestEnvironment::new(PROGRAM).variable("SANDBOX_QEMU", "/nowhere/qemu");
     let mut session = Session::new();
     for line in lines {
         let output = environment.run(shell_words::split(line).unwrap());
@@ -155,7 +157,7 @@ fn invalid_environment_value_is_a_usage_error() {
         ("SANDBOX_TEMPLATES", "never"),
         ("SANDBOX_READY_TIMEOUT", "soon"),
     ] {
-        let environment = TestEnvironment::new().variable(name, value);
+        let environment = TestEnvironment::new(PROGRAM).variable(name, value);
         let output = environment.run(["--dry-run"]);
         assert_eq!(output.status, 2, "{output}");
         session.add(&format!("{name}='{value}' sandbox --dry-run"), &output);

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::support::{Output, TestEnvironment};
+use sandbox_test_support::{Output, TestEnvironment};
+
+use crate::PROGRAM;
 use crate::transcript::{Session, bound_by_permissions, shell, with_qemu};
 
 fn run_in(environment: &TestEnvironment, directory: &Path, line: &str) -> Output {
@@ -83,7 +85,7 @@ fn relative_directory_variable_is_refused() {
         ("XDG_CACHE_HOME", "relative"),
         ("XDG_CONFIG_HOME", "relative"),
     ] {
-        let environment = TestEnvironment::new().variable(name, value);
+        let environment = TestEnvironment::new(PROGRAM).variable(name, value);
         let output = environment.run(["list"]);
         session.add(&format!("{name}={value} sandbox list"), &output);
     }

@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 
+use sandbox_test_support::Output;
 use serde_json::Value;
 
 use crate::harness::{Check, Host, Running, Terminal, eventually, run_checks};
-use crate::support::Output;
 
 const CHECKS: &[Check] = &[
     ("`list` shows the sandbox", list),

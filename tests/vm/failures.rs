@@ -165,7 +165,7 @@ fn qemu_exit_at_start_is_quoted_in_error() {
     host.assert_nothing_left();
 }
 
-/// Lines for [`qemu_after`](crate::support::TestEnvironment::qemu_after) that crash QEMU
+/// Lines for [`qemu_after`](sandbox_test_support::TestEnvironment::qemu_after) that crash QEMU
 /// at its first boot of a guest. One second later, when the guest's kernel runs, it ends
 /// as if by a failed assertion.
 pub(crate) const CRASHES_ONCE: &str = r#"

@@ -1,11 +1,10 @@
 //! A full host disk during a start, a run, or a build.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 
-use crate::harness::{Host, Running, explicit_environment};
-use crate::support::{Output, PROGRAM};
+use sandbox_test_support::Output;
+
+use crate::harness::{Host, Running};
 
 /// Runs a script with `sandbox` as `$0` and `SANDBOX_HOME` on a private tmpfs. The tmpfs
 /// ends with the script's mount namespace.
@@ -18,22 +17,14 @@ fn on_small_disk(host: &Host, megabytes: u32, script: &str) -> Output {
          {script}",
         images.display()
     );
-    let shell = host.shell(&prepared);
-    let mut command = Command::new("unshare");
+    let mut command = host.other_program("unshare");
     if !nix::unistd::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
     command
-        .arg("--mount")
-        .arg(shell.get_program())
-        .args(shell.get_args())
-        .arg(PROGRAM)
-        .env_clear()
-        .envs(explicit_environment(&shell))
-        .env("SANDBOX_HOME", host.state())
-        .current_dir(host.project())
-        .stdin(Stdio::null())
-        .process_group(0);
+        .args(["--mount", "sh", "-c", &prepared])
+        .arg(host.program())
+        .env("SANDBOX_HOME", host.state());
     Running::start(&mut command).finish()
 }
 

@@ -4,15 +4,16 @@ use std::fs;
 use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, killpg};
+use sandbox_test_support::TestEnvironment;
 
+use crate::PROGRAM;
 use crate::harness::Running;
-use crate::support::TestEnvironment;
 
 const BUILD: [&str; 3] = ["image", "build", "debian-13-minimal"];
 
 #[test]
 fn interrupted_image_build_leaves_nothing() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     for stage in [
         "reading package lists",
         "downloading packages",
@@ -39,7 +40,7 @@ fn interrupted_image_build_leaves_nothing() {
 
 #[test]
 fn killed_image_build_ends_its_programs_and_next_build_cleans_up() {
-    let environment = TestEnvironment::new();
+    let environment = TestEnvironment::new(PROGRAM);
     let running = Running::start(&mut environment.command(BUILD));
     running.expect_stderr("downloading packages");
     let mut scratch = scratch_directories(&environment);

@@ -2,16 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
-
-use std::os::unix::process::CommandExt;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sandbox_test_support::Output;
 
-use crate::harness::{Host, Running, eventually, explicit_environment};
-use crate::support::Output;
+use crate::harness::{Host, Running, eventually};
 
 /// Returns the program outside the workspace, built at the first use.
 fn fixture() -> &'static Path {
@@ -76,15 +74,8 @@ fn cargo(source: &Path, words: &[&str], target: &Path) {
 
 /// Returns `program ARGUMENTS…` as the user of this host, in the project.
 fn command(host: &Host, program: &Path, arguments: &[&str]) -> Command {
-    let sandbox = host.command([""; 0]);
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(explicit_environment(&sandbox))
-        .current_dir(host.project())
-        .stdin(Stdio::null())
-        .process_group(0);
+    let mut command = host.other_program(program);
+    command.args(arguments);
     command
 }
 

@@ -7,9 +7,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test fails")]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod harness;
 
 mod access;
@@ -28,3 +25,6 @@ mod sessions;
 mod stock;
 mod templates;
 mod workspace;
+
+/// The program under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_sandbox");

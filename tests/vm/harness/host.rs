@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::fs;
 use std::ops::Deref;
 use std::os::unix::fs::symlink;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use sandbox_test_support::{Output, TestEnvironment};
 use serde_json::Value;
 
 use super::image::IMAGE;
@@ -15,7 +15,7 @@ use super::namespace::Namespace;
 use super::running::Running;
 use super::slots::Slots;
 use super::{eventually, eventually_or_report, image};
-use crate::support::{Output, TestEnvironment};
+use crate::PROGRAM;
 
 /// A [`TestEnvironment`] that can boot [`IMAGE`]. The test fails if a process or a
 /// file of a machine is left at its end.
@@ -98,7 +98,7 @@ impl Host {
     ) -> Self {
         let store = image::store();
         let slots = Slots::take(machines);
-        let environment = TestEnvironment::new()
+        let environment = TestEnvironment::new(PROGRAM)
             .variable("SANDBOX_IMAGE", IMAGE)
             .variable("SANDBOX_ACCEL", "tcg")
             .variable("SANDBOX_TEMPLATES", "manual");
@@ -140,17 +140,17 @@ impl Host {
         command
     }
 
+    /// Returns another program that runs as the user of this host, in the project.
+    pub(crate) fn other_program(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.environment.other_program(program);
+        command.current_dir(&self.project);
+        command
+    }
+
     /// Returns a shell that runs `script` as the user of this host.
     pub(crate) fn shell(&self, script: &str) -> Command {
-        let sandbox = self.command([""; 0]);
-        let mut shell = Command::new("sh");
-        shell
-            .args(["-c", script])
-            .env_clear()
-            .envs(explicit_environment(&sandbox))
-            .current_dir(&self.project)
-            .stdin(Stdio::null())
-            .process_group(0);
+        let mut shell = self.other_program("sh");
+        shell.args(["-c", script]);
         shell
     }
 
@@ -254,14 +254,6 @@ impl Host {
         let left = self.environment.leftovers();
         assert!(left.is_empty(), "left behind: {left:#?}");
     }
-}
-
-/// Returns the variables that were set on a command.
-pub(crate) fn explicit_environment(command: &Command) -> Vec<(&OsStr, &OsStr)> {
-    command
-        .get_envs()
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect()
 }
 
 impl Deref for Host {

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use sandbox_store::image::Recipe;
 use serde_json::Value;
 
-use crate::support::PROGRAM;
+use crate::PROGRAM;
 
 /// The recipe of the image.
 pub(crate) const IMAGE: &str = "debian-13-minimal";

@@ -15,7 +15,7 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 pub(crate) use checks::{Check, run_checks};
-pub(crate) use host::{Host, explicit_environment};
+pub(crate) use host::Host;
 pub(crate) use namespace::Namespace;
 pub(crate) use running::Running;
 pub(crate) use stock::Stock;

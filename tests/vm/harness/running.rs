@@ -8,9 +8,9 @@ use std::thread::JoinHandle;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use sandbox_test_support::{Output, shell_status};
 
 use super::{DEADLINE, eventually_or_report};
-use crate::support::Output;
 
 /// The output of a stream so far.
 #[derive(Clone, Default)]
@@ -150,7 +150,6 @@ impl Running {
     /// Waits for the end. Returns the status, stdout as bytes, and stderr.
     #[track_caller]
     pub(crate) fn finish_bytes(mut self) -> (i32, Vec<u8>, String) {
-        use std::os::unix::process::ExitStatusExt;
         let (child, stderr) = (&mut self.child, &self.stderr);
         let status = eventually_or_report(&format!("the end of {}", self.words), || {
             child.try_wait().unwrap().ok_or(stderr)
@@ -158,10 +157,11 @@ impl Running {
         for reader in self.readers.drain(..) {
             reader.join().unwrap();
         }
-        let status = status
-            .code()
-            .unwrap_or_else(|| 128 + status.signal().unwrap());
-        (status, self.stdout.bytes(), self.stderr.text())
+        (
+            shell_status(status),
+            self.stdout.bytes(),
+            self.stderr.text(),
+        )
     }
 
     /// Waits for the end.

@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use sandbox_spec::Accelerator;
+use sandbox_test_support::StockMachine;
 
 use super::{Host, Terminal, image};
-use crate::support::stock_machine::StockMachine;
 
 /// The shell prompt of `dev` on the console.
 const PROMPT: &str = "dev@localhost:~$ ";

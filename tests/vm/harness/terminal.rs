@@ -1,5 +1,6 @@
 //! A command at a terminal, driven as a user would.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -9,9 +10,9 @@ use nix::pty::openpty;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use rustix::termios::Winsize;
+use sandbox_test_support::shell_status;
 
 use super::eventually;
-use super::host::explicit_environment;
 use super::running::Transcript;
 
 /// A command whose standard streams are one terminal.
@@ -33,7 +34,7 @@ impl Terminal {
         fresh
             .args(command.get_args())
             .env_clear()
-            .envs(explicit_environment(command))
+            .envs(set_variables(command))
             // With 256 colours, Debian's prompt contains colour sequences.
             .env("TERM", "xterm")
             .current_dir(command.get_current_dir().unwrap())
@@ -87,14 +88,11 @@ impl Terminal {
     /// Waits for the end of the command. Returns its status.
     #[track_caller]
     pub(crate) fn finish(mut self) -> i32 {
-        use std::os::unix::process::ExitStatusExt;
         let status = eventually(
             &format!("the end of a command that showed:\n{}", self.text()),
             || self.child.try_wait().unwrap(),
         );
-        status
-            .code()
-            .unwrap_or_else(|| 128 + status.signal().unwrap())
+        shell_status(status)
     }
 }
 
@@ -106,6 +104,13 @@ impl Drop for Terminal {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Returns the variables that were set on a command.
+fn set_variables(command: &Command) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+    command
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)))
 }
 
 fn size(rows: u16, columns: u16) -> Winsize {

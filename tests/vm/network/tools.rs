@@ -6,6 +6,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use sandbox_test_support::Output;
 use serde_json::json;
 use sha2::{Digest, Sha512};
 
@@ -14,7 +15,6 @@ use super::client::logged;
 use super::servers::Seen;
 use super::world::MIRROR;
 use crate::harness::{Check, Host, Tools, run_checks};
-use crate::support::Output;
 
 /// Makes each program trust the authority of the test, by its own variable.
 const TRUST: &str = "authority=$PWD/authority.pem\n\

@@ -5,12 +5,12 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use sandbox_test_support::TestEnvironment;
 use tempfile::TempDir;
 
 use super::client;
 use super::servers::Servers;
 use crate::harness::{Host, Namespace, eventually};
-use crate::support::TestEnvironment;
 
 /// The addresses of the outside. All have the same servers.
 pub(super) const OUTSIDE: [&str; 13] = [

@@ -7,23 +7,23 @@ use std::process::{Command, Stdio};
 use sandbox_spec::Accelerator;
 
 /// A guest and the way it is started.
-pub(crate) struct StockMachine<'a> {
+pub struct StockMachine<'a> {
     /// How the guest's processors run.
-    pub(crate) accelerator: Accelerator,
+    pub accelerator: Accelerator,
     /// The distribution's kernel image.
-    pub(crate) kernel: &'a Path,
+    pub kernel: &'a Path,
     /// Its initramfs.
-    pub(crate) initrd: &'a Path,
+    pub initrd: &'a Path,
     /// The kernel's command line.
-    pub(crate) command_line: &'a str,
+    pub command_line: &'a str,
     /// The root disk, in the qcow2 format.
-    pub(crate) disk: &'a Path,
+    pub disk: &'a Path,
 }
 
 impl StockMachine<'_> {
     /// Returns QEMU with two processors, 2 GiB of memory and an empty standard input.
     /// The caller adds network and console.
-    pub(crate) fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let accelerator = match self.accelerator {
             Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
             Accelerator::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],

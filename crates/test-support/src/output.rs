@@ -1,26 +1,36 @@
 //! The result of a command.
 
 use std::fmt;
-use std::process::Command;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus};
+
+/// Returns the exit status, or 128 + n after signal n, as in a shell.
+pub fn shell_status(status: ExitStatus) -> i32 {
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap())
+}
 
 /// The exit status and the output of a process that has ended.
 #[derive(Debug)]
-pub(crate) struct Output {
-    /// The exit status, or 128 + n after signal n, as in a shell.
-    pub(crate) status: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+pub struct Output {
+    /// The status, as [`shell_status`] returns it.
+    pub status: i32,
+    /// The whole standard output.
+    pub stdout: String,
+    /// The whole standard error.
+    pub stderr: String,
 }
 
 impl Output {
     /// Runs the command to its end.
-    pub(crate) fn of(command: &mut Command) -> Self {
+    pub fn of(command: &mut Command) -> Self {
         Self::from(command.output().unwrap())
     }
 
     /// Fails the test unless the status is 0.
     #[track_caller]
-    pub(crate) fn success(self) -> Self {
+    pub fn success(self) -> Self {
         assert_eq!(self.status, 0, "{self}");
         self
     }
@@ -28,12 +38,8 @@ impl Output {
 
 impl From<std::process::Output> for Output {
     fn from(output: std::process::Output) -> Self {
-        use std::os::unix::process::ExitStatusExt;
-        let status = output.status;
         Self {
-            status: status
-                .code()
-                .unwrap_or_else(|| 128 + status.signal().unwrap()),
+            status: shell_status(output.status),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }

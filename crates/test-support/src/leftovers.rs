@@ -8,17 +8,18 @@ use std::{fs, thread};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::TestEnvironment;
+use crate::TestEnvironment;
 
 /// How long a process may take to end after it was asked to. None needs as much.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// A running process.
 #[derive(Debug)]
-pub(crate) struct Process {
-    pub(crate) pid: i32,
+pub struct Process {
+    /// Its process ID.
+    pub pid: i32,
     /// Its command line, arguments separated by spaces.
-    pub(crate) command_line: String,
+    pub command_line: String,
 }
 
 /// Returns every process whose command line or environment contains `path`.
@@ -52,7 +53,7 @@ fn mentions(text: &[u8], path: &Path) -> bool {
 
 /// Returns the leftovers of the environment's sandboxes, and kills processes that
 /// still run, so that they do not disturb other tests.
-pub(super) fn collect(environment: &TestEnvironment) -> Vec<String> {
+pub(crate) fn collect(environment: &TestEnvironment) -> Vec<String> {
     let mut left = Vec::new();
     // A supervisor exits shortly after it has reported the end of its sandbox.
     let deadline = Instant::now() + GRACE;

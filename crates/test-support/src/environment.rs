@@ -1,44 +1,37 @@
-//! Shared by the tests of the whole binary: private home directories, runs of the
-//! command, and the check that no process or file is left behind.
-
-#![allow(dead_code, reason = "each test binary uses a different part")]
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test fails")]
-
-mod leftovers;
-mod output;
-pub(crate) mod stock_machine;
+//! The private directories of a test, and runs of the command in them.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-pub(crate) use output::Output;
-
-/// The program under test.
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_sandbox");
+use crate::leftovers::{self, Process};
+use crate::{Output, write_script};
 
 /// The directories of one test: a home, a project in which commands run, one for
 /// sockets and one for temporary files. Dropping it fails the test if a process or
 /// a file of a sandbox is left.
-pub(crate) struct TestEnvironment {
+pub struct TestEnvironment {
+    program: PathBuf,
     root: TempDir,
     variables: Vec<(OsString, OsString)>,
 }
 
 impl TestEnvironment {
     /// Creates empty directories, and an environment with only the variables of a login.
-    pub(crate) fn new() -> Self {
+    /// `program` is the program under test, `env!("CARGO_BIN_EXE_sandbox")`.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
         // Not below `TMPDIR`: a long path would move the sockets elsewhere.
         let root = tempfile::Builder::new()
             .prefix("sandbox-test-")
             .tempdir_in("/tmp")
             .unwrap();
         let environment = Self {
+            program: program.into(),
             root,
             variables: Vec::new(),
         };
@@ -63,75 +56,81 @@ impl TestEnvironment {
     }
 
     /// Sets an environment variable of every command.
-    pub(crate) fn variable(
-        mut self,
-        name: impl Into<OsString>,
-        value: impl Into<OsString>,
-    ) -> Self {
+    pub fn variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.variables.push((name.into(), value.into()));
         self
     }
 
     /// Replaces QEMU by a script that runs these lines of shell first. `$*` are QEMU's
     /// arguments, `$root` is this environment's directory, `$$` is the later QEMU.
-    pub(crate) fn qemu_after(self, lines: &str) -> Self {
+    pub fn qemu_after(self, lines: &str) -> Self {
         let program = self.root().join("qemu");
         let root = self.root().display();
         let script = format!("#!/bin/sh\nroot='{root}'\n{lines}\nexec qemu-system-x86_64 \"$@\"\n");
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        write_script(&program, &script);
         self.variable("SANDBOX_QEMU", program)
     }
 
+    /// Returns the program under test.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Returns the parent of all the other directories.
-    pub(crate) fn root(&self) -> &Path {
+    pub fn root(&self) -> &Path {
         self.root.path()
     }
 
     /// Returns `HOME`.
-    pub(crate) fn home(&self) -> PathBuf {
+    pub fn home(&self) -> PathBuf {
         self.root.path().join("home")
     }
 
     /// Returns the directory in which commands run.
-    pub(crate) fn project(&self) -> PathBuf {
+    pub fn project(&self) -> PathBuf {
         self.root.path().join("project")
     }
 
     /// Returns `XDG_RUNTIME_DIR`, which holds the short socket directories.
-    pub(crate) fn runtime(&self) -> PathBuf {
+    pub fn runtime(&self) -> PathBuf {
         self.root.path().join("run")
     }
 
     /// Returns `TMPDIR`.
-    pub(crate) fn temporary(&self) -> PathBuf {
+    pub fn temporary(&self) -> PathBuf {
         self.root.path().join("tmp")
     }
 
     /// Returns the state directory of all sandboxes.
-    pub(crate) fn state(&self) -> PathBuf {
+    pub fn state(&self) -> PathBuf {
         self.home().join(".cache/sandbox")
     }
 
     /// Returns the image store.
-    pub(crate) fn images(&self) -> PathBuf {
+    pub fn images(&self) -> PathBuf {
         self.state().join("kvm-cache")
     }
 
     /// Returns the state directory of the sandbox `name`.
-    pub(crate) fn sandbox(&self, name: &str) -> PathBuf {
+    pub fn sandbox(&self, name: &str) -> PathBuf {
         self.state().join("kvm-vms").join(name)
     }
 
     /// Returns `sandbox ARGUMENTS…` in the project directory, with empty stdin and a
     /// new process group.
-    pub(crate) fn command<Argument: AsRef<OsStr>>(
+    pub fn command<Argument: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = Argument>,
     ) -> Command {
-        let mut command = Command::new(PROGRAM);
+        let mut command = self.other_program(&self.program);
+        command.args(arguments);
         command
-            .args(arguments)
+    }
+
+    /// Returns another program, otherwise like [`Self::command`].
+    pub fn other_program(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
             .env_clear()
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(self.project())
@@ -141,7 +140,7 @@ impl TestEnvironment {
     }
 
     /// Runs `sandbox ARGUMENTS…` to its end.
-    pub(crate) fn run<Argument: AsRef<OsStr>>(
+    pub fn run<Argument: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = Argument>,
     ) -> Output {
@@ -149,12 +148,12 @@ impl TestEnvironment {
     }
 
     /// Returns the leftovers of its sandboxes, and kills their processes.
-    pub(crate) fn leftovers(&self) -> Vec<String> {
+    pub fn leftovers(&self) -> Vec<String> {
         leftovers::collect(self)
     }
 
     /// Returns the processes that belong to this environment.
-    pub(crate) fn processes(&self) -> Vec<leftovers::Process> {
+    pub fn processes(&self) -> Vec<Process> {
         leftovers::processes_mentioning(self.root.path())
     }
 }

@@ -1,0 +1,20 @@
+//! What several test programs of the command `sandbox` share: private home directories, runs of
+//! the command, and the check that no process or file is left behind.
+//!
+//! Cargo tells the path of the command only to the tests and benchmarks of its package, as
+//! `env!("CARGO_BIN_EXE_sandbox")`. So each test program passes the path to
+//! [`TestEnvironment::new`].
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test fails")]
+
+mod environment;
+mod leftovers;
+mod output;
+mod script;
+mod stock_machine;
+
+pub use environment::TestEnvironment;
+pub use leftovers::Process;
+pub use output::{Output, shell_status};
+pub use script::write_script;
+pub use stock_machine::StockMachine;
