@@ -4,20 +4,19 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use futures_util::{SinkExt, StreamExt};
-use nix::pty::{OpenptyResult, Winsize, openpty};
 use sandbox::inside::{AgentError, Connection, ask};
 use sandbox_cli::session::{Ending, PtyRequest, SessionFailure, execute_over};
 use sandbox_host::notices::{Notice, Notices, Termination};
-use sandbox_host::streams::Streams;
 use sandbox_protocol::agent::frame::{
     DATA_LIMIT, GUEST_FRAME_LIMIT, GuestFrame, HostFrame, INPUT_WINDOW, guest_codec, host_codec,
 };
 use sandbox_protocol::agent::message::{
     Ended, Execute, Program, Refusal, Request, Response, Size, Status, Terminal,
 };
+use sandbox_test_support::{CapturedStreams, Pseudoterminal, null, only_output};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -88,22 +87,11 @@ fn words(words: &[&str]) -> Execute {
     }
 }
 
-fn null() -> OwnedFd {
-    File::open("/dev/null").unwrap().into()
-}
-
 /// The result of a command.
 struct Finished {
     ending: Result<Ending, sandbox::Error>,
     output: Vec<u8>,
     error: Vec<u8>,
-}
-
-fn contents(mut file: File) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    file.rewind().unwrap();
-    file.read_to_end(&mut bytes).unwrap();
-    bytes
 }
 
 /// Runs a program without a terminal and without notices.
@@ -118,18 +106,13 @@ async fn run_with(
     input: OwnedFd,
     notices: &mut Notices,
 ) -> Finished {
-    let output = tempfile::tempfile().unwrap();
-    let error = tempfile::tempfile().unwrap();
-    let streams = Streams {
-        input,
-        output: output.try_clone().unwrap().into(),
-        error: error.try_clone().unwrap().into(),
-    };
+    let captured = CapturedStreams::new();
+    let streams = captured.streams(input);
     let ending = execute_over(connection, execute, streams, None, notices).await;
     Finished {
         ending: ending.map_err(of_the_sandbox),
-        output: contents(output),
-        error: contents(error),
+        output: captured.output(),
+        error: captured.error(),
     }
 }
 
@@ -314,11 +297,6 @@ async fn program_with_closed_output_ends_by_sigpipe() {
     let (connection, mut agent) = Agent::connected();
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
-    let streams = Streams {
-        input: null(),
-        output: writer.into(),
-        error: null(),
-    };
     let (_sender, mut notices) = Notices::channel();
     let guest = async {
         agent.start().await;
@@ -330,6 +308,7 @@ async fn program_with_closed_output_ends_by_sigpipe() {
             .is_ok()
         {}
     };
+    let streams = only_output(writer);
     let host = execute_over(connection, words(&["yes"]), streams, None, &mut notices);
     let (ending, ()) = tokio::join!(host, guest);
     assert_eq!(ending.unwrap().exit_code(), 141);
@@ -338,26 +317,12 @@ async fn program_with_closed_output_ends_by_sigpipe() {
 #[tokio::test]
 async fn terminal_during_session_is_copied_resized_and_restored() {
     let (connection, mut agent) = Agent::connected();
-    let size = Winsize {
-        ws_col: 100,
-        ws_row: 30,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    let OpenptyResult { master, slave } = openpty(&size, None).unwrap();
-    let before = rustix::termios::tcgetattr(&slave).unwrap();
+    let terminal = Pseudoterminal::open(30, 100);
+    let before = terminal.modes();
     let (mut reader, writer) = io::pipe().unwrap();
-    let streams = Streams {
-        input: slave.try_clone().unwrap(),
-        output: writer.into(),
-        error: slave.try_clone().unwrap(),
-    };
+    let streams = terminal.streams(writer);
     let pty = PtyRequest::for_streams(&streams, "xterm".into()).unwrap();
     let (sender, mut notices) = Notices::channel();
-    let is_raw = || {
-        let modes = rustix::termios::tcgetattr(&slave).unwrap().local_modes;
-        !modes.contains(rustix::termios::LocalModes::ICANON)
-    };
     let guest = async {
         let Some(Terminal { kind, size, modes }) = agent.start().await.terminal else {
             panic!("no terminal");
@@ -371,14 +336,8 @@ async fn terminal_during_session_is_copied_resized_and_restored() {
         agent.output(b"!").await;
         let shown = tokio::task::spawn_blocking(move || reader.read_exact(&mut [0]));
         shown.await.unwrap().unwrap();
-        assert!(is_raw());
-        let resized = rustix::termios::Winsize {
-            ws_col: 120,
-            ws_row: 40,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        rustix::termios::tcsetwinsize(master.as_fd(), resized).unwrap();
+        assert!(terminal.modes().is_raw());
+        terminal.resize(40, 120);
         sender.send(Notice::Resized).await.unwrap();
         let size = Size {
             rows: 40,
@@ -388,7 +347,7 @@ async fn terminal_during_session_is_copied_resized_and_restored() {
         };
         assert_eq!(agent.next().await, Some(HostFrame::Resize(size)));
         // In raw mode, Ctrl-C is an ordinary byte.
-        nix::unistd::write(&master, b"\x03").unwrap();
+        terminal.send(b"\x03");
         assert_eq!(agent.next().await, Some(HostFrame::Input("\x03".into())));
         let hangup = Notice::Termination(Termination::Hangup);
         sender.send(hangup).await.unwrap();
@@ -403,10 +362,7 @@ async fn terminal_during_session_is_copied_resized_and_restored() {
     );
     let (ending, ()) = tokio::join!(host, guest);
     assert_eq!(ending.unwrap().exit_code(), 129);
-    assert!(!is_raw());
-    let after = rustix::termios::tcgetattr(&slave).unwrap();
-    assert_eq!(before.input_modes, after.input_modes);
-    assert_eq!(before.output_modes, after.output_modes);
+    assert_eq!(terminal.modes(), before);
 }
 
 #[tokio::test]

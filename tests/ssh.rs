@@ -11,14 +11,14 @@ mod scripted;
 mod server;
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 
-use nix::pty::{OpenptyResult, Winsize, openpty};
 use sandbox_cli::session::{Ending, GuestCommand, PtyRequest, SessionError};
 use sandbox_cli::ssh::{Connection, SshError};
 use sandbox_host::notices::{Notice, Notices, Termination};
 use sandbox_host::streams::Streams;
+use sandbox_test_support::{CapturedStreams, Pseudoterminal, null, only_output};
 use tokio::sync::mpsc;
 
 use scripted::{Asked, Behaviour};
@@ -29,17 +29,6 @@ struct Finished {
     ending: Ending,
     output: Vec<u8>,
     error: Vec<u8>,
-}
-
-fn null() -> OwnedFd {
-    File::open("/dev/null").unwrap().into()
-}
-
-fn contents(file: &mut File) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    file.rewind().unwrap();
-    file.read_to_end(&mut bytes).unwrap();
-    bytes
 }
 
 fn line(words: &[&str]) -> Vec<u8> {
@@ -60,21 +49,16 @@ async fn connect(server: &Server) -> Connection {
 
 /// Runs `line` with `input` and collects its output.
 async fn run(connection: &Connection, line: Vec<u8>, input: OwnedFd) -> Result<Finished, SshError> {
-    let mut output = tempfile::tempfile().unwrap();
-    let mut error = tempfile::tempfile().unwrap();
-    let streams = Streams {
-        input,
-        output: output.try_clone().unwrap().into(),
-        error: error.try_clone().unwrap().into(),
-    };
+    let captured = CapturedStreams::new();
+    let streams = captured.streams(input);
     let (_sender, mut notices) = Notices::channel();
     let ending = connection
         .execute(line, streams, None, &mut notices)
         .await?;
     Ok(Finished {
         ending,
-        output: contents(&mut output),
-        error: contents(&mut error),
+        output: captured.output(),
+        error: captured.error(),
     })
 }
 
@@ -198,11 +182,7 @@ async fn command_with_closed_output_ends_by_sigpipe() {
     let connection = connect(&server).await;
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
-    let streams = Streams {
-        input: null(),
-        output: writer.into(),
-        error: null(),
-    };
+    let streams = only_output(writer);
     let (_sender, mut notices) = Notices::channel();
     let ending = connection
         .execute(line(&["yes"]), streams, None, &mut notices)
@@ -215,11 +195,7 @@ async fn command_with_full_output_returns_stream_error() {
     let server = Server::start();
     let connection = connect(&server).await;
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let streams = Streams {
-        input: null(),
-        output: full.into(),
-        error: null(),
-    };
+    let streams = only_output(full);
     let (_sender, mut notices) = Notices::channel();
     let ending = connection
         .execute(line(&["yes"]), streams, None, &mut notices)
@@ -240,8 +216,7 @@ async fn second_ctrl_c_with_unread_output_abandons_command() {
     let (mut reader, writer) = io::pipe().unwrap();
     let streams = Streams {
         input: File::open("/dev/zero").unwrap().into(),
-        output: writer.into(),
-        error: null(),
+        ..only_output(writer)
     };
     let (sender, mut notices) = Notices::channel();
     let user = tokio::task::spawn_blocking(move || {
@@ -263,11 +238,7 @@ async fn command_on_server_death_returns_connection_lost() {
     let server = Server::start();
     let connection = connect(&server).await;
     let (mut reader, writer) = io::pipe().unwrap();
-    let streams = Streams {
-        input: null(),
-        output: writer.into(),
-        error: null(),
-    };
+    let streams = only_output(writer);
     let (_sender, mut notices) = Notices::channel();
     let command = connection.execute(
         line(&["sh", "-c", "echo started; exec sleep 1000"]),
@@ -304,11 +275,7 @@ async fn terminations_reach_command_and_second_ctrl_c_abandons_it() {
         let (endpoint, mut asked) = scripted::serve(directory.path(), behaviour).await;
         let connection = Connection::open(&endpoint, deadline()).await.unwrap();
         let (reader, writer) = io::pipe().unwrap();
-        let streams = Streams {
-            input: null(),
-            output: writer.into(),
-            error: null(),
-        };
+        let streams = only_output(writer);
         let (sender, mut notices) = Notices::channel();
         let user = async {
             command_runs(reader, &mut asked).await;
@@ -332,62 +299,37 @@ async fn terminal_during_session_is_copied_resized_and_restored() {
     let directory = tempfile::tempdir().unwrap();
     let (endpoint, mut asked) = scripted::serve(directory.path(), Behaviour::DiesOfSignals).await;
     let connection = Connection::open(&endpoint, deadline()).await.unwrap();
-    let size = |columns, rows| Winsize {
-        ws_col: columns,
-        ws_row: rows,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    let OpenptyResult { master, slave } = openpty(&size(100, 30), None).unwrap();
-    let before = rustix::termios::tcgetattr(&slave).unwrap();
+    let terminal = Pseudoterminal::open(30, 100);
+    let before = terminal.modes();
     let (reader, writer) = io::pipe().unwrap();
-    let streams = Streams {
-        input: slave.try_clone().unwrap(),
-        output: writer.into(),
-        error: slave.try_clone().unwrap(),
-    };
+    let streams = terminal.streams(writer);
     let pty = PtyRequest::for_streams(&streams, "xterm".into()).unwrap();
     let (sender, mut notices) = Notices::channel();
     let user = async {
-        let terminal = Asked::Terminal {
+        let request = Asked::Terminal {
             term: "xterm".into(),
             columns: 100,
             rows: 30,
             echo: Some(1),
         };
-        assert_eq!(asked.recv().await, Some(terminal));
+        assert_eq!(asked.recv().await, Some(request));
         command_runs(reader, &mut asked).await;
-        let raw = rustix::termios::tcgetattr(&slave).unwrap();
-        assert!(
-            !raw.local_modes
-                .contains(rustix::termios::LocalModes::ICANON)
-        );
-        let resized = rustix::termios::Winsize {
-            ws_col: 120,
-            ws_row: 40,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        rustix::termios::tcsetwinsize(master.as_fd(), resized).unwrap();
+        assert!(terminal.modes().is_raw());
+        terminal.resize(40, 120);
         sender.send(Notice::Resized).await.unwrap();
         let size = Asked::Size {
             columns: 120,
             rows: 40,
         };
         assert_eq!(asked.recv().await, Some(size));
-        let raw = rustix::termios::tcgetattr(&slave).unwrap();
-        let canonical = rustix::termios::LocalModes::ICANON;
-        assert!(!raw.local_modes.contains(canonical));
+        assert!(terminal.modes().is_raw());
         let hangup = Notice::Termination(Termination::Hangup);
         sender.send(hangup).await.unwrap();
     };
     let command = connection.execute(line(&["sh"]), streams, Some(&pty), &mut notices);
     let (ending, ()) = tokio::join!(command, user);
     assert_eq!(ending.unwrap().exit_code(), 129);
-    let after = rustix::termios::tcgetattr(&slave).unwrap();
-    assert_eq!(before.local_modes, after.local_modes);
-    assert_eq!(before.input_modes, after.input_modes);
-    assert_eq!(before.output_modes, after.output_modes);
+    assert_eq!(terminal.modes(), before);
 }
 
 #[tokio::test]

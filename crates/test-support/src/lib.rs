@@ -1,5 +1,5 @@
 //! What several test programs of the command `sandbox` share: private home directories, runs of
-//! the command, and the check that no process or file is left behind.
+//! the command, the check that no process or file is left behind, and streams of sessions.
 //!
 //! Cargo tells the path of the command only to the tests and benchmarks of its package, as
 //! `env!("CARGO_BIN_EXE_sandbox")`. So each test program passes the path to
@@ -10,11 +10,15 @@
 mod environment;
 mod leftovers;
 mod output;
+mod pseudoterminal;
 mod script;
 mod stock_machine;
+mod streams;
 
 pub use environment::TestEnvironment;
 pub use leftovers::Process;
 pub use output::{Output, shell_status};
+pub use pseudoterminal::{Pseudoterminal, TerminalModes};
 pub use script::write_script;
 pub use stock_machine::StockMachine;
+pub use streams::{CapturedStreams, null, only_output};
