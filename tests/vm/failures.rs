@@ -73,9 +73,7 @@ fn starts_in_directories_with_equal_names_make_separate_sandboxes() {
 fn kill_supervisor(host: &Host) {
     let supervisor = host.supervisor();
     kill(Pid::from_raw(supervisor), Signal::SIGKILL).unwrap();
-    eventually("the end of QEMU", || {
-        host.processes().is_empty().then_some(())
-    });
+    host.wait_for_end();
     // A dying supervisor has no command line but still holds its lock. The lock is free
     // once the process has ended or is a zombie (proc_pid_stat(5)).
     eventually("the end of the supervisor", || {
@@ -139,12 +137,7 @@ fn killed_qemu_ends_running_command_with_error() {
     running.expect_stdout("started");
     kill(Pid::from_raw(host.qemu()), Signal::SIGKILL).unwrap();
     let output = running.finish();
-    assert_eq!(output.status, 125, "{output}");
-    assert!(
-        output.stderr.contains("QEMU ended unexpectedly"),
-        "{output}"
-    );
-    assert!(output.stderr.contains("hint:"), "{output}");
+    output.assert_failure(125, &["QEMU ended unexpectedly", "hint:"]);
     host.assert_nothing_left();
 }
 
@@ -156,12 +149,7 @@ fn qemu_exit_at_start_is_quoted_in_error() {
             .variable("SANDBOX_TEMPLATES", "off")
     });
     let output = host.run(["--kvm"]);
-    assert_eq!(output.status, 125, "{output}");
-    assert!(
-        output.stderr.contains("QEMU ended unexpectedly"),
-        "{output}"
-    );
-    assert!(output.stderr.contains("| no luck today"), "{output}");
+    output.assert_failure(125, &["QEMU ended unexpectedly", "| no luck today"]);
     host.assert_nothing_left();
 }
 
@@ -195,9 +183,7 @@ fn qemu_crash_during_boot_is_retried_once() {
     // A crash after readiness ends the sandbox.
     host.start(&[]);
     kill(Pid::from_raw(host.qemu()), Signal::SIGABRT).unwrap();
-    eventually("the end of the machine", || {
-        host.processes().is_empty().then_some(())
-    });
+    host.wait_for_end();
     host.assert_nothing_left();
 }
 
@@ -212,9 +198,7 @@ fn second_qemu_crash_during_boot_is_an_error() {
     });
     for (command, status) in [(["--kvm", "--quiet"], 125), (["template", "build"], 1)] {
         let output = host.run(command);
-        assert_eq!(output.status, status, "{output}");
-        assert!(output.stderr.contains("SIGSEGV"), "{output}");
-        assert!(output.stderr.contains("| assertion failed"), "{output}");
+        output.assert_failure(status, &["SIGSEGV", "| assertion failed"]);
         host.assert_nothing_left();
     }
     let boots = fs::read_to_string(host.root().join("boots")).unwrap();
@@ -233,11 +217,8 @@ fn guest_poweroff_removes_sandbox() {
         "sudo systemctl poweroff; sleep 1000",
     ]);
     let output = running.finish();
-    assert_eq!(output.status, 125, "{output}");
-    assert!(output.stderr.contains("powered itself off"), "{output}");
-    eventually("the end of the machine", || {
-        host.processes().is_empty().then_some(())
-    });
+    output.assert_failure(125, &["powered itself off"]);
+    host.wait_for_end();
     host.assert_nothing_left();
 }
 
@@ -245,13 +226,10 @@ fn guest_poweroff_removes_sandbox() {
 fn guest_after_ready_timeout_is_reported_and_removed() {
     let host = Host::cold();
     let output = host.run(["--kvm", "--ready-timeout", "1s"]);
-    assert_eq!(output.status, 125, "{output}");
-    assert!(output.stderr.contains("not ready within 1 s"), "{output}");
-    assert!(output.stderr.contains("--ready-timeout"), "{output}");
+    output.assert_failure(125, &["not ready within 1 s", "--ready-timeout"]);
     host.assert_nothing_left();
     let output = host.run(["run", "--ready-timeout", "5s", "--", "true"]);
-    assert_eq!(output.status, 125, "{output}");
-    assert!(output.stderr.contains("last lines of its log"), "{output}");
+    output.assert_failure(125, &["last lines of its log"]);
     host.assert_nothing_left();
 }
 

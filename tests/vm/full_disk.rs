@@ -34,12 +34,7 @@ fn start_on_full_disk_reports_no_space() {
     let script =
         "status=0; \"$0\" --kvm || status=$?; ls -A \"$SANDBOX_HOME/kvm-vms\"; exit $status";
     let output = on_small_disk(&host, 2, script);
-    assert_eq!(output.status, 125, "{output}");
-    assert!(
-        output.stderr.contains("No space left on device"),
-        "{output}"
-    );
-    assert!(output.stderr.contains("hint: the disk is full"), "{output}");
+    output.assert_failure(125, &["No space left on device", "hint: the disk is full"]);
     assert_eq!(output.stdout, "", "{output}");
     host.assert_nothing_left();
 }
@@ -53,12 +48,7 @@ fn running_sandbox_on_full_disk_ends_with_error() {
         ls -A \"$SANDBOX_HOME/kvm-vms\"
         exit $status";
     let output = on_small_disk(&host, 96, script);
-    assert_eq!(output.status, 125, "{output}");
-    assert!(
-        output.stderr.contains("the host's disk is full"),
-        "{output}"
-    );
-    assert!(output.stderr.contains("hint:"), "{output}");
+    output.assert_failure(125, &["the host's disk is full", "hint:"]);
     assert_eq!(output.stdout, "", "{output}");
     host.assert_nothing_left();
 }
@@ -86,12 +76,7 @@ fn image_build_on_full_disk_reports_no_space() {
     );
     for (megabytes, script) in [(64, too_small), (1100, fills_up)] {
         let output = on_small_disk(&host, megabytes, &script);
-        assert_eq!(output.status, 1, "{output}");
-        assert!(
-            output.stderr.contains("error: the disk is full"),
-            "{output}"
-        );
-        assert!(output.stderr.contains("hint: free at least"), "{output}");
+        output.assert_failure(1, &["error: the disk is full", "hint: free at least"]);
         assert_eq!(output.stdout, "", "{output}");
         host.assert_nothing_left();
     }
@@ -110,8 +95,7 @@ fn template_build_on_full_disk_ends_with_error() {
     let list_leftovers = "find \"$SANDBOX_HOME\" -name ram -o -name '.partial-*'; exit $status";
     let too_small = format!("{own_store}\n\"$0\" template build || status=$?; {list_leftovers}");
     let output = on_small_disk(&host, 64, &too_small);
-    assert_eq!(output.status, 1, "{output}");
-    assert!(output.stderr.contains("hint:"), "{output}");
+    output.assert_failure(1, &["hint:"]);
     assert_eq!(output.stdout, "", "{output}");
 
     // Large enough at first, full while the guest boots.
@@ -124,10 +108,9 @@ fn template_build_on_full_disk_ends_with_error() {
          wait $! || status=$?; cat \"$HOME/log\" >&2; rm \"$HOME/log\"; {list_leftovers}"
     );
     let output = on_small_disk(&host, 1700, &fills_up);
-    assert_eq!(output.status, 1, "{output}");
     let error =
         "error: could not save the guest for the template\n  caused by: the host's disk is full";
-    assert!(output.stderr.contains(error), "{output}");
+    output.assert_failure(1, &[error]);
     assert_eq!(output.stdout, "", "{output}");
     host.assert_nothing_left();
 }

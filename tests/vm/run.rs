@@ -4,7 +4,7 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Host, Running, eventually};
+use crate::harness::{Host, Running};
 
 #[test]
 fn run_returns_status_of_command_and_leaves_nothing() {
@@ -67,9 +67,7 @@ fn killed_run_ends_its_sandbox() {
     running.expect_stdout("started");
     running.signal(Signal::SIGKILL);
     assert_eq!(running.finish().status, 137);
-    eventually("the end of the machine", || {
-        host.processes().is_empty().then_some(())
-    });
+    host.wait_for_end();
     host.assert_nothing_left();
 }
 

@@ -413,9 +413,7 @@ fn killed_template_build_leaves_nothing_and_next_build_succeeds() {
         });
         build.signal(signal);
         assert_eq!(build.finish().status, status);
-        eventually("the end of the QEMU of the build", || {
-            host.processes().is_empty().then_some(())
-        });
+        host.wait_for_end();
     }
     let list = host.run(["template", "ls", "--json"]).success();
     assert_eq!(list.stdout.trim(), "[]");

@@ -28,6 +28,15 @@ impl Output {
         Self::from(command.output().unwrap())
     }
 
+    /// Fails the test unless the status is `status` and stderr contains these texts.
+    #[track_caller]
+    pub fn assert_failure(&self, status: i32, texts: &[&str]) {
+        assert_eq!(self.status, status, "{self}");
+        for text in texts {
+            assert!(self.stderr.contains(text), "no {text:?} in\n{self}");
+        }
+    }
+
     /// Fails the test unless the status is 0.
     #[track_caller]
     pub fn success(self) -> Self {

@@ -248,6 +248,14 @@ impl Host {
         self.assert_nothing_left();
     }
 
+    /// Waits until no process of a sandbox runs.
+    #[track_caller]
+    pub(crate) fn wait_for_end(&self) {
+        eventually("the end of the processes", || {
+            self.processes().is_empty().then_some(())
+        });
+    }
+
     /// Asserts that no process and no file of any sandbox is left.
     #[track_caller]
     pub(crate) fn assert_nothing_left(&self) {

@@ -50,22 +50,23 @@ pub(super) fn metadata() -> Value {
 
 fn build(home: &Path) {
     eprintln!("building {IMAGE} for the tests, in {}", home.display());
-    let status = Command::new(PROGRAM)
-        .args(["image", "build", IMAGE])
-        .env("SANDBOX_HOME", home)
-        .status()
-        .unwrap();
-    assert!(status.success(), "could not build the image: {status}");
+    run(home, &["image", "build", IMAGE]);
 }
 
 /// Builds the template from which most tests restore: that is the fastest start.
 fn build_template(home: &Path) {
+    let arguments = ["template", "build", "--image", IMAGE, "--accel", "tcg"];
+    run(home, &arguments);
+}
+
+/// Runs the program under test with its state in `home`.
+fn run(home: &Path, arguments: &[&str]) {
     let status = Command::new(PROGRAM)
-        .args(["template", "build", "--image", IMAGE, "--accel", "tcg"])
+        .args(arguments)
         .env("SANDBOX_HOME", home)
         .status()
         .unwrap();
-    assert!(status.success(), "could not build the template: {status}");
+    assert!(status.success(), "{arguments:?}: {status}");
 }
 
 /// Removes images whose recipe has changed.
