@@ -1,68 +1,30 @@
 //! Allowed requests to the explicit proxy.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
+use super::guest::{client_config, client_hello, tls, tunnel};
 use super::servers::{self, Outside};
-use super::world::{World, exchange, on_gateway, read_head};
+use super::world::{World, assert_echoes, exchange, on_gateway, read_head};
 use crate::access_log::{AskedBy, Outcome};
 use crate::proxy::route::Route;
 use sandbox_spec::policy::Reason;
 
-pub(super) fn client_config(roots: RootCertStore, protocols: &[&str]) -> Arc<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = protocols
-        .iter()
-        .map(|name| name.as_bytes().to_vec())
-        .collect();
-    Arc::new(config)
-}
-
-/// Returns the ClientHello for a host of this name.
-pub(super) fn client_hello(name: &str) -> Vec<u8> {
-    let config = client_config(RootCertStore::empty(), &[]);
-    let name = ServerName::try_from(name.to_owned()).unwrap();
-    let mut bytes = Vec::new();
-    ClientConnection::new(config, name)
-        .unwrap()
-        .write_tls(&mut bytes)
-        .unwrap();
-    bytes
-}
-
-pub(super) async fn tls(
-    stream: TcpStream,
-    name: &str,
-    config: Arc<ClientConfig>,
-) -> std::io::Result<TlsStream<TcpStream>> {
-    let name = ServerName::try_from(name.to_owned()).unwrap();
-    TlsConnector::from(config).connect(name, stream).await
-}
-
-/// Opens a tunnel to `authority` through the explicit proxy.
-pub(super) async fn tunnel(world: &World, authority: &str) -> TcpStream {
-    let mut stream = world.explicit().await;
-    let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let head = read_head(&mut stream).await;
-    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    stream
-}
-
 fn get(authority: &str, path: &str) -> String {
     format!("GET http://{authority}{path} HTTP/1.1\r\nHost: {authority}\r\n\r\n")
+}
+
+/// Returns `good.test` with the port of a server.
+fn good_test(server: SocketAddr) -> String {
+    format!("good.test:{}", server.port())
+}
+
+/// Starts a web server that echoes, and returns its host and port.
+async fn echo_host() -> String {
+    good_test(servers::echo().await.0)
 }
 
 /// Reads one response with a `Content-Length`.
@@ -113,11 +75,7 @@ fn policy_decides_each_request_of_kept_alive_connection() {
         // The three requests to one name share a connection.
         assert_eq!(connections.all().len(), 2);
         drop(stream);
-        let denied: Vec<_> = world
-            .log()
-            .into_iter()
-            .filter(|entry| entry.verdict == Outcome::Denied)
-            .collect();
+        let denied = world.denied();
         assert_eq!(denied.len(), 1);
         assert_eq!(denied[0].asked, AskedBy::Http);
     });
@@ -131,7 +89,7 @@ fn host_that_closes_kept_alive_connection_is_connected_again() {
             servers::canned(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
         let mut stream = world.explicit().await;
         for _ in 0..3 {
-            let request = get(&format!("good.test:{}", address.port()), "/");
+            let request = get(&good_test(address), "/");
             stream.write_all(request.as_bytes()).await.unwrap();
             assert_eq!(read_answer(&mut stream).await.1, "ok");
         }
@@ -146,7 +104,7 @@ fn headers_keep_case_and_lose_hop_by_hop_ones() {
         let (address, requests) =
             servers::canned(b"HTTP/1.1 200 OK\r\nX-CamelCase: 1\r\nConnection: close\r\n\r\nok")
                 .await;
-        let host = format!("good.test:{}", address.port());
+        let host = good_test(address);
         let request = format!(
             "GET http://{host}/a?b HTTP/1.1\r\nHost: {host}\r\nX-MixedCase: Yes\r\n\
              Proxy-Connection: keep-alive\r\nProxy-Authorization: Basic eDp5\r\nTE: trailers\r\n\
@@ -169,8 +127,7 @@ fn headers_keep_case_and_lose_hop_by_hop_ones() {
 fn bodies_pass_with_length_or_chunks() {
     on_gateway(|| async {
         let world = World::new().await;
-        let (address, _) = servers::echo().await;
-        let host = format!("good.test:{}", address.port());
+        let host = echo_host().await;
         for (framing, body) in [
             ("Content-Length: 5", "hello"),
             ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"),
@@ -188,8 +145,7 @@ fn bodies_pass_with_length_or_chunks() {
 fn expect_continue_gets_100() {
     on_gateway(|| async {
         let world = World::new().await;
-        let (address, _) = servers::echo().await;
-        let host = format!("good.test:{}", address.port());
+        let host = echo_host().await;
         let mut stream = world.explicit().await;
         let request = format!(
             "POST http://{host}/ HTTP/1.1\r\nHost: {host}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
@@ -207,7 +163,7 @@ fn head_response_keeps_length_and_connection() {
         let world = World::new().await;
         let (address, requests) =
             servers::canned(b"HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n").await;
-        let host = format!("good.test:{}", address.port());
+        let host = good_test(address);
         let mut stream = world.explicit().await;
         for _ in 0..2 {
             let request = format!("HEAD http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n");
@@ -244,7 +200,7 @@ fn tunnel_has_one_log_line_with_its_bytes() {
         let world = World::new().await;
         let address = servers::reflector().await;
         let hello = client_hello("good.test");
-        let mut stream = tunnel(&world, &format!("good.test:{}", address.port())).await;
+        let mut stream = tunnel(&world, &good_test(address)).await;
         stream.write_all(&hello).await.unwrap();
         stream.write_all(&[7; 100_000]).await.unwrap();
         // One direction is closed. The other one stays open until all bytes arrived.
@@ -266,27 +222,24 @@ fn tunnel_has_one_log_line_with_its_bytes() {
     });
 }
 
+/// Moves the clock forward.
+async fn pass_hours(hours: u64) {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(hours * 3600)).await;
+    tokio::time::resume();
+}
+
 #[test]
 fn idle_tunnel_closes_after_hours() {
     on_gateway(|| async {
         let world = World::new().await;
         let address = servers::reflector().await;
-        let mut stream = tunnel(&world, &format!("good.test:{}", address.port())).await;
-        let hello = client_hello("good.test");
-        stream.write_all(&hello).await.unwrap();
-        let mut answer = vec![0; hello.len()];
-        stream.read_exact(&mut answer).await.unwrap();
-        tokio::time::pause();
-        tokio::time::advance(Duration::from_secs(3 * 3600)).await;
-        tokio::time::resume();
-        stream.write_all(b"still there").await.unwrap();
-        let mut answer = [0; 11];
-        stream.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b"still there");
+        let mut stream = tunnel(&world, &good_test(address)).await;
+        assert_echoes(&mut stream, &client_hello("good.test")).await;
+        pass_hours(3).await;
+        assert_echoes(&mut stream, b"still there").await;
         // After the idle limit, the tunnel releases its descriptors.
-        tokio::time::pause();
-        tokio::time::advance(Duration::from_secs(5 * 3600)).await;
-        tokio::time::resume();
+        pass_hours(5).await;
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).await.unwrap();
         assert!(rest.is_empty());
@@ -297,8 +250,7 @@ fn idle_tunnel_closes_after_hours() {
 fn websocket_upgrade_becomes_tunnel() {
     on_gateway(|| async {
         let world = World::new().await;
-        let (address, _) = servers::echo().await;
-        let host = format!("good.test:{}", address.port());
+        let host = echo_host().await;
         let mut stream = world.explicit().await;
         let request = format!(
             "GET http://{host}/chat HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n\
@@ -323,8 +275,7 @@ fn websocket_upgrade_becomes_tunnel() {
 fn other_upgrades_are_not_passed_on() {
     on_gateway(|| async {
         let world = World::new().await;
-        let (address, _) = servers::echo().await;
-        let host = format!("good.test:{}", address.port());
+        let host = echo_host().await;
         let request = format!(
             "GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade, HTTP2-Settings\r\n\
              Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
@@ -342,8 +293,7 @@ fn other_upgrades_are_not_passed_on() {
 fn concurrent_and_sequential_requests_get_their_own_responses() {
     on_gateway(|| async {
         let world = World::new().await;
-        let (address, _) = servers::echo().await;
-        let host = format!("good.test:{}", address.port());
+        let host = echo_host().await;
         let padding = "x".repeat(20_000);
         let mut tasks = Vec::new();
         for number in 0..200 {
@@ -377,7 +327,7 @@ fn hundreds_of_tunnels_are_open_at_once() {
     on_gateway(|| async {
         let world = World::new().await;
         let address = servers::reflector().await;
-        let authority = format!("good.test:{}", address.port());
+        let authority = good_test(address);
         let mut hello = client_hello("good.test");
         let mut tunnels = Vec::new();
         // Each hello follows its tunnel at once, since the proxy waits for it only for a short time.

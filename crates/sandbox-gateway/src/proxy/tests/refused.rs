@@ -2,6 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::guest::client_hello;
 use super::servers;
 use super::world::{World, exchange, on_gateway, read_head};
 use crate::access_log::{AskedBy, Outcome};
@@ -264,16 +265,8 @@ fn missing_host_gives_bad_gateway() {
 fn tunnel_must_start_with_tls_to_its_host() {
     on_gateway(|| async {
         let table = [
-            (
-                super::explicit::client_hello("other.test"),
-                Reason::NameMismatch,
-                112,
-            ),
-            (
-                super::explicit::client_hello("127.0.0.1"),
-                Reason::NoName,
-                112,
-            ),
+            (client_hello("other.test"), Reason::NameMismatch, 112),
+            (client_hello("127.0.0.1"), Reason::NoName, 112),
             (b"SSH-2.0-OpenSSH_9.6\r\n".to_vec(), Reason::Malformed, 0),
             (
                 b"GET / HTTP/1.1\r\nHost: good.test\r\n\r\n".to_vec(),
@@ -294,11 +287,7 @@ fn tunnel_must_start_with_tls_to_its_host() {
             let _ = stream.read_to_end(&mut answer).await;
             let expected = [21, 3, 3, 0, 2, 2, alert];
             assert_eq!(answer, if alert == 0 { &[][..] } else { &expected });
-            let log = world.log();
-            let denied = log
-                .iter()
-                .find(|entry| entry.verdict == Outcome::Denied)
-                .unwrap();
+            let denied = world.denied().remove(0);
             assert_eq!(
                 (denied.reason, denied.asked),
                 (Some(reason), AskedBy::Connect)

@@ -1,124 +1,26 @@
 //! Secrets: inserted for their hosts only, and masked in responses.
 
+mod scene;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Bytes;
-use hyper::client::conn::{http1, http2};
-use hyper::{Request, StatusCode};
+use http_body_util::BodyExt;
+use hyper::StatusCode;
+use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
+use tokio::io::AsyncWriteExt;
 
-use super::explicit::{client_config, tls, tunnel};
+use self::scene::{Scene, VALUE, ask, interceptor, request, speaks_http2};
+use super::guest::{client_config, tls, tunnel};
 use super::servers::{self, Outside};
-use super::world::{World, exchange, on_gateway, read_head};
+use super::world::{World, assert_echoes, exchange, on_gateway, read_head};
 use crate::access_log::Outcome;
-use crate::interception::{CertificateAuthority, Interceptor, Secrets};
 use crate::proxy::upstream::LocalExecutor;
 use sandbox_spec::policy::Reason;
-use sandbox_spec::secret::SecretRequest;
-
-const VALUE: &str = "hunter2-is-the-value";
-
-/// The guest's part of an interceptor for `TOKEN@api.test` and `OTHER@second.test`.
-struct Guest {
-    placeholder: String,
-    other_placeholder: String,
-    roots: RootCertStore,
-}
-
-fn interceptor(outside: &Outside) -> (Interceptor, Guest) {
-    let secret = |text: &str| {
-        let request = SecretRequest::of_variable(text).unwrap();
-        request.resolve(|_| Some(VALUE.into())).unwrap()
-    };
-    let (token, other) = (secret("TOKEN@api.test"), secret("OTHER@second.test"));
-    let placeholder = token.placeholder.clone();
-    let other_placeholder = other.placeholder.clone();
-    let secrets = Secrets::new(vec![token, other]).unwrap();
-    let authority = CertificateAuthority::generate(secrets.hosts()).unwrap();
-    let mut roots = RootCertStore::empty();
-    let trusted = CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes()).unwrap();
-    roots.add(trusted).unwrap();
-    let interceptor = Interceptor::with_roots(secrets, authority, outside.roots()).unwrap();
-    let guest = Guest {
-        placeholder,
-        other_placeholder,
-        roots,
-    };
-    (interceptor, guest)
-}
-
-/// Opens the guest's TLS connection to `api.test` through the explicit proxy.
-async fn intercepted(
-    world: &World,
-    guest: &Guest,
-    port: u16,
-    protocols: &[&str],
-) -> TlsStream<TcpStream> {
-    let stream = tunnel(world, &format!("api.test:{port}")).await;
-    let config = client_config(guest.roots.clone(), protocols);
-    tls(stream, "api.test", config).await.unwrap()
-}
-
-struct Answer {
-    status: StatusCode,
-    echoed: Option<String>,
-    body: String,
-}
-
-/// Sends one request over the negotiated version of HTTP.
-async fn ask(stream: TlsStream<TcpStream>, request: Request<Empty<Bytes>>) -> Answer {
-    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let stream = TokioIo::new(stream);
-    let response = if http2 {
-        let (mut sender, connection) = http2::handshake(LocalExecutor, stream).await.unwrap();
-        tokio::task::spawn_local(connection);
-        sender.send_request(request).await.unwrap()
-    } else {
-        let (mut sender, connection) = http1::handshake(stream).await.unwrap();
-        tokio::task::spawn_local(connection);
-        sender.send_request(request).await.unwrap()
-    };
-    let (parts, body) = response.into_parts();
-    let body = body.collect().await.unwrap().to_bytes();
-    Answer {
-        status: parts.status,
-        echoed: parts
-            .headers
-            .get("x-echo")
-            .map(|value| value.to_str().unwrap().to_owned()),
-        body: String::from_utf8(body.to_vec()).unwrap(),
-    }
-}
-
-fn request(
-    http2: bool,
-    host: &str,
-    port: u16,
-    path: &str,
-    authorization: &str,
-) -> Request<Empty<Bytes>> {
-    let builder = if http2 {
-        Request::get(format!("https://{host}:{port}{path}"))
-    } else {
-        Request::get(path).header("host", format!("{host}:{port}"))
-    };
-    builder
-        .header("authorization", authorization)
-        .body(Empty::new())
-        .unwrap()
-}
 
 #[test]
 fn host_gets_value_and_guest_gets_mask() {
     on_gateway(|| async {
-        let outside = Outside::new(&["api.test"]);
         for (guest_speaks, host_speaks, http2) in [
             (&["http/1.1"][..], &["http/1.1"][..], false),
             (&["h2", "http/1.1"], &["h2", "http/1.1"], true),
@@ -126,20 +28,13 @@ fn host_gets_value_and_guest_gets_mask() {
             (&["http/1.1"], &["h2", "http/1.1"], false),
             (&[], &["h2", "http/1.1"], false),
         ] {
-            let (interceptor, guest) = interceptor(&outside);
-            let world = World::with(Some(interceptor)).await;
-            let (address, seen) = outside.echo(host_speaks).await;
-            let port = address.port();
-            let stream = intercepted(&world, &guest, port, guest_speaks).await;
-            assert_eq!(stream.get_ref().1.alpn_protocol() == Some(b"h2"), http2);
-            let authorization = format!("Bearer {}", guest.placeholder);
-            let answer = ask(
-                stream,
-                request(http2, "api.test", port, "/v1", &authorization),
-            )
-            .await;
+            let scene = Scene::new(host_speaks).await;
+            let stream = scene.connect(guest_speaks).await;
+            assert_eq!(speaks_http2(&stream), http2);
+            let authorization = format!("Bearer {}", scene.guest.placeholder);
+            let answer = ask(stream, "api.test", scene.port, "/v1", &authorization).await;
             assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
-            assert!(seen.all()[0].contains(&format!("authorization: Bearer {VALUE}\n")));
+            assert!(scene.seen.all()[0].contains(&format!("authorization: Bearer {VALUE}\n")));
             // The host echoes its request, in a header and in the body.
             let stars = "*".repeat(VALUE.len());
             assert_eq!(answer.echoed, Some(format!("Bearer {stars}")));
@@ -151,7 +46,7 @@ fn host_gets_value_and_guest_gets_mask() {
                 answer.body
             );
             assert!(!answer.body.contains(VALUE));
-            assert!(!world.log_text().contains(VALUE));
+            assert!(!scene.world.log_text().contains(VALUE));
         }
     });
 }
@@ -159,26 +54,11 @@ fn host_gets_value_and_guest_gets_mask() {
 #[test]
 fn basic_credentials_get_value() {
     on_gateway(|| async {
-        let outside = Outside::new(&["api.test"]);
-        let (interceptor, guest) = interceptor(&outside);
-        let world = World::with(Some(interceptor)).await;
-        let (address, seen) = outside.echo(&["http/1.1"]).await;
-        let port = address.port();
-        let stream = intercepted(&world, &guest, port, &[]).await;
-        let credentials = STANDARD.encode(format!("git:{}", guest.placeholder));
-        let answer = ask(
-            stream,
-            request(
-                false,
-                "api.test",
-                port,
-                "/",
-                &format!("Basic {credentials}"),
-            ),
-        )
-        .await;
+        let scene = Scene::new(&["http/1.1"]).await;
+        let credentials = STANDARD.encode(format!("git:{}", scene.guest.placeholder));
+        let answer = scene.ask(&[], "/", &format!("Basic {credentials}")).await;
         let expected = STANDARD.encode(format!("git:{VALUE}"));
-        assert!(seen.all()[0].contains(&format!("authorization: Basic {expected}\n")));
+        assert!(scene.seen.all()[0].contains(&format!("authorization: Basic {expected}\n")));
         assert!(!answer.body.contains(&expected), "{}", answer.body);
     });
 }
@@ -186,44 +66,21 @@ fn basic_credentials_get_value() {
 #[test]
 fn secret_for_other_host_is_denied() {
     on_gateway(|| async {
-        let outside = Outside::new(&["api.test"]);
-        for (http2, protocol) in [(false, "http/1.1"), (true, "h2")] {
-            let (interceptor, guest) = interceptor(&outside);
-            let world = World::with(Some(interceptor)).await;
-            let (address, seen) = outside.echo(&[protocol]).await;
-            let port = address.port();
+        for protocol in ["http/1.1", "h2"] {
+            let scene = Scene::new(&[protocol]).await;
+            let other = &scene.guest.other_placeholder;
+            let credentials = STANDARD.encode(format!("x:{other}"));
             for (path, authorization) in [
-                (
-                    "/".to_owned(),
-                    format!("Bearer {}", guest.other_placeholder),
-                ),
-                (
-                    format!("/?key={}", guest.other_placeholder),
-                    "Bearer x".into(),
-                ),
-                (
-                    "/".into(),
-                    format!(
-                        "Basic {}",
-                        STANDARD.encode(format!("x:{}", guest.other_placeholder))
-                    ),
-                ),
+                ("/", format!("Bearer {other}")),
+                (&format!("/?key={other}"), "Bearer x".into()),
+                ("/", format!("Basic {credentials}")),
             ] {
-                let stream = intercepted(&world, &guest, port, &[protocol]).await;
-                let answer = ask(
-                    stream,
-                    request(http2, "api.test", port, &path, &authorization),
-                )
-                .await;
+                let answer = scene.ask(&[protocol], path, &authorization).await;
                 assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", answer.body);
                 assert!(answer.body.contains("`OTHER`"), "{}", answer.body);
             }
-            assert!(seen.all().is_empty());
-            let denied: Vec<_> = world
-                .log()
-                .into_iter()
-                .filter(|entry| entry.verdict == Outcome::Denied)
-                .collect();
+            assert!(scene.seen.all().is_empty());
+            let denied = scene.world.denied();
             assert_eq!(denied.len(), 3);
             assert!(
                 denied
@@ -249,18 +106,14 @@ fn secret_in_plaintext_is_denied() {
                 guest.placeholder
             );
             let request = format!("GET http://{host}/ HTTP/1.1\r\n{headers}\r\n\r\n");
-            let answer = exchange(world.explicit().await, request.as_bytes()).await;
-            assert!(
-                answer.starts_with("HTTP/1.1 403 ") && answer.contains(says),
-                "{answer}"
-            );
+            let explicit = exchange(world.explicit().await, request.as_bytes()).await;
             world.resolve(name).await;
             let request = format!("GET / HTTP/1.1\r\n{headers}\r\n\r\n");
-            let answer = exchange(world.http(address).await, request.as_bytes()).await;
-            assert!(
-                answer.starts_with("HTTP/1.1 403 ") && answer.contains(says),
-                "{answer}"
-            );
+            let transparent = exchange(world.http(address).await, request.as_bytes()).await;
+            for answer in [explicit, transparent] {
+                assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+                assert!(answer.contains(says), "{answer}");
+            }
         }
         assert!(seen.all().is_empty());
         assert!(!world.log_text().contains(VALUE));
@@ -270,21 +123,17 @@ fn secret_in_plaintext_is_denied() {
 #[test]
 fn request_for_other_host_is_misdirected() {
     on_gateway(|| async {
-        let outside = Outside::new(&["api.test"]);
-        for (http2, protocol) in [(false, "http/1.1"), (true, "h2")] {
-            let (interceptor, guest) = interceptor(&outside);
-            let world = World::with(Some(interceptor)).await;
-            let (address, seen) = outside.echo(&[protocol]).await;
-            let port = address.port();
-            let stream = intercepted(&world, &guest, port, &[protocol]).await;
-            let answer = ask(stream, request(http2, "good.test", port, "/", "x")).await;
+        for protocol in ["http/1.1", "h2"] {
+            let scene = Scene::new(&[protocol]).await;
+            let stream = scene.connect(&[protocol]).await;
+            let answer = ask(stream, "good.test", scene.port, "/", "x").await;
             assert_eq!(
                 answer.status,
                 StatusCode::MISDIRECTED_REQUEST,
                 "{}",
                 answer.body
             );
-            assert!(seen.all().is_empty());
+            assert!(scene.seen.all().is_empty());
         }
     });
 }
@@ -296,25 +145,15 @@ fn unverified_host_gets_no_request() {
         let imposters = [Outside::new(&["api.test"]), Outside::new(&["evil.test"])];
         for imposter in imposters {
             for protocol in ["http/1.1", "h2"] {
-                let (interceptor, guest) = interceptor(&trusted);
-                let world = World::with(Some(interceptor)).await;
-                let (address, seen) = imposter.echo(&[protocol]).await;
-                let port = address.port();
-                let stream = intercepted(&world, &guest, port, &[protocol]).await;
-                let authorization = format!("Bearer {}", guest.placeholder);
-                let http2 = protocol == "h2";
-                let answer = ask(
-                    stream,
-                    request(http2, "api.test", port, "/", &authorization),
-                )
-                .await;
+                let scene = Scene::with_server(&trusted, &imposter, &[protocol]).await;
+                let authorization = format!("Bearer {}", scene.guest.placeholder);
+                let answer = scene.ask(&[protocol], "/", &authorization).await;
                 assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
                 assert!(answer.body.contains("certificate"), "{}", answer.body);
-                assert!(seen.all().is_empty());
+                assert!(scene.seen.all().is_empty());
+                let log = scene.world.log();
                 assert!(
-                    world
-                        .log()
-                        .iter()
+                    log.iter()
                         .any(|entry| entry.reason == Some(Reason::Upstream))
                 );
             }
@@ -325,52 +164,38 @@ fn unverified_host_gets_no_request() {
 #[test]
 fn intercepted_websocket_passes_bytes() {
     on_gateway(|| async {
-        let outside = Outside::new(&["api.test"]);
-        let (interceptor, guest) = interceptor(&outside);
-        let world = World::with(Some(interceptor)).await;
-        let (address, seen) = outside.echo(&["http/1.1"]).await;
-        let mut stream = intercepted(&world, &guest, address.port(), &["http/1.1"]).await;
+        let scene = Scene::new(&["http/1.1"]).await;
+        let mut stream = scene.connect(&["http/1.1"]).await;
         let request = format!(
             "GET /ws HTTP/1.1\r\nHost: api.test:{}\r\nAuthorization: Bearer {}\r\n\
              Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
-            address.port(),
-            guest.placeholder
+            scene.port, scene.guest.placeholder
         );
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
-        }
-        assert!(head.starts_with(b"HTTP/1.1 101 "));
-        assert!(seen.all()[0].contains(VALUE));
-        stream.write_all(b"ping").await.unwrap();
-        let mut answer = [0; 4];
-        stream.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b"ping");
+        assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 101 "));
+        assert!(scene.seen.all()[0].contains(VALUE));
+        assert_echoes(&mut stream, b"ping").await;
     });
 }
 
 #[test]
 fn http2_streams_get_their_own_responses() {
     on_gateway(|| async {
-        let outside = Outside::new(&["api.test"]);
-        let (interceptor, guest) = interceptor(&outside);
-        let world = World::with(Some(interceptor)).await;
-        let (address, _) = outside.echo(&["h2"]).await;
-        let port = address.port();
-        let stream = intercepted(&world, &guest, port, &["h2"]).await;
+        let scene = Scene::new(&["h2"]).await;
+        let stream = scene.connect(&["h2"]).await;
         let (sender, connection) = http2::handshake(LocalExecutor, TokioIo::new(stream))
             .await
             .unwrap();
         tokio::task::spawn_local(connection);
         let mut tasks = Vec::new();
         for number in 0..100 {
+            let path = format!("/{number}");
             let request = request(
                 true,
                 "api.test",
-                port,
-                &format!("/{number}"),
-                &guest.placeholder,
+                scene.port,
+                &path,
+                &scene.guest.placeholder,
             );
             let mut sender = sender.clone();
             tasks.push(tokio::task::spawn_local(async move {
@@ -385,7 +210,8 @@ fn http2_streams_get_their_own_responses() {
         }
         // All requests share one upstream connection.
         drop(sender);
-        let connections = world
+        let connections = scene
+            .world
             .log()
             .into_iter()
             .filter(|entry| entry.verdict == Outcome::Allowed);
@@ -427,11 +253,7 @@ fn secrets_work_in_open_mode() {
         let stream = tls(world.by_address(address).await, "api.test", config)
             .await
             .unwrap();
-        let answer = ask(
-            stream,
-            request(false, "api.test", port, "/", &guest.placeholder),
-        )
-        .await;
+        let answer = ask(stream, "api.test", port, "/", &guest.placeholder).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
         assert!(seen.all()[0].contains(VALUE));
         // The proxy does not intercept another name at the same address.
@@ -439,11 +261,7 @@ fn secrets_work_in_open_mode() {
         let stream = tls(world.by_address(address).await, "unlisted.test", config)
             .await
             .unwrap();
-        let answer = ask(
-            stream,
-            request(false, "unlisted.test", port, "/", &guest.placeholder),
-        )
-        .await;
+        let answer = ask(stream, "unlisted.test", port, "/", &guest.placeholder).await;
         assert!(answer.body.contains(&guest.placeholder));
     });
 }

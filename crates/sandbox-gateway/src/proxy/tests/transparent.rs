@@ -3,9 +3,9 @@
 use rustls::RootCertStore;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::explicit::{client_config, client_hello, tls};
+use super::guest::{client_config, client_hello, tls};
 use super::servers::{self, Outside};
-use super::world::{World, exchange, on_gateway, read_head};
+use super::world::{World, assert_echoes, exchange, on_gateway, read_head};
 use crate::access_log::{AskedBy, Outcome};
 use sandbox_spec::policy::Reason;
 
@@ -181,9 +181,12 @@ fn plain_http_is_decided_by_host_header() {
                 answer.starts_with(&format!("HTTP/1.1 {status} ")),
                 "{text}{answer}"
             );
-            let log = world.log();
-            let denied = log.iter().find(|entry| entry.verdict == Outcome::Denied);
-            assert_eq!(denied.and_then(|entry| entry.reason), reason, "{text}");
+            let denied = world.denied();
+            assert_eq!(
+                denied.first().and_then(|entry| entry.reason),
+                reason,
+                "{text}"
+            );
         }
         assert_eq!(seen.all().len(), 2);
     });
@@ -214,9 +217,6 @@ fn plaintext_websocket_becomes_tunnel() {
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 101 "));
-        stream.write_all(b"ping").await.unwrap();
-        let mut answer = [0; 4];
-        stream.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b"ping");
+        assert_echoes(&mut stream, b"ping").await;
     });
 }

@@ -8,10 +8,10 @@ use std::rc::Rc;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{RData, Record, RecordType};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
-use crate::access_log::{Entry, FILE};
+use crate::access_log::{Entry, FILE, Outcome};
 use crate::interception::Interceptor;
 use crate::policy_engine::{Mode, PolicyEngine, PolicyEngineConfig};
 use crate::proxy::{Proxy, transparent};
@@ -153,6 +153,13 @@ impl World {
             .collect()
     }
 
+    /// Returns the entries of denied flows.
+    pub(super) fn denied(&self) -> Vec<Entry> {
+        let mut entries = self.log();
+        entries.retain(|entry| entry.verdict == Outcome::Denied);
+        entries
+    }
+
     pub(super) fn log_text(&self) -> String {
         std::fs::read_to_string(self.directory.path().join(FILE)).unwrap()
     }
@@ -167,13 +174,24 @@ pub(super) async fn exchange(mut stream: TcpStream, request: &[u8]) -> String {
 }
 
 /// Reads a head up to its empty line.
-pub(super) async fn read_head(stream: &mut TcpStream) -> String {
+pub(super) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let byte = stream.read_u8().await.unwrap();
         head.push(byte);
     }
     String::from_utf8(head).unwrap()
+}
+
+/// Asserts that the other side of a tunnel echoes these bytes.
+pub(super) async fn assert_echoes(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    bytes: &[u8],
+) {
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = vec![0; bytes.len()];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, bytes);
 }
 
 /// Starts a resolver for a zone. Its answers have TTL 0.
