@@ -9,6 +9,7 @@ mod body;
 pub mod client_hello;
 mod context;
 mod explicit;
+mod forwarding;
 mod hop_by_hop;
 mod http;
 mod interception;

@@ -11,8 +11,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use hyper::body::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
+use super::forwarding::forward_writes;
 use super::limits::{HEAD_LIMIT, MOST_HEADERS};
 
 /// A stream of the guest whose request heads are checked.
@@ -174,23 +175,7 @@ impl<S: AsyncRead + Unpin> RequestHeads<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for RequestHeads<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
-    }
-}
+forward_writes!(RequestHeads);
 
 #[cfg(test)]
 mod tests {
