@@ -49,17 +49,9 @@ pub enum ResolveError {
 /// An error in connecting to a name.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// The policy denies the name, or all its addresses.
-    #[error("{reason} ({rule})")]
-    Denied {
-        /// The rule that denied it.
-        rule: RuleName,
-        /// The reason.
-        reason: Reason,
-    },
-    /// The resolver found no addresses.
+    /// The name has no address that the policy allows.
     #[error(transparent)]
-    Lookup(#[from] LookupError),
+    Resolve(#[from] ResolveError),
     /// No address accepted the connection.
     #[error("could not connect to `{to}`")]
     Connect {
@@ -72,15 +64,6 @@ pub enum DialError {
     /// No connection was ready in time.
     #[error("could not connect in time")]
     Timeout,
-}
-
-impl From<ResolveError> for DialError {
-    fn from(error: ResolveError) -> Self {
-        match error {
-            ResolveError::Denied { rule, reason } => Self::Denied { rule, reason },
-            ResolveError::Lookup(error) => Self::Lookup(error),
-        }
-    }
 }
 
 impl PolicyEngine {
@@ -173,7 +156,7 @@ impl PolicyEngine {
     ) -> Result<(TcpStream, SocketAddr), DialError> {
         let until = Instant::now() + DEADLINE;
         if let NamedVerdict::Deny { rule, reason } = self.named(name, port) {
-            return Err(DialError::Denied { rule, reason });
+            return Err(ResolveError::Denied { rule, reason }.into());
         }
         let resolved = tokio::time::timeout_at(until, self.resolve(name))
             .await
@@ -205,7 +188,7 @@ impl PolicyEngine {
     ) -> Result<(TcpStream, SocketAddr), DialError> {
         let (to, _) = self
             .reach(name, address)
-            .map_err(|(rule, reason)| DialError::Denied { rule, reason })?;
+            .map_err(|(rule, reason)| ResolveError::Denied { rule, reason })?;
         let stream = tokio::time::timeout(DEADLINE, TcpStream::connect(to))
             .await
             .map_err(|_| DialError::Timeout)?

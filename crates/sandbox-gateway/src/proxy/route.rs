@@ -11,7 +11,7 @@ use super::metered_stream::MeteredStream;
 use super::refusal::Refusal;
 use super::tls_alert;
 use crate::access_log::{AskedBy, FlowStart};
-use crate::policy_engine::{DialError, PolicyEngine};
+use crate::policy_engine::{DialError, PolicyEngine, ResolveError};
 use sandbox_spec::domain::DomainName;
 use sandbox_spec::policy::{NamedVerdict, RuleName, Transport};
 
@@ -83,7 +83,7 @@ impl Route {
 
     fn dial_refusal(&self, error: DialError) -> Refusal {
         match error {
-            DialError::Denied { rule, reason } => Refusal::Denied {
+            DialError::Resolve(ResolveError::Denied { rule, reason }) => Refusal::Denied {
                 name: self.name.clone(),
                 port: self.port,
                 rule,

@@ -15,6 +15,7 @@ use super::route::Route;
 use super::session::{ConnectionKind, Session};
 use super::{client_hello, http, interception, tls_alert, tunnel};
 use crate::access_log::{AskedBy, FlowStart};
+use sandbox_spec::domain::DomainName;
 use sandbox_spec::policy::{Reason, RuleName, Transport};
 
 /// Serves plain HTTP. Each request is for the host in its `Host` header.
@@ -49,13 +50,7 @@ where
             return;
         }
     };
-    let route = Route {
-        policy_engine: Rc::clone(&context.policy_engine),
-        asked_by: AskedBy::Sni,
-        name,
-        port: destination.port(),
-        destination: Some(destination),
-    };
+    let route = route_by_sni(context, name, destination);
     if let Err(refusal) = route.check_destination() {
         return route.refuse_tls(guest, &refusal).await;
     }
@@ -90,13 +85,7 @@ pub(super) async fn allowed_tls<S>(
     let mut flow = FlowStart::to_address(destination, Transport::Tcp);
     if let Some(name) = name {
         if context.intercepts_tls(&name) {
-            let route = Route {
-                policy_engine: Rc::clone(&context.policy_engine),
-                asked_by: AskedBy::Sni,
-                name,
-                port: destination.port(),
-                destination: Some(destination),
-            };
+            let route = route_by_sni(context, name, destination);
             return interception::serve(context, guest, route, None).await;
         }
         flow.name = Some(name);
@@ -114,6 +103,17 @@ pub(super) async fn allowed_tls<S>(
     let last = upstream.last_activity();
     let denied = until_denied(context, destination);
     tunnel::carry(guest, upstream, last, denied).await;
+}
+
+/// Returns the route to the host that a ClientHello for `destination` names.
+fn route_by_sni(context: &ProxyContext, name: DomainName, destination: SocketAddr) -> Route {
+    Route {
+        policy_engine: Rc::clone(&context.policy_engine),
+        asked_by: AskedBy::Sni,
+        name,
+        port: destination.port(),
+        destination: Some(destination),
+    }
 }
 
 /// Ends when the policy denies the address.

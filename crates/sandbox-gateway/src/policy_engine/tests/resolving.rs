@@ -209,7 +209,7 @@ async fn dial_connects_where_rule_allows_address() {
         .dial(&name("local.example"), port ^ 1)
         .await;
     assert!(
-        matches!(closed, Err(DialError::Denied { .. })),
+        matches!(closed, Err(DialError::Resolve(ResolveError::Denied { .. }))),
         "{closed:?}"
     );
 }
@@ -232,10 +232,10 @@ async fn dial_denies_name_that_moved_to_private_address() {
     assert!(
         matches!(
             denied,
-            Err(DialError::Denied {
+            Err(DialError::Resolve(ResolveError::Denied {
                 reason: Reason::AddressBehindName,
                 ..
-            })
+            }))
         ),
         "{denied:?}"
     );
@@ -245,7 +245,7 @@ async fn dial_denies_name_that_moved_to_private_address() {
         .dial_address(&name("turns.example"), there)
         .await;
     assert!(
-        matches!(denied, Err(DialError::Denied { .. })),
+        matches!(denied, Err(DialError::Resolve(ResolveError::Denied { .. }))),
         "{denied:?}"
     );
 }
