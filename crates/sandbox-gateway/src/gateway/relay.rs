@@ -24,12 +24,12 @@ pub(super) async fn relay(
     cut: impl Future<Output = ()>,
 ) {
     let (reader, writer) = host.split();
-    let both = async {
-        tokio::try_join!(
-            up(guest, writer, shaper, entry),
-            down(guest, reader, shaper, entry)
-        )
+    let passage = Passage {
+        guest,
+        shaper,
+        entry,
     };
+    let both = async { tokio::try_join!(passage.up(writer), passage.down(reader)) };
     let whole = tokio::select! {
         ended = both => ended.is_ok(),
         () = cut => false,
@@ -42,31 +42,66 @@ pub(super) async fn relay(
     }
 }
 
-/// Passes bytes from the guest to the host until the guest's end.
-async fn up(
-    guest: &GuestStream,
-    mut host: WriteHalf<'_>,
-    shaper: &Rc<Shaper>,
-    entry: Option<&FlowEntry>,
-) -> io::Result<()> {
-    loop {
-        let mut permit = None;
-        if shaper.is_bound() {
-            let waiting = poll_fn(|context| guest.poll_waiting(context)).await?;
-            permit = Some(shaper.reserve(Direction::Up, waiting));
+/// A guest connection whose bytes are shaped and counted.
+struct Passage<'a> {
+    guest: &'a GuestStream,
+    shaper: &'a Rc<Shaper>,
+    entry: Option<&'a FlowEntry>,
+}
+
+impl Passage<'_> {
+    /// Passes bytes from the guest to the host until the guest's end.
+    async fn up(&self, mut host: WriteHalf<'_>) -> io::Result<()> {
+        let guest = self.guest;
+        loop {
+            let mut permit = None;
+            if self.shaper.is_bound() {
+                let waiting = poll_fn(|context| guest.poll_waiting(context)).await?;
+                permit = Some(self.shaper.reserve(Direction::Up, waiting));
+            }
+            let most = most(&mut permit).await;
+            let taken = poll_fn(|context| poll_up(guest, &mut host, most, context)).await?;
+            let Some(taken) = taken else { break };
+            self.count(Direction::Up, permit, taken);
         }
-        let most = most(&mut permit).await;
-        let taken = poll_fn(|context| poll_up(guest, &mut host, most, context)).await?;
-        let Some(taken) = taken else { break };
-        if let Some(permit) = permit {
-            permit.spend(taken);
-        }
-        if let Some(entry) = entry {
-            entry.add_up(taken as u64);
+        // Passes the guest's end to the host.
+        poll_fn(|context| Pin::new(&mut host).poll_shutdown(context)).await
+    }
+
+    /// Passes bytes from the host to the guest until the host's end.
+    async fn down(&self, mut host: ReadHalf<'_>) -> io::Result<()> {
+        let guest = self.guest;
+        loop {
+            let mut permit = None;
+            if self.shaper.is_bound() {
+                poll_fn(|context| poll_readable(guest, &host, context)).await?;
+                let waiting = rustix::io::ioctl_fionread(host.as_ref())?;
+                let waiting = usize::try_from(waiting).unwrap_or(usize::MAX);
+                // No bytes wait at the end of the stream or after a spurious wake-up. A permit for
+                // one byte covers both cases.
+                permit = Some(self.shaper.reserve(Direction::Down, waiting.max(1)));
+            }
+            let most = most(&mut permit).await;
+            let given = poll_fn(|context| poll_down(guest, &mut host, most, context)).await?;
+            if given == 0 {
+                guest.finish();
+                return Ok(());
+            }
+            self.count(Direction::Down, permit, given);
         }
     }
-    // Passes the guest's end to the host.
-    poll_fn(|context| Pin::new(&mut host).poll_shutdown(context)).await
+
+    /// Counts bytes that have passed.
+    fn count(&self, direction: Direction, permit: Option<Permit>, bytes: usize) {
+        if let Some(permit) = permit {
+            permit.spend(bytes);
+        }
+        match (self.entry, direction) {
+            (Some(entry), Direction::Up) => entry.add_up(bytes as u64),
+            (Some(entry), Direction::Down) => entry.add_down(bytes as u64),
+            (None, _) => {}
+        }
+    }
 }
 
 /// Writes at most `most` bytes from the guest to the host. Returns their number, or `None` at the
@@ -88,38 +123,6 @@ fn poll_up(
     match ready!(taken)? {
         Some(taken) => taken.map_ok(Some),
         None => Poll::Ready(Ok(None)),
-    }
-}
-
-/// Passes bytes from the host to the guest until the host's end.
-async fn down(
-    guest: &GuestStream,
-    mut host: ReadHalf<'_>,
-    shaper: &Rc<Shaper>,
-    entry: Option<&FlowEntry>,
-) -> io::Result<()> {
-    loop {
-        let mut permit = None;
-        if shaper.is_bound() {
-            poll_fn(|context| poll_readable(guest, &host, context)).await?;
-            let waiting = rustix::io::ioctl_fionread(host.as_ref())?;
-            let waiting = usize::try_from(waiting).unwrap_or(usize::MAX);
-            // No bytes wait at the end of the stream or after a spurious wake-up. A permit for one
-            // byte covers both cases.
-            permit = Some(shaper.reserve(Direction::Down, waiting.max(1)));
-        }
-        let most = most(&mut permit).await;
-        let given = poll_fn(|context| poll_down(guest, &mut host, most, context)).await?;
-        if given == 0 {
-            guest.finish();
-            return Ok(());
-        }
-        if let Some(permit) = permit {
-            permit.spend(given);
-        }
-        if let Some(entry) = entry {
-            entry.add_down(given as u64);
-        }
     }
 }
 
