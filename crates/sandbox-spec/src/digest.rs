@@ -4,8 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use sandbox_host::hexadecimal;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
+
+use crate::text::serde_as_text;
 
 /// A SHA-256 digest, written as `sha256:` and 64 lower-case hexadecimal digits (OCI image
 /// specification, "Digests").
@@ -57,19 +58,7 @@ impl FromStr for Digest {
     }
 }
 
-impl Serialize for Digest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
-    }
-}
+serde_as_text!(Digest);
 
 /// The error of a text that is not a digest.
 #[derive(Debug, thiserror::Error)]

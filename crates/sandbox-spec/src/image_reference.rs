@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use sandbox_host::hint::Hint;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::text::serde_as_text;
 
 /// The maximum length of an image name, in bytes. A file name has at most 255, and the store adds
 /// suffixes.
@@ -49,19 +50,7 @@ impl FromStr for ImageReference {
     }
 }
 
-impl Serialize for ImageReference {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for ImageReference {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
-    }
-}
+serde_as_text!(ImageReference);
 
 /// The error of a text that is not the name of an image.
 #[derive(Debug, thiserror::Error)]

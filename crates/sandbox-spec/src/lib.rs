@@ -22,6 +22,7 @@ mod share;
 mod size;
 mod template_key;
 mod template_policy;
+mod text;
 
 pub use accelerator::{Accelerator, AcceleratorChoice};
 pub use digest::{Digest, InvalidDigest};

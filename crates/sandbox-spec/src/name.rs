@@ -5,9 +5,9 @@ use std::path::Path;
 use std::str::FromStr;
 
 use sandbox_host::hint::Hint;
-use serde::{Deserialize, Serialize};
 
 use crate::Digest;
+use crate::text::serde_as_text;
 
 /// Why the name of a sandbox is invalid.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -37,8 +37,7 @@ impl NameError {
 /// A valid name: `[A-Za-z0-9_][A-Za-z0-9_-]*` with at least one letter or digit.
 ///
 /// It has at most 63 bytes, the maximum of a hostname's label (RFC 1035, section 2.3.4).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SandboxName(String);
 
 impl SandboxName {
@@ -104,19 +103,7 @@ impl FromStr for SandboxName {
     }
 }
 
-impl TryFrom<String> for SandboxName {
-    type Error = NameError;
-
-    fn try_from(text: String) -> Result<Self, NameError> {
-        text.parse()
-    }
-}
-
-impl From<SandboxName> for String {
-    fn from(name: SandboxName) -> Self {
-        name.0
-    }
-}
+serde_as_text!(SandboxName);
 
 impl AsRef<str> for SandboxName {
     fn as_ref(&self) -> &str {

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use sandbox_host::hint::Hint;
-use serde::{Deserialize, Serialize};
 
 use crate::policy::Transport;
+use crate::text::serde_as_text;
 
 /// Why a published port is invalid.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
@@ -42,8 +42,7 @@ impl PublishError {
 }
 
 /// A port of the host that forwards to a port of the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublishedPort {
     /// The host's listening address; port 0 is any free port.
     pub host: SocketAddr,
@@ -101,19 +100,7 @@ fn port(text: &str) -> Result<u16, PublishError> {
         .ok_or_else(|| PublishError::Port(text.into()))
 }
 
-impl TryFrom<String> for PublishedPort {
-    type Error = PublishError;
-
-    fn try_from(text: String) -> Result<Self, PublishError> {
-        text.parse()
-    }
-}
-
-impl From<PublishedPort> for String {
-    fn from(port: PublishedPort) -> Self {
-        port.to_string()
-    }
-}
+serde_as_text!(PublishedPort);
 
 impl fmt::Display for PublishedPort {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

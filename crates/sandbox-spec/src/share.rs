@@ -7,6 +7,8 @@ use std::str::FromStr;
 use sandbox_host::hint::Hint;
 use serde::{Deserialize, Serialize};
 
+use crate::text::serde_as_text;
+
 /// Why a share or a share mode is invalid.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
@@ -39,8 +41,7 @@ impl ShareError {
 }
 
 /// An absolute path in the guest without `.`, `..` and a trailing slash. It is not `/`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GuestPath(String);
 
 impl GuestPath {
@@ -50,19 +51,7 @@ impl GuestPath {
     }
 }
 
-impl TryFrom<String> for GuestPath {
-    type Error = ShareError;
-
-    fn try_from(text: String) -> Result<Self, ShareError> {
-        text.parse()
-    }
-}
-
-impl From<GuestPath> for String {
-    fn from(path: GuestPath) -> Self {
-        path.0
-    }
-}
+serde_as_text!(GuestPath);
 
 impl FromStr for GuestPath {
     type Err = ShareError;

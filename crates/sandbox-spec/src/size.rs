@@ -6,6 +6,8 @@ use std::str::FromStr;
 use sandbox_host::hint::Hint;
 use serde::{Deserialize, Serialize};
 
+use crate::text::serde_as_text;
+
 /// Why a size or a count is invalid.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
@@ -133,8 +135,7 @@ pub fn format_bytes(bytes: u64) -> String {
 macro_rules! byte_size {
     ($(#[$documentation:meta])* $name:ident, $kind:expr) => {
         $(#[$documentation])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub struct $name(u64);
 
         impl $name {
@@ -153,19 +154,7 @@ macro_rules! byte_size {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = SizeError;
-
-            fn try_from(text: String) -> Result<Self, SizeError> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(size: $name) -> Self {
-                size.to_string()
-            }
-        }
+        serde_as_text!($name);
 
         impl fmt::Display for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

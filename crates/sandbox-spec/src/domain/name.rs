@@ -5,14 +5,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
-use serde::{Deserialize, Serialize};
 
 use super::DomainError;
+use crate::text::serde_as_text;
 
 /// A valid host name in its canonical form: A-labels (RFC 5890), lower case, no trailing dot, at
 /// most 253 bytes in labels of at most 63.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DomainName(String);
 
 /// The maximum length of a name without its trailing dot, in bytes (RFC 1035, section 2.3.4: 255
@@ -93,19 +92,7 @@ fn is_number(label: &str) -> bool {
     hexadecimal || label.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-impl TryFrom<String> for DomainName {
-    type Error = DomainError;
-
-    fn try_from(text: String) -> Result<Self, DomainError> {
-        text.parse()
-    }
-}
-
-impl From<DomainName> for String {
-    fn from(name: DomainName) -> Self {
-        name.0
-    }
-}
+serde_as_text!(DomainName);
 
 impl fmt::Display for DomainName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

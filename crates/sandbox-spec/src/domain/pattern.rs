@@ -3,10 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use super::name::LONGEST_NAME;
 use super::{DomainError, DomainExpression, DomainName};
+use crate::text::serde_as_text;
 
 /// The maximum length of an expression, in bytes.
 const LONGEST_EXPRESSION: usize = 512;
@@ -23,8 +22,7 @@ const BELOW: [&str; 5] = [
 ];
 
 /// A pattern that matches host names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DomainPattern {
     /// `example.com`: that name.
     Exact(DomainName),
@@ -77,19 +75,7 @@ impl DomainPattern {
     }
 }
 
-impl TryFrom<String> for DomainPattern {
-    type Error = DomainError;
-
-    fn try_from(text: String) -> Result<Self, DomainError> {
-        text.parse()
-    }
-}
-
-impl From<DomainPattern> for String {
-    fn from(pattern: DomainPattern) -> Self {
-        pattern.to_string()
-    }
-}
+serde_as_text!(DomainPattern);
 
 impl fmt::Display for DomainPattern {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
