@@ -92,15 +92,10 @@ impl Printer {
     /// Asks a question and returns whether the answer is `y` or `yes`. Returns `None` if stdin or
     /// stderr is not a terminal.
     pub(crate) fn ask(&self, question: impl Display) -> io::Result<Option<bool>> {
-        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        let Some(answer) = self.prompt(format_args!("{question} [y/N]"))? else {
             return Ok(None);
-        }
-        let mut stderr = anstream::stderr().lock();
-        write!(stderr, "{question} [y/N] ")?;
-        stderr.flush()?;
-        let mut answer = String::new();
-        io::stdin().read_line(&mut answer)?;
-        let answer = answer.trim().to_ascii_lowercase();
+        };
+        let answer = answer.unwrap_or_default().trim().to_ascii_lowercase();
         Ok(Some(matches!(answer.as_str(), "y" | "yes")))
     }
 
