@@ -163,29 +163,26 @@ mod tests {
         assert!(follower.removed);
     }
 
+    /// Returns the text that `follow` shows if it has to stop at once.
+    async fn shown(path: &Path, count: usize) -> String {
+        let mut shown = String::new();
+        let show = |text: &str| {
+            shown.push_str(text);
+            Ok(())
+        };
+        follow(path, count, show, std::future::ready(()))
+            .await
+            .unwrap();
+        shown
+    }
+
     #[tokio::test]
     async fn follow_shows_remaining_text_before_it_stops() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("console.log");
         fs::write(&path, "one\nprompt: ").unwrap();
-        let mut shown = String::new();
-        let show = |text: &str| {
-            shown.push_str(text);
-            Ok(())
-        };
-        follow(&path, 0, show, std::future::ready(()))
-            .await
-            .unwrap();
-        assert_eq!(shown, "");
-        let mut shown = String::new();
-        let show = |text: &str| {
-            shown.push_str(text);
-            Ok(())
-        };
-        follow(&path, 10, show, std::future::ready(()))
-            .await
-            .unwrap();
-        assert_eq!(shown, "one\nprompt:\n");
+        assert_eq!(shown(&path, 0).await, "");
+        assert_eq!(shown(&path, 10).await, "one\nprompt:\n");
     }
 
     #[tokio::test]

@@ -214,6 +214,8 @@ fn read_answer(mut message: Value) -> Option<(u64, Answer)> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinHandle;
+
     use super::*;
 
     #[test]
@@ -229,15 +231,28 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn client_ignores_unknown_events_and_reports_refusals() {
+    /// Connects a client to a monitor that `serve` plays. Returns the client and the end of `serve`.
+    async fn connect_to<F>(
+        serve: impl FnOnce(BufReader<OwnedReadHalf>, OwnedWriteHalf) -> F + Send + 'static,
+    ) -> (Client, JoinHandle<F::Output>)
+    where
+        F: Future<Output: Send + 'static> + Send,
+    {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("qmp.sock");
         let listener = tokio::net::UnixListener::bind(&socket).unwrap();
         let server = tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
-            let (reader, mut writer) = stream.into_split();
-            let mut lines = BufReader::new(reader).lines();
+            let (reader, writer) = stream.into_split();
+            serve(BufReader::new(reader), writer).await
+        });
+        (Client::connect(&socket).await.unwrap(), server)
+    }
+
+    #[tokio::test]
+    async fn client_ignores_unknown_events_and_reports_refusals() {
+        let (mut client, server) = connect_to(|reader, mut writer| async move {
+            let mut lines = reader.lines();
             writer
                 .write_all(b"{\"QMP\": {\"version\": {}, \"capabilities\": []}}\n")
                 .await
@@ -252,8 +267,8 @@ mod tests {
                     .await
                     .unwrap();
             }
-        });
-        let mut client = Client::connect(&socket).await.unwrap();
+        })
+        .await;
         let refused = client
             .execute(command::SystemPowerdown {})
             .await
@@ -271,13 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn execute_sends_one_line_with_name_arguments_and_id() {
-        let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("qmp.sock");
-        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-        let server = tokio::spawn(async move {
-            let (stream, _) = listener.accept().await.unwrap();
-            let (reader, mut writer) = stream.into_split();
-            let mut reader = BufReader::new(reader);
+        let (mut client, server) = connect_to(|mut reader, mut writer| async move {
             let mut sent = String::new();
             for id in 1..=2 {
                 reader.read_line(&mut sent).await.unwrap();
@@ -285,8 +294,8 @@ mod tests {
                 writer.write_all(answer.as_bytes()).await.unwrap();
             }
             sent
-        });
-        let mut client = Client::connect(&socket).await.unwrap();
+        })
+        .await;
         client.resize_disk("root", 2_097_152).await.unwrap();
         assert_eq!(
             server.await.unwrap(),
