@@ -1,7 +1,7 @@
 //! The parts that depend on the processor architecture: QEMU's program, machine type and processor
 //! model, the test guest of the KVM probe, and the reading of `/proc/cpuinfo`.
 //!
-//! The guest has the host's architecture. Another architecture gets a sibling of [`mod@x86_64`] with
+//! The guest has the host's architecture. Another architecture gets a sibling of `x86_64` with
 //! the same names, chosen here.
 
 mod x86_64;
