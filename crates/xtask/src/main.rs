@@ -1,9 +1,14 @@
-//! Files that packages of `sandbox` ship and the repository does not hold: manual pages
-//! and shell completions. Both come from the clap command, so they match `--help`.
+//! Tasks of the repository: the manual pages and shell completions that packages of
+//! `sandbox` ship, and the comparison of two results of a bench.
+//!
+//! Pages and completions come from the clap command, so they match `--help`.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::{fs, io};
 
+use bench_report::{Document, Tolerance, compare};
 use clap::{Parser, ValueEnum};
 use clap_complete::Shell;
 
@@ -20,13 +25,68 @@ enum Task {
         /// The directory of the scripts; created if it does not exist
         directory: PathBuf,
     },
+    /// Compare two results that a bench wrote with `--json`
+    ///
+    /// Exits with 1 if a row is worse by more than the tolerance, and with 2 if the results
+    /// cannot be compared.
+    CompareBenches {
+        /// The result to compare with
+        before: PathBuf,
+        /// The result to judge
+        after: PathBuf,
+        /// The largest change of a median that does not count
+        #[arg(long, value_name = "PERCENT", default_value_t)]
+        tolerance: Tolerance,
+    },
 }
 
-fn main() -> io::Result<()> {
-    match Task::parse() {
-        Task::Man { directory } => write_manual_pages(&directory),
-        Task::Completions { directory } => write_completions(&directory),
+fn main() -> ExitCode {
+    let done: Result<(), Box<dyn Error>> = match Task::parse() {
+        Task::Man { directory } => write_manual_pages(&directory).map_err(Into::into),
+        Task::Completions { directory } => write_completions(&directory).map_err(Into::into),
+        Task::CompareBenches {
+            before,
+            after,
+            tolerance,
+        } => match compare_benches(&before, &after, tolerance) {
+            Ok(0) => Ok(()),
+            Ok(_) => return ExitCode::from(1),
+            Err(error) => Err(error),
+        },
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", chain(error.as_ref()));
+            ExitCode::from(2)
+        }
     }
+}
+
+/// Returns the text of an error and its causes.
+fn chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// Prints the comparison of two results. Returns the number of rows that are worse.
+fn compare_benches(
+    before: &Path,
+    after: &Path,
+    tolerance: Tolerance,
+) -> Result<usize, Box<dyn Error>> {
+    let (before, after) = (Document::read(before)?, Document::read(after)?);
+    let comparison = compare(&before, &after, tolerance)?;
+    for warning in &comparison.warnings {
+        eprintln!("warning: {warning}");
+    }
+    print!("{comparison}");
+    let worse = comparison.worse();
+    if worse > 0 {
+        let rows = comparison.rows.len();
+        eprintln!("{worse} of {rows} rows are worse by more than {tolerance}");
+    }
+    Ok(worse)
 }
 
 /// Writes `sandbox.1`, and a page such as `sandbox-image-build.1` for each command that
