@@ -74,7 +74,8 @@ fn main() -> Result<()> {
     if options.steps {
         return steps::run(directory, &options.image, options.runs);
     }
-    let stock = stock::Guest::obtain(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench"))?;
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let stock = stock::Guest::obtain(repository.join("target/bench"))?;
     // Builds image and template, and caches the result of the KVM probe, before the
     // measurements.
     let image = ["--image", &options.image];
