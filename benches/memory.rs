@@ -2,10 +2,12 @@
 //! and the tenth.
 //!
 //! `cargo bench --bench memory -- [--sandboxes N] [--image NAME]` prints the
-//! tables that docs/performance.md quotes. Memory is the proportional set size
-//! (PSS) of QEMU and of the supervisor, from `/proc/PID/smaps` (proc_pid_smaps(5)):
-//! a page that several processes share counts for each in part.
+//! tables that docs/performance.md quotes. With `--program-before PATH`, it measures another
+//! build afterwards. Memory is the proportional set size (PSS) of QEMU and of the supervisor, from
+//! `/proc/PID/smaps` (proc_pid_smaps(5)): a page that several processes share counts for each
+//! in part.
 
+#[allow(dead_code, reason = "other benches measure in turn")]
 mod support;
 
 use std::collections::BTreeMap;
@@ -15,9 +17,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use bench_report::{Better, Row, Unit};
 use clap::Parser;
 
-use self::support::{Result, sandbox_command, time};
+use self::support::{Program, ReportOptions, Result, time};
 
 /// How long a sandbox rests before it counts as idle. Its work after readiness takes one or
 /// two seconds on an idle host.
@@ -46,6 +49,10 @@ const USES: [(Use, &str); 5] = [
     (Use::Supervisor, "supervisor"),
 ];
 
+/// The sums of several uses.
+const GUEST: &str = "**guest memory**";
+const ALL: &str = "**all**";
+
 /// Kibibytes by use.
 type Figures = BTreeMap<Use, u64>;
 
@@ -63,26 +70,39 @@ struct Options {
     sandboxes: usize,
     #[arg(long, default_value = "debian-13-minimal")]
     image: String,
-    /// `cargo bench` adds it
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    report: ReportOptions,
 }
 
 fn main() -> Result<()> {
     let Options {
-        sandboxes, image, ..
+        sandboxes,
+        image,
+        report,
     } = Options::parse();
     let scratch = tempfile::tempdir()?;
-    let template = ["template", "build", "-q", "--image", &image];
-    time(&mut sandbox_command(scratch.path(), &template))?;
-    let mut started = Vec::new();
-    let measured = measure(scratch.path(), &image, sandboxes, &mut started);
-    for sandbox in &started {
-        let stop = ["stop", "-q", &sandbox.name];
-        time(&mut sandbox_command(scratch.path(), &stop))?;
+    let programs = report.programs(scratch.path())?;
+    let mut measured = Vec::new();
+    for program in &programs {
+        measured.push(measure(program, &image, sandboxes)?);
     }
-    print_tables(&measured?);
-    Ok(())
+    print_tables(&measured[0]);
+    let rows = measured.iter().map(|measured| rows(measured));
+    let rows = rows.collect::<Result<_>>()?;
+    let options = [("image", image), ("sandboxes", sandboxes.to_string())];
+    report.report("memory", options, &programs, rows)
+}
+
+/// Starts sandboxes of one template, measures some of them, and stops all.
+fn measure(program: &Program, image: &str, sandboxes: usize) -> Result<Vec<Measured>> {
+    let template = ["template", "build", "-q", "--image", image];
+    time(&mut program.command(&template))?;
+    let mut started = Vec::new();
+    let measured = start(program, image, sandboxes, &mut started);
+    for sandbox in &started {
+        time(&mut program.command(&["stop", "-q", &sandbox.name]))?;
+    }
+    measured
 }
 
 /// The cost of the newest sandbox when it is the first, the second, or the last.
@@ -93,8 +113,8 @@ struct Measured {
     disk: u64,
 }
 
-fn measure(
-    scratch: &Path,
+fn start(
+    program: &Program,
     image: &str,
     sandboxes: usize,
     started: &mut Vec<Sandbox>,
@@ -104,8 +124,8 @@ fn measure(
         eprintln!("sandbox {number} of {sandboxes}");
         let name = format!("bench-memory-{number}");
         let start = ["--kvm", "-q", "--image", image, "--name", &name];
-        time(&mut sandbox_command(scratch, &start))?;
-        let sandbox = Sandbox::find(scratch, name)?;
+        time(&mut program.command(&start))?;
+        let sandbox = Sandbox::find(program, name)?;
         started.push(sandbox);
         std::thread::sleep(REST);
         if [1, 2, sandboxes].contains(&number)
@@ -122,8 +142,9 @@ fn measure(
 }
 
 impl Sandbox {
-    fn find(scratch: &Path, name: String) -> Result<Self> {
-        let output = sandbox_command(scratch, &["info", "--json", "--name", &name])
+    fn find(program: &Program, name: String) -> Result<Self> {
+        let output = program
+            .command(&["info", "--json", "--name", &name])
             .stdout(Stdio::piped())
             .output()?;
         let info: serde_json::Value = serde_json::from_slice(&output.stdout)?;
@@ -191,6 +212,35 @@ fn allocated(directory: &Path) -> Result<u64> {
     Ok(total)
 }
 
+/// The rows of the table, in KiB.
+fn figures(one: &Measured) -> Vec<(&'static str, u64)> {
+    let of = |purpose: &Use| one.memory.get(purpose).copied().unwrap_or_default();
+    let uses = USES.iter().map(|(purpose, name)| (*name, of(purpose)));
+    let guest = of(&Use::GuestShared) + of(&Use::GuestOwn);
+    uses.chain([
+        (GUEST, guest),
+        (ALL, one.memory.values().sum()),
+        ("disk, MiB", one.disk / 1024),
+    ])
+    .collect()
+}
+
+fn mebibytes(kibibytes: u64) -> f64 {
+    kibibytes as f64 / 1024.0
+}
+
+fn rows(measured: &[Measured]) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for one in measured {
+        for (name, figure) in figures(one) {
+            let name = format!("sandbox {}: {}", one.number, name.trim_matches('*'));
+            let samples = vec![mebibytes(figure)];
+            rows.push(Row::new(name, Unit::Mebibytes, Better::Lower, samples)?);
+        }
+    }
+    Ok(rows)
+}
+
 fn print_tables(measured: &[Measured]) {
     let heading: Vec<String> = measured
         .iter()
@@ -198,33 +248,26 @@ fn print_tables(measured: &[Measured]) {
         .collect();
     println!("\n| PSS, MiB | {} |", heading.join(" | "));
     println!("|---{}|", "|---".repeat(measured.len()));
-    let row = |name: &str, of: &dyn Fn(&Measured) -> u64| {
-        let figures: Vec<String> = measured
+    let columns: Vec<_> = measured.iter().map(figures).collect();
+    let (Some(first), Some(last), Some(newest)) =
+        (columns.first(), columns.last(), measured.last())
+    else {
+        return;
+    };
+    for (index, (name, _)) in first.iter().enumerate() {
+        let cells = columns
             .iter()
-            .map(|one| format!("{:.1}", of(one) as f64 / 1024.0))
-            .collect();
-        println!("| {name} | {} |", figures.join(" | "));
-    };
-    for (purpose, name) in USES {
-        row(name, &|one| {
-            one.memory.get(&purpose).copied().unwrap_or_default()
-        });
+            .map(|column| format!("{:.1}", mebibytes(column[index].1)));
+        println!("| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
     }
-    let guest = |one: &Measured| -> u64 {
-        let of = |purpose| one.memory.get(&purpose).copied().unwrap_or_default();
-        of(Use::GuestShared) + of(Use::GuestOwn)
-    };
-    row("**guest memory**", &guest);
-    let total = |one: &Measured| one.memory.values().sum::<u64>();
-    row("**all**", &total);
-    row("disk, MiB", &|one| one.disk / 1024);
-    if let (Some(first), Some(last)) = (measured.first(), measured.last()) {
-        let ratio = |of: &dyn Fn(&Measured) -> u64| of(last) as f64 / of(first) as f64;
-        println!(
-            "\n| Ratio of sandbox {} to sandbox 1 | |\n|---|---|",
-            last.number
-        );
-        println!("| guest memory | {:.2} |", ratio(&guest));
-        println!("| all | {:.2} |", ratio(&total));
+    println!(
+        "\n| Ratio of sandbox {} to sandbox 1 | |\n|---|---|",
+        newest.number
+    );
+    for ((name, first), (_, last)) in first.iter().zip(last) {
+        if [GUEST, ALL].contains(name) {
+            let ratio = *last as f64 / *first as f64;
+            println!("| {} | {ratio:.2} |", name.trim_matches('*'));
+        }
     }
 }

@@ -3,10 +3,13 @@
 //!
 //! `cargo bench --bench start -- [--runs N] [--image NAME]` prints the tables that
 //! docs/performance.md quotes. With `--steps`, it prints the gain of each step of the cold
-//! start. The measurements run in turn, so that a drift of the host's speed affects all. The
-//! stock guest (pc machine, distribution kernel and initrd, cloud-init, SSH tried every 2 s)
-//! is built once into `target/bench/`, with mmdebstrap as root.
+//! start. With `--program-before PATH`, the rounds alternate between two builds of `sandbox`,
+//! and the two are compared. All measurements run in turn, so that a drift of the host's speed
+//! affects all. The stock guest (pc machine, distribution kernel and initrd, cloud-init, SSH
+//! tried every 2 s) is built once into `target/bench/`, with mmdebstrap as root.
 
+#[path = "start/figures.rs"]
+mod figures;
 #[path = "start/steps.rs"]
 mod steps;
 #[path = "start/stock.rs"]
@@ -17,14 +20,15 @@ mod table;
 #[path = "start/timeline.rs"]
 mod timeline;
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use bench_report::Row;
 use clap::Parser;
 
-use self::support::{Result, sandbox_command, time};
-use self::timeline::{Mark, Timeline};
+use self::support::{Program, ReportOptions, Result, repository, time, turns};
+use self::table::Table;
+use self::timeline::Timeline;
 
 /// The sandbox in which commands are timed.
 const NAME: &str = "bench-sessions";
@@ -50,11 +54,10 @@ struct Options {
     #[arg(long, default_value = "debian-13-minimal")]
     image: String,
     /// Measure the gain of each step of a cold start instead
-    #[arg(long)]
+    #[arg(long, conflicts_with = "program_before")]
     steps: bool,
-    /// `cargo bench` adds it
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    report: ReportOptions,
 }
 
 /// The measurements of one round.
@@ -71,35 +74,53 @@ fn main() -> Result<()> {
     let options = Options::parse();
     let scratch = tempfile::tempdir()?;
     let directory = scratch.path();
-    if options.steps {
-        return steps::run(directory, &options.image, options.runs);
-    }
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let stock = stock::Guest::obtain(repository.join("target/bench"))?;
-    // Builds image and template, and caches the result of the KVM probe, before the
-    // measurements.
-    let image = ["--image", &options.image];
-    time(&mut sandbox_command(
-        directory,
-        &[&["template", "build", "-q"], &image[..]].concat(),
-    ))?;
-    let mut rounds = Vec::new();
-    for run in 1..=options.runs {
-        eprintln!("run {run} of {}", options.runs);
-        rounds.push(round(directory, &image, &stock)?);
-    }
-    print_tables(&rounds);
-    Ok(())
+    let programs = options.report.programs(directory)?;
+    let (bench, rows) = match options.steps {
+        true => {
+            let rows = steps::run(&programs[0], directory, &options.image, options.runs)?;
+            ("start-steps", vec![rows])
+        }
+        false => ("start", measure(&programs, &options.image, options.runs)?),
+    };
+    let settings = [("image", options.image)];
+    options.report.report(bench, settings, &programs, rows)
 }
 
-fn round(directory: &Path, image: &[&str], stock: &stock::Guest) -> Result<Round> {
-    let warm = Timeline::record(directory, image)?;
-    let cold = Timeline::record(directory, &[image, &["--cold"]].concat())?;
-    let stock = stock.time_to_first_ssh(PATIENCE)?;
-    let (exec, ssh) = sessions(directory, image)?;
+/// Measures the programs in turn and prints the tables of the first one. Returns the rows of
+/// each.
+fn measure(programs: &[Program], image: &str, runs: usize) -> Result<Vec<Vec<Row>>> {
+    let stock = stock::Guest::obtain(repository().join("target/bench"))?;
+    let image = ["--image", image];
+    for program in programs {
+        // Builds image and template, and caches the result of the KVM probe, before the
+        // measurements.
+        let build = [&["template", "build", "-q"], &image[..]].concat();
+        time(&mut program.command(&build))?;
+    }
+    let mut rounds: Vec<Vec<Round>> = programs.iter().map(|_| Vec::new()).collect();
+    for run in 1..=runs {
+        eprintln!("run {run} of {runs}");
+        let stock = stock.time_to_first_ssh(PATIENCE)?;
+        for index in turns(run, programs.len()) {
+            rounds[index].push(round(&programs[index], &image, stock)?);
+        }
+    }
+    let tables = rounds.iter().map(|rounds| figures::tables(rounds));
+    let tables: Vec<Vec<Table>> = tables.collect::<Result<_>>()?;
+    for table in &tables[0] {
+        table.print();
+    }
+    let rows = |tables: Vec<Table>| tables.into_iter().flat_map(Table::into_rows).collect();
+    Ok(tables.into_iter().map(rows).collect())
+}
+
+fn round(program: &Program, image: &[&str], stock: Duration) -> Result<Round> {
+    let warm = Timeline::record(program, image)?;
+    let cold = Timeline::record(program, &[image, &["--cold"]].concat())?;
+    let (exec, ssh) = sessions(program, image)?;
     let guestless = GUESTLESS
         .iter()
-        .map(|arguments| time(&mut sandbox_command(directory, arguments)))
+        .map(|arguments| time(&mut program.command(arguments)))
         .collect::<Result<_>>()?;
     Ok(Round {
         warm,
@@ -113,9 +134,9 @@ fn round(directory: &Path, image: &[&str], stock: &stock::Guest) -> Result<Round
 
 /// Times `sandbox exec -- true` and OpenSSH's `ssh … true` in a running sandbox. Each runs
 /// twice and the second run counts, since the first loads programs into the guest's memory.
-fn sessions(directory: &Path, image: &[&str]) -> Result<(Duration, Duration)> {
+fn sessions(program: &Program, image: &[&str]) -> Result<(Duration, Duration)> {
     let name = ["--name", NAME];
-    let in_sandbox = |arguments: &[&str]| sandbox_command(directory, &[arguments, &name].concat());
+    let in_sandbox = |arguments: &[&str]| program.command(&[arguments, &name].concat());
     time(&mut in_sandbox(&[&["--kvm", "-q"], image].concat()))?;
     let timed = (|| {
         let exec = || time(in_sandbox(&["exec"]).args(["--", "true"]));
@@ -135,102 +156,4 @@ fn sessions(directory: &Path, image: &[&str]) -> Result<(Duration, Duration)> {
     })();
     time(&mut in_sandbox(&["stop", "-q"]))?;
     timed
-}
-
-/// The name of a phase, with its first and last mark.
-type Phase = (&'static str, Option<Mark>, Mark);
-
-const WARM: [Phase; 5] = [
-    (
-        "command line: settings, image and template check, plan",
-        None,
-        Mark::Files,
-    ),
-    ("keys, overlay, QEMU exec", Some(Mark::Files), Mark::Qemu),
-    (
-        "QEMU start, restore, the guest becomes this sandbox",
-        Some(Mark::Qemu),
-        Mark::Ready,
-    ),
-    ("first command", Some(Mark::Ready), Mark::Command),
-    ("stop, to nothing left", Some(Mark::Command), Mark::End),
-];
-
-const COLD: [Phase; 7] = [
-    (
-        "command line: settings, image check, plan",
-        None,
-        Mark::Files,
-    ),
-    (
-        "seed, keys, overlay, initrd, QEMU exec",
-        Some(Mark::Files),
-        Mark::Qemu,
-    ),
-    (
-        "QEMU start and kernel, to init",
-        Some(Mark::Qemu),
-        Mark::Kernel,
-    ),
-    ("init, to systemd", Some(Mark::Kernel), Mark::Init),
-    ("userspace, to readiness", Some(Mark::Init), Mark::Ready),
-    ("first command", Some(Mark::Ready), Mark::Command),
-    ("stop, to nothing left", Some(Mark::Command), Mark::End),
-];
-
-fn print_tables(rounds: &[Round]) {
-    print_phases(
-        "Phase of a warm `sandbox run -- true`",
-        &WARM,
-        rounds,
-        |round| &round.warm,
-    );
-    print_phases(
-        "Phase of a cold `sandbox run --cold -- true`",
-        &COLD,
-        rounds,
-        |round| &round.cold,
-    );
-
-    let all = |of: fn(&Round) -> Duration| rounds.iter().map(of).collect::<Vec<_>>();
-    let warm = all(|round| round.warm.at(Mark::End));
-    let cold = all(|round| round.cold.at(Mark::Ready));
-    let stock = all(|round| round.stock);
-    let exec = all(|round| round.exec);
-    let ssh = all(|round| round.ssh);
-    table::heading("What");
-    table::times("`sandbox run -- true`, warm, start to exit", warm.clone());
-    table::times("readiness, cold", cold.clone());
-    table::times("stock recipe, to its first `ssh … true`", stock.clone());
-    table::times("`sandbox exec -- true` in a running sandbox", exec.clone());
-    table::times("`ssh … true` in a running sandbox", ssh.clone());
-    for (index, arguments) in GUESTLESS.iter().enumerate() {
-        table::times(
-            &format!("`sandbox {}`, which needs no guest", arguments.join(" ")),
-            rounds.iter().map(|round| round.guestless[index]),
-        );
-    }
-    table::heading("Ratio, run by run");
-    table::ratios("warm `run -- true` / stock", &warm, &stock);
-    table::ratios("cold readiness / stock", &cold, &stock);
-    table::ratios("`exec -- true` / `ssh … true`", &exec, &ssh);
-}
-
-fn print_phases(heading: &str, phases: &[Phase], rounds: &[Round], of: fn(&Round) -> &Timeline) {
-    table::heading(heading);
-    for (name, begin, end) in phases {
-        let duration = |timeline: &Timeline| match begin {
-            Some(begin) => timeline.between(*begin, *end),
-            None => timeline.at(*end),
-        };
-        table::times(name, rounds.iter().map(|round| duration(of(round))));
-    }
-    table::times(
-        "**to readiness**",
-        rounds.iter().map(|round| of(round).at(Mark::Ready)),
-    );
-    table::times(
-        "**whole command**",
-        rounds.iter().map(|round| of(round).at(Mark::End)),
-    );
 }

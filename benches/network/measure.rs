@@ -5,10 +5,11 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use bench_report::{Better, Unit};
 use serde_json::Value;
 
 use super::backend::{Backend, Prepared};
-use super::support::{Result, sandbox_command};
+use super::support::{Program, Result};
 use super::tools::{Server, free_port};
 use super::{output, workspace};
 
@@ -60,6 +61,17 @@ impl Measure {
             Self::Requests => "requests/s on one connection",
         }
     }
+
+    /// Returns the unit, and which values are better.
+    pub(crate) fn unit(self) -> (Unit, Better) {
+        match self {
+            Self::Up | Self::UpFour | Self::Down | Self::DownFour | Self::Published => {
+                (Unit::MegabitsPerSecond, Better::Higher)
+            }
+            Self::CpuUp | Self::CpuDown => (Unit::SecondsPerGigabyte, Better::Lower),
+            Self::Connections | Self::Requests => (Unit::RequestsPerSecond, Better::Higher),
+        }
+    }
 }
 
 /// The results of one run.
@@ -73,15 +85,21 @@ impl Measured {
 }
 
 /// A running guest.
-pub(crate) struct Sandbox {
+pub(crate) struct Sandbox<'a> {
+    program: &'a Program,
     workspace: PathBuf,
     prepared: Prepared,
     port: u16,
     processes: Vec<u64>,
 }
 
-impl Sandbox {
-    pub(crate) fn start(scratch: &Path, backend: Backend, image: &str) -> Result<Self> {
+impl<'a> Sandbox<'a> {
+    pub(crate) fn start(
+        program: &'a Program,
+        scratch: &Path,
+        backend: Backend,
+        image: &str,
+    ) -> Result<Self> {
         let workspace = workspace(scratch);
         let port = free_port()?;
         let prepared = backend.prepare(scratch, port)?;
@@ -100,14 +118,14 @@ impl Sandbox {
         if backend == Backend::Gateway {
             arguments.extend(["-p", &published]);
         }
-        let mut command = start_command(&workspace, &arguments);
+        let mut command = start_command(program, &workspace, &arguments);
         if let Some(directory) = &prepared.directory {
             let path = std::env::var("PATH")?;
             command.env("PATH", format!("{}:{path}", directory.display()));
         }
         output(&mut command)?;
         let info = ["info", "--json", "--name", NAME];
-        let info = output(sandbox_command(&workspace, &info).stdout(std::process::Stdio::piped()))?;
+        let info = output(program.command(&info).stdout(std::process::Stdio::piped()))?;
         let info: Value = serde_json::from_str(&info)?;
         let mut processes: Vec<u64> = ["/qemu/pid", "/supervisor/pid"]
             .iter()
@@ -115,6 +133,7 @@ impl Sandbox {
             .collect();
         processes.extend(prepared.passt.as_ref().map(|passt| u64::from(passt.id())));
         let sandbox = Self {
+            program,
             workspace,
             prepared,
             port,
@@ -127,7 +146,7 @@ impl Sandbox {
     }
 
     pub(crate) fn stop(mut self) -> Result<()> {
-        output(&mut sandbox_command(&self.workspace, &["stop", "-q", NAME]))?;
+        output(&mut self.program.command(&["stop", "-q", NAME]))?;
         if let Some(passt) = &mut self.prepared.passt {
             // passt ends with its only client. The kill is for a passt that does not.
             passt.kill()?;
@@ -163,7 +182,11 @@ impl Sandbox {
         let environment = "export LD_LIBRARY_PATH=$HOME/workspace/tools/usr/lib/x86_64-linux-gnu PATH=$HOME/workspace/tools/usr/bin:$PATH";
         let script = format!("{environment}; {script}");
         let arguments = ["exec", "--name", NAME, "--", "sh", "-c", &script];
-        output(sandbox_command(&self.workspace, &arguments).stdout(std::process::Stdio::piped()))
+        output(
+            self.program
+                .command(&arguments)
+                .stdout(std::process::Stdio::piped()),
+        )
     }
 
     fn iperf(&self, arguments: &str) -> Result<Stream> {
@@ -181,7 +204,7 @@ impl Sandbox {
             "-c",
             "LD_LIBRARY_PATH=$HOME/workspace/tools/usr/lib/x86_64-linux-gnu exec $HOME/workspace/tools/usr/bin/iperf3 -s -1",
         ];
-        let mut server: Child = sandbox_command(&self.workspace, &server).spawn()?;
+        let mut server: Child = self.program.command(&server).spawn()?;
         let root = self.workspace.join("tools/usr");
         let mut client = Command::new(root.join("bin/iperf3"));
         client
@@ -232,8 +255,8 @@ impl Sandbox {
 
 /// Returns `sandbox ARGUMENTS…` with user namespaces forbidden. QEMU's user network would
 /// reach nothing from the empty network namespace that a sandbox gives to QEMU.
-fn start_command(workspace: &Path, arguments: &[&str]) -> Command {
-    let inner = sandbox_command(workspace, arguments);
+fn start_command(program: &Program, workspace: &Path, arguments: &[&str]) -> Command {
+    let inner = program.command(arguments);
     let mut command = Command::new("unshare");
     command
         .args(["--user", "--map-root-user", "sh", "-c"])

@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bench_report::{Better, Row};
+
 use super::stock::Running;
-use super::support::{Result, sandbox_command, time};
+use super::support::{Program, Result, time};
 use super::table;
 
 /// How long one start may take.
@@ -28,9 +30,9 @@ const NAME: &str = "bench-steps";
 const PREPARE: &str = include_str!("steps/prepare.sh");
 
 /// The name of a row, and the QEMU command line without the named step.
-type Row = (&'static str, fn(&Machines) -> Vec<String>);
+type Step = (&'static str, fn(&Machines) -> Vec<String>);
 
-const ROWS: [Row; 13] = [
+const STEPS: [Step; 13] = [
     ("all steps", |machines| machines.plain.clone()),
     (
         "own init: Debian's initramfs, shares and generators by systemd",
@@ -134,13 +136,13 @@ fn set(argv: &mut [String], option: &str, value: String) {
     change(argv, option, |_| value);
 }
 
-/// Measures every row `runs` times and prints the table.
-pub(super) fn run(scratch: &Path, image: &str, runs: usize) -> Result<()> {
-    let machines = Machines::prepare(scratch, image)?;
-    let mut times = vec![Vec::new(); ROWS.len()];
+/// Measures every row `runs` times and prints the table. Returns its rows.
+pub(super) fn run(program: &Program, scratch: &Path, image: &str, runs: usize) -> Result<Vec<Row>> {
+    let machines = Machines::prepare(program, scratch, image)?;
+    let mut times = vec![Vec::new(); STEPS.len()];
     for run in 1..=runs {
         eprintln!("run {run} of {runs}");
-        for ((name, argv), times) in ROWS.iter().zip(&mut times) {
+        for ((name, argv), times) in STEPS.iter().zip(&mut times) {
             let argv = argv(&machines);
             let time = machines.time_to_readiness(&argv);
             let time = time.map_err(|error| format!("without {name}: {error}"))?;
@@ -148,11 +150,11 @@ pub(super) fn run(scratch: &Path, image: &str, runs: usize) -> Result<()> {
             times.push(time);
         }
     }
-    table::comparison("Readiness, cold, with all steps or without");
-    for ((name, _), own) in ROWS.iter().zip(&times) {
-        table::compared(name, own, &times[0]);
-    }
-    Ok(())
+    let rows = STEPS.iter().zip(times);
+    let rows = rows.map(|((name, _), times)| table::times(*name, Better::Lower, times));
+    let rows = rows.collect::<Result<Vec<Row>>>()?;
+    table::print_costs("Readiness, cold, with all steps or without", &rows);
+    Ok(rows)
 }
 
 /// QEMU's command lines, and the directory with all their files.
@@ -163,7 +165,7 @@ struct Machines {
 }
 
 impl Machines {
-    fn prepare(scratch: &Path, image: &str) -> Result<Self> {
+    fn prepare(program: &Program, scratch: &Path, image: &str) -> Result<Self> {
         let directory = scratch.join("machine");
         fs::create_dir(&directory)?;
         let config = scratch.join("cloud-config.yaml");
@@ -175,9 +177,9 @@ impl Machines {
             directory,
         };
         eprintln!("building an initramfs");
-        machines.plain = machines.take(scratch, &["--image", image], "plain", || {
+        machines.plain = machines.take(program, &["--image", image], "plain", || {
             let exec = ["exec", "--name", NAME, "--", "sudo", "sh", "prepare.sh"];
-            time(&mut sandbox_command(scratch, &exec)).map(drop)
+            time(&mut program.command(&exec)).map(drop)
         })?;
         for file in ["initrd.img", "vmlinuz"] {
             fs::copy(scratch.join(file), machines.directory.join(file))?;
@@ -188,7 +190,7 @@ impl Machines {
         )?;
         let config = config.to_str().ok_or("a path that is not UTF-8")?;
         let flags = ["--image", image, "--cloud-init", config];
-        machines.with_cloud_init = machines.take(scratch, &flags, "cloud-init", || Ok(()))?;
+        machines.with_cloud_init = machines.take(program, &flags, "cloud-init", || Ok(()))?;
         Ok(machines)
     }
 
@@ -196,23 +198,21 @@ impl Machines {
     /// QEMU's command line with the paths of the copies.
     fn take(
         &self,
-        scratch: &Path,
+        program: &Program,
         flags: &[&str],
         part: &str,
         prepare: impl FnOnce() -> Result<()>,
     ) -> Result<Vec<String>> {
         let start = [&["--kvm", "--cold", "-q", "--name", NAME], flags].concat();
-        time(&mut sandbox_command(scratch, &start))?;
-        let taken = prepare().and_then(|()| self.copy_machine(scratch, part));
-        time(&mut sandbox_command(
-            scratch,
-            &["stop", "-q", "--name", NAME],
-        ))?;
+        time(&mut program.command(&start))?;
+        let taken = prepare().and_then(|()| self.copy_machine(program, part));
+        time(&mut program.command(&["stop", "-q", "--name", NAME]))?;
         taken
     }
 
-    fn copy_machine(&self, scratch: &Path, part: &str) -> Result<Vec<String>> {
-        let output = sandbox_command(scratch, &["info", "--json", "--name", NAME])
+    fn copy_machine(&self, program: &Program, part: &str) -> Result<Vec<String>> {
+        let output = program
+            .command(&["info", "--json", "--name", NAME])
             .stdout(Stdio::piped())
             .output()?;
         let info: serde_json::Value = serde_json::from_slice(&output.stdout)?;

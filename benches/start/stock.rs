@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sandbox_spec::Accelerator;
 use sandbox_test_support::StockMachine;
 
-use super::support::{Result, time};
+use super::support::{Result, accelerator, time};
 
 /// The interval at which the usual recipe polls sshd.
 const POLL: Duration = Duration::from_secs(2);
@@ -158,13 +157,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-fn accelerator() -> Accelerator {
-    match sandbox_qemu::accelerator::probe_kvm().is_usable() {
-        true => Accelerator::Kvm,
-        false => Accelerator::Tcg,
     }
 }
 

@@ -2,71 +2,77 @@
 
 use std::time::Duration;
 
-/// Prints the head of a table.
-pub(super) fn heading(first: &str) {
-    println!("\n| {first} | min | median | max |\n|---|---|---|---|");
+use bench_report::{Better, Row, Unit};
+
+use super::support::Result;
+
+/// A table of rows.
+pub(super) struct Table {
+    pub(super) heading: &'static str,
+    /// What distinguishes its rows from those of the other tables.
+    pub(super) prefix: &'static str,
+    pub(super) rows: Vec<Row>,
 }
 
-/// Prints a row of times.
-pub(super) fn times(name: &str, durations: impl IntoIterator<Item = Duration>) {
-    let mut sorted: Vec<Duration> = durations.into_iter().collect();
-    sorted.sort();
-    row(name, &sorted, |duration| show(*duration));
+impl Table {
+    pub(super) fn print(&self) {
+        println!("\n| {} | min | median | max |", self.heading);
+        println!("|---|---|---|---|");
+        for row in &self.rows {
+            println!("| {} | {} |", row.name, summary(row));
+        }
+    }
+
+    /// Returns the rows under names that are unique among all tables.
+    pub(super) fn into_rows(self) -> impl Iterator<Item = Row> {
+        self.rows.into_iter().map(move |mut row| {
+            row.name = format!("{}{}", self.prefix, row.name.trim_matches('*'));
+            row
+        })
+    }
 }
 
-/// Prints a row of ratios, run by run.
-pub(super) fn ratios(name: &str, ours: &[Duration], theirs: &[Duration]) {
-    let mut sorted: Vec<f64> = ours
-        .iter()
-        .zip(theirs)
-        .map(|(ours, theirs)| ours.as_secs_f64() / theirs.as_secs_f64())
-        .collect();
-    sorted.sort_by(f64::total_cmp);
-    row(name, &sorted, |ratio| format!("{ratio:.4}"));
+/// Returns a row of times.
+pub(super) fn times(
+    name: impl Into<String>,
+    better: Better,
+    durations: impl IntoIterator<Item = Duration>,
+) -> Result<Row> {
+    let seconds = durations.into_iter().map(|one| one.as_secs_f64());
+    Ok(Row::new(name, Unit::Seconds, better, seconds.collect())?)
 }
 
-/// Prints the head of a table of [`compared`] rows.
-pub(super) fn comparison(first: &str) {
+/// Returns a row of ratios, run by run.
+pub(super) fn ratios(
+    name: &str,
+    better: Better,
+    pairs: impl IntoIterator<Item = (Duration, Duration)>,
+) -> Result<Row> {
+    let ratios = pairs
+        .into_iter()
+        .map(|(ours, theirs)| ours.as_secs_f64() / theirs.as_secs_f64());
+    Ok(Row::new(name, Unit::Ratio, better, ratios.collect())?)
+}
+
+/// Prints a table of times, with the difference to the first row as their cost.
+pub(super) fn print_costs(first: &str, rows: &[Row]) {
     println!("\n| {first} | min | median | max | costs (median of the differences, run by run) |");
     println!("|---|---|---|---|---|");
-}
-
-/// Prints a row of times, with the difference to `least` as their cost.
-pub(super) fn compared(name: &str, own: &[Duration], least: &[Duration]) {
-    let mut sorted = own.to_vec();
-    sorted.sort();
-    let mut costs: Vec<f64> = own
-        .iter()
-        .zip(least)
-        .map(|(own, least)| own.as_secs_f64() - least.as_secs_f64())
-        .collect();
-    costs.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    if let ([least, .., most], Some(median), Some(cost)) =
-        (&sorted[..], sorted.get(middle), costs.get(middle))
-    {
-        let [least, median, most] = [least, median, most].map(|one| show(*one));
-        println!("| {name} | {least} | {median} | {most} | {cost:+.2} s |");
+    let Some(least) = rows.first() else {
+        return;
+    };
+    for row in rows {
+        let differences = row.samples.iter().zip(&least.samples);
+        let mut costs: Vec<f64> = differences.map(|(own, least)| own - least).collect();
+        costs.sort_by(f64::total_cmp);
+        if let Some(cost) = costs.get(costs.len() / 2) {
+            println!("| {} | {} | {cost:+.2} s |", row.name, summary(row));
+        }
     }
 }
 
-fn row<T>(name: &str, sorted: &[T], show: impl Fn(&T) -> String) {
-    let middle = sorted.len() / 2;
-    if let (Some(least), Some(median), Some(most)) =
-        (sorted.first(), sorted.get(middle), sorted.last())
-    {
-        println!(
-            "| {name} | {} | {} | {} |",
-            show(least),
-            show(median),
-            show(most)
-        );
-    }
-}
-
-fn show(duration: Duration) -> String {
-    match duration.as_secs_f64() {
-        seconds if seconds < 0.1 => format!("{:.1} ms", seconds * 1000.0),
-        seconds => format!("{seconds:.2} s"),
-    }
+fn summary(row: &Row) -> String {
+    [row.min, row.median, row.max]
+        .map(|value| row.unit.show(value))
+        .join(" | ")
 }

@@ -10,7 +10,7 @@ use sandbox_protocol::control::{Connection, Request};
 use sandbox_spec::SandboxName;
 
 use super::PATIENCE;
-use super::support::{Result, sandbox_command};
+use super::support::{Program, Result};
 
 /// The sandbox that every measurement starts.
 const NAME: &str = "bench-start";
@@ -39,7 +39,7 @@ pub(super) struct Timeline(Vec<(Mark, Duration)>);
 
 impl Timeline {
     /// Runs `sandbox run FLAGS… -- true` and records its moments.
-    pub(super) fn record(directory: &Path, flags: &[&str]) -> Result<Self> {
+    pub(super) fn record(program: &Program, flags: &[&str]) -> Result<Self> {
         let fixed = ["run", "-q", "--name", NAME];
         let arguments: Vec<&str> = fixed
             .iter()
@@ -48,7 +48,7 @@ impl Timeline {
             .copied()
             .collect();
         let started = Instant::now();
-        let mut child = sandbox_command(directory, &arguments).spawn()?;
+        let mut child = program.command(&arguments).spawn()?;
         let mut marks = listen(started)?;
         let status = child.wait()?;
         marks.push((Mark::End, started.elapsed()));

@@ -1,22 +1,24 @@
-//! Shared by the benches: the program under test, and its timing.
+//! Shared by the benches: the programs under test, their timing, and the report.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
+mod program;
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
+
+use sandbox_spec::Accelerator;
+
+pub(crate) use program::Program;
+pub(crate) use report::ReportOptions;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Returns `sandbox ARGUMENTS…` in `directory`, without stdin and stdout. Only
-/// `template build` builds templates.
-pub(crate) fn sandbox_command(directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox"));
-    command
-        .args(arguments)
-        .env("SANDBOX_TEMPLATES", "manual")
-        .current_dir(directory)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    command
+/// Returns the root of the repository.
+pub(crate) fn repository() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = package.ancestors().nth(2);
+    root.expect("the package is in `crates/`").to_owned()
 }
 
 /// Returns the duration of the command, which must succeed.
@@ -25,5 +27,22 @@ pub(crate) fn time(command: &mut Command) -> Result<Duration> {
     match command.status()? {
         status if status.success() => Ok(started.elapsed()),
         status => Err(format!("{command:?} ended with {status}").into()),
+    }
+}
+
+/// Returns the order of `count` measurements in a run, which counts from 1. Every second run
+/// reverses it, so that none always follows the same other.
+pub(crate) fn turns(run: usize, count: usize) -> Vec<usize> {
+    match run % 2 {
+        0 => (0..count).rev().collect(),
+        _ => (0..count).collect(),
+    }
+}
+
+/// Returns the accelerator that sandboxes use on this host.
+pub(crate) fn accelerator() -> Accelerator {
+    match sandbox_qemu::accelerator::probe_kvm().is_usable() {
+        true => Accelerator::Kvm,
+        false => Accelerator::Tcg,
     }
 }
