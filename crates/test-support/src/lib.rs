@@ -1,4 +1,4 @@
-//! What several test programs of the command `sandbox` share: private home directories, runs of
+//! Helpers of the test programs of the command `sandbox`: private home directories, runs of
 //! the command, the check that no process or file is left behind, and streams of sessions.
 //!
 //! Cargo tells the path of the command only to the tests and benchmarks of its package, as
