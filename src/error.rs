@@ -104,8 +104,8 @@ impl Error {
         self.kind() == ErrorKind::Disconnected
     }
 
-    /// Returns whether a program in the guest exists and cannot be executed. False if the user or the
-    /// directory is the cause.
+    /// Returns whether a program in the guest exists and cannot be executed. False if the user or
+    /// the directory is the cause.
     pub fn is_about_program(&self) -> bool {
         matches!(self.inside(), Some(AgentError::NotExecutable { .. }))
     }

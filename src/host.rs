@@ -80,7 +80,8 @@ impl Host {
         self.0.program.as_deref()
     }
 
-    /// Returns the parameters of the search for QEMU, which caches its results in `cache_directory`.
+    /// Returns the parameters of the search for QEMU, which caches its results in
+    /// `cache_directory`.
     pub(crate) fn search<'a>(&'a self, cache_directory: &'a Path) -> Search<'a> {
         Search {
             program_override: self.0.qemu.as_deref(),
@@ -120,8 +121,8 @@ impl Host {
         Ok(registry::find(self.directories(), name)?)
     }
 
-    /// Returns the name of a workspace's sandbox: `sandbox-` and the directory's name, with a part of
-    /// the path's digest if another workspace has that name.
+    /// Returns the name of a workspace's sandbox: `sandbox-` and the directory's name, with a part
+    /// of the path's digest if another workspace has that name.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the directory's name is
@@ -131,8 +132,8 @@ impl Host {
         Ok(registry::name_for(self.directories(), &workspace)?)
     }
 
-    /// Checks whether this host can run sandboxes. Returns the findings in the order in which to fix
-    /// them.
+    /// Checks whether this host can run sandboxes. Returns the findings in the order in which to
+    /// fix them.
     ///
     /// Takes less than a second on a healthy host. Changes nothing but the caches of its probes.
     pub fn doctor(&self) -> Vec<Finding> {

@@ -36,11 +36,11 @@
 //!
 //! # Ownership
 //!
-//! Each running sandbox has a supervisor. It is QEMU's parent, runs the guest's gateway, and removes
-//! the sandbox's state at the end. By default the supervisor is a thread of this program. QEMU then
-//! ends with the program, even if the program is killed. With [`SandboxBuilder::detach`], a process
-//! of the installed `sandbox` program is the supervisor, so the sandbox outlives this program.
-//! `sandbox list`, `exec` and `stop` work with both.
+//! Each running sandbox has a supervisor. It is QEMU's parent, runs the guest's gateway, and
+//! removes the sandbox's state at the end. By default the supervisor is a thread of this program.
+//! QEMU then ends with the program, even if the program is killed. With [`SandboxBuilder::detach`],
+//! a process of the installed `sandbox` program is the supervisor, so the sandbox outlives this
+//! program. `sandbox list`, `exec` and `stop` work with both.
 //!
 //! # Errors
 //!

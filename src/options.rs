@@ -78,8 +78,8 @@ pub struct StartOptions {
 impl StartOptions {
     /// Returns these options, with unset ones filled from `weaker`.
     ///
-    /// Lists are joined. Rules of these options come first, since the first that matches wins. Their
-    /// shares and ports come last. A secret replaces a weaker one of the same name.
+    /// Lists are joined. Rules of these options come first, since the first that matches wins.
+    /// Their shares and ports come last. A secret replaces a weaker one of the same name.
     #[must_use]
     pub fn combine(self, weaker: Self) -> Self {
         let own = [&self.secrets[..], &self.secret_files].concat();

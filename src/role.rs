@@ -211,8 +211,8 @@ impl Inheritance {
 
 /// Takes over a descriptor of the parent, and closes it in children of this process.
 fn inherited(number: RawFd) -> Option<OwnedFd> {
-    // SAFETY: `fcntl` below checks that the descriptor is open. Nothing else in this process owns it,
-    // since it was open when the process started.
+    // SAFETY: `fcntl` below checks that the descriptor is open. Nothing else in this process owns
+    // it, since it was open when the process started.
     let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
     match fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)) {
         Ok(_) => Some(descriptor),
@@ -223,8 +223,8 @@ fn inherited(number: RawFd) -> Option<OwnedFd> {
     }
 }
 
-/// Runs the role that the hand-over on standard input describes. The command-line program calls this
-/// for [`ARGUMENT`]. The call uses the process's standard input and its signals.
+/// Runs the role that the hand-over on standard input describes. The command-line program calls
+/// this for [`ARGUMENT`]. The call uses the process's standard input and its signals.
 ///
 /// # Errors
 /// Fails if standard input has no hand-over of this version, or if a template cannot be built.

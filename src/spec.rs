@@ -32,7 +32,8 @@ pub enum Lifetime {
 pub struct SandboxSpec {
     /// The sandbox's name.
     pub name: SandboxName,
-    /// The host directory to share at `/home/dev/workspace`, if any: absolute, canonical, existing.
+    /// The host directory to share at `/home/dev/workspace`, if any: absolute, canonical,
+    /// existing.
     pub workspace: Option<PathBuf>,
     /// The base image.
     pub image: ImageReference,

@@ -142,8 +142,8 @@ fn build_agent(output: &Path) -> Result<PathBuf> {
     Ok(target_directory.join(target).join("release/guest-agent"))
 }
 
-/// Returns the target directory, from `TARGET_DIRECTORY[/TRIPLE]/PROFILE/build/PACKAGE/out`. No file
-/// marks it: cargo writes its `CACHEDIR.TAG` only into a directory that it created itself.
+/// Returns the target directory, from `TARGET_DIRECTORY[/TRIPLE]/PROFILE/build/PACKAGE/out`. No
+/// file marks it: cargo writes its `CACHEDIR.TAG` only into a directory that it created itself.
 fn shared_directory(output: &Path) -> Result<PathBuf> {
     let above_profile = output
         .ancestors()

@@ -81,8 +81,9 @@ impl Follower {
         })
     }
 
-    /// Returns the new text without control sequences; empty if there is none. Returns whole lines at
-    /// once, and an unfinished line (a prompt) if nothing has followed it since the last call.
+    /// Returns the new text without control sequences; empty if there is none. Returns whole lines
+    /// at once, and an unfinished line (a prompt) if nothing has followed it since the last
+    /// call.
     fn advance(&mut self) -> Result<String, ConsoleError> {
         if !self.begun.is_empty() {
             return Ok(std::mem::take(&mut self.begun));
@@ -102,8 +103,8 @@ impl Follower {
         Ok(sanitize(&std::mem::replace(&mut self.unfinished, rest)))
     }
 
-    /// Returns at most [`LONGEST_TAIL`] bytes that were added since the last call. Starts again if the
-    /// log was truncated or replaced.
+    /// Returns at most [`LONGEST_TAIL`] bytes that were added since the last call. Starts again if
+    /// the log was truncated or replaced.
     fn read_added(&mut self) -> io::Result<Vec<u8>> {
         let mut added = Vec::new();
         self.file.seek(SeekFrom::Start(self.offset))?;

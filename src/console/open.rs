@@ -62,7 +62,8 @@ impl Console {
     /// later call searches the output after the last match.
     ///
     /// # Errors
-    /// [`ConsoleError::Deadline`] after `timeout`, [`ConsoleError::File`] if the log cannot be read.
+    /// [`ConsoleError::Deadline`] after `timeout`, [`ConsoleError::File`] if the log cannot be
+    /// read.
     pub async fn wait_for(
         &mut self,
         pattern: &str,

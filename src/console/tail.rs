@@ -12,8 +12,8 @@ use sandbox_host::printable::sanitize;
 /// its lines are.
 pub(super) const LONGEST_TAIL: u64 = 256 * 1024;
 
-/// Returns the last lines, at most `count`, of the console log at `path`, without control sequences.
-/// Ignores empty lines at the end. A missing log is empty.
+/// Returns the last lines, at most `count`, of the console log at `path`, without control
+/// sequences. Ignores empty lines at the end. A missing log is empty.
 ///
 /// # Errors
 /// [`ConsoleError::File`] if the log cannot be read.

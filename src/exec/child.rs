@@ -89,11 +89,13 @@ impl Child {
         }
     }
 
-    /// Waits until the program has exited. Its children may still write to its output. Safe to cancel.
+    /// Waits until the program has exited. Its children may still write to its output. Safe to
+    /// cancel.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) at the deadline, which kills the
-    /// program; [`ErrorKind::Disconnected`](crate::ErrorKind::Disconnected) if the connection breaks.
+    /// program; [`ErrorKind::Disconnected`](crate::ErrorKind::Disconnected) if the connection
+    /// breaks.
     pub async fn wait(&mut self) -> Result<ExitStatus, Error> {
         if let Some(status) = self.status {
             return Ok(status);
@@ -121,7 +123,8 @@ impl Child {
         }
     }
 
-    /// Returns a handle that sends signals and sizes while [`wait`](Self::wait) borrows the program.
+    /// Returns a handle that sends signals and sizes while [`wait`](Self::wait) borrows the
+    /// program.
     pub fn control(&self) -> ChildControl {
         ChildControl(Arc::downgrade(&self.sender))
     }

@@ -126,9 +126,9 @@ impl Exec {
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) and
     /// [`ErrorKind::NotExecutable`](crate::ErrorKind::NotExecutable) if the guest cannot run the
-    /// program, [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if an argument or a variable
-    /// is invalid, and [`ErrorKind::Disconnected`](crate::ErrorKind::Disconnected) if the guest agent
-    /// cannot be reached.
+    /// program, [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if an argument or a
+    /// variable is invalid, and [`ErrorKind::Disconnected`](crate::ErrorKind::Disconnected) if
+    /// the guest agent cannot be reached.
     pub async fn spawn(self) -> Result<Child, Error> {
         let timeout = self.timeout;
         let (socket, execute) = self.into_request()?;

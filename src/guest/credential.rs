@@ -76,8 +76,8 @@ impl Credential {
 
     /// Returns the string that systemd reads.
     ///
-    /// Encodes everything but one line of printable ASCII as base64: SMBIOS strings end at a NUL, and
-    /// tools show them by lines.
+    /// Encodes everything but one line of printable ASCII as base64: SMBIOS strings end at a NUL,
+    /// and tools show them by lines.
     fn smbios_string(&self) -> Vec<u8> {
         let plain =
             !self.value.is_empty() && self.value.iter().all(|byte| (0x20..0x7f).contains(byte));
@@ -102,8 +102,8 @@ impl Transport {
     /// The maximum size of all values, in bytes. Measured: 300 KB arrive intact.
     const TOTAL_LIMIT: usize = 256 << 10;
 
-    /// Distributes credentials: to SMBIOS strings while there is room, and the largest ones to firmware
-    /// configuration items.
+    /// Distributes credentials: to SMBIOS strings while there is room, and the largest ones to
+    /// firmware configuration items.
     ///
     /// # Errors
     /// Returns [`TooLarge`] beyond 256 KiB.

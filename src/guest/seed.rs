@@ -1,4 +1,5 @@
-//! The seed: all credentials of one start. docs/guest-contract.md lists their names and their readers.
+//! The seed: all credentials of one start. docs/guest-contract.md lists their names and their
+//! readers.
 
 use super::cloud_config;
 use super::credential::Credential;

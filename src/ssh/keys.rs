@@ -41,8 +41,8 @@ impl KeyFiles {
         self.directory.join("ssh_host_ed25519_key")
     }
 
-    /// Returns the path of the `known_hosts` file, whose only entry is the host key under the sandbox's
-    /// name.
+    /// Returns the path of the `known_hosts` file, whose only entry is the host key under the
+    /// sandbox's name.
     pub fn known_hosts(&self) -> PathBuf {
         self.directory.join("known_hosts")
     }

@@ -1,5 +1,5 @@
-//! SSH access to a running sandbox: its keys, its endpoint, and the alias file for the user's `ssh`.
-//! Callers make the connections themselves.
+//! SSH access to a running sandbox: its keys, its endpoint, and the alias file for the user's
+//! `ssh`. Callers make the connections themselves.
 
 pub(crate) mod alias;
 mod error;

@@ -25,8 +25,8 @@ impl SandboxBuilder {
         started.ok_or_else(|| Error::new(ErrorKind::Cancelled, "the start was cancelled", None))
     }
 
-    /// Like [`start`](Self::start), but ends the start once `cancel` is ready, and returns `None` after
-    /// that. A sandbox that was only joined keeps running.
+    /// Like [`start`](Self::start), but ends the start once `cancel` is ready, and returns `None`
+    /// after that. A sandbox that was only joined keeps running.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -65,8 +65,8 @@ impl SandboxBuilder {
         }
     }
 
-    /// Plans the start without changing anything. The probes of QEMU and KVM write their caches to the
-    /// directory `scratch`.
+    /// Plans the start without changing anything. The probes of QEMU and KVM write their caches to
+    /// the directory `scratch`.
     ///
     /// # Errors
     /// As [`start`](Self::start).

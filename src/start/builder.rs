@@ -32,7 +32,8 @@ pub enum SupervisorKind {
     Process,
 }
 
-/// The settings of a sandbox and of its start. [`Sandbox::builder`](crate::Sandbox::builder) creates it.
+/// The settings of a sandbox and of its start. [`Sandbox::builder`](crate::Sandbox::builder)
+/// creates it.
 ///
 /// Setters accept plain values. [`start`](Self::start) reports the first invalid one.
 #[must_use = "a sandbox starts with `start`"]
@@ -163,8 +164,8 @@ impl SandboxBuilder {
         self
     }
 
-    /// Sets how long the guest may take to become ready. The default is 2 minutes, or 10 minutes if the
-    /// processors are emulated.
+    /// Sets how long the guest may take to become ready. The default is 2 minutes, or 10 minutes if
+    /// the processors are emulated.
     pub fn ready_timeout(mut self, timeout: Duration) -> Self {
         self.options.ready_timeout = Some(timeout);
         self
@@ -192,8 +193,8 @@ impl SandboxBuilder {
         self
     }
 
-    /// Adds a secret. The guest gets a placeholder in the variable `name`, which the gateway replaces with
-    /// `value` in requests to `hosts`.
+    /// Adds a secret. The guest gets a placeholder in the variable `name`, which the gateway
+    /// replaces with `value` in requests to `hosts`.
     pub fn secret(self, name: &str, value: impl Into<OsString>, hosts: &[&str]) -> Self {
         let value = value.into();
         let secret = SecretRequest::of_variable(&format!("{name}@{}", hosts.join(",")))
@@ -201,8 +202,8 @@ impl SandboxBuilder {
         self.keep(secret, |builder, secret| builder.secrets.push(secret))
     }
 
-    /// Sets the source of variables for the secrets in [`options`](Self::options). The default has no
-    /// variables.
+    /// Sets the source of variables for the secrets in [`options`](Self::options). The default has
+    /// no variables.
     pub fn variables(mut self, variables: fn(&str) -> Option<OsString>) -> Self {
         self.variables = variables;
         self
@@ -238,8 +239,8 @@ impl SandboxBuilder {
         self
     }
 
-    /// Makes the sandbox outlive this program, under this name. A process of the installed `sandbox`
-    /// program owns it.
+    /// Makes the sandbox outlive this program, under this name. A process of the installed
+    /// `sandbox` program owns it.
     pub fn detach(self, name: &str) -> Self {
         self.supervisor(SupervisorKind::Process)
             .lifetime(Lifetime::Persistent)

@@ -1,8 +1,9 @@
 //! The start of a sandbox.
 //!
-//! [`SandboxBuilder`] collects the request, and `attempt` carries it out. `prepare` checks it against
-//! the host and creates the plan. `image` and `template` obtain the files that the plan needs. `launch` hands the plan to a
-//! supervisor, and `wait` follows the start until the sandbox is ready.
+//! [`SandboxBuilder`] collects the request, and `attempt` carries it out. `prepare` checks it
+//! against the host and creates the plan. `image` and `template` obtain the files that the plan
+//! needs. `launch` hands the plan to a supervisor, and `wait` follows the start until the sandbox
+//! is ready.
 
 mod attempt;
 mod builder;

@@ -83,8 +83,8 @@ pub(super) fn find(host: &Host, shape: &Shape, listener: &mut Listener) -> Optio
     })
 }
 
-/// Returns the expectations of starts. Does not run QEMU: without a cached version, templates of any
-/// version count as usable.
+/// Returns the expectations of starts. Does not run QEMU: without a cached version, templates of
+/// any version count as usable.
 pub(crate) fn expectations(host: &Host) -> Result<Expectations, Error> {
     let version = program::remembered_version(host.search(&host.directories().state));
     let version = version.map(|version| version.to_string());
@@ -269,8 +269,8 @@ pub(super) fn build_in_background(
     drop(role::start_in_background(&program, &role));
 }
 
-/// Runs a [`BackgroundBuild`] with the lowest priority. Writes a failure to the template's log, since
-/// the process's output is discarded.
+/// Runs a [`BackgroundBuild`] with the lowest priority. Writes a failure to the template's log,
+/// since the process's output is discarded.
 pub(crate) async fn run_in_role(host: &Host, build: BackgroundBuild) -> Result<(), Error> {
     lower_priority_to_idle();
     let options = StartOptions {

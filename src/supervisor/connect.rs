@@ -14,7 +14,8 @@ use sandbox_qemu::qmp::QmpError;
 /// The interval between two attempts to connect to a socket of QEMU.
 const SOCKET_RETRY: Duration = Duration::from_millis(2);
 
-/// How long QEMU may take to create its sockets. A QEMU of the idle class on a busy host needs long.
+/// How long QEMU may take to create its sockets. A QEMU of the idle class on a busy host needs
+/// long.
 const SOCKET_DEADLINE: Duration = Duration::from_secs(120);
 
 /// The connections to QEMU's monitor and to the guest's event port.

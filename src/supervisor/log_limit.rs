@@ -9,8 +9,8 @@ use crate::StateLayout;
 /// twice as much.
 const LIMIT: u64 = 8 << 20;
 
-/// Rotates the log once it exceeds its limit. QEMU appends to it (`logappend=on`), so QEMU continues
-/// at the new end.
+/// Rotates the log once it exceeds its limit. QEMU appends to it (`logappend=on`), so QEMU
+/// continues at the new end.
 pub(super) fn enforce(layout: &StateLayout) -> io::Result<()> {
     let log = layout.console_log();
     if fs::metadata(&log)?.len() <= LIMIT {

@@ -160,8 +160,8 @@ const FAULTS: [Signal; 5] = [
 ];
 
 impl SupervisorError {
-    /// Returns whether QEMU crashed. Emulators rarely crash by races between their processor threads,
-    /// and a second attempt then succeeds.
+    /// Returns whether QEMU crashed. Emulators rarely crash by races between their processor
+    /// threads, and a second attempt then succeeds.
     fn is_crash(&self) -> bool {
         let Self::QemuEnded(status) = self else {
             return false;

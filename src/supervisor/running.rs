@@ -21,8 +21,8 @@ use sandbox_qemu::{migration, qmp};
 /// How long QEMU may take to end after `quit`.
 pub(super) const QUIT_GRACE: Duration = Duration::from_secs(3);
 
-/// How long the sandbox waits for the agent once the guest is ready. Without the agent, sessions use
-/// SSH.
+/// How long the sandbox waits for the agent once the guest is ready. Without the agent, sessions
+/// use SSH.
 const AGENT_GRACE: Duration = Duration::from_secs(2);
 
 /// How long a discarded guest may take to flush its shares. If the flush fails, the guest has the
@@ -179,8 +179,8 @@ impl Running<'_> {
         }
     }
 
-    /// Ends the guest: by its power button if it is ready, then by `quit`, then by a signal. QEMU has
-    /// ended afterwards in any case.
+    /// Ends the guest: by its power button if it is ready, then by `quit`, then by a signal. QEMU
+    /// has ended afterwards in any case.
     pub(super) async fn stop(
         &mut self,
         request: StopRequest,
@@ -206,8 +206,8 @@ impl Running<'_> {
         Ok(reason)
     }
 
-    /// Asks the agent to flush the guest's shares within `grace`. Returns the grace that a power-down
-    /// then needs for the flush: zero if the agent has done it.
+    /// Asks the agent to flush the guest's shares within `grace`. Returns the grace that a
+    /// power-down then needs for the flush: zero if the agent has done it.
     async fn flush(&self, grace: Duration) -> Duration {
         if self.record.agent.is_none() {
             return grace;

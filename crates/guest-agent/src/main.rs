@@ -2,8 +2,8 @@
 //!
 //! It has three roles:
 //!
-//! - `/init` of the initrd ([`init`]): applies the host's seed to the root file
-//!   system, copies itself to [`programs::AGENT_PATH`] and starts systemd.
+//! - `/init` of the initrd ([`init`]): applies the host's seed to the root file system, copies
+//!   itself to [`programs::AGENT_PATH`] and starts systemd.
 //! - The service that answers the host ([`serve`]).
 //! - The stand-in for login shells ([`execute::login_shell`]).
 //!

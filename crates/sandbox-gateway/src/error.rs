@@ -15,7 +15,8 @@ pub enum NetworkError {
     /// The access log or the allowlist could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The host's own addresses could not be read. The policy needs them to deny access to the host.
+    /// The host's own addresses could not be read. The policy needs them to deny access to the
+    /// host.
     #[error("could not read the addresses of the host's interfaces")]
     HostAddresses(#[source] io::Error),
     /// A rule or a preset is invalid.

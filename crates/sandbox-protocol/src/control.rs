@@ -41,8 +41,8 @@ pub enum Request {
 }
 
 /// The version of requests and events. A supervisor refuses requests of another version with
-/// [`Event::Refused`], which every version can read. Only the requests to end a sandbox are the same
-/// in every version. A new event that an older program may ignore does not raise the version.
+/// [`Event::Refused`], which every version can read. Only the requests to end a sandbox are the
+/// same in every version. A new event that an older program may ignore does not raise the version.
 pub const VERSION: u32 = 1;
 
 /// A request as a line, with the version of its sender.

@@ -66,7 +66,8 @@ pub enum Event {
 }
 
 impl Event {
-    /// Returns the next step for the user after [`Event::Refused`], with the sandbox's name if it is known.
+    /// Returns the next step for the user after [`Event::Refused`], with the sandbox's name if it
+    /// is known.
     pub fn refusal_hint(name: Option<&SandboxName>) -> Hint {
         let stop = match name {
             Some(name) => format!("stop {name}"),

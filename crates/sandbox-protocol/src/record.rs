@@ -88,8 +88,8 @@ pub struct Record {
     pub created: jiff::Timestamp,
     /// The process of the supervisor.
     pub supervisor: ProcessIdentity,
-    /// Whether the supervisor is a thread of a program that uses the library. Otherwise its process
-    /// has the sandbox's name on its command line.
+    /// Whether the supervisor is a thread of a program that uses the library. Otherwise its
+    /// process has the sandbox's name on its command line.
     #[serde(default)]
     pub embedded: bool,
     /// The process of QEMU, once it runs.

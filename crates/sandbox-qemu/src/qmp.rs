@@ -231,7 +231,8 @@ mod tests {
         );
     }
 
-    /// Connects a client to a monitor that `serve` plays. Returns the client and the end of `serve`.
+    /// Connects a client to a monitor that `serve` plays. Returns the client and the end of
+    /// `serve`.
     async fn connect_to<F>(
         serve: impl FnOnce(BufReader<OwnedReadHalf>, OwnedWriteHalf) -> F + Send + 'static,
     ) -> (Client, JoinHandle<F::Output>)

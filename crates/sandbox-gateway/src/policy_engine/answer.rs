@@ -173,8 +173,8 @@ impl PolicyEngine {
         vec![Record::from_rdata(name, HOST_NAME_TTL, data)]
     }
 
-    /// Returns whether a reverse lookup is allowed. The host's resolver knows names in networks that
-    /// the policy denies.
+    /// Returns whether a reverse lookup is allowed. The host's resolver knows names in networks
+    /// that the policy denies.
     fn may_resolve_reverse(&self, name: &Name) -> bool {
         let labels: Vec<_> = name.iter().rev().take(2).collect();
         let is_reverse = match labels.as_slice() {

@@ -111,8 +111,8 @@ impl PolicyEngine {
         self.rechecks.send_modify(|count| *count += 1);
     }
 
-    /// Allows a pattern until the sandbox stops, in addition to the allowlist. Beyond 1024 patterns,
-    /// a new one replaces the oldest.
+    /// Allows a pattern until the sandbox stops, in addition to the allowlist. Beyond 1024
+    /// patterns, a new one replaces the oldest.
     pub fn allow_until_stop(&self, pattern: DomainPattern) {
         let mut once = self.once.borrow_mut();
         if !once.contains(&pattern) {
@@ -123,7 +123,8 @@ impl PolicyEngine {
         }
     }
 
-    /// Returns whether the gateway's DNS resolved `name` to `address`, and the answer is still valid.
+    /// Returns whether the gateway's DNS resolved `name` to `address`, and the answer is still
+    /// valid.
     pub fn resolved_to(&self, name: &DomainName, address: IpAddr) -> bool {
         let address = address.to_canonical();
         if *name == self.host_name {
@@ -132,7 +133,8 @@ impl PolicyEngine {
         self.names.borrow().contains(name, address)
     }
 
-    /// Returns the names that the gateway's DNS resolved to `address`, if the answer is still valid.
+    /// Returns the names that the gateway's DNS resolved to `address`, if the answer is still
+    /// valid.
     pub fn names_of(&self, address: IpAddr) -> Vec<DomainName> {
         self.names
             .borrow()

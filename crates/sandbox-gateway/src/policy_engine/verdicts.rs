@@ -137,8 +137,8 @@ impl PolicyEngine {
         Some(RuleName::Once(pattern.clone()))
     }
 
-    /// Decides whether a name may be reached at this address. Returns the address for the connection,
-    /// and the rule that allows it.
+    /// Decides whether a name may be reached at this address. Returns the address for the
+    /// connection, and the rule that allows it.
     ///
     /// # Errors
     /// The rule that denies it, and the reason.

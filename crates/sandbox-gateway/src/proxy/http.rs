@@ -45,7 +45,8 @@ where
     match session.take_upgrade() {
         Some(upgrade) if served.is_ok() => Some((upgrade, guest)),
         _ => {
-            // hyper has answered malformed requests. A failure here concerns only a closed connection.
+            // hyper has answered malformed requests. A failure here concerns only a closed
+            // connection.
             let _ = lingering_close::close(guest).await;
             None
         }

@@ -46,8 +46,8 @@ impl Mask {
 
     /// Masks values in `bytes`. The first `already` bytes belong to an earlier match.
     ///
-    /// Stops before a possible incomplete value, unless these are the last bytes. Returns the number
-    /// of finished bytes, and how many bytes after them belong to a match.
+    /// Stops before a possible incomplete value, unless these are the last bytes. Returns the
+    /// number of finished bytes, and how many bytes after them belong to a match.
     fn mask_bytes(&self, bytes: &mut [u8], already: usize, last: bool) -> (usize, usize) {
         let plain = Zeroizing::new(bytes.to_vec());
         let mut until = already;

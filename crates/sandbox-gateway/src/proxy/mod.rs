@@ -1,8 +1,9 @@
 //! The proxy: an explicit HTTP proxy, and a transparent proxy for ports 80 and 443.
 //!
-//! The policy engine decides about the host of each connection and of each request. The proxy denies
-//! a connection or a request whose host is unreadable or ambiguous. The proxy uses the policy engine,
-//! the interception and the access log. The gateway passes the guest's side of TCP connections to it.
+//! The policy engine decides about the host of each connection and of each request. The proxy
+//! denies a connection or a request whose host is unreadable or ambiguous. The proxy uses the
+//! policy engine, the interception and the access log. The gateway passes the guest's side of TCP
+//! connections to it.
 
 mod authority;
 mod body;
@@ -86,7 +87,8 @@ impl Proxy {
     }
 
     /// Serves one connection of the guest to port 80 or 443 of `destination`, until it ends. The
-    /// policy engine must have returned [`Verdict::Intercept`](sandbox_spec::policy::Verdict::Intercept).
+    /// policy engine must have returned
+    /// [`Verdict::Intercept`](sandbox_spec::policy::Verdict::Intercept).
     pub async fn transparent<S>(&self, guest: S, destination: SocketAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -100,8 +102,8 @@ impl Proxy {
 
     /// Serves one connection of the guest for which [`Proxy::intercepts`] is true, until it ends.
     ///
-    /// Intercepts TLS to the host of a secret. Passes other TLS, and TLS without a readable name, on
-    /// to `to`. `rule` is the rule that allowed the address.
+    /// Intercepts TLS to the host of a secret. Passes other TLS, and TLS without a readable name,
+    /// on to `to`. `rule` is the rule that allowed the address.
     pub async fn allowed_by_address<S>(
         &self,
         guest: S,

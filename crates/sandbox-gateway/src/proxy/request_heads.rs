@@ -1,8 +1,9 @@
 //! Checks the raw heads of HTTP/1 requests for request smuggling.
 //!
 //! hyper removes `Content-Length` from a request that also has `Transfer-Encoding` (RFC 9112,
-//! section 6.3, permits it), so only the raw head shows smuggling. The check skips bodies of a known
-//! length. It ends at a chunked body, and the proxy closes such a connection after its response.
+//! section 6.3, permits it), so only the raw head shows smuggling. The check skips bodies of a
+//! known length. It ends at a chunked body, and the proxy closes such a connection after its
+//! response.
 
 use std::cell::Cell;
 use std::io;

@@ -3,12 +3,11 @@
 //! It has three layers, outermost first. `docs/agent-protocol.md` describes
 //! their bytes.
 //!
-//! 1. A byte stream: the virtio-serial port [`PORT_NAME`]. A port has no
-//!    connections, so each side finds the start of a conversation by its
-//!    [`preamble`].
+//! 1. A byte stream: the virtio-serial port [`PORT_NAME`]. A port has no connections, so each side
+//!    finds the start of a conversation by its [`preamble`].
 //! 2. [`mux`]: yamux streams, each with its own flow control.
-//! 3. [`frame`]: length-delimited frames. A stream carries one
-//!    [`message::Request`] of the host, its answer and its data.
+//! 3. [`frame`]: length-delimited frames. A stream carries one [`message::Request`] of the host,
+//!    its answer and its data.
 //!
 //! Host and guest use this crate, and both refuse a peer with another
 //! [`VERSION`]. So the version that decodes a message is always the version

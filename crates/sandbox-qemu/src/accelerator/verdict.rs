@@ -70,7 +70,8 @@ pub struct Permissions {
     pub mode: u32,
     /// Whether the caller is root. Permission bits do not stop root, so something else does.
     pub caller_is_root: bool,
-    /// Whether the user database lists the caller in the group. Then the session began before that.
+    /// Whether the user database lists the caller in the group. Then the session began before
+    /// that.
     pub caller_joined_group: bool,
 }
 

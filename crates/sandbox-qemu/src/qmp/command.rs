@@ -17,8 +17,8 @@ pub trait Command: Serialize {
     const NAME: &'static str;
     /// The value of `return`.
     type Reply: DeserializeOwned;
-    /// The time limit for the reply. QEMU's main loop replies within milliseconds. On a busy host, a
-    /// reply has taken seconds.
+    /// The time limit for the reply. QEMU's main loop replies within milliseconds. On a busy host,
+    /// a reply has taken seconds.
     const TIMEOUT: Duration = Duration::from_secs(30);
 }
 

@@ -199,7 +199,8 @@ mod tests {
         note
     }
 
-    /// Returns a bzImage with two setup sectors, and `payload` 100 bytes into the protected-mode code.
+    /// Returns a bzImage with two setup sectors, and `payload` 100 bytes into the protected-mode
+    /// code.
     fn bz_image(payload: &[u8]) -> Vec<u8> {
         let mut image = vec![0; 3 * SECTOR_BYTES + 100];
         image[SETUP_SECTORS] = 2;

@@ -297,8 +297,8 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// [`ImageError::OtherContract`], or [`ImageError::Corrupt`] for the first file that is missing,
-    /// truncated or changed.
+    /// [`ImageError::OtherContract`], or [`ImageError::Corrupt`] for the first file that is
+    /// missing, truncated or changed.
     pub fn verify(&self) -> Result<(), ImageError> {
         self.check_contract()?;
         let mut fingerprints = Fingerprints::read(&self.fingerprints);

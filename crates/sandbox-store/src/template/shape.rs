@@ -36,7 +36,8 @@ pub struct Shape {
     pub share_devices: u32,
     /// The accelerator of the guest's processors.
     pub accelerator: Accelerator,
-    /// Model and flags of the host's processor with KVM, where the guest sees them; empty with TCG.
+    /// Model and flags of the host's processor with KVM, where the guest sees them; empty with
+    /// TCG.
     pub host_processor: String,
     /// Version of this program, and digest of the guest agent that runs in the template.
     pub program: String,

@@ -330,7 +330,8 @@ fn hundreds_of_tunnels_are_open_at_once() {
         let authority = good_test(address);
         let mut hello = client_hello("good.test");
         let mut tunnels = Vec::new();
-        // Each hello follows its tunnel at once, since the proxy waits for it only for a short time.
+        // Each hello follows its tunnel at once, since the proxy waits for it only for a short
+        // time.
         for number in 0..200_usize {
             let mut stream = tunnel(&world, &authority).await;
             stream.write_all(&hello).await.unwrap();

@@ -28,7 +28,8 @@ const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 const END_DEADLINE: Duration = Duration::from_secs(10);
 /// The number of lines that an error quotes.
 const QUOTED_LINES: usize = 15;
-/// The length beyond which a line is split, so that output without line ends cannot fill the memory.
+/// The length beyond which a line is split, so that output without line ends cannot fill the
+/// memory.
 const LINE_LIMIT_BYTES: usize = 16 << 10;
 
 /// A request to stop a build, shared with the handler of Ctrl-C.
