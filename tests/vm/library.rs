@@ -36,15 +36,19 @@ fn example(name: &str) -> PathBuf {
     let directory = BUILT.get_or_init(|| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let target = target();
-        let words = [
-            "build",
-            "--quiet",
-            "--locked",
-            // With the features of the tests, so that no dependency is compiled again.
-            "--workspace",
-            "--examples",
-        ];
-        cargo(&source, &[&words[..], &["--target-dir"]].concat(), target);
+        // With the features of the tests, so that no dependency is compiled again. Not all
+        // `--examples`: `network-client` is one, and other tests link it statically.
+        let mut words: Vec<String> = ["build", "--quiet", "--locked", "--workspace"]
+            .map(String::from)
+            .into();
+        for file in fs::read_dir(source.join("examples")).unwrap() {
+            let name = file.unwrap().path();
+            let name = name.file_stem().unwrap().to_str().unwrap().to_owned();
+            words.extend(["--example".to_owned(), name]);
+        }
+        words.push("--target-dir".into());
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        cargo(&source, &words, target);
         target.join("debug/examples")
     });
     directory.join(name)
