@@ -18,6 +18,7 @@ use sandbox_spec::{Bandwidth, ConnectionLimit};
 
 /// The specification of a sandbox's network.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct NetworkSpec {
     /// The preset and the rules.
     pub policy: Policy,

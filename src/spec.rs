@@ -29,6 +29,7 @@ pub enum Lifetime {
 /// The specification of a sandbox. Each field is valid on its own. [`check`](Self::check) compares
 /// them with the host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SandboxSpec {
     /// The sandbox's name.
     pub name: SandboxName,
@@ -48,7 +49,7 @@ pub struct SandboxSpec {
     /// How shares store owners and modes.
     pub share_mode: ShareMode,
     /// The user's cloud-config, parsed.
-    pub cloud_config: Option<Map<String, Value>>,
+    pub(crate) cloud_config: Option<Map<String, Value>>,
     /// How long the guest may take to become ready.
     pub ready_timeout: Duration,
     /// How the start uses templates.

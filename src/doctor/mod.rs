@@ -12,6 +12,7 @@ mod state_directory;
 mod tool;
 
 use std::ffi::OsString;
+use std::fmt;
 
 use serde::Serialize;
 
@@ -21,6 +22,7 @@ use sandbox_host::distribution::Distribution;
 /// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Outcome {
     /// The requirement is met.
     Ok,
@@ -30,9 +32,20 @@ pub enum Outcome {
     Failure,
 }
 
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Failure => "failure",
+        })
+    }
+}
+
 /// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct Finding {
     /// The check's name, which is stable for scripts.
     pub check: &'static str,

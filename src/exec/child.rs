@@ -40,6 +40,7 @@ type Sender = Arc<Mutex<ToAgent<OwnedWriteHalf>>>;
 /// As with pipes, a program blocks on output that nobody reads. Read [`stdout`](Self::stdout) and
 /// [`stderr`](Self::stderr), or set them to `None` to discard the output.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Child {
     /// The program's input. Dropping it ends the input.
     pub stdin: Option<ChildStdin>,

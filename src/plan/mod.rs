@@ -25,6 +25,7 @@ use sandbox_store::template::TemplateStore;
 
 /// The files of a base image, as the image store returns them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct BootImage {
     /// The image's name.
     pub name: ImageReference,
@@ -94,6 +95,7 @@ impl PlanError {
 
 /// The plan of a start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StartPlan {
     /// The specification of the sandbox.
     pub spec: SandboxSpec,
@@ -117,6 +119,7 @@ pub struct StartPlan {
 
 /// A start that boots the image's kernel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ColdStart {
     /// The files of the seed, in [`StateLayout::seed`].
     pub seed: Transport,
@@ -126,6 +129,7 @@ pub struct ColdStart {
 
 /// A start that restores a saved guest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct WarmStart {
     /// The template to restore.
     pub template: TemplateFiles,

@@ -66,6 +66,7 @@ pub(crate) struct StartRequest<'a> {
 }
 
 /// A planned start.
+#[non_exhaustive]
 pub struct Planned {
     /// The plan.
     pub plan: StartPlan,

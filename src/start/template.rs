@@ -44,19 +44,12 @@ impl TemplateRequest {
 
 /// The result of a template build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BuiltTemplate {
-    /// The template was built.
-    Built {
-        /// The template's key.
-        key: TemplateKey,
-        /// The durations of the build.
-        times: TemplateTimes,
-    },
-    /// The template already existed.
-    Present {
-        /// The template's key.
-        key: TemplateKey,
-    },
+#[non_exhaustive]
+pub struct BuiltTemplate {
+    /// The template's key.
+    pub key: TemplateKey,
+    /// The durations of the build; `None` if the template already existed.
+    pub times: Option<TemplateTimes>,
 }
 
 /// A background build, as its process receives it.
@@ -191,7 +184,10 @@ impl Build {
                 ));
             }
             Begin::Exists(template) => {
-                return Ok(Some(BuiltTemplate::Present { key: template.key }));
+                return Ok(Some(BuiltTemplate {
+                    key: template.key,
+                    times: None,
+                }));
             }
         };
         if let Some(warning) = self.hypervisor.decision.warning {
@@ -216,9 +212,9 @@ impl Build {
         };
         let expectations = templates::expectations(&host.images(), Some(version.to_string()))?;
         store.evict(&self.limits, &template.key, &expectations)?;
-        Ok(Some(BuiltTemplate::Built {
+        Ok(Some(BuiltTemplate {
             key: template.key,
-            times,
+            times: Some(times),
         }))
     }
 }

@@ -34,6 +34,7 @@ const FULL_BYTES: u64 = 16 << 20;
 
 /// A stage of a template build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TemplateStage {
     /// The guest boots.
     Booting,
@@ -47,6 +48,7 @@ pub enum TemplateStage {
 
 /// The durations of a template build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TemplateTimes {
     /// The time from QEMU's start until Debian had started completely.
     pub boot: Duration,

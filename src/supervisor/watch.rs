@@ -294,7 +294,7 @@ fn new_record(plan: &StartPlan, owner: Owner) -> Result<Record, SupervisorError>
         shares: spec.shares.clone(),
         network_directory: plan.network_directory.clone(),
         network: spec.network.summary(),
-        created: jiff::Timestamp::now(),
+        created: std::time::SystemTime::now(),
         supervisor: ProcessIdentity::of(own_pid)?,
         embedded: owner == Owner::Thread,
         qemu: None,

@@ -1,6 +1,7 @@
 //! `sandbox.json`, the record of a running sandbox. The supervisor writes it and commands read it.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sandbox_host::files::{self, FileError};
 use sandbox_host::hint::Hint;
@@ -84,8 +85,9 @@ pub struct Record {
     /// The network.
     #[serde(default)]
     pub network: NetworkSummary,
-    /// The time of the start, RFC 3339.
-    pub created: jiff::Timestamp,
+    /// The time of the start, written as in RFC 3339.
+    #[serde(with = "rfc3339")]
+    pub created: SystemTime,
     /// The process of the supervisor.
     pub supervisor: ProcessIdentity,
     /// Whether the supervisor is a thread of a program that uses the library. Otherwise its
@@ -110,6 +112,28 @@ fn known_version<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u3
         other => Err(serde::de::Error::custom(format_args!(
             "version {other} instead of {VERSION}"
         ))),
+    }
+}
+
+/// The text form of a time.
+mod rfc3339 {
+    use std::time::SystemTime;
+
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
+
+    pub(super) fn serialize<S: Serializer>(
+        time: &SystemTime,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let time = Timestamp::try_from(*time).map_err(ser::Error::custom)?;
+        time.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<SystemTime, D::Error> {
+        Timestamp::deserialize(deserializer).map(SystemTime::from)
     }
 }
 

@@ -89,6 +89,7 @@ impl fmt::Display for GuestPath {
 /// How the host stores the owners, modes and special files of a share.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum ShareMode {
     /// In extended attributes, so that the guest cannot create real links, devices or setuid files
     /// on the host.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 /// How starts use templates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum TemplatePolicy {
     /// A start uses the template for its shape. Without one, it builds one in the background.
     #[default]

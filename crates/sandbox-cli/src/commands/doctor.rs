@@ -12,11 +12,7 @@ pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {
         context.printer.json(&findings)?;
     } else {
         for finding in &findings {
-            let word = match finding.outcome {
-                Found::Ok => "ok",
-                Found::Warning => "warning",
-                Found::Failure => "failure",
-            };
+            let word = finding.outcome.to_string();
             context.printer.data(format_args!(
                 "{word:<8} {}: {}",
                 finding.check, finding.detail
@@ -28,7 +24,7 @@ pub(super) fn run(context: &Context, arguments: &JsonArguments) -> Outcome {
     }
     Ok(match worst_finding(&findings) {
         Found::Failure => ExitStatus::FAILURE,
-        Found::Ok | Found::Warning => ExitStatus::SUCCESS,
+        _ => ExitStatus::SUCCESS,
     })
 }
 

@@ -83,7 +83,9 @@ pub(super) async fn run(
         })?;
         return Ok(ExitStatus::SUCCESS);
     }
-    let created = record.created.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
+    let created = jiff::Timestamp::try_from(record.created)
+        .map(|time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
+        .unwrap_or_default();
     let shares = record
         .shares
         .iter()

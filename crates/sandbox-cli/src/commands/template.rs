@@ -10,7 +10,7 @@ use super::start::{Reporter, terminated};
 use super::{ExitStatus, Outcome};
 use crate::cli::{TemplateBuildArguments, TemplateCommand};
 use crate::output::{Report, Table};
-use sandbox::{BuiltTemplate, Event, StartOptions, TemplateRequest};
+use sandbox::{Event, StartOptions, TemplateRequest};
 use sandbox_host::notices::Notices;
 use sandbox_spec::{KeyPrefix, SandboxName, TemplateKey, format_bytes};
 use sandbox_store::template::{
@@ -35,12 +35,15 @@ async fn build(context: &Context, arguments: TemplateBuildArguments) -> Outcome 
     let cancel = terminated(&mut notices);
     let built = context.host.build_template(request, show, cancel).await;
     reporter.finish();
-    match built? {
-        None => return Ok(ExitStatus::INTERRUPTED),
-        Some(BuiltTemplate::Present { key }) => context
+    let Some(built) = built? else {
+        return Ok(ExitStatus::INTERRUPTED);
+    };
+    let key = built.key;
+    match built.times {
+        None => context
             .printer
             .notice(format_args!("template `{key}` already exists")),
-        Some(BuiltTemplate::Built { key, times }) => context.printer.notice(format_args!(
+        Some(times) => context.printer.notice(format_args!(
             "built template `{key}`: booted in {:.1} s, saved in {:.2} s",
             times.boot.as_secs_f64(),
             times.save.as_secs_f64()

@@ -57,7 +57,9 @@ pub(super) async fn run(context: &Context, subject: &Subject) -> Outcome {
         ));
     }
     let created = users.iter().filter_map(Found::record);
-    let began = created.map(|record| record.created).min();
+    let began = created
+        .filter_map(|record| jiff::Timestamp::try_from(record.created).ok())
+        .min();
     let mut reader = LogReader::new(&subject.log_directory);
     let mut decided = HashSet::new();
     context
