@@ -32,6 +32,12 @@ pub(crate) fn between(asked: &StartOptions, layout: &StateLayout) -> Vec<&'stati
                 .is_some_and(|image| *image != record.image),
         ),
         (
+            "nested-virtualization",
+            asked
+                .nested_virtualization
+                .is_some_and(|nested| nested != record.nested_virtualization),
+        ),
+        (
             "share-mode",
             asked
                 .share_mode

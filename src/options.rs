@@ -33,6 +33,8 @@ pub struct StartOptions {
     /// The accelerator: `"auto"`, `"kvm"` or `"tcg"`.
     #[serde(rename = "accel", deserialize_with = "text")]
     pub accelerator: Option<AcceleratorChoice>,
+    /// Whether the guest can use KVM itself.
+    pub nested_virtualization: Option<bool>,
     /// The shares besides the workspace, as `"HOST:GUEST[:ro]"`.
     #[serde(deserialize_with = "texts")]
     pub shares: Vec<Share>,
@@ -94,6 +96,7 @@ impl StartOptions {
             memory: self.memory.or(weaker.memory),
             disk: self.disk.or(weaker.disk),
             accelerator: self.accelerator.or(weaker.accelerator),
+            nested_virtualization: self.nested_virtualization.or(weaker.nested_virtualization),
             shares: [weaker.shares, self.shares].concat(),
             share_mode: self.share_mode.or(weaker.share_mode),
             cloud_init: self.cloud_init.or(weaker.cloud_init),

@@ -48,6 +48,9 @@ pub struct SandboxSpec {
     pub shares: Vec<Share>,
     /// How shares store owners and modes.
     pub share_mode: ShareMode,
+    /// Whether the guest can use KVM itself.
+    #[serde(default)]
+    pub nested_virtualization: bool,
     /// The user's cloud-config, parsed.
     pub(crate) cloud_config: Option<Map<String, Value>>,
     /// How long the guest may take to become ready.

@@ -18,6 +18,8 @@ pub(crate) struct MachineShape {
     pub memory: MemorySize,
     /// The size of the root disk.
     pub disk: DiskSize,
+    /// Whether the guest's processor has hardware virtualization.
+    pub nested_virtualization: bool,
     /// The number of share devices, including the workspace's.
     pub share_devices: usize,
 }
@@ -35,6 +37,7 @@ impl MachineShape {
         cpus: CpuCount,
         memory: MemorySize,
         disk: DiskSize,
+        nested_virtualization: bool,
         shares: usize,
     ) -> Self {
         let usual: DiskSize = DISK.parse().expect("the constant is a size");
@@ -42,6 +45,7 @@ impl MachineShape {
             cpus,
             memory,
             disk: usual.min(disk),
+            nested_virtualization,
             share_devices: (shares + 1).next_power_of_two().max(SHARE_DEVICES),
         }
     }
@@ -53,6 +57,7 @@ impl MachineShape {
             name: String::new(),
             program: "qemu".as_ref(),
             accelerator,
+            nested_virtualization: self.nested_virtualization,
             cpus: self.cpus,
             memory: self.memory,
             layout: &layout,
@@ -119,6 +124,7 @@ impl TemplatePlan {
             name: "sandbox-template".into(),
             program: &host.qemu,
             accelerator: host.accelerator,
+            nested_virtualization: shape.nested_virtualization,
             cpus: shape.cpus,
             memory: shape.memory,
             layout: &layout,
@@ -149,6 +155,7 @@ mod tests {
             cpus: "2".parse().unwrap(),
             memory: "1G".parse().unwrap(),
             disk: DISK.parse().unwrap(),
+            nested_virtualization: false,
             share_devices: 4,
         };
         let directories = fixtures::directories();

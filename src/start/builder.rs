@@ -134,6 +134,12 @@ impl SandboxBuilder {
         })
     }
 
+    /// Sets whether the guest can use KVM itself, where the host allows it. The default is `false`.
+    pub fn nested_virtualization(mut self, nested: bool) -> Self {
+        self.options.nested_virtualization = Some(nested);
+        self
+    }
+
     /// Sets the size of the root disk as the guest sees it, in GiB. The default is 20.
     pub fn disk_gib(self, disk: u64) -> Self {
         let disk = format!("{disk}G").parse::<DiskSize>();

@@ -87,7 +87,13 @@ pub(crate) fn image(options: &StartOptions) -> ImageReference {
 
 /// Returns the machine of a template for a start.
 pub(crate) fn machine(options: &StartOptions, shares: usize) -> MachineShape {
-    MachineShape::fitting(cpus(options), memory(options), disk(options), shares)
+    MachineShape::fitting(
+        cpus(options),
+        memory(options),
+        disk(options),
+        options.nested_virtualization.unwrap_or_default(),
+        shares,
+    )
 }
 
 fn cpus(options: &StartOptions) -> CpuCount {
@@ -111,6 +117,9 @@ pub(crate) fn hypervisor(
     let program = program::locate(host.search(cache_directory))?;
     let choice = options.accelerator.unwrap_or_default();
     let decision = accelerator::select(choice, cache_directory)?;
+    if options.nested_virtualization == Some(true) {
+        accelerator::check_nested_virtualization(decision.accelerator)?;
+    }
     Ok(Hypervisor { program, decision })
 }
 
@@ -155,6 +164,7 @@ pub(crate) fn specification(
         disk: disk(options),
         shares,
         share_mode: options.share_mode.unwrap_or_default(),
+        nested_virtualization: options.nested_virtualization.unwrap_or_default(),
         cloud_config,
         ready_timeout: ready_timeout(options, accelerator),
         templates: options.templates.unwrap_or_default(),
@@ -246,7 +256,13 @@ pub(crate) fn template_shape(
     if spec.templates == TemplatePolicy::Off || version < templates::LEAST_QEMU {
         return None;
     }
-    let machine = MachineShape::fitting(spec.cpus, spec.memory, spec.disk, spec.shares.len());
+    let machine = MachineShape::fitting(
+        spec.cpus,
+        spec.memory,
+        spec.disk,
+        spec.nested_virtualization,
+        spec.shares.len(),
+    );
     let accelerator = hypervisor.decision.accelerator;
     templates::shape(machine, image, version, accelerator)
 }

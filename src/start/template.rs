@@ -59,6 +59,7 @@ pub(crate) struct BackgroundBuild {
     cpus: CpuCount,
     memory: MemorySize,
     disk: DiskSize,
+    nested_virtualization: bool,
     shares: usize,
     accelerator: sandbox_spec::Accelerator,
     ready_timeout: Duration,
@@ -252,6 +253,7 @@ pub(super) fn build_in_background(
         cpus: spec.cpus,
         memory: spec.memory,
         disk: spec.disk,
+        nested_virtualization: spec.nested_virtualization,
         shares: spec.shares.len(),
         accelerator: plan.accelerator,
         ready_timeout: spec.ready_timeout,
@@ -274,6 +276,7 @@ pub(crate) async fn run_in_role(host: &Host, build: BackgroundBuild) -> Result<(
         cpus: Some(build.cpus),
         memory: Some(build.memory),
         disk: Some(build.disk),
+        nested_virtualization: Some(build.nested_virtualization),
         accelerator: Some(match build.accelerator {
             Accelerator::Kvm => sandbox_spec::AcceleratorChoice::Kvm,
             Accelerator::Tcg => sandbox_spec::AcceleratorChoice::Tcg,

@@ -290,6 +290,7 @@ fn new_record(plan: &StartPlan, owner: Owner) -> Result<Record, SupervisorError>
         memory: spec.memory,
         disk: spec.disk,
         accelerator: plan.accelerator,
+        nested_virtualization: spec.nested_virtualization,
         share_mode: spec.share_mode,
         shares: spec.shares.clone(),
         network_directory: plan.network_directory.clone(),

@@ -68,6 +68,7 @@ fn dry_run_with_each_flag_changes_plan() {
         "--name other",
         "--image debian-13-minimal",
         "--accel tcg",
+        "--nested-virtualization",
         "--ready-timeout 90s",
         &format!("--share {data}:/data"),
         &format!("--share {data}:/data:ro"),

@@ -75,6 +75,9 @@ pub struct Record {
     pub disk: DiskSize,
     /// The accelerator.
     pub accelerator: Accelerator,
+    /// Whether the guest can use KVM itself.
+    #[serde(default)]
+    pub nested_virtualization: bool,
     /// The storage of owners and modes in shares.
     pub share_mode: ShareMode,
     /// The shares besides the workspace.

@@ -61,6 +61,12 @@ pub enum AcceleratorError {
         /// The result of the probe.
         verdict: KvmVerdict,
     },
+    /// The user requires KVM inside the guest, and this host's kernel does not allow it.
+    #[error("could not give the guest KVM: nested virtualization is off in this host's `{module}`")]
+    NotNested {
+        /// The kernel module of KVM.
+        module: &'static str,
+    },
 }
 
 impl AcceleratorError {
@@ -73,6 +79,10 @@ impl AcceleratorError {
                 None => Hint::text(EMULATE),
             }
             .setting("accel", "tcg"),
+            Self::NotNested { module } => Hint::text(format!(
+                "stop all virtual machines and reload the module: `sudo modprobe -r {module} && \
+                 sudo modprobe {module} nested=1`"
+            )),
         })
     }
 }
@@ -123,6 +133,33 @@ pub fn select(
         });
     }
     decide(choice, &probe_kvm_once_per_boot(cache_directory))
+}
+
+/// The parameter of KVM's modules that lets guests use KVM themselves (Linux
+/// `arch/x86/kvm/{vmx/vmx,svm/svm}.c`).
+const NESTED_PARAMETERS: [(&str, &str); 2] = [
+    ("kvm_intel", "/sys/module/kvm_intel/parameters/nested"),
+    ("kvm_amd", "/sys/module/kvm_amd/parameters/nested"),
+];
+
+/// Returns KVM's module and whether it lets guests use KVM themselves. `None` if no module tells.
+pub fn nested_virtualization_of_kvm() -> Option<(&'static str, bool)> {
+    NESTED_PARAMETERS.into_iter().find_map(|(module, path)| {
+        let value = std::fs::read_to_string(path).ok()?;
+        Some((module, matches!(value.trim(), "Y" | "1")))
+    })
+}
+
+/// Checks whether a guest of this accelerator can use KVM itself. An emulated processor has SVM.
+///
+/// # Errors
+///
+/// [`AcceleratorError::NotNested`] if this host's kernel does not allow it.
+pub fn check_nested_virtualization(accelerator: Accelerator) -> Result<(), AcceleratorError> {
+    match (accelerator, nested_virtualization_of_kvm()) {
+        (Accelerator::Kvm, Some((module, false))) => Err(AcceleratorError::NotNested { module }),
+        _ => Ok(()),
+    }
 }
 
 /// Returns the properties of the host's processor that a guest with KVM sees: model, microcode and

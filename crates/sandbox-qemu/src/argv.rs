@@ -79,6 +79,8 @@ pub struct Machine {
     pub name: String,
     /// The accelerator of the processors.
     pub accelerator: Accelerator,
+    /// Whether the guest's processor has hardware virtualization.
+    pub nested_virtualization: bool,
     /// The number of virtual processors.
     pub cpus: u32,
     /// The size of the memory in bytes, a multiple of 1 MiB.
@@ -153,7 +155,10 @@ impl Machine {
             argv.option(name, value);
         }
         argv.option("-accel", accelerator);
-        argv.option("-cpu", arch::cpu_model(self.accelerator));
+        argv.option(
+            "-cpu",
+            arch::cpu_model(self.accelerator, self.nested_virtualization),
+        );
         argv.option("-smp", self.cpus.to_string());
         argv.option("-m", format!("{}M", self.memory_bytes >> 20));
         self.memory(argv);
@@ -327,6 +332,7 @@ mod tests {
             program: "/usr/bin/qemu-system-x86_64".into(),
             name: "box".into(),
             accelerator: Accelerator::Kvm,
+            nested_virtualization: false,
             cpus: 2,
             memory_bytes: 3 << 29,
             memory: Memory::Anonymous,
@@ -439,11 +445,32 @@ mod tests {
     fn argv_contains_memory_size_and_accelerator() {
         let kvm = machine().to_argv();
         assert_eq!(values(&kvm, "-m"), ["1536M"]);
-        assert_eq!(values(&kvm, "-cpu"), ["host"]);
+        assert_eq!(values(&kvm, "-cpu"), ["host,vmx=off,svm=off"]);
         let tcg = Machine {
             accelerator: Accelerator::Tcg,
             ..machine()
         };
         assert_eq!(values(&tcg.to_argv(), "-accel"), ["tcg,thread=multi"]);
+    }
+
+    #[test]
+    fn argv_hides_hardware_virtualization_unless_it_is_nested() {
+        for (accelerator, hidden) in [
+            (Accelerator::Kvm, &["vmx=off", "svm=off"][..]),
+            (Accelerator::Tcg, &["svm=off"]),
+        ] {
+            for nested_virtualization in [false, true] {
+                let argv = Machine {
+                    accelerator,
+                    nested_virtualization,
+                    ..machine()
+                }
+                .to_argv();
+                let model = values(&argv, "-cpu")[0];
+                for feature in hidden {
+                    assert_ne!(model.contains(feature), nested_virtualization, "{model}");
+                }
+            }
+        }
     }
 }

@@ -39,6 +39,16 @@ pub(crate) struct MachineArguments {
     #[arg(long, env = "SANDBOX_ACCEL", value_name = "KIND", value_parser = with_hint::<AcceleratorChoice>, help_heading = "Machine")]
     pub accel: Option<AcceleratorChoice>,
 
+    /// Let the guest use KVM itself, where this machine allows it
+    #[arg(
+        long,
+        env = "SANDBOX_NESTED_VIRTUALIZATION",
+        num_args = 0,
+        default_missing_value = "true",
+        help_heading = "Machine"
+    )]
+    pub nested_virtualization: Option<bool>,
+
     /// Share another host directory (can be repeated)
     #[arg(long, value_name = "HOST:GUEST[:ro]", value_parser = with_hint::<Share>, help_heading = "Machine")]
     pub share: Vec<Share>,
@@ -125,6 +135,7 @@ impl From<MachineArguments> for StartOptions {
         options.memory = arguments.memory;
         options.disk = arguments.disk;
         options.accelerator = arguments.accel;
+        options.nested_virtualization = arguments.nested_virtualization;
         options.shares = arguments.share;
         options.ready_timeout = arguments.ready_timeout;
         options

@@ -61,12 +61,13 @@ fn describe(plan: &StartPlan) -> String {
         format!("state      {}", plan.layout.directory().display()),
         format!("image      {} {digest}", plan.image.name),
         format!(
-            "machine    {} processor{}, {} memory, {} disk, {}",
+            "machine    {} processor{}, {} memory, {} disk, {}{}",
             spec.cpus,
             if spec.cpus.get() == 1 { "" } else { "s" },
             spec.memory,
             spec.disk,
-            plan.accelerator
+            plan.accelerator,
+            super::format::nested_virtualization(spec.nested_virtualization)
         ),
         format!(
             "overlay    {} on {}",

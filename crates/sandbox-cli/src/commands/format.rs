@@ -12,6 +12,14 @@ pub(super) fn megabytes(bytes: u64) -> String {
     format!("{} MB", bytes / 1_000_000)
 }
 
+/// Returns the part of a machine's description that tells of KVM in the guest.
+pub(super) const fn nested_virtualization(nested: bool) -> &'static str {
+    match nested {
+        true => ", nested virtualization",
+        false => "",
+    }
+}
+
 /// Returns the description of a piece of garbage.
 pub(super) fn garbage(what: &GarbageKind) -> String {
     match what {

@@ -104,8 +104,12 @@ pub(super) async fn run(
         (
             "machine",
             format!(
-                "{} processors, {} memory, {} disk, {}",
-                record.cpus, record.memory, record.disk, record.accelerator
+                "{} processors, {} memory, {} disk, {}{}",
+                record.cpus,
+                record.memory,
+                record.disk,
+                record.accelerator,
+                super::format::nested_virtualization(record.nested_virtualization)
             ),
         ),
         ("network", network(&record.network)),

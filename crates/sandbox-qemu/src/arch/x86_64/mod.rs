@@ -17,13 +17,16 @@ pub const MACHINE: &str = "q35,usb=off,sata=off,smbus=off,i8042=off,vmport=off,s
 /// code for the task priorities of 32-bit Windows.
 pub const MACHINE_OPTIONS: [(&str, &str); 1] = [("-global", "apic-common.vapic=off")];
 
-/// Returns the processor model, as a value of `-cpu`.
-pub const fn cpu_model(accelerator: Accelerator) -> &'static str {
-    match accelerator {
-        Accelerator::Kvm => "host",
-        // No guest needs SVM inside an emulation, and a kernel that sees it loads code for it. With
-        // ERMS and FSRM, Linux clears and copies memory by single bytes, which is fast in hardware
-        // and a slow loop in an emulation.
-        Accelerator::Tcg => "max,svm=off,erms=off,fsrm=off",
+/// Returns the processor model, as a value of `-cpu`. With `nested_virtualization`, the guest can
+/// use KVM itself.
+pub const fn cpu_model(accelerator: Accelerator, nested_virtualization: bool) -> &'static str {
+    // A guest that sees VMX or SVM loads KVM, and can reach the host's code for nested guests. An
+    // emulation has SVM only. With ERMS and FSRM, Linux clears and copies memory by single bytes,
+    // which is fast in hardware and a slow loop in an emulation.
+    match (accelerator, nested_virtualization) {
+        (Accelerator::Kvm, false) => "host,vmx=off,svm=off",
+        (Accelerator::Kvm, true) => "host",
+        (Accelerator::Tcg, false) => "max,svm=off,erms=off,fsrm=off",
+        (Accelerator::Tcg, true) => "max,erms=off,fsrm=off",
     }
 }
