@@ -184,7 +184,7 @@ pub(crate) async fn build(
     let made = supervisor::make_template(&plan, ready_timeout, listener)
         .await
         .map_err(|source| BuildError::Guest {
-            last_lines: supervisor::last_log_lines(&source, &plan.layout),
+            last_lines: supervisor::log_lines(&source, &plan.layout),
             source: Box::new(source),
         });
     registry::collect(&plan.layout, lock);

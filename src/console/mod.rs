@@ -12,3 +12,4 @@ pub use error::ConsoleError;
 pub use follow::follow as follow_log;
 pub use open::Console;
 pub use tail::last_lines;
+pub(crate) use tail::lines_from;

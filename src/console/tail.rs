@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::error::ConsoleError;
-use sandbox_host::files::FileError;
+use sandbox_host::files::{FileError, read_if_present};
 use sandbox_host::printable::sanitize;
 
 /// The maximum number of bytes read from a log's end, since the guest decides how long the log and
@@ -25,6 +25,26 @@ pub fn last_lines(path: &Path, count: usize) -> Result<Vec<String>, ConsoleError
     };
     let (tail, _) = read_tail(&mut file).map_err(FileError::new("read", path))?;
     Ok(lines(&tail, count))
+}
+
+/// Returns at most `count` lines of the log at `path`, from the first one that contains `word`,
+/// without control sequences. Returns the first lines of the log if none does.
+///
+/// # Errors
+/// [`ConsoleError::File`] if the log cannot be read.
+pub(crate) fn lines_from(
+    path: &Path,
+    word: &str,
+    count: usize,
+) -> Result<Vec<String>, ConsoleError> {
+    let head = read_if_present(path, LONGEST_TAIL)?.unwrap_or_default();
+    let lines = lines(&head, usize::MAX);
+    let start = lines.iter().position(|line| line.contains(word));
+    Ok(lines
+        .into_iter()
+        .skip(start.unwrap_or_default())
+        .take(count)
+        .collect())
 }
 
 /// Returns at most [`LONGEST_TAIL`] bytes at the end of `file`, whole lines if possible, and the
@@ -65,6 +85,18 @@ mod tests {
         assert_eq!(last_lines(&path, 2).unwrap(), ["two", "three"]);
         assert_eq!(last_lines(&path, 9).unwrap(), ["one", "two", "three"]);
         assert!(last_lines(&path, 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn lines_from_returns_the_first_lines_of_a_report() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("qemu.log");
+        let report = |count| lines_from(&path, "KVM", count).unwrap();
+        assert!(report(2).is_empty());
+        fs::write(&path, "warning: x\nKVM internal error.\nEAX=0\nEIP=1\n").unwrap();
+        assert_eq!(report(2), ["KVM internal error.", "EAX=0"]);
+        fs::write(&path, "one\ntwo\n").unwrap();
+        assert_eq!(report(9), ["one", "two"]);
     }
 
     #[test]

@@ -35,7 +35,7 @@ use self::event_log::EventLog;
 use self::running::QUIT_GRACE;
 use super::{StartPlan, StateLayout, registry};
 use crate::agent::AgentError;
-use crate::console::last_lines;
+use crate::console::{last_lines, lines_from};
 use sandbox_host::lock::DirectoryLock;
 use sandbox_protocol::{EndReason, Event, Failure};
 use sandbox_qemu::qmp::QmpError;
@@ -67,6 +67,9 @@ pub enum SupervisorError {
     /// QEMU ended without a request.
     #[error("QEMU ended unexpectedly: {0}")]
     QemuEnded(std::process::ExitStatus),
+    /// The accelerator could not execute the guest's code.
+    #[error("QEMU could not run the guest: internal error of the accelerator")]
+    InternalError,
     /// QEMU's monitor could not be used.
     #[error(transparent)]
     Monitor(#[from] sandbox_qemu::qmp::QmpError),
@@ -124,7 +127,7 @@ impl SupervisorError {
             Self::Record(error) => error.hint(),
             Self::Overlay(error) => error.hint(),
             Self::Ssh(error) => error.hint(),
-            Self::Spawn { .. } | Self::QemuEnded(_) => {
+            Self::Spawn { .. } | Self::QemuEnded(_) | Self::InternalError => {
                 Some(Hint::text("check QEMU and this machine with ").command("doctor"))
             }
             Self::NotReady { .. } => Some(
@@ -160,15 +163,16 @@ const FAULTS: [Signal; 5] = [
 ];
 
 impl SupervisorError {
-    /// Returns whether QEMU crashed. Emulators rarely crash by races between their processor
-    /// threads, and a second attempt then succeeds.
+    /// Returns whether QEMU crashed, or KVM failed. Emulators rarely crash by races between their
+    /// processor threads, and a second attempt then succeeds.
     fn is_crash(&self) -> bool {
-        let Self::QemuEnded(status) = self else {
-            return false;
-        };
-        FAULTS
-            .map(|fault| Some(fault as i32))
-            .contains(&status.signal())
+        match self {
+            Self::InternalError => true,
+            Self::QemuEnded(status) => FAULTS
+                .map(|fault| Some(fault as i32))
+                .contains(&status.signal()),
+            _ => false,
+        }
     }
 
     /// Returns whether booting may succeed where restoring failed: QEMU or the restored guest
@@ -176,6 +180,7 @@ impl SupervisorError {
     fn may_be_the_templates_fault(&self) -> bool {
         match self {
             Self::QemuEnded(_)
+            | Self::InternalError
             | Self::Monitor(_)
             | Self::Guest { .. }
             | Self::NotReady { .. }
@@ -258,10 +263,14 @@ pub(crate) async fn run(
 /// The number of log lines in a failure.
 const SHOWN_LINES: usize = 15;
 
-/// Returns the last log lines before `error`: of QEMU if QEMU failed, of the guest's console
-/// otherwise.
-pub(super) fn last_log_lines(error: &SupervisorError, layout: &StateLayout) -> Vec<String> {
+/// Returns the log lines that explain `error`: the last ones of QEMU if QEMU failed, the last ones of
+/// the guest's console otherwise. QEMU reports an internal error first and then lists registers, so
+/// those lines are its first ones.
+pub(super) fn log_lines(error: &SupervisorError, layout: &StateLayout) -> Vec<String> {
     let log = match error {
+        SupervisorError::InternalError => {
+            return lines_from(&layout.qemu_log(), "KVM", SHOWN_LINES).unwrap_or_default();
+        }
         SupervisorError::QemuEnded(_) | SupervisorError::Spawn { .. } => layout.qemu_log(),
         _ => layout.console_log(),
     };
@@ -270,7 +279,7 @@ pub(super) fn last_log_lines(error: &SupervisorError, layout: &StateLayout) -> V
 
 fn failure(plan: &StartPlan, error: &SupervisorError) -> Failure {
     Failure {
-        last_lines: last_log_lines(error, &plan.layout),
+        last_lines: log_lines(error, &plan.layout),
         ..Failure::from_error(error, error.hint())
     }
 }

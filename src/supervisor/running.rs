@@ -1,5 +1,6 @@
 //! A sandbox whose QEMU runs: handles the guest's events and ends the guest.
 
+use std::path::Path;
 use std::time::Duration;
 
 use sandbox_protocol::agent::message::{Request, Response};
@@ -16,6 +17,7 @@ use crate::{StartPlan, WarmStart};
 use sandbox_host::files as host_files;
 use sandbox_protocol::guest_event::GuestEvent;
 use sandbox_protocol::{EndReason, Event, Record};
+use sandbox_qemu::qmp::command::RunState;
 use sandbox_qemu::{migration, qmp};
 
 /// How long QEMU may take to end after `quit`.
@@ -143,24 +145,6 @@ impl Running<'_> {
         }
     }
 
-    /// Handles an event of QEMU's monitor.
-    ///
-    /// QEMU pauses a guest whose disk cannot grow because the host's disk is full. Its processes
-    /// would hang silently, so the sandbox ends with an error.
-    ///
-    /// # Errors
-    /// Fails if the host's disk is full.
-    pub(super) fn handle_monitor(&self, event: &qmp::Event) -> Result<(), SupervisorError> {
-        match event {
-            qmp::Event::BlockIoError { data } if data.nospace == Some(true) => {
-                Err(SupervisorError::HostDiskFull {
-                    path: self.plan.layout.overlay(),
-                })
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Handles an end of QEMU that the supervisor did not request. The status is 0 if the guest
     /// powered itself off.
     pub(super) fn ended_by_itself(
@@ -219,6 +203,33 @@ impl Running<'_> {
                 grace
             }
         }
+    }
+}
+
+/// Handles an event of QEMU's monitor. `disk` is the guest's disk.
+///
+/// QEMU pauses a guest whose disk cannot grow because the host's disk is full, and a guest whose
+/// code KVM cannot execute. Such a guest would hang silently, so it is an error.
+///
+/// # Errors
+/// Fails if the host's disk is full or KVM has failed.
+pub(super) async fn handle_monitor_event(
+    monitor: &mut qmp::Client,
+    event: &qmp::Event,
+    disk: &Path,
+) -> Result<(), SupervisorError> {
+    match event {
+        qmp::Event::BlockIoError { data } if data.nospace == Some(true) => {
+            Err(SupervisorError::HostDiskFull { path: disk.into() })
+        }
+        qmp::Event::Stop => {
+            let answer = monitor.execute(qmp::command::QueryStatus {}).await?;
+            match answer.status {
+                RunState::InternalError => Err(SupervisorError::InternalError),
+                RunState::Other => Ok(()),
+            }
+        }
+        _ => Ok(()),
     }
 }
 

@@ -17,13 +17,13 @@ use super::agent_link::AgentLink;
 use super::connect::{Connected, connect};
 use super::guest_events::GuestEvents;
 use super::launch::{self, Launch};
-use super::running::QUIT_GRACE;
-use super::{SupervisorError, end_failed, files, last_log_lines};
+use super::running::{QUIT_GRACE, handle_monitor_event};
+use super::{SupervisorError, end_failed, files, log_lines};
 use crate::agent::AgentError;
 use crate::plan::TemplatePlan;
 use sandbox_host::files as host_files;
 use sandbox_protocol::guest_event::GuestEvent;
-use sandbox_qemu::{migration, overlay};
+use sandbox_qemu::{migration, overlay, qmp};
 
 /// How long the guest may take to quiesce before it is saved.
 const QUIESCE_DEADLINE: Duration = Duration::from_secs(120);
@@ -74,7 +74,7 @@ pub(crate) async fn make(
     let outcome = attempt(plan, ready_timeout, &mut listener).await;
     match outcome {
         Err(error) if error.is_crash() => {
-            let words = last_log_lines(&error, layout);
+            let words = log_lines(&error, layout);
             tracing::warn!(%error, ?words, "QEMU crashed; booting again");
             listener(TemplateStage::Crashed);
             files::clear_attempt(layout)?;
@@ -152,7 +152,14 @@ async fn boot_and_save(
         mut events,
     } = connect(&plan.layout, child).await?;
     let agent = AgentLink::start(&plan.layout)?;
-    wait_for(&mut events, child, deadline, GuestEvent::Settled).await?;
+    let mut machine = Machine {
+        monitor: &mut monitor,
+        child,
+        disk: &plan.target.disk,
+    };
+    machine
+        .wait_for(&mut events, deadline, GuestEvent::Settled)
+        .await?;
     let settled = Instant::now();
     listener(TemplateStage::Quiescing);
     match agent.ask(Request::Quiesce, QUIESCE_DEADLINE).await? {
@@ -160,36 +167,55 @@ async fn boot_and_save(
         _ => return Err(AgentError::Unexpected.into()),
     }
     drop(agent);
-    wait_for(&mut events, child, deadline, GuestEvent::Quiesced).await?;
+    machine
+        .wait_for(&mut events, deadline, GuestEvent::Quiesced)
+        .await?;
     listener(TemplateStage::Saving);
     let paused = Instant::now();
     migration::save(&mut monitor, &plan.target.state).await?;
     let saved = paused.elapsed();
     // QEMU completes the disk layer when it ends.
-    drop(monitor.execute(sandbox_qemu::qmp::command::Quit {}).await);
+    drop(monitor.execute(qmp::command::Quit {}).await);
     if timeout(QUIT_GRACE, child.wait()).await.is_err() {
         child.kill().await?;
     }
     Ok((settled, saved))
 }
 
-/// Waits until the guest reports this event.
-async fn wait_for(
-    events: &mut GuestEvents,
-    child: &mut Child,
-    deadline: Instant,
-    wanted: GuestEvent,
-) -> Result<(), SupervisorError> {
-    loop {
-        tokio::select! {
-            event = events.next() => match event {
-                Some(event) if event == wanted => return Ok(()),
-                Some(GuestEvent::Failed { reason }) => return Err(SupervisorError::Guest { reason }),
-                Some(_) => {}
-                None => return Err(SupervisorError::QemuEnded(child.wait().await?)),
-            },
-            status = child.wait() => return Err(SupervisorError::QemuEnded(status?)),
-            () = sleep_until(deadline) => return Err(SupervisorError::NotSaved { missed: wanted }),
+/// The QEMU of a template build.
+struct Machine<'a> {
+    monitor: &'a mut qmp::Client,
+    child: &'a mut Child,
+    /// The guest's disk.
+    disk: &'a Path,
+}
+
+impl Machine<'_> {
+    /// Waits until the guest reports this event.
+    async fn wait_for(
+        &mut self,
+        events: &mut GuestEvents,
+        deadline: Instant,
+        wanted: GuestEvent,
+    ) -> Result<(), SupervisorError> {
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(event) if event == wanted => return Ok(()),
+                    Some(GuestEvent::Failed { reason }) => {
+                        return Err(SupervisorError::Guest { reason });
+                    }
+                    Some(_) => {}
+                    None => return Err(SupervisorError::QemuEnded(self.child.wait().await?)),
+                },
+                Some(event) = self.monitor.events.recv() => {
+                    handle_monitor_event(self.monitor, &event, self.disk).await?;
+                }
+                status = self.child.wait() => return Err(SupervisorError::QemuEnded(status?)),
+                () = sleep_until(deadline) => {
+                    return Err(SupervisorError::NotSaved { missed: wanted });
+                }
+            }
         }
     }
 }

@@ -14,10 +14,10 @@ use super::connect::{Connected, connect};
 use super::event_log::EventLog;
 use super::guest_events::GuestEvents;
 use super::launch::{self, Launch, Launched};
-use super::running::{QUIT_GRACE, Running};
+use super::running::{QUIT_GRACE, Running, handle_monitor_event};
 use super::server::StopRequest;
 use super::signals::Terminations;
-use super::{Owner, SupervisorError, end_failed, files, last_log_lines, log_limit, personalize};
+use super::{Owner, SupervisorError, end_failed, files, log_limit, log_lines, personalize};
 use crate::agent::AgentError;
 use crate::{StartPlan, WarmStart};
 use sandbox_gateway::gateway::{Gateway, GatewayError, HostPorts};
@@ -76,7 +76,7 @@ pub(super) async fn supervise(
     let outcome = start.attempt(StartMethod::Boot).await;
     match outcome {
         Err(error) if error.is_crash() && !start.record.ready => {
-            let words = last_log_lines(&error, &plan.layout);
+            let words = log_lines(&error, &plan.layout);
             tracing::warn!(%error, ?words, "QEMU crashed; starting again");
             event_log.append(Event::Warning {
                 message: format!("{error}; starting it again"),
@@ -203,7 +203,10 @@ impl Start<'_> {
                     None => events = None,
                 },
                 answer = answered(&mut starting) => sandbox.started(answer)?,
-                Some(event) = sandbox.monitor.events.recv() => sandbox.handle_monitor(&event)?,
+                Some(event) = sandbox.monitor.events.recv() => {
+                    let disk = plan.layout.overlay();
+                    handle_monitor_event(&mut sandbox.monitor, &event, &disk).await?;
+                }
                 status = sandbox.child.wait() => return sandbox.ended_by_itself(status?),
                 Some(request) = self.gateway_requests.recv() => gateway.ask(request),
                 Some(request) = self.stop.recv() => return sandbox.stop(request).await,

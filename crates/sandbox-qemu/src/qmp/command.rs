@@ -76,6 +76,33 @@ impl Command for SystemPowerdown {
     type Reply = Empty;
 }
 
+/// `query-status` (`qapi/run-state.json`, QEMU 0.14).
+#[derive(Debug, Serialize)]
+pub struct QueryStatus {}
+
+impl Command for QueryStatus {
+    const NAME: &'static str = "query-status";
+    type Reply = StatusInfo;
+}
+
+/// The reply of [`QueryStatus`] (`qapi/run-state.json`, QEMU 0.14).
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct StatusInfo {
+    /// The state of the guest.
+    pub status: RunState,
+}
+
+/// The state of a guest (`qapi/run-state.json`, QEMU 0.14).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunState {
+    /// The accelerator could not execute the guest's code, and QEMU has paused the guest for good.
+    InternalError,
+    /// Any other state, such as `running` or `paused`.
+    #[serde(other)]
+    Other,
+}
+
 /// `block_resize` (`qapi/block-core.json`, QEMU 0.14; `node-name` since 2.0): resizes a
 /// disk of a running guest.
 #[derive(Debug, Serialize)]
@@ -184,6 +211,7 @@ mod tests {
         assert_wire(&Cont {}, "cont", "{}");
         assert_wire(&SystemPowerdown {}, "system_powerdown", "{}");
         assert_wire(&QueryMigrate {}, "query-migrate", "{}");
+        assert_wire(&QueryStatus {}, "query-status", "{}");
     }
 
     #[test]
@@ -243,6 +271,23 @@ mod tests {
             assert_eq!(
                 serde_json::from_str::<MigrationInfo>(reply).unwrap(),
                 MigrationInfo { error_desc }
+            );
+        }
+    }
+
+    /// The replies are QEMU 10.0.2's, the second with the state of a failed KVM.
+    #[test]
+    fn status_info_tells_an_internal_error_from_other_states() {
+        for (reply, status) in [
+            (r#"{"status": "running", "running": true}"#, RunState::Other),
+            (
+                r#"{"status": "internal-error", "running": false}"#,
+                RunState::InternalError,
+            ),
+        ] {
+            assert_eq!(
+                serde_json::from_str::<StatusInfo>(reply).unwrap(),
+                StatusInfo { status }
             );
         }
     }
