@@ -8,7 +8,6 @@ use std::os::fd::OwnedFd;
 
 use futures_util::{SinkExt, StreamExt};
 use sandbox::inside::{AgentError, Connection, ask};
-use sandbox_cli::session::{Ending, PtyRequest, SessionFailure, execute_over};
 use sandbox_host::notices::{Notice, Notices, Termination};
 use sandbox_protocol::agent::frame::{
     DATA_LIMIT, GUEST_FRAME_LIMIT, GuestFrame, HostFrame, INPUT_WINDOW, guest_codec, host_codec,
@@ -16,6 +15,7 @@ use sandbox_protocol::agent::frame::{
 use sandbox_protocol::agent::message::{
     Ended, Execute, Program, Refusal, Request, Response, Size, Status, Terminal,
 };
+use sandbox_session::{Ending, PtyRequest, SessionFailure, execute_over};
 use sandbox_test_support::{CapturedStreams, Pseudoterminal, null, only_output};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;

@@ -14,10 +14,10 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 
-use sandbox_cli::session::{Ending, GuestCommand, PtyRequest, SessionError};
-use sandbox_cli::ssh::{Connection, SshError};
 use sandbox_host::notices::{Notice, Notices, Termination};
 use sandbox_host::streams::Streams;
+use sandbox_session::ssh::{Connection, SshError};
+use sandbox_session::{Ending, GuestCommand, PtyRequest, SessionError};
 use sandbox_test_support::{CapturedStreams, Pseudoterminal, null, only_output};
 use tokio::sync::mpsc;
 

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sandbox::inside::{KeyFiles, Keys};
-use sandbox_cli::ssh::{Connection, SshError, public_keys};
+use sandbox_session::ssh::{Connection, SshError, public_keys};
 
 use crate::scripted::{self, Behaviour};
 use crate::server::{Server, deadline};

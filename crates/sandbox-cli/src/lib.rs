@@ -9,12 +9,7 @@ mod cli;
 mod commands;
 mod console;
 mod output;
-#[doc(hidden)]
-pub mod session;
 mod settings;
-#[cfg(feature = "ssh")]
-#[doc(hidden)]
-pub mod ssh;
 
 pub use commands::main;
 

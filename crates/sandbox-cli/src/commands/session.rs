@@ -18,7 +18,7 @@ use super::context::Context;
 use super::{ExitStatus, Outcome};
 use crate::cli::CommandOptions;
 use crate::output::Report;
-use crate::session::{self, GuestCommand, PtyRequest, SessionFailure};
+use sandbox_session::{GuestCommand, PtyRequest, SessionFailure};
 
 /// The time limit for the supervisor to report why a connection broke.
 const EXPLANATION: Duration = Duration::from_secs(2);
@@ -99,7 +99,8 @@ async fn by_agent(
     exec: Exec,
     local: Local<'_>,
 ) -> Outcome {
-    let outcome = session::execute(exec, local.streams, local.pty.as_ref(), local.notices).await;
+    let outcome =
+        sandbox_session::execute(exec, local.streams, local.pty.as_ref(), local.notices).await;
     let error = match outcome {
         Ok(ending) => return Ok(ExitStatus(ending.exit_code())),
         Err(SessionFailure::Local(error)) => return Err(Report::of(&error, error.hint())),

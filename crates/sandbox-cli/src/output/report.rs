@@ -89,7 +89,7 @@ from_errors!(
 );
 
 #[cfg(feature = "ssh")]
-from_errors!(crate::ssh::SshError);
+from_errors!(sandbox_session::ssh::SshError);
 
 impl From<std::io::Error> for Report {
     fn from(error: std::io::Error) -> Self {

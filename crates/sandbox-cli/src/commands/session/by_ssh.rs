@@ -7,8 +7,8 @@ use sandbox::{Sandbox, WORKSPACE};
 
 use super::{Local, SHELL_USER, explain};
 use crate::commands::{ExitStatus, Outcome};
-use crate::session::{Ending, GuestCommand};
-use crate::ssh::{self, SshError};
+use sandbox_session::ssh::{self, SshError};
+use sandbox_session::{Ending, GuestCommand};
 
 /// The time limit of an SSH login. Emulated cryptography takes about a second, and the guest may be
 /// busy.
@@ -17,7 +17,7 @@ const LOGIN_DEADLINE: Duration = Duration::from_secs(60);
 /// Returns the public keys of the user's `ssh-agent`, as lines of `authorized_keys`.
 pub(super) async fn agent_keys() -> Vec<String> {
     match std::env::var_os("SSH_AUTH_SOCK") {
-        Some(socket) => ssh::agent::public_keys(Path::new(&socket)).await,
+        Some(socket) => ssh::public_keys(Path::new(&socket)).await,
         None => Vec::new(),
     }
 }

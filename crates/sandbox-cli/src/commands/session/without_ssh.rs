@@ -6,7 +6,7 @@ use sandbox_host::hint::Hint;
 use super::Local;
 use crate::commands::Outcome;
 use crate::output::Report;
-use crate::session::GuestCommand;
+use sandbox_session::GuestCommand;
 
 /// Returns no keys: only an SSH client can ask an `ssh-agent`.
 pub(super) async fn agent_keys() -> Vec<String> {

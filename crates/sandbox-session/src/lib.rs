@@ -1,7 +1,9 @@
 //! One command in the guest, with the streams, the terminal and the signals of this process.
 //!
-//! The room is independent of the transport. The library runs commands through the guest agent.
-//! `ssh` runs them if the agent does not answer.
+//! [`execute`] runs the command through the guest agent, by the library. The feature `ssh` adds
+//! SSH, for guests whose agent does not answer.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod carried;
 mod command;
@@ -9,6 +11,8 @@ mod ending;
 mod error;
 mod pty;
 mod run;
+#[cfg(feature = "ssh")]
+pub mod ssh;
 
 pub use carried::{SessionFailure, execute, execute_over};
 pub use command::GuestCommand;

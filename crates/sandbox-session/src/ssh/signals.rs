@@ -2,7 +2,7 @@
 
 use russh::Sig;
 
-use crate::session::RemoteSignal;
+use crate::RemoteSignal;
 use sandbox_host::notices::Termination;
 
 /// Returns the signal that killed a command.
@@ -40,7 +40,7 @@ pub(super) fn request_of(termination: Termination) -> Sig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Ending;
+    use crate::Ending;
 
     #[test]
     fn exit_code_of_each_signal_matches_shell() {

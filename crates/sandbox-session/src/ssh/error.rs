@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use sandbox::CommandError;
 
-use crate::session::SessionError;
+use crate::SessionError;
 use sandbox_host::printable::sanitize_line;
 
 /// The maximum length of a cause, in characters.

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use super::error::SshError;
 use sandbox::{CommandError, EnvironmentVariable};
 
-use crate::session::GuestCommand;
+use crate::GuestCommand;
 
 /// The status of a command that could not be started, as in `docker exec` and `env`.
 const NOT_STARTED: u8 = 125;

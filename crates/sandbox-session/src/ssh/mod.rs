@@ -4,7 +4,7 @@
 //! The guest is hostile. Its bytes reach the user's streams as output of the command. Error
 //! messages and log lines quote the guest without control characters.
 
-pub(crate) mod agent;
+mod agent;
 mod client;
 mod command_line;
 mod error;

@@ -6,7 +6,7 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Pty};
 use super::client::Connection;
 use super::error::SshError;
 use super::signals::{killed_by, request_of};
-use crate::session::{self, Arrival, Ending, FromGuest, PtyRequest, ToGuest};
+use crate::{Arrival, Ending, FromGuest, PtyRequest, ToGuest};
 use sandbox_host::notices::{Notices, Termination};
 use sandbox_host::streams::Streams;
 use sandbox_host::terminal::WindowSize;
@@ -31,7 +31,7 @@ impl Connection {
         pty: Option<&PtyRequest>,
         notices: &mut Notices,
     ) -> Result<Ending, SshError> {
-        session::run(self.start(command, pty), streams, pty, notices).await
+        crate::run(self.start(command, pty), streams, pty, notices).await
     }
 
     /// Opens a session, with a terminal if `pty` is given, and starts the command.
