@@ -9,6 +9,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -228,7 +229,14 @@ fn inherited(number: RawFd) -> Option<OwnedFd> {
 ///
 /// # Errors
 /// Fails if standard input has no hand-over of this version, or if a template cannot be built.
-pub async fn run(inheritance: Inheritance) -> Result<(), Error> {
+///
+/// The future is boxed, so that its code, a whole supervisor, is compiled in this crate and not in
+/// the program.
+pub fn run(inheritance: Inheritance) -> Pin<Box<dyn Future<Output = Result<(), Error>>>> {
+    Box::pin(run_hand_over(inheritance))
+}
+
+async fn run_hand_over(inheritance: Inheritance) -> Result<(), Error> {
     let hand_over: HandOver =
         serde_json::from_reader(io::stdin().lock()).map_err(RoleError::HandOver)?;
     if hand_over.version != VERSION {

@@ -9,7 +9,9 @@ use sandbox_protocol::agent::message::Execute;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 
-use super::{Arrival, Ending, FromGuest, PtyRequest, RemoteSignal, SessionError, ToGuest, run};
+use super::{
+    Arrival, Ending, FromGuest, PtyRequest, RemoteSignal, SessionError, SessionFuture, ToGuest, run,
+};
 
 /// Errors of a session.
 #[derive(Debug)]
@@ -38,18 +40,18 @@ impl From<sandbox::Error> for SessionFailure {
 ///
 /// # Errors
 /// Fails if the command cannot be started, or if the connection or a local stream fails.
-pub async fn execute(
+pub fn execute<'a>(
     exec: Exec,
     streams: Streams,
-    pty: Option<&PtyRequest>,
-    notices: &mut Notices,
-) -> Result<Ending, SessionFailure> {
+    pty: Option<&'a PtyRequest>,
+    notices: &'a mut Notices,
+) -> SessionFuture<'a, Result<Ending, SessionFailure>> {
     let exec = match pty {
         Some(pty) => exec.terminal(pty.terminal()),
         None => exec,
     };
     let start = async { Ok(halves(exec.spawn().await?)) };
-    attend(start, streams, pty, notices).await
+    Box::pin(attend(start, streams, pty, notices))
 }
 
 /// Runs a command over a connection to the agent of a test.

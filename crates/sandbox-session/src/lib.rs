@@ -5,6 +5,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+use std::pin::Pin;
+
 mod carried;
 mod command;
 mod ending;
@@ -20,3 +22,9 @@ pub use ending::{Ending, RemoteSignal};
 pub use error::{SessionError, Stream};
 pub use pty::PtyRequest;
 pub(crate) use run::{Arrival, FromGuest, ToGuest, run};
+
+/// The future of a session.
+///
+/// The code of an async function is compiled in each crate that awaits it. This one is compiled in
+/// its own crate, so an edit of a command does not compile SSH again.
+pub type SessionFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;

@@ -7,6 +7,7 @@ use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 
 use super::error::Cause;
+use crate::SessionFuture;
 use sandbox_host::printable::sanitize_line;
 
 /// The time limit of the agent. It usually answers in milliseconds. An agent that waits for the
@@ -21,7 +22,11 @@ const COMMENT_LIMIT: usize = 100;
 ///
 /// An agent that fails, or does not answer within half a second, has no keys. The reason is logged,
 /// and the start continues.
-pub async fn public_keys(socket: &Path) -> Vec<String> {
+pub fn public_keys(socket: &Path) -> SessionFuture<'_, Vec<String>> {
+    Box::pin(ask(socket))
+}
+
+async fn ask(socket: &Path) -> Vec<String> {
     let asked = async {
         let mut agent = AgentClient::connect_uds(socket).await?;
         agent.request_identities().await

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use sandbox::Endpoint;
 
 use super::error::{Cause, SshError};
+use crate::SessionFuture;
 
 /// The idle time after which a keepalive is sent to the guest.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
@@ -102,16 +103,21 @@ impl Connection {
     ///
     /// # Errors
     /// Each failure has its own variant of [`SshError`].
-    pub async fn open(endpoint: &Endpoint, deadline: Instant) -> Result<Self, SshError> {
-        let started = Instant::now();
-        tokio::time::timeout_at(deadline.into(), Self::open_unbounded(endpoint))
-            .await
-            .unwrap_or_else(|_| {
-                Err(SshError::ConnectDeadline {
-                    address: endpoint.address,
-                    waited: started.elapsed(),
+    pub fn open(
+        endpoint: &Endpoint,
+        deadline: Instant,
+    ) -> SessionFuture<'_, Result<Self, SshError>> {
+        Box::pin(async move {
+            let started = Instant::now();
+            tokio::time::timeout_at(deadline.into(), Self::open_unbounded(endpoint))
+                .await
+                .unwrap_or_else(|_| {
+                    Err(SshError::ConnectDeadline {
+                        address: endpoint.address,
+                        waited: started.elapsed(),
+                    })
                 })
-            })
+        })
     }
 
     async fn open_unbounded(endpoint: &Endpoint) -> Result<Self, SshError> {
@@ -195,14 +201,16 @@ impl Connection {
     }
 
     /// Disconnects. A lost connection is not an error.
-    pub async fn close(self) {
-        let farewell = self
-            .handle
-            .disconnect(Disconnect::ByApplication, "", "")
-            .await;
-        if farewell.is_err() {
-            tracing::debug!("the connection was closed by the other side");
-        }
+    pub fn close(self) -> SessionFuture<'static, ()> {
+        Box::pin(async move {
+            let farewell = self
+                .handle
+                .disconnect(Disconnect::ByApplication, "", "")
+                .await;
+            if farewell.is_err() {
+                tracing::debug!("the connection was closed by the other side");
+            }
+        })
     }
 }
 

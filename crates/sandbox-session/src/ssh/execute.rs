@@ -6,7 +6,7 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Pty};
 use super::client::Connection;
 use super::error::SshError;
 use super::signals::{killed_by, request_of};
-use crate::{Arrival, Ending, FromGuest, PtyRequest, ToGuest};
+use crate::{Arrival, Ending, FromGuest, PtyRequest, SessionFuture, ToGuest};
 use sandbox_host::notices::{Notices, Termination};
 use sandbox_host::streams::Streams;
 use sandbox_host::terminal::WindowSize;
@@ -24,14 +24,14 @@ impl Connection {
     ///
     /// # Errors
     /// Fails if the connection or a local stream fails. A failure of the command is an [`Ending`].
-    pub async fn execute(
-        &self,
+    pub fn execute<'a>(
+        &'a self,
         command: Vec<u8>,
         streams: Streams,
-        pty: Option<&PtyRequest>,
-        notices: &mut Notices,
-    ) -> Result<Ending, SshError> {
-        crate::run(self.start(command, pty), streams, pty, notices).await
+        pty: Option<&'a PtyRequest>,
+        notices: &'a mut Notices,
+    ) -> SessionFuture<'a, Result<Ending, SshError>> {
+        Box::pin(crate::run(self.start(command, pty), streams, pty, notices))
     }
 
     /// Opens a session, with a terminal if `pty` is given, and starts the command.
