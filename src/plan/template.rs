@@ -96,6 +96,8 @@ pub(crate) struct TemplatePlan {
     pub layout: StateLayout,
     /// The files of the saved guest.
     pub target: TemplateTarget,
+    /// The accelerator of the guest's processors.
+    pub accelerator: Accelerator,
     /// The base image.
     pub image: BootImage,
     /// The files of the seed, which all guests of the template share.
@@ -137,6 +139,7 @@ impl TemplatePlan {
             shape,
             layout,
             target,
+            accelerator: host.accelerator,
             image,
             seed,
             argv,

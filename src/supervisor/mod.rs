@@ -38,7 +38,9 @@ use crate::agent::AgentError;
 use crate::console::{last_lines, lines_from};
 use sandbox_host::lock::DirectoryLock;
 use sandbox_protocol::{EndReason, Event, Failure};
+use sandbox_qemu::accelerator::{AcceleratorError, probe_kvm};
 use sandbox_qemu::qmp::QmpError;
+use sandbox_spec::Accelerator;
 
 /// A failure that ended a sandbox.
 #[derive(Debug, thiserror::Error)]
@@ -67,9 +69,15 @@ pub enum SupervisorError {
     /// QEMU ended without a request.
     #[error("QEMU ended unexpectedly: {0}")]
     QemuEnded(std::process::ExitStatus),
+    /// KVM stopped working after it was chosen.
+    #[error(transparent)]
+    Accelerator(#[from] AcceleratorError),
     /// The accelerator could not execute the guest's code.
     #[error("QEMU could not run the guest: internal error of the accelerator")]
     InternalError,
+    /// The host gave QEMU no memory for the guest.
+    #[error("QEMU got no memory for the guest: {0}")]
+    NoMemory(std::process::ExitStatus),
     /// QEMU's monitor could not be used.
     #[error(transparent)]
     Monitor(#[from] sandbox_qemu::qmp::QmpError),
@@ -127,6 +135,17 @@ impl SupervisorError {
             Self::Record(error) => error.hint(),
             Self::Overlay(error) => error.hint(),
             Self::Ssh(error) => error.hint(),
+            Self::Accelerator(error) => error.hint(),
+            Self::NoMemory(_) => Some(
+                Hint::text("stop other programs, or give the guest less memory with ")
+                    .setting("memory", "1G"),
+            ),
+            Self::QemuEnded(status) if status.signal() == Some(Signal::SIGKILL as i32) => Some(
+                Hint::text(
+                    "look for lack of memory with `sudo dmesg | grep -i oom`, and give less with ",
+                )
+                .setting("memory", "1G"),
+            ),
             Self::Spawn { .. } | Self::QemuEnded(_) | Self::InternalError => {
                 Some(Hint::text("check QEMU and this machine with ").command("doctor"))
             }
@@ -192,6 +211,8 @@ impl SupervisorError {
             Self::File(_)
             | Self::Record(_)
             | Self::Ssh(_)
+            | Self::Accelerator(_)
+            | Self::NoMemory(_)
             | Self::NotSaved { .. }
             | Self::Interrupted
             | Self::HostDiskFull { .. }
@@ -271,7 +292,10 @@ pub(super) fn log_lines(error: &SupervisorError, layout: &StateLayout) -> Vec<St
         SupervisorError::InternalError => {
             return lines_from(&layout.qemu_log(), "KVM", SHOWN_LINES).unwrap_or_default();
         }
-        SupervisorError::QemuEnded(_) | SupervisorError::Spawn { .. } => layout.qemu_log(),
+        SupervisorError::QemuEnded(_)
+        | SupervisorError::Spawn { .. }
+        | SupervisorError::NoMemory(_)
+        | SupervisorError::Accelerator(_) => layout.qemu_log(),
         _ => layout.console_log(),
     };
     last_lines(&log, SHOWN_LINES).unwrap_or_default()
@@ -287,11 +311,38 @@ fn failure(plan: &StartPlan, error: &SupervisorError) -> Failure {
 /// Ends the QEMU of a failed attempt and returns the most precise error.
 ///
 /// If the monitor or the agent's connection closed, QEMU has probably ended, and its exit status
-/// says more.
+/// says more. If QEMU refused to start, the host may lack memory, or KVM may have stopped working
+/// since it was chosen.
 async fn end_failed(
     child: &mut Child,
     error: SupervisorError,
+    accelerator: Accelerator,
+    layout: &StateLayout,
 ) -> Result<SupervisorError, std::io::Error> {
+    let error = end(child, error).await?;
+    let SupervisorError::QemuEnded(status) = error else {
+        return Ok(error);
+    };
+    if status.code().is_none() {
+        return Ok(error);
+    }
+    let lines = log_lines(&error, layout);
+    if lines.iter().any(|line| line.contains(NO_MEMORY)) {
+        return Ok(SupervisorError::NoMemory(status));
+    }
+    if accelerator == Accelerator::Kvm {
+        let verdict = probe_kvm();
+        if !verdict.is_usable() {
+            return Ok(AcceleratorError::KvmUnusable { verdict }.into());
+        }
+    }
+    Ok(error)
+}
+
+/// The text of ENOMEM (errno(3)), which QEMU adds to its messages.
+const NO_MEMORY: &str = "Cannot allocate memory";
+
+async fn end(child: &mut Child, error: SupervisorError) -> Result<SupervisorError, std::io::Error> {
     let is_lost = matches!(
         error,
         SupervisorError::Monitor(QmpError::Closed { .. })

@@ -121,7 +121,7 @@ async fn attempt(
             save,
         }),
         Err(error) => {
-            let error = end_failed(&mut child, error).await?;
+            let error = end_failed(&mut child, error, plan.accelerator, &plan.layout).await?;
             Err(with_full_disk(error, &plan.target.ram))
         }
     }

@@ -146,7 +146,9 @@ impl Start<'_> {
         let attended = self.attend(method, &mut child, &gateway, ssh_port).await;
         let ended = match attended {
             Ok(reason) => Ok(reason),
-            Err(error) => Err(end_failed(&mut child, error).await?),
+            Err(error) => {
+                Err(end_failed(&mut child, error, self.plan.accelerator, &self.plan.layout).await?)
+            }
         };
         gateway.finish();
         ended
