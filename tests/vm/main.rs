@@ -17,6 +17,7 @@ mod full_disk;
 mod guest;
 mod image_build;
 mod interrupts;
+mod kvm;
 mod library;
 mod network;
 mod proxy_guest;

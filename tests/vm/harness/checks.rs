@@ -7,15 +7,15 @@ use std::time::Instant;
 use super::Host;
 
 /// The title of a check, and the function that panics if the check fails.
-pub(crate) type Check = (&'static str, fn(&Host));
+pub(crate) type Check<Subject = Host> = (&'static str, fn(&Subject));
 
 /// Runs every check, even after one has failed, and prints each result.
 #[track_caller]
-pub(crate) fn run_checks(host: &Host, checks: &[Check]) {
+pub(crate) fn run_checks<Subject>(subject: &Subject, checks: &[Check<Subject>]) {
     let mut failed = Vec::new();
     for (title, check) in checks {
         let begin = Instant::now();
-        let result = catch_unwind(AssertUnwindSafe(|| check(host)));
+        let result = catch_unwind(AssertUnwindSafe(|| check(subject)));
         let verdict = if result.is_ok() { "ok" } else { "FAILED" };
         eprintln!(
             "    {title}: {verdict}, {:.1} s",

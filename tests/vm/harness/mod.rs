@@ -5,6 +5,7 @@ mod checks;
 mod host;
 mod image;
 mod namespace;
+pub(crate) mod packages;
 mod running;
 mod slots;
 mod stock;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use checks::{Check, run_checks};
 pub(crate) use host::Host;
+pub(crate) use image::store as image_store;
 pub(crate) use namespace::Namespace;
 pub(crate) use running::Running;
 pub(crate) use stock::Stock;

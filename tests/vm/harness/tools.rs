@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256, Sha512};
 
-use super::{Host, image};
+use super::{Host, image, packages};
 
 /// Packages of Debian. npm is not one of them: Debian splits it into 300 packages, which
 /// take minutes to unpack.
@@ -29,11 +29,6 @@ const EXCLUDED: [&str; 6] = [
     "/usr/share/zoneinfo/*",
     "/usr/share/perl/*",
     "/usr/lib/*/perl/*",
-];
-
-const KEYRINGS: [&str; 2] = [
-    "/usr/share/keyrings/debian-archive-keyring.gpg",
-    "/usr/share/keyrings/debian-archive-keyring.pgp",
 ];
 
 /// The guest's mount point of the archives.
@@ -63,7 +58,7 @@ impl Tools {
                 fs::remove_dir_all(&partial).unwrap();
             }
             fs::create_dir(&partial).unwrap();
-            fetch_packages(&partial.join("packages.tar"));
+            packages::fetch(PACKAGES, &EXCLUDED, &partial.join("packages.tar"));
             fetch_npm(&partial.join("npm.tgz"));
             fs::rename(partial, &directory).unwrap();
         }
@@ -90,29 +85,6 @@ impl Tools {
              sudo ln -s $modules/npm/bin/npm-cli.js /usr/local/bin/npm"
         ));
     }
-}
-
-/// Unpacks packages and their dependencies from the image's mirror, and runs none of
-/// their scripts.
-fn fetch_packages(archive: &Path) {
-    let metadata = image::metadata();
-    let recorded = |key: &str| metadata["content"][key].as_str().unwrap().to_owned();
-    let (mirror, suite) = (recorded("mirror"), recorded("suite"));
-    let keyring = KEYRINGS.iter().find(|path| Path::new(path).exists());
-    let keyring = keyring.expect("`debian-archive-keyring` is not installed");
-    let status = Command::new("mmdebstrap")
-        .args(["--quiet", "--mode=auto", "--variant=extract"])
-        .args(["--format=tar", "--architectures=amd64"])
-        .arg(format!("--keyring={keyring}"))
-        .arg(format!("--include={PACKAGES}"))
-        .args(EXCLUDED.map(|path| format!("--dpkgopt=path-exclude={path}")))
-        .arg(&suite)
-        .arg(archive)
-        .arg(format!("deb {mirror} {suite} main"))
-        .arg(format!("deb {mirror} {suite}-updates main"))
-        .status()
-        .expect("could not run `mmdebstrap`");
-    assert!(status.success(), "{status}");
 }
 
 fn fetch_npm(archive: &Path) {
