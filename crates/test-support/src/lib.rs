@@ -8,16 +8,20 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is how a test fails")]
 
 mod environment;
+mod kvm_bed;
 mod leftovers;
 mod output;
+mod packages;
 mod pseudoterminal;
 mod script;
 mod stock_machine;
 mod streams;
 
 pub use environment::TestEnvironment;
+pub use kvm_bed::{BedDisk, KvmBed, RunCommands};
 pub use leftovers::Process;
 pub use output::{Output, shell_status};
+pub use packages::{PackageSource, fetch_packages};
 pub use pseudoterminal::{Pseudoterminal, TerminalModes};
 pub use script::write_script;
 pub use stock_machine::StockMachine;

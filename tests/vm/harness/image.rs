@@ -43,7 +43,7 @@ pub(crate) fn store() -> &'static Path {
 }
 
 /// Returns the metadata of [`IMAGE`].
-pub(super) fn metadata() -> Value {
+pub(crate) fn metadata() -> Value {
     let directory = store().join("images").join(IMAGE);
     serde_json::from_slice(&fs::read(directory.join("metadata.json")).unwrap()).unwrap()
 }

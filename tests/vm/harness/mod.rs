@@ -5,7 +5,6 @@ mod checks;
 mod host;
 mod image;
 mod namespace;
-pub(crate) mod packages;
 mod running;
 mod slots;
 mod stock;
@@ -17,7 +16,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use checks::{Check, run_checks};
 pub(crate) use host::Host;
-pub(crate) use image::store as image_store;
+pub(crate) use image::{IMAGE, store as image_store};
 pub(crate) use namespace::Namespace;
 pub(crate) use running::Running;
 pub(crate) use stock::Stock;
@@ -39,9 +38,19 @@ pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>
 #[track_caller]
 pub(crate) fn eventually_or_report<T, S: Display>(
     what: &str,
+    condition: impl FnMut() -> Result<T, S>,
+) -> T {
+    eventually_within(DEADLINE, what, condition)
+}
+
+/// Like [`eventually_or_report`], with another deadline.
+#[track_caller]
+pub(crate) fn eventually_within<T, S: Display>(
+    patience: Duration,
+    what: &str,
     mut condition: impl FnMut() -> Result<T, S>,
 ) -> T {
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + patience;
     loop {
         let seen = match condition() {
             Ok(value) => return value,
@@ -50,7 +59,7 @@ pub(crate) fn eventually_or_report<T, S: Display>(
         assert!(
             Instant::now() < deadline,
             "waited {} s for {what}\n{seen}",
-            DEADLINE.as_secs()
+            patience.as_secs()
         );
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -5,12 +5,13 @@ use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use sandbox_test_support::{Output, shell_status};
 
-use super::{DEADLINE, eventually_or_report};
+use super::{DEADLINE, eventually_within};
 
 /// The output of a stream so far.
 #[derive(Clone, Default)]
@@ -149,11 +150,15 @@ impl Running {
 
     /// Waits for the end. Returns the status, stdout as bytes, and stderr.
     #[track_caller]
-    pub(crate) fn finish_bytes(mut self) -> (i32, Vec<u8>, String) {
+    pub(crate) fn finish_bytes(self) -> (i32, Vec<u8>, String) {
+        self.finish_bytes_within(DEADLINE)
+    }
+
+    #[track_caller]
+    fn finish_bytes_within(mut self, patience: Duration) -> (i32, Vec<u8>, String) {
         let (child, stderr) = (&mut self.child, &self.stderr);
-        let status = eventually_or_report(&format!("the end of {}", self.words), || {
-            child.try_wait().unwrap().ok_or(stderr)
-        });
+        let what = format!("the end of {}", self.words);
+        let status = eventually_within(patience, &what, || child.try_wait().unwrap().ok_or(stderr));
         for reader in self.readers.drain(..) {
             reader.join().unwrap();
         }
@@ -167,7 +172,13 @@ impl Running {
     /// Waits for the end.
     #[track_caller]
     pub(crate) fn finish(self) -> Output {
-        let (status, stdout, stderr) = self.finish_bytes();
+        self.finish_within(DEADLINE)
+    }
+
+    /// Waits for the end, with another deadline.
+    #[track_caller]
+    pub(crate) fn finish_within(self, patience: Duration) -> Output {
+        let (status, stdout, stderr) = self.finish_bytes_within(patience);
         Output {
             status,
             stdout: String::from_utf8(stdout).unwrap(),

@@ -10,12 +10,17 @@ static RETURNED: Condvar = Condvar::new();
 pub(crate) struct Slots(usize);
 
 impl Slots {
+    /// Returns the maximum number of concurrent machines.
+    pub(crate) fn most() -> usize {
+        let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
+        (processors / 2).max(2)
+    }
+
     /// Waits until `wanted` more machines may run. All slots are taken in one step, so
     /// that two tests cannot wait for each other.
     pub(crate) fn take(wanted: usize) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
-        let most = (processors / 2).max(2);
-        assert!(wanted <= most, "no test needs more than two machines");
+        let most = Self::most();
+        assert!(wanted <= most, "no test needs more machines");
         let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken = RETURNED
             .wait_while(taken, |taken| *taken + wanted > most)

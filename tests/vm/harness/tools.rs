@@ -7,9 +7,10 @@ use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use sandbox_test_support::{PackageSource, fetch_packages};
 use sha2::{Digest, Sha256, Sha512};
 
-use super::{Host, image, packages};
+use super::{Host, image};
 
 /// Packages of Debian. npm is not one of them: Debian splits it into 300 packages, which
 /// take minutes to unpack.
@@ -58,7 +59,8 @@ impl Tools {
                 fs::remove_dir_all(&partial).unwrap();
             }
             fs::create_dir(&partial).unwrap();
-            packages::fetch(PACKAGES, &EXCLUDED, &partial.join("packages.tar"));
+            let source = PackageSource::of_image(&image::metadata());
+            fetch_packages(&source, PACKAGES, &EXCLUDED, &partial.join("packages.tar"));
             fetch_npm(&partial.join("npm.tgz"));
             fs::rename(partial, &directory).unwrap();
         }

@@ -1,11 +1,24 @@
 //! KVM, as users with hardware have it. The tests run in an emulated machine whose
 //! processor has SVM, so KVM works there. Its times mean nothing, its behaviour does.
 
-mod bed;
-mod disk;
+use std::path::Path;
+use std::time::Duration;
 
-use self::bed::Bed;
-use crate::harness::{Check, eventually_or_report, run_checks};
+use sandbox_test_support::{BedDisk, KvmBed, Output, RunCommands};
+
+use crate::PROGRAM;
+use crate::harness::{Check, Host, IMAGE, eventually_or_report, image_store, run_checks};
+
+type Bed = KvmBed<Host>;
+
+/// How long a command in the bed may take. A template takes two minutes there on an idle host.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+impl RunCommands for Host {
+    fn run_command(&self, words: &[&str]) -> Output {
+        self.spawn(words).finish_within(PATIENCE)
+    }
+}
 
 /// In this order: a check may use what an earlier one has left, such as the template.
 const CHECKS: &[Check<Bed>] = &[
@@ -33,10 +46,27 @@ const CHECKS: &[Check<Bed>] = &[
 ];
 
 #[test]
+#[ignore = "takes all processors for five minutes; `cargo test --test vm -- --ignored` runs it"]
 fn kvm_runs_sandboxes_in_an_emulated_host() {
-    let bed = Bed::start();
+    let store = image_store();
+    let disk = BedDisk {
+        program: Path::new(PROGRAM),
+        store,
+        image: IMAGE,
+        cache: store.parent().unwrap(),
+    };
+    let host = Host::exclusive(|environment| environment.with_bed_disk(&disk));
+    let bed = Bed::start(host);
     run_checks(&bed, CHECKS);
-    bed.host().stop();
+    bed.environment().stop();
+}
+
+#[track_caller]
+fn assert_nothing_left(bed: &Bed) {
+    eventually_or_report("the end of the sandboxes in the bed", || {
+        let left = bed.leftovers();
+        left.is_empty().then_some(()).ok_or(left)
+    });
 }
 
 /// Opens `/dev/kvm` to its group only, as udev does.
@@ -117,7 +147,7 @@ fn cold_start(bed: &Bed) {
         seen,
         "kvm\n0\nls: cannot access '/dev/kvm': No such file or directory"
     );
-    bed.assert_nothing_left();
+    assert_nothing_left(bed);
 }
 
 fn not_nested(bed: &Bed) {
@@ -208,13 +238,13 @@ fn killed_supervisor(bed: &Bed) {
     let gone = bed.plain("sandbox exec -- true");
     gone.assert_failure(125, &["sandbox-project"]);
     bed.ok("sandbox stop --quiet");
-    bed.assert_nothing_left();
+    assert_nothing_left(bed);
 }
 
 fn poweroff(bed: &Bed) {
     let output = bed.plain("sandbox run -- sh -c 'sudo systemctl poweroff; sleep 1000'");
     output.assert_failure(125, &["powered itself off"]);
-    bed.assert_nothing_left();
+    assert_nothing_left(bed);
 }
 
 /// Prints whether the server knows the token. The gateway hides a secret that a server
@@ -242,7 +272,7 @@ fn allowlist(bed: &Bed) {
     assert_eq!(lines.last(), Some(&"failed"), "{seen}");
     assert!(seen.contains("403"), "{seen}");
     bed.ok("sandbox stop --quiet");
-    bed.assert_nothing_left();
+    assert_nothing_left(bed);
 }
 
 /// A QEMU that waits before it starts a machine. Questions for its version are answered.
@@ -271,7 +301,7 @@ fn vanished(bed: &Bed) {
         125,
         &["could not use KVM", "modprobe kvm_amd", "--accel tcg"],
     );
-    bed.assert_nothing_left();
+    assert_nothing_left(bed);
     // The template is not to blame.
     let plan = bed.ok("sandbox --kvm --dry-run");
     assert!(plan.contains("\ntemplate "), "{plan}");
@@ -284,7 +314,7 @@ fn too_little_memory(bed: &Bed) {
     let output = bed.plain("sandbox run --memory 5G -- true");
     bed.root(&format!("echo {before} > /proc/sys/vm/overcommit_memory"));
     output.assert_failure(125, &["Cannot allocate memory", "--memory"]);
-    bed.assert_nothing_left();
+    assert_nothing_left(bed);
 }
 
 /// Writes a kernel that jumps into the registers of the I/O APIC. KVM cannot execute code
@@ -331,5 +361,5 @@ fn internal_error(bed: &Bed) {
     // The program's search for QEMU's version and features runs it, too.
     let boots = bed.root("cat /tmp/boots");
     assert!(boots.lines().count() >= 2, "{boots}");
-    bed.assert_nothing_left();
+    assert_nothing_left(bed);
 }

@@ -1,22 +1,43 @@
-//! Packages of Debian for the guests of tests.
+//! Packages of Debian for the guests of tests and benches.
 
 use std::path::Path;
 use std::process::Command;
 
-use super::image;
+use serde_json::Value;
 
 const KEYRINGS: [&str; 2] = [
     "/usr/share/keyrings/debian-archive-keyring.gpg",
     "/usr/share/keyrings/debian-archive-keyring.pgp",
 ];
 
-/// Unpacks these packages, separated by commas, and their dependencies from the image's
-/// mirror into a tar archive. Leaves out the `excluded` paths, and runs no script of a
-/// package.
-pub(crate) fn fetch(packages: &str, excluded: &[&str], archive: &Path) {
-    let metadata = image::metadata();
-    let recorded = |key: &str| metadata["content"][key].as_str().unwrap().to_owned();
-    let (mirror, suite) = (recorded("mirror"), recorded("suite"));
+/// Where the packages of an image come from.
+#[derive(Debug)]
+pub struct PackageSource {
+    /// The mirror's URL.
+    pub mirror: String,
+    /// The suite, such as `trixie`.
+    pub suite: String,
+}
+
+impl PackageSource {
+    /// Returns the source that this metadata of an image records.
+    pub fn of_image(metadata: &Value) -> Self {
+        let recorded = |key: &str| metadata["content"][key].as_str().unwrap().to_owned();
+        Self {
+            mirror: recorded("mirror"),
+            suite: recorded("suite"),
+        }
+    }
+}
+
+/// Unpacks these packages, separated by commas, and their dependencies into a tar archive. Leaves
+/// out the `excluded` paths, and runs no script of a package.
+pub fn fetch_packages(
+    PackageSource { mirror, suite }: &PackageSource,
+    packages: &str,
+    excluded: &[&str],
+    archive: &Path,
+) {
     let keyring = KEYRINGS.iter().find(|path| Path::new(path).exists());
     let keyring = keyring.expect("`debian-archive-keyring` is not installed");
     let status = Command::new("mmdebstrap")
@@ -29,7 +50,7 @@ pub(crate) fn fetch(packages: &str, excluded: &[&str], archive: &Path) {
                 .iter()
                 .map(|path| format!("--dpkgopt=path-exclude={path}")),
         )
-        .arg(&suite)
+        .arg(suite)
         .arg(archive)
         .arg(format!("deb {mirror} {suite} main"))
         .arg(format!("deb {mirror} {suite}-updates main"))

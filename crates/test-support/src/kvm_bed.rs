@@ -1,10 +1,11 @@
 //! The bed: a sandbox with `--nested-virtualization` that is itself a host with KVM.
 
-use sandbox_test_support::Output;
+mod disk;
+
 use serde_json::Value;
 
-use super::disk;
-use crate::harness::{Host, eventually};
+pub use self::disk::BedDisk;
+use crate::{Output, TestEnvironment};
 
 /// The variables of a login in the bed, as words for env(1).
 const VARIABLES: [&str; 9] = [
@@ -15,7 +16,7 @@ const VARIABLES: [&str; 9] = [
     "SANDBOX_CPUS=1",
     "SANDBOX_MEMORY=1G",
     "SANDBOX_TEMPLATES=manual",
-    "SANDBOX_READY_TIMEOUT=10m",
+    "SANDBOX_READY_TIMEOUT=25m",
     "SSL_CERT_FILE=/bed/server/authority",
 ];
 
@@ -28,6 +29,8 @@ const PREPARE: &str = r#"
 mkdir /bed
 mount /dev/vdb /bed
 mount -t overlay -o lowerdir=/bed/packages/usr:/usr overlay /usr
+# udev, which gives /dev/kvm its group, starts after readiness.
+systemctl start systemd-udevd
 echo 'options kvm_amd nested=0' > /etc/modprobe.d/kvm.conf
 udevadm trigger --settle --subsystem-match=cpu
 modprobe --remove kvm_amd
@@ -73,90 +76,103 @@ systemd-run --quiet --unit=server --working-directory=/bed/server \
     ip netns exec outside python3 server.py
 "#;
 
-/// A host with KVM, in an emulated machine.
-pub(super) struct Bed {
-    host: Host,
+/// Runs commands of the program under test.
+pub trait RunCommands {
+    /// Runs `sandbox WORDS…` to its end.
+    fn run_command(&self, words: &[&str]) -> Output;
 }
 
-impl Bed {
-    /// Starts the bed, cold: a template would serve one start.
-    pub(super) fn start() -> Self {
-        let host = Host::with_environment(|environment| {
-            let disk = disk::create(environment.root());
-            let drive = format!(
-                "case \"$*\" in *-kernel*) set -- \"$@\" -device virtio-blk-pci,drive=bed \
-                 -drive file={},format=raw,if=none,id=bed,cache=unsafe;; esac",
-                disk.display()
-            );
-            environment
-                .qemu_after(&drive)
-                .variable("SANDBOX_TEMPLATES", "off")
-        });
+impl RunCommands for TestEnvironment {
+    fn run_command(&self, words: &[&str]) -> Output {
+        self.run(words)
+    }
+}
+
+impl TestEnvironment {
+    /// Gives the machines that boot in this environment the disk of a [`KvmBed`].
+    pub fn with_bed_disk(self, disk: &BedDisk<'_>) -> Self {
+        let path = disk.create(self.root());
+        let drive = format!(
+            "case \"$*\" in *-kernel*) set -- \"$@\" -device virtio-blk-pci,drive=bed \
+             -drive file={},format=raw,if=none,id=bed,cache=unsafe;; esac",
+            path.display()
+        );
+        self.qemu_after(&drive)
+    }
+}
+
+/// A host with KVM, in an emulated machine.
+pub struct KvmBed<Environment> {
+    environment: Environment,
+}
+
+impl<Environment: RunCommands> KvmBed<Environment> {
+    /// Starts the bed, cold: a template would serve one start. `environment` comes from
+    /// [`TestEnvironment::with_bed_disk`].
+    pub fn start(environment: Environment) -> Self {
         // One processor is as fast for one guest at a time. With two, a guest in the bed
         // once faulted forever at an address outside of its memory, in 35 starts.
-        host.start(&["--nested-virtualization", "--memory", "6G", "--cpus", "1"]);
-        let bed = Self { host };
-        // udev, which gives `/dev/kvm` its group, starts after readiness.
-        bed.host.settle();
+        let machine = ["--memory", "6G", "--cpus", "1", "--accel", "tcg"];
+        let words = ["--kvm", "--cold", "--nested-virtualization"];
+        let words = [&words[..], &machine].concat();
+        environment.run_command(&words).success();
+        let bed = Self { environment };
         bed.root(PREPARE);
         bed
     }
 
-    /// Returns the sandbox that is the bed.
-    pub(super) fn host(&self) -> &Host {
-        &self.host
+    /// Returns the environment in which the bed is a sandbox.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
     }
 
     /// Runs a shell script as the bed's root, which must succeed. Returns its stdout
     /// without the last newline.
     #[track_caller]
-    pub(super) fn root(&self, script: &str) -> String {
+    pub fn root(&self, script: &str) -> String {
         let words = ["exec", "--user", "root", "--", "sh", "-euc", script];
-        let output = self.host.run(words).success();
+        let output = self.environment.run_command(&words).success();
         output.stdout.trim_end_matches('\n').to_owned()
     }
 
     /// Runs a shell script as the user `plain` in a new login, in the user's project.
-    pub(super) fn plain(&self, script: &str) -> Output {
+    pub fn plain(&self, script: &str) -> Output {
         self.user("plain", script)
     }
 
     /// Like [`Self::plain`]; the script must succeed. Returns its stdout without the last
     /// newline.
     #[track_caller]
-    pub(super) fn ok(&self, script: &str) -> String {
+    pub fn ok(&self, script: &str) -> String {
         let output = self.plain(script).success();
         output.stdout.trim_end_matches('\n').to_owned()
     }
 
     /// Like [`Self::plain`], as another user.
-    pub(super) fn user(&self, user: &str, script: &str) -> Output {
+    pub fn user(&self, user: &str, script: &str) -> Output {
         let home = format!("HOME=/home/{user}");
         let script = format!("mkdir -p ~/project; cd ~/project\n{script}");
         let login = ["exec", "--user", "root", "--", "runuser", "-u", user, "--"];
-        let words = login
+        let words: Vec<&str> = login
             .into_iter()
             .chain(["env", "-i", &home])
             .chain(VARIABLES)
-            .chain(["sh", "-euc", &script]);
-        self.host.run(words)
+            .chain(["sh", "-euc", &script])
+            .collect();
+        self.environment.run_command(&words)
     }
 
     /// Returns `sandbox info --json` of the user's sandbox.
     #[track_caller]
-    pub(super) fn record(&self) -> Value {
+    pub fn record(&self) -> Value {
         serde_json::from_str(&self.ok("sandbox info --json")).unwrap()
     }
 
-    /// Asserts that the bed has no process and no state of a sandbox.
-    #[track_caller]
-    pub(super) fn assert_nothing_left(&self) {
-        eventually("the end of the processes in the bed", || {
-            let left = self.root(
-                "pgrep --list-full 'qemu|sandbox' | grep -v guest-agent || true\n\
-                 ls /bed/home/kvm-vms 2> /dev/null || true",
-            );
-            left.is_empty().then_some(())
-        });
+    /// Returns the processes and the state of sandboxes in the bed, as lines.
+    pub fn leftovers(&self) -> String {
+        self.root(
+            "pgrep --list-full 'qemu|sandbox' | grep -v guest-agent || true\n\
+             ls /bed/home/kvm-vms 2> /dev/null || true",
+        )
     }
 }
