@@ -189,7 +189,7 @@ fn qemu_crash_during_boot_is_retried_once() {
 
 #[test]
 fn second_qemu_crash_during_boot_is_an_error() {
-    let host = Host::with_own_templates(|environment| {
+    let host = Host::with_own_templates(1, |environment| {
         environment
             .qemu_after(
                 "case \"$*\" in *-kernel*) echo boot >> \"$root/boots\"; echo 'assertion failed' >&2; kill -SEGV $$;; esac",

@@ -293,7 +293,7 @@ fn assert_start_discards_template(host: &Host, failure: &str) {
 #[test]
 fn start_with_unrestorable_template_discards_it_and_boots_cold() {
     // A QEMU that fails to restore once the file `fail` exists.
-    let host = Host::with_own_templates(|environment| {
+    let host = Host::with_own_templates(1, |environment| {
         environment
             .qemu_after("case \"$*\" in *-incoming*) [ ! -e \"$root/fail\" ] || exit 1;; esac")
     });
@@ -315,7 +315,7 @@ fn start_with_unrestorable_template_discards_it_and_boots_cold() {
 
 #[test]
 fn template_build_with_qemu_crash_is_retried() {
-    let host = Host::with_own_templates(|environment| environment.qemu_after(CRASHES_ONCE));
+    let host = Host::with_own_templates(1, |environment| environment.qemu_after(CRASHES_ONCE));
     let built = host.run(["template", "build"]).success();
     assert!(built.stderr.contains("QEMU crashed"), "{built}");
     host.start(&[]);
@@ -338,7 +338,7 @@ fn overwrite_memory(ram: &Path) {
 
 #[test]
 fn template_with_incomplete_files_is_ignored() {
-    let host = Host::with_own_templates(|environment| environment);
+    let host = Host::with_own_templates(1, |environment| environment);
     for (name, length) in [("state", 1000), ("ram", 1 << 20), ("disk.qcow2", 10)] {
         host.copy_templates();
         let file = template_of(&host).join(name);
@@ -362,7 +362,7 @@ fn template_with_incomplete_files_is_ignored() {
 
 #[test]
 fn removed_template_still_serves_running_sandbox() {
-    let host = Host::with_own_templates(|environment| environment);
+    let host = Host::with_own_templates(1, |environment| environment);
     host.copy_templates();
     host.start(&[]);
     assert!(host.info()["template"].is_string());
@@ -373,8 +373,10 @@ fn removed_template_still_serves_running_sandbox() {
 
 #[test]
 fn first_cold_start_builds_template_in_background() {
-    let host =
-        Host::with_own_templates(|environment| environment.variable("SANDBOX_TEMPLATES", "auto"));
+    // The build runs with the lowest priority: beside another busy machine, it starves.
+    let host = Host::with_own_templates(2, |environment| {
+        environment.variable("SANDBOX_TEMPLATES", "auto")
+    });
     let flags = ["--memory", "1G", "--cpus", "1"];
     host.start(&flags);
     assert!(host.info()["template"].is_null());
@@ -404,7 +406,7 @@ fn first_cold_start_builds_template_in_background() {
 #[test]
 fn killed_template_build_leaves_nothing_and_next_build_succeeds() {
     use nix::sys::signal::Signal;
-    let host = Host::with_own_templates(|environment| environment);
+    let host = Host::with_own_templates(1, |environment| environment);
     for (signal, status) in [(Signal::SIGINT, 130), (Signal::SIGKILL, 137)] {
         let build = host.spawn(["template", "build"]);
         build.expect_stderr("booting the guest to save");

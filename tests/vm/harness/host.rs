@@ -59,11 +59,13 @@ impl Host {
         host
     }
 
-    /// Creates a host with the shared images and a private, empty template store.
+    /// Creates a host for that many machines, with the shared images and a private, empty
+    /// template store. A build in the background is a machine, too.
     pub(crate) fn with_own_templates(
+        machines: usize,
         adapt: impl FnOnce(TestEnvironment) -> TestEnvironment,
     ) -> Self {
-        let host = Self::prepare(1, "project", adapt);
+        let host = Self::prepare(machines, "project", adapt);
         fs::remove_file(host.images()).unwrap();
         fs::create_dir(host.images()).unwrap();
         for part in ["blobs", "images"] {
