@@ -14,6 +14,7 @@ mod figures;
 mod steps;
 #[path = "start/stock.rs"]
 mod stock;
+#[allow(dead_code, reason = "another bench needs the path of a program")]
 mod support;
 #[path = "start/table.rs"]
 mod table;

@@ -29,6 +29,11 @@ impl Program {
         Ok(program)
     }
 
+    /// Returns the path of the program.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Returns what `--version` prints.
     pub(crate) fn version(&self) -> &str {
         &self.version

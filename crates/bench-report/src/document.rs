@@ -78,7 +78,7 @@ pub struct Host {
 pub struct Document {
     /// The version of the format, [`VERSION`].
     pub version: u32,
-    /// The bench: `start`, `start-steps`, `memory` or `network`.
+    /// The bench: `start`, `start-steps`, `memory`, `network` or `kvm`.
     pub bench: String,
     /// The measured program, as `sandbox --version` names it.
     pub program: String,

@@ -40,6 +40,9 @@ pub enum Unit {
     /// Seconds per gigabyte: 1,000,000,000 bytes.
     #[serde(rename = "s/GB")]
     SecondsPerGigabyte,
+    /// A number of events.
+    #[serde(rename = "count")]
+    Count,
     /// The ratio of two quantities of the same unit.
     #[serde(rename = "1")]
     Ratio,
@@ -51,6 +54,7 @@ impl Unit {
         match self {
             Self::Seconds if value < 0.1 => format!("{:.1} ms", value * 1000.0),
             Self::Seconds => format!("{value:.2} s"),
+            Self::Count => format!("{value:.1}"),
             Self::Mebibytes => format!("{value:.1} MiB"),
             Self::MegabitsPerSecond => format!("{value:.1} Mbit/s"),
             Self::RequestsPerSecond => format!("{value:.1} requests/s"),

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::packages::{PackageSource, fetch_packages};
 
 /// Packages of Debian that the bed needs besides those of the image.
-const PACKAGES: &str = "acl,qemu-system-x86,qemu-utils,socat,strace";
+const PACKAGES: &str = "acl,qemu-system-x86,qemu-utils,socat";
 
 /// The size of the disk, sparse, in MiB: the packages, the image, and a template of 1 GiB.
 const SIZE_MIB: u64 = 8192;
