@@ -2,14 +2,15 @@
 
 use super::Bed;
 
-/// The kinds of exits, the last of which is their sum.
+/// The kinds of exits, the last of which is their sum. MMIO is access to memory-mapped registers. A
+/// window is an exit as soon as the guest can take an interrupt.
 pub(crate) const KINDS: [&str; 9] = [
     "page faults",
-    "memory-mapped",
+    "MMIO",
     "port",
     "halts",
     "interrupts",
-    "interrupt windows",
+    "windows",
     "MSR",
     "others",
     "all",

@@ -46,7 +46,7 @@ const CHECKS: &[Check<Bed>] = &[
 ];
 
 #[test]
-#[ignore = "takes all processors for five minutes; `cargo test --test vm -- --ignored` runs it"]
+#[ignore = "a guest emulated twice can stall on a busy host; run it by hand, see docs/testing.md"]
 fn kvm_runs_sandboxes_in_an_emulated_host() {
     let store = image_store();
     let disk = BedDisk {
