@@ -226,8 +226,8 @@ fn memory(bed: &Bed) {
     };
     let before = resident();
     bed.ok("sandbox exec -- sudo systemd-run --quiet --unit=hog \
-         python3 -c 'x = b\"x\" * (300 << 20); import time; time.sleep(1000)'");
-    let peak = wait_for("the memory to be taken", &|now| now > before + 150);
+         python3 -c 'x = b\"x\" * (500 << 20); import time; time.sleep(1000)'");
+    let peak = wait_for("the memory to be taken", &|now| now > before + 300);
     bed.ok("sandbox exec -- sudo systemctl stop hog");
     wait_for("the memory to go back", &|now| now + 150 < peak);
 }
