@@ -9,24 +9,16 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sandbox_test_support::Output;
 
-use crate::harness::{Host, Running, eventually};
+use crate::harness::{Host, Running, build, eventually};
 
 /// Returns the program outside the workspace, built at the first use.
 fn fixture() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let source =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/library-user");
-        let target = target();
+        let source = repository().join("tests/fixtures/library-user");
         // The program uses the lock file of the workspace, and so the same versions.
-        let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.lock");
-        fs::copy(lock, source.join("Cargo.lock")).unwrap();
-        cargo(
-            &source,
-            &["build", "--quiet", "--offline", "--target-dir"],
-            target,
-        );
-        target.join("debug/library-user")
+        fs::copy(repository().join("Cargo.lock"), source.join("Cargo.lock")).unwrap();
+        build(&source, &["--offline"], &[]).join("library-user")
     })
 }
 
@@ -34,46 +26,14 @@ fn fixture() -> &'static Path {
 fn example(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let directory = BUILT.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let target = target();
-        // With the features of the tests, so that no dependency is compiled again. Not all
-        // `--examples`: `network-client` is one, and other tests link it statically.
-        let mut words: Vec<String> = ["build", "--quiet", "--locked", "--workspace"]
-            .map(String::from)
-            .into();
-        for file in fs::read_dir(source.join("examples")).unwrap() {
-            let name = file.unwrap().path();
-            let name = name.file_stem().unwrap().to_str().unwrap().to_owned();
-            words.extend(["--example".to_owned(), name]);
-        }
-        words.push("--target-dir".into());
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        cargo(&source, &words, target);
-        target.join("debug/examples")
+        let words = ["--locked", "--workspace", "--examples"];
+        build(&repository(), &words, &[]).join("examples")
     });
     directory.join(name)
 }
 
-/// Returns the target directory of this build. It contains the dependencies and the guest agent.
-fn target() -> &'static Path {
-    Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .parent()
-        .expect("a path under the target directory")
-}
-
-fn cargo(source: &Path, words: &[&str], target: &Path) {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(source).args(words).arg(target);
-    // With the variables that the outer cargo sets for tests, crates would compile again.
-    for (variable, _) in std::env::vars_os() {
-        let name = variable.to_string_lossy();
-        let of_the_test = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "OUT_DIR"];
-        if of_the_test.iter().any(|prefix| name.starts_with(prefix)) {
-            cargo.env_remove(variable);
-        }
-    }
-    let status = cargo.status().unwrap();
-    assert!(status.success(), "{words:?}: {status}");
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// Returns `program ARGUMENTS…` as the user of this host, in the project.

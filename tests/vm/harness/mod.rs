@@ -1,6 +1,7 @@
 //! Shared by the VM tests: an image that is built once, hosts with private homes,
 //! commands whose output can be followed, and terminals.
 
+mod cargo;
 mod checks;
 mod host;
 mod image;
@@ -14,6 +15,7 @@ mod tools;
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
+pub(crate) use cargo::{build, target_directory};
 pub(crate) use checks::{Check, run_checks};
 pub(crate) use host::Host;
 pub(crate) use image::{IMAGE, store as image_store};

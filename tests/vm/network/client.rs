@@ -1,52 +1,38 @@
 //! The program in the guest that tests the network: `tests/fixtures/network-client`.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
+use sandbox_test_support::write_script;
 use serde_json::{Value, json};
 
-use crate::harness::{Host, Running};
+use crate::harness::{Host, Running, build, target_directory};
 
 /// The name of the program in the project directory.
 pub(super) const NAME: &str = "network-client";
 
+/// Runs the compiler with `"$@"`, and links the program statically. The client compares large
+/// downloads in an emulated guest, so it is optimized.
+const COMPILER: &str = r#"#!/bin/sh
+case " $* " in
+*' --crate-name network_client '*)
+    set -- "$@" -C target-feature=+crt-static -C strip=symbols -C opt-level=2 ;;
+esac
+exec "$@"
+"#;
+
 /// Returns the program, built at the first use.
+///
+/// `cargo rustc` would pass those options, too, but it selects one package. Its dependencies would
+/// have other features than in the tests, and all of them would be compiled again.
 pub(super) fn program() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .ancestors()
-            .nth(1)
-            .unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args([
-                "rustc",
-                "--quiet",
-                "--locked",
-                "--package",
-                "sandbox-gateway",
-            ])
-            .args(["--example", NAME])
-            .arg("--target-dir")
-            .arg(target)
-            .args(["--", "-C", "target-feature=+crt-static"])
-            .args(["-C", "strip=symbols"])
-            // The client compares large downloads in an emulated guest.
-            .args(["-C", "opt-level=2"]);
-        // Crates whose build reads these variables would be built again.
-        for (variable, _) in std::env::vars_os() {
-            let name = variable.to_string_lossy();
-            let inherited = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "OUT_DIR"];
-            if inherited.iter().any(|prefix| name.starts_with(prefix)) {
-                cargo.env_remove(variable);
-            }
-        }
-        let status = cargo.status().unwrap();
-        assert!(status.success(), "could not build the client: {status}");
-        target.join("debug/examples").join(NAME)
+        let compiler = target_directory().join("tmp/compile-network-client");
+        write_script(&compiler, COMPILER);
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let words = ["--locked", "--workspace", "--bin", NAME];
+        build(source, &words, &[("RUSTC_WORKSPACE_WRAPPER", &compiler)]).join(NAME)
     })
 }
 

@@ -26,7 +26,7 @@ use super::dns::{self, Zone};
 use super::world::{HOSTS, MIRROR, OUTSIDE};
 use crate::harness::Namespace;
 
-#[path = "../../fixtures/network-client/contents.rs"]
+#[path = "../../fixtures/network-client/src/contents.rs"]
 mod contents;
 
 /// Ports with plain HTTP on the outside: the ports of HTTP, SSH and DNS over TLS, and one
