@@ -88,6 +88,7 @@ pub(crate) fn files(store: TemplateStore, template: &Template) -> TemplateFiles 
         ram: template.directory.ram(),
         state: template.directory.state(),
         disk: template.directory.disk(),
+        working_set: template.directory.working_set(),
         disk_bytes: template.metadata.disk_bytes,
         share_devices: template.metadata.shape.share_devices as usize,
     }

@@ -152,6 +152,8 @@ pub struct TemplateFiles {
     pub state: PathBuf,
     /// The guest's disk layer on the base image, in qcow2.
     pub disk: PathBuf,
+    /// The pages of memory that a start touches, if they were recorded.
+    pub working_set: PathBuf,
     /// The disk's size as the guest sees it, in bytes.
     pub disk_bytes: u64,
     /// The number of share devices, including the workspace's.
@@ -336,6 +338,7 @@ mod tests {
             ram: "/templates/t/ram".into(),
             state: "/templates/t/state".into(),
             disk: "/templates/t/disk.qcow2".into(),
+            working_set: "/templates/t/working-set.json".into(),
             disk_bytes: 10 << 30,
             share_devices: 3,
         };

@@ -7,7 +7,7 @@ use super::{BootImage, HostSetup};
 use crate::StateLayout;
 use crate::guest::credential::{TooLarge, Transport};
 use crate::guest::seed;
-use sandbox_spec::{Accelerator, CpuCount, DiskSize, MemorySize};
+use sandbox_spec::{Accelerator, CpuCount, DiskSize, MemorySize, Share, ShareError};
 
 /// The machine parameters that a template depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,18 @@ impl MachineShape {
             nested_virtualization,
             share_devices: (shares + 1).next_power_of_two().max(SHARE_DEVICES),
         }
+    }
+
+    /// Returns shares of `directory` with which a start uses the template of this shape.
+    pub(crate) fn shares(self, directory: &Path) -> Result<Vec<Share>, ShareError> {
+        let count = if self.share_devices > SHARE_DEVICES {
+            self.share_devices - 1
+        } else {
+            0
+        };
+        (0..count)
+            .map(|index| Ok(Share::new(directory, &format!("/mnt/{index}"))?.read_only()))
+            .collect()
     }
 
     /// Returns the part of QEMU's command line that must be the same to restore a saved guest.

@@ -13,6 +13,7 @@ mod network_policy;
 mod prepare;
 mod template;
 mod wait;
+mod working_set;
 
 pub use builder::{SandboxBuilder, SupervisorKind};
 pub use network_policy::NetworkPolicy;

@@ -14,14 +14,14 @@ use sandbox_spec::{
 use sandbox_store::template::{Begin, Expectations, Limits, Shape, Template};
 use serde::{Deserialize, Serialize};
 
-use super::{Hypervisor, Listener, image, prepare};
+use super::{Hypervisor, Listener, image, prepare, working_set};
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Stage};
 use crate::host::Host;
 use crate::options::StartOptions;
 use crate::plan::{BootImage, MachineShape, StartPlan};
 use crate::role::{self, Role};
-use crate::supervisor::TemplateTimes;
+use crate::supervisor::{TemplateStage, TemplateTimes};
 use crate::templates::{self, BuildRequest};
 
 /// How long no background build of a shape starts after one has failed.
@@ -167,7 +167,7 @@ impl Build {
         self,
         host: &Host,
         listener: &mut (dyn FnMut(&Event) + Send),
-        cancel: Pin<&mut (impl Future<Output = ()> + Send)>,
+        mut cancel: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Result<Option<BuiltTemplate>, Error> {
         let setup = prepare::host_setup(host, &self.hypervisor, &[])?;
         let version = self.hypervisor.program.version;
@@ -194,6 +194,7 @@ impl Build {
         if let Some(warning) = self.hypervisor.decision.warning {
             listener(&Event::Emulated(warning));
         }
+        let image = self.image.name.clone();
         let request = BuildRequest {
             build,
             machine: self.machine,
@@ -209,8 +210,15 @@ impl Build {
         });
         let (template, times) = tokio::select! {
             built = building => built?,
-            () = cancel => return Ok(None),
+            () = cancel.as_mut() => return Ok(None),
         };
+        if accelerator == Accelerator::Kvm {
+            listener(&Event::Stage(Stage::Template(TemplateStage::Recording)));
+            tokio::select! {
+                () = working_set::record(host, &template, self.machine, &image) => {}
+                () = cancel => return Ok(None),
+            }
+        }
         let expectations = templates::expectations(&host.images(), Some(version.to_string()))?;
         store.evict(&self.limits, &template.key, &expectations)?;
         Ok(Some(BuiltTemplate {

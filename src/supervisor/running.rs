@@ -18,7 +18,9 @@ use sandbox_host::files as host_files;
 use sandbox_protocol::guest_event::GuestEvent;
 use sandbox_protocol::{EndReason, Event, Record};
 use sandbox_qemu::qmp::command::RunState;
+use sandbox_qemu::working_set::{Memory, WorkingSet};
 use sandbox_qemu::{migration, qmp};
+use sandbox_spec::Accelerator;
 
 /// How long QEMU may take to end after `quit`.
 pub(super) const QUIT_GRACE: Duration = Duration::from_secs(3);
@@ -121,6 +123,12 @@ impl Running<'_> {
     /// guest finds them open.
     pub(super) async fn resume(&mut self, warm: &WarmStart) -> Result<(), SupervisorError> {
         migration::restore(&mut self.monitor, &warm.template.state).await?;
+        if self.plan.accelerator == Accelerator::Kvm
+            && let Err(error) = self.map_working_set(warm).await
+        {
+            // The guest then faults in its memory itself.
+            tracing::info!(%error, "could not map the working set of the template");
+        }
         self.monitor.execute(qmp::command::Cont {}).await?;
         let disk = self.plan.spec.disk.bytes();
         if disk > warm.template.disk_bytes {
@@ -128,6 +136,32 @@ impl Running<'_> {
         }
         self.record.template = Some(warm.template.key);
         self.stage = "applying its seed";
+        Ok(())
+    }
+
+    /// Maps the memory that the guest is about to touch, if it was recorded.
+    async fn map_working_set(&mut self, warm: &WarmStart) -> Result<(), SupervisorError> {
+        let limit = WorkingSet::FILE_LIMIT;
+        let Some(json) = host_files::read_if_present(&warm.template.working_set, limit)? else {
+            return Ok(());
+        };
+        let set = WorkingSet::parse(&json)?;
+        let processors = self.monitor.execute(qmp::command::QueryCpusFast {}).await?;
+        let (Some(qemu), Some(first)) = (self.child.id(), processors.first()) else {
+            return Ok(());
+        };
+        let (processor, file) = (first.thread_id, warm.template.ram.clone());
+        let size = self.plan.spec.memory.bytes();
+        let map = move || {
+            let memory = Memory {
+                qemu: qemu.cast_signed(),
+                file: &file,
+            };
+            set.map(&memory, processor, size)
+        };
+        let mapped = tokio::task::spawn_blocking(map).await;
+        mapped.map_err(std::io::Error::other)??;
+        tracing::info!("mapped the working set of the template");
         Ok(())
     }
 

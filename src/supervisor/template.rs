@@ -44,6 +44,8 @@ pub enum TemplateStage {
     Saving,
     /// QEMU crashed, and the guest boots again.
     Crashed,
+    /// The template is stored. A trial start records the pages that starts touch.
+    Recording,
 }
 
 /// The durations of a template build.

@@ -13,5 +13,6 @@ pub mod migration;
 pub mod overlay;
 pub mod program;
 pub mod qmp;
+pub mod working_set;
 
 mod probe_cache;

@@ -166,7 +166,7 @@ async fn talk(socket: PathBuf, conversation: watch::Sender<Option<Opener>>) {
                 conversation.send_replace(Some(opener));
                 let reason = drive.await;
                 conversation.send_replace(None);
-                tracing::warn!(%reason, "the conversation with the guest agent ended");
+                tracing::info!(%reason, "the conversation with the guest agent ended");
                 if began.elapsed() >= STABLE {
                     pause = FIRST_PAUSE;
                 }

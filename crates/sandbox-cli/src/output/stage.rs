@@ -12,6 +12,7 @@ pub(crate) fn stage_words(stage: &Stage) -> (String, Option<String>) {
         Stage::Template(TemplateStage::Booting) => "booting the guest to save",
         Stage::Template(TemplateStage::Quiescing) => "resetting the guest's identity",
         Stage::Template(TemplateStage::Saving) => "saving the guest",
+        Stage::Template(TemplateStage::Recording) => "recording the pages that a start touches",
         Stage::PreparingDisk => "preparing the disk",
         Stage::Booting {
             accelerator: Accelerator::Kvm,

@@ -103,6 +103,23 @@ pub enum RunState {
     Other,
 }
 
+/// `query-cpus-fast` (`qapi/machine.json`, QEMU 2.12).
+#[derive(Debug, Serialize)]
+pub struct QueryCpusFast {}
+
+impl Command for QueryCpusFast {
+    const NAME: &'static str = "query-cpus-fast";
+    type Reply = Vec<CpuInfoFast>;
+}
+
+/// One processor in the reply of [`QueryCpusFast`] (`qapi/machine.json`, QEMU 2.12).
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CpuInfoFast {
+    /// The thread of QEMU that runs it.
+    pub thread_id: i32,
+}
+
 /// `block_resize` (`qapi/block-core.json`, QEMU 0.14; `node-name` since 2.0): resizes a
 /// disk of a running guest.
 #[derive(Debug, Serialize)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 pub(super) const RAM: &str = "ram";
 pub(super) const STATE: &str = "state";
 pub(super) const DISK: &str = "disk.qcow2";
+const WORKING_SET: &str = "working-set.json";
 
 /// A directory with the files of one template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,11 @@ impl TemplateDirectory {
     /// of sandboxes.
     pub fn disk(&self) -> PathBuf {
         self.join(DISK)
+    }
+
+    /// Returns the file of the pages that a start touches. A template may lack it.
+    pub fn working_set(&self) -> PathBuf {
+        self.join(WORKING_SET)
     }
 }
 

@@ -2,6 +2,9 @@
 
 pub(crate) mod guest_code;
 pub(crate) mod processor;
+pub(crate) mod remote_call;
+
+use std::ops::Range;
 
 use sandbox_spec::Accelerator;
 
@@ -28,5 +31,52 @@ pub const fn cpu_model(accelerator: Accelerator, nested_virtualization: bool) ->
         (Accelerator::Kvm, true) => "host",
         (Accelerator::Tcg, false) => "max,svm=off,erms=off,fsrm=off",
         (Accelerator::Tcg, true) => "max,erms=off,fsrm=off",
+    }
+}
+
+/// The end of the addresses that a PC uses for its devices in part.
+const FIRST_MIB: u64 = 1 << 20;
+const FOUR_GIB: u64 = 1 << 32;
+
+/// Returns where a guest with `size` bytes of memory finds this part of it. The memory after the
+/// first 2 or 2.75 GiB lies at 4 GiB (QEMU `hw/i386/pc_q35.c`). Omits the first MiB.
+pub(crate) fn guest_addresses(part: Range<u64>, size: u64) -> impl Iterator<Item = Range<u64>> {
+    let most_below = if size >= 0xb000_0000 {
+        0x8000_0000
+    } else {
+        0xb000_0000
+    };
+    let end = part.end.min(size);
+    let below = part.start.max(FIRST_MIB)..end.min(most_below);
+    let above = part.start.max(most_below)..end;
+    let moved = |address| address - most_below + FOUR_GIB;
+    let above = above.start..above.end.max(above.start);
+    [below, moved(above.start)..moved(above.end)]
+        .into_iter()
+        .filter(|range| !range.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guest_addresses_have_a_gap_below_4_gib() {
+        let addresses = |part, size| -> Vec<(u64, u64)> {
+            guest_addresses(part, size)
+                .map(|range| (range.start, range.end))
+                .collect()
+        };
+        assert_eq!(addresses(0..0x30_0000, 1 << 30), [(0x10_0000, 0x30_0000)]);
+        assert_eq!(addresses(0..0x1000, 1 << 30), []);
+        assert_eq!(
+            addresses(0x7fff_f000..0x8000_1000, 4 << 30),
+            [(0x7fff_f000, 0x8000_0000), (0x1_0000_0000, 0x1_0000_1000)]
+        );
+        assert_eq!(
+            addresses(0x8000_0000..0x9000_0000, 0xa000_0000),
+            [(0x8000_0000, 0x9000_0000)]
+        );
+        assert_eq!(addresses(0x5000_0000..0x6000_0000, 1 << 30), []);
     }
 }
