@@ -93,11 +93,6 @@ impl Host {
         Self::with_environment(|environment| environment.variable("SANDBOX_TEMPLATES", "off"))
     }
 
-    /// Creates a host for one machine that has all processors of the real host.
-    pub(crate) fn exclusive(adapt: impl FnOnce(TestEnvironment) -> TestEnvironment) -> Self {
-        Self::prepare(Slots::most(), "project", adapt)
-    }
-
     fn prepare(
         machines: usize,
         project: &str,
