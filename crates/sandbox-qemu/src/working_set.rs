@@ -36,6 +36,12 @@ const MOST_PAGES: u64 = 1 << 32;
 /// than mapping these pages. Only pages that are read fill gaps, so no memory is used for them.
 const GAP_PAGES: u64 = 32;
 
+/// The size of an entry of `/proc/PID/pagemap`, in bytes.
+const ENTRY: usize = 8;
+
+/// The number of pages whose entries are read at once: 1 MiB of entries.
+const CHUNK_PAGES: usize = 1 << 17;
+
 /// The number of pages of one request to read or write another process's memory, at most
 /// `UIO_MAXIOV` of Linux.
 const BATCH: usize = 1024;
@@ -110,14 +116,18 @@ impl WorkingSet {
         let page_map = File::open(format!("/proc/{}/pagemap", memory.qemu))?;
         let mut set = Self::default();
         for mapping in memory.mappings()? {
-            let count = mapping.pages.end - mapping.pages.start;
-            let mut entries = vec![0; count as usize * 8];
-            page_map.read_exact_at(&mut entries, mapping.address / PAGE * 8)?;
-            for (page, entry) in mapping.pages.zip(entries.as_chunks().0) {
-                match Touch::of(u64::from_ne_bytes(*entry)) {
-                    Some(Touch::Read) => push(&mut set.read, page),
-                    Some(Touch::Written) => push(&mut set.written, page),
-                    None => {}
+            let mut entries = vec![0; CHUNK_PAGES * ENTRY];
+            for first in mapping.pages.clone().step_by(CHUNK_PAGES) {
+                let chunk = first..mapping.pages.end.min(first + CHUNK_PAGES as u64);
+                let entries = &mut entries[..(chunk.end - chunk.start) as usize * ENTRY];
+                let number = (mapping.address / PAGE) + (first - mapping.pages.start);
+                page_map.read_exact_at(entries, number * ENTRY as u64)?;
+                for (page, entry) in chunk.zip(entries.as_chunks().0) {
+                    match Touch::of(u64::from_ne_bytes(*entry)) {
+                        Some(Touch::Read) => push(&mut set.read, page),
+                        Some(Touch::Written) => push(&mut set.written, page),
+                        None => {}
+                    }
                 }
             }
         }
