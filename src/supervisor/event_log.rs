@@ -30,7 +30,7 @@ impl Default for EventLog {
 impl EventLog {
     /// Appends an event.
     pub(super) fn append(&self, event: Event) {
-        tracing::info!(?event);
+        tracing::info!(?event, "reported an event");
         let elapsed_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mut history = self.history.lock().expect("no holder of this lock panics");
         history.push(TimedEvent { elapsed_us, event });
