@@ -14,14 +14,14 @@ const WORKSPACE_TAG: &str = "workspace";
 
 /// Kernel parameters for all guests.
 ///
-/// Proactive compaction wakes the processor four times a second (Linux `mm/compaction.c`). Half of
-/// the exits of an idle guest came from it. Memory is still compacted on demand.
+/// Proactive compaction wakes the processor twice a second (Linux `mm/compaction.c`), and a tick
+/// follows each wakeup. Memory is still compacted on demand.
 const COMMAND_LINE: &str = "sysctl.vm.compaction_proactiveness=0";
 
 /// Kernel parameters for guests with KVM.
 ///
-/// The kernel checks the TSC twice a second, which wakes the processor four times. Such a guest uses
-/// the TSC only if the host says that it is invariant, and else KVM's clock (Linux
+/// The kernel checks the TSC twice a second, and a tick follows each check. Such a guest uses the
+/// TSC only if the host says that it is invariant, and else KVM's clock (Linux
 /// `arch/x86/kernel/kvmclock.c`).
 const KVM_COMMAND_LINE: &str = "tsc=nowatchdog";
 
