@@ -18,7 +18,7 @@ use bench_report::{Better, Row, Unit};
 use clap::Parser;
 use sandbox_test_support::{BedDisk, KvmBed, TestEnvironment};
 
-use self::counts::{Counts, KINDS, exits};
+use self::counts::{Counts, KINDS, count};
 use self::support::{Program, ReportOptions, Result, time};
 
 type Bed = KvmBed<TestEnvironment>;
@@ -108,19 +108,19 @@ fn main() -> Result<()> {
     options.report.report("kvm", used, &programs, rows)
 }
 
-fn measure(program: &Program, options: &Options) -> Result<Vec<Run>> {
-    // The user's store, with the image.
-    time(&mut program.command(&["template", "build", "-q", "--image", &options.image]))?;
+/// Starts the host with KVM. The image comes from the user's store.
+fn start_bed(program: &Program, image: &str) -> Result<Bed> {
+    time(&mut program.command(&["template", "build", "-q", "--image", image]))?;
     let host = sandbox::Host::from_environment()?;
     let store = host.directories().state.join("kvm-cache");
     let disk = BedDisk {
         program: program.path(),
         store: &store,
-        image: &options.image,
+        image,
         cache: Path::new(env!("CARGO_TARGET_TMPDIR")),
     };
     let environment = TestEnvironment::new(program.path())
-        .variable("SANDBOX_IMAGE", &options.image)
+        .variable("SANDBOX_IMAGE", image)
         .with_bed_disk(&disk);
     fs::create_dir_all(environment.state())?;
     symlink(&store, environment.images())?;
@@ -132,6 +132,11 @@ fn measure(program: &Program, options: &Options) -> Result<Vec<Run>> {
          cat > /bed/transfers.py << 'END'{SERVER}END\n\
          systemd-run --quiet ip netns exec outside python3 /bed/transfers.py"
     ));
+    Ok(bed)
+}
+
+fn measure(program: &Program, options: &Options) -> Result<Vec<Run>> {
+    let bed = start_bed(program, &options.image)?;
     eprintln!("building the template");
     bed.ok("sandbox template build -q");
     let mut runs = Vec::new();
@@ -151,7 +156,7 @@ fn run_once(bed: &Bed) -> Run {
             bed.ok("sleep 20");
         }
         eprintln!("  {name}");
-        counted.push(exits(bed, script, times));
+        counted.push(count(bed, script, times));
     }
     bed.ok("sandbox stop -q");
     counted
@@ -177,7 +182,7 @@ fn to_rows(runs: &[Run]) -> Result<Vec<Row>> {
 }
 
 fn print_tables(runs: &[Run]) {
-    println!("\n| Exits, median (min–max) | {} |", KINDS.join(" | "));
+    println!("\n| Median (min–max) | {} |", KINDS.join(" | "));
     println!("|---{}|", "|---".repeat(KINDS.len()));
     for (action, (name, ..)) in ACTIONS.iter().enumerate() {
         let cells: Vec<String> = (0..KINDS.len())
