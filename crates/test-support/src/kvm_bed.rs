@@ -76,6 +76,23 @@ systemd-run --quiet --unit=server --working-directory=/bed/server \
     ip netns exec outside python3 server.py
 "#;
 
+/// Changes the command line of a QEMU that boots a kernel: gives the machine the disk, and a
+/// periodic timer. QEMU's SVM sometimes loses an interrupt of the timer. A kernel that sets the timer
+/// once for each event then sleeps until another device interrupts, for minutes.
+const BED_MACHINE: &str = r#"
+case "$*" in *-kernel*)
+    previous=
+    for word; do
+        shift
+        if [ "$previous" = -append ]; then word="$word nohz=off highres=off"; fi
+        set -- "$@" "$word"
+        previous=$word
+    done
+    set -- "$@" -device virtio-blk-pci,drive=bed \
+        -drive file=DISK,format=raw,if=none,id=bed,cache=unsafe ;;
+esac
+"#;
+
 /// Runs commands of the program under test.
 pub trait RunCommands {
     /// Runs `sandbox WORDS…` to its end.
@@ -92,12 +109,7 @@ impl TestEnvironment {
     /// Gives the machines that boot in this environment the disk of a [`KvmBed`].
     pub fn with_bed_disk(self, disk: &BedDisk<'_>) -> Self {
         let path = disk.create(self.root());
-        let drive = format!(
-            "case \"$*\" in *-kernel*) set -- \"$@\" -device virtio-blk-pci,drive=bed \
-             -drive file={},format=raw,if=none,id=bed,cache=unsafe;; esac",
-            path.display()
-        );
-        self.qemu_after(&drive)
+        self.qemu_after(&BED_MACHINE.replace("DISK", &path.display().to_string()))
     }
 }
 
