@@ -145,13 +145,13 @@ impl Running<'_> {
         let Some(json) = host_files::read_if_present(&warm.template.working_set, limit)? else {
             return Ok(());
         };
-        let set = WorkingSet::parse(&json)?;
+        let size = self.plan.spec.memory.bytes();
+        let set = WorkingSet::parse(&json, size)?;
         let processors = self.monitor.execute(qmp::command::QueryCpusFast {}).await?;
         let (Some(qemu), Some(first)) = (self.child.id(), processors.first()) else {
             return Ok(());
         };
         let (processor, file) = (first.thread_id, warm.template.ram.clone());
-        let size = self.plan.spec.memory.bytes();
         let map = move || {
             let memory = Memory {
                 qemu: qemu.cast_signed(),

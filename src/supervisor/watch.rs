@@ -63,8 +63,10 @@ pub(super) async fn supervise(
         if start.record.ready || !error.may_be_the_templates_fault() {
             return Err(error);
         }
+        let words = log_lines(&error, &plan.layout);
         tracing::warn!(
             error = &error as &dyn std::error::Error,
+            ?words,
             template = %warm.template.key,
             "could not restore the template; discarding it and booting"
         );

@@ -167,6 +167,25 @@ fn template(bed: &Bed) {
     assert_eq!(record["accelerator"], "kvm");
     assert_eq!(record["nested_virtualization"], false);
     bed.ok("grep 'mapped the working set' /bed/home/kvm-vms/sandbox-project/supervisor.log");
+    bed.ok("sandbox stop --quiet");
+    damaged_working_set(bed);
+}
+
+/// A start does without a working set that it cannot use. The sandbox runs afterwards.
+fn damaged_working_set(bed: &Bed) {
+    bed.ok(
+        "file=$(ls /bed/home/kvm-cache/templates/*/working-set.json)\n\
+         mv $file intact.json\n\
+         echo '{\"read\":[[0,99999999]],\"written\":[]}' > $file\n\
+         sandbox --kvm --quiet < /dev/null\n\
+         mv intact.json $file",
+    );
+    let record = bed.record();
+    assert!(record["template"].is_string(), "{record}");
+    let log = bed.ok("cat /bed/home/kvm-vms/sandbox-project/supervisor.log");
+    for text in ["could not map the working set", "page number is too large"] {
+        assert!(log.contains(text), "{log}");
+    }
 }
 
 fn other_processor(bed: &Bed) {

@@ -29,9 +29,6 @@ use crate::argv::MEMORY_OFFSET;
 /// The size of a page, in bytes.
 const PAGE: u64 = 4096;
 
-/// More pages than any guest has: 16 TiB.
-const MOST_PAGES: u64 = 1 << 32;
-
 /// Two ranges with at most this many pages between them are mapped as one: a request costs more
 /// than mapping these pages. Only pages that are read fill gaps, so no memory is used for them.
 const GAP_PAGES: u64 = 32;
@@ -91,15 +88,25 @@ impl WorkingSet {
     /// The maximum length of the JSON form, in bytes: 100,000 ranges.
     pub const FILE_LIMIT: u64 = 2 << 20;
 
-    /// Parses the JSON form.
+    /// Parses the JSON form of the working set of a guest with `memory_bytes` of memory.
     ///
     /// # Errors
     ///
-    /// If it is not the JSON form of a working set.
-    pub fn parse(json: &[u8]) -> io::Result<Self> {
+    /// If it is not the JSON form of a working set, or names pages that such a guest lacks.
+    pub fn parse(json: &[u8], memory_bytes: u64) -> io::Result<Self> {
         let set: Self = serde_json::from_slice(json)?;
-        let is_sane = |pages: &Pages| pages.0.max(pages.1) < MOST_PAGES;
-        if set.read.iter().chain(&set.written).all(is_sane) {
+        let mut end = 0;
+        for list in [&set.read, &set.written] {
+            let mut next = 0;
+            for range in list.iter().map(|pages| pages.range()) {
+                if range.start < next {
+                    return Err(io::Error::other("the pages are not sorted"));
+                }
+                next = range.end;
+            }
+            end = end.max(next);
+        }
+        if end <= memory_bytes / PAGE {
             Ok(set)
         } else {
             Err(io::Error::other("a page number is too large"))
@@ -366,16 +373,19 @@ mod tests {
         let original = set(&[(3, 2)], &[(9, 1)]);
         let json = serde_json::to_vec(&original).unwrap();
         assert_eq!(json, br#"{"read":[[3,2]],"written":[[9,1]]}"#);
-        assert_eq!(WorkingSet::parse(&json).unwrap(), original);
+        assert_eq!(WorkingSet::parse(&json, 10 * PAGE).unwrap(), original);
         for damaged in [
             "",
             "null",
             r#"{"read":[[3,2]]}"#,
+            r#"{"read":[[3,8]],"written":[]}"#,
+            r#"{"read":[],"written":[[0,11]]}"#,
+            r#"{"read":[[3,2],[4,1]],"written":[]}"#,
             r#"{"read":[[3,4294967296]],"written":[]}"#,
             r#"{"read":[[18446744073709551615,1]],"written":[]}"#,
             r#"{"read":[[-1,1]],"written":[]}"#,
         ] {
-            WorkingSet::parse(damaged.as_bytes()).unwrap_err();
+            WorkingSet::parse(damaged.as_bytes(), 10 * PAGE).unwrap_err();
         }
     }
 
