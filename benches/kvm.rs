@@ -3,10 +3,12 @@
 //! `cargo bench --bench kvm -- [--runs N] [--image NAME]` prints the table that
 //! docs/performance.md quotes. Times mean nothing in there, counts do. The host is the bed of
 //! `tests/vm/kvm.rs`. With `--program-before PATH`, another build is measured afterwards, in a bed
-//! of its own.
+//! of its own. With `--steps`, it counts what each step of the cold start saves.
 
 #[path = "kvm/counts.rs"]
 mod counts;
+#[path = "kvm/steps.rs"]
+mod steps;
 #[allow(dead_code, reason = "other benches measure time")]
 mod support;
 
@@ -32,12 +34,12 @@ const REPEATED: u32 = 5;
 const ACTIONS: [(&str, &str, u32); 7] = [
     ("restore to ready", "sandbox --kvm -q < /dev/null", 1),
     ("first command", "sandbox exec -- true", 1),
+    ("an idle second", "sleep 20", IDLE),
     (
         "`exec -- true`",
         "for i in 1 2 3 4 5; do sandbox exec -- true; done",
         REPEATED,
     ),
-    ("an idle second", "sleep 20", IDLE),
     (
         "1,000 small files in the workspace",
         "sandbox exec -- sh -c 'mkdir d; cd d; for i in $(seq 1000); do echo $i > $i; done'; rm -r d",
@@ -85,6 +87,9 @@ struct Options {
     runs: usize,
     #[arg(long, default_value = "debian-13-minimal")]
     image: String,
+    /// Undo each step of the cold start in turn
+    #[arg(long, conflicts_with = "program_before")]
+    steps: bool,
     #[command(flatten)]
     report: ReportOptions,
 }
@@ -96,6 +101,15 @@ fn main() -> Result<()> {
     let options = Options::parse();
     let scratch = tempfile::tempdir()?;
     let programs = options.report.programs(scratch.path())?;
+    if options.steps {
+        let bed = start_bed(&programs[0], &options.image)?;
+        let rows = steps::measure(&bed, options.runs)?;
+        bed.environment().run(["stop", "-q"]).success();
+        let used = [("image", options.image)];
+        return options
+            .report
+            .report("kvm-steps", used, &programs[..1], vec![rows]);
+    }
     let mut rows = Vec::new();
     for (index, program) in programs.iter().enumerate() {
         let runs = measure(program, &options)?;
@@ -192,7 +206,7 @@ fn print_tables(runs: &[Run]) {
     }
 }
 
-fn cell(mut samples: Vec<f64>) -> String {
+pub(crate) fn cell(mut samples: Vec<f64>) -> String {
     samples.sort_by(f64::total_cmp);
     let show = |value: f64| match value < 100.0 && value.fract() != 0.0 {
         true => format!("{value:.1}"),
