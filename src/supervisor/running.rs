@@ -127,7 +127,10 @@ impl Running<'_> {
             && let Err(error) = self.map_working_set(warm).await
         {
             // The guest then faults in its memory itself.
-            tracing::info!(%error, "could not map the working set of the template");
+            tracing::info!(
+                error = &error as &dyn std::error::Error,
+                "could not map the working set of the template"
+            );
         }
         self.monitor.execute(qmp::command::Cont {}).await?;
         let disk = self.plan.spec.disk.bytes();
