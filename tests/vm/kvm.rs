@@ -214,7 +214,8 @@ fn sessions(bed: &Bed) {
     let seen = bed.ok(
         "script --quiet --command 'stty rows 31 cols 97; sandbox exec -t -- stty size' /dev/null",
     );
-    assert!(seen.trim().ends_with("31 97"), "{seen:?}");
+    // script(1) may echo the end of its own input after it.
+    assert!(seen.contains("31 97"), "{seen:?}");
 }
 
 fn workspace(bed: &Bed) {
